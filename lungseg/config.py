@@ -1,0 +1,114 @@
+"""Settings of one installation: where things are kept, limits, addresses; the one reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lungseg.errors import SetupError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+"""The folder that holds `app.py`, `pages/` and `models/`."""
+
+GIGABYTE = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that a scan must keep, checked before memory is allocated.
+
+    Attributes:
+        file_bytes: size of the file on disk.
+        volume_bytes: size of the decompressed voxels.
+        axis_voxels: length of any one axis.
+    """
+
+    file_bytes: int = 2 * GIGABYTE
+    volume_bytes: int = 4 * GIGABYTE
+    axis_voxels: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one installation; every path that the product writes to lies under `home`.
+
+    Attributes:
+        home: folder of database, scans, masks and logs (`LUNGSEG_HOME`, default `data/` in the checkout).
+        models: folder of the shipped checkpoints (`LUNGSEG_MODELS`).
+        database_url: SQLAlchemy URL (`LUNGSEG_DATABASE_URL`, default SQLite under `home`).
+        host: address the server binds to (`LUNGSEG_HOST`).
+        port: port the server binds to (`LUNGSEG_PORT`).
+        device: `auto`, `cpu` or `cuda` (`LUNGSEG_DEVICE`).
+        limits: bounds on what is read.
+    """
+
+    home: Path
+    models: Path
+    database_url: str
+    host: str = "127.0.0.1"
+    port: int = 8501
+    device: str = "auto"
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later.
+
+        Raises:
+            SetupError: port or device is not one that can be used.
+        """
+        highest_port = 65535
+        if not 1 <= self.port <= highest_port:
+            raise SetupError(f"LUNGSEG_PORT is {self.port}.", f"Set it to a number from 1 to {highest_port}.")
+        if self.device not in {"auto", "cpu", "cuda"}:
+            raise SetupError(f"LUNGSEG_DEVICE is {self.device!r}.", "Set it to auto, cpu or cuda.")
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read `LUNGSEG_*` variables; what is not set takes its default.
+
+        Raises:
+            SetupError: a variable holds a value that can't be used.
+        """
+        home = Path(os.environ.get("LUNGSEG_HOME") or CHECKOUT / "data").expanduser().resolve()
+        port = os.environ.get("LUNGSEG_PORT") or "8501"
+        if not port.isdecimal():
+            raise SetupError(f"LUNGSEG_PORT is {port!r}.", "Set it to a number from 1 to 65535.")
+        return cls(
+            home=home,
+            models=Path(os.environ.get("LUNGSEG_MODELS") or CHECKOUT / "models").expanduser().resolve(),
+            database_url=os.environ.get("LUNGSEG_DATABASE_URL") or f"sqlite:///{home / 'lungseg.sqlite'}",
+            host=os.environ.get("LUNGSEG_HOST") or "127.0.0.1",
+            port=int(port),
+            device=os.environ.get("LUNGSEG_DEVICE") or "auto",
+        )
+
+    @property
+    def scans(self) -> Path:
+        """Folder of ingested scans, named by case id."""
+        return self.home / "scans"
+
+    @property
+    def masks(self) -> Path:
+        """Folder of masks and probability maps, named by mask id."""
+        return self.home / "masks"
+
+    @property
+    def thumbnails(self) -> Path:
+        """Folder of small pictures of cases, named by case id."""
+        return self.home / "thumbnails"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of what runs leave behind (checkpoints, logs), named by run id."""
+        return self.home / "runs"
+
+    @property
+    def demo(self) -> Path:
+        """Folder of the demo scan and its reference mask."""
+        return self.home / "demo"
+
+    @property
+    def viewer(self) -> Path:
+        """Folder of the browser bundle that `lungseg setup-viewer` installs."""
+        return self.home / "viewer"

@@ -1,0 +1,178 @@
+"""Every error that the package raises on purpose.
+
+::
+
+    LungSegError
+    ├── ScanError                  what a user handed in can't be used
+    │   ├── NotNiftiError          scan.not_nifti
+    │   ├── TruncatedScanError     scan.truncated
+    │   ├── EmptyScanError         scan.empty
+    │   ├── DimensionsError        scan.dimensions
+    │   ├── OneSliceError          scan.one_slice
+    │   ├── TooLargeError          scan.too_large
+    │   ├── DatatypeError          scan.datatype
+    │   ├── SpacingError           scan.spacing
+    │   ├── AffineError            scan.affine
+    │   ├── NotFiniteError         scan.not_finite
+    │   ├── ConstantScanError      scan.constant
+    │   ├── NotHounsfieldError     scan.not_hu
+    │   ├── NoLungError            scan.no_lung
+    │   └── GridMismatchError      scan.grid_mismatch
+    ├── CheckpointError            checkpoint.unusable
+    ├── DataSetError               data.unusable
+    ├── SetupError                 setup.incomplete
+    ├── StorageError               storage.failed
+    ├── NotFoundError              record.not_found
+    └── RunCancelledError          run.cancelled
+
+Each says what was found and what to do; `code` is stable and goes into the database, reports and tests.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LungSegError(Exception):
+    """Base of all errors of the package.
+
+    Args:
+        found: what was met, with its value ("a 2-D array of 512 x 512").
+        remedy: what the person who meets the error can do about it.
+    """
+
+    code: ClassVar[str] = "lungseg.error"
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(found, remedy)
+        self.found = found
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.found} {self.remedy}"
+
+
+class ScanError(LungSegError):
+    """A file that was handed in as a scan or a mask can't be used."""
+
+    code = "scan.unusable"
+
+
+class NotNiftiError(ScanError):
+    """The bytes are not those of a NIfTI file."""
+
+    code = "scan.not_nifti"
+
+
+class TruncatedScanError(ScanError):
+    """The file ends before the data that its header announces, or its compression is damaged."""
+
+    code = "scan.truncated"
+
+
+class EmptyScanError(ScanError):
+    """The file holds no bytes, or its header announces an axis of length zero."""
+
+    code = "scan.empty"
+
+
+class DimensionsError(ScanError):
+    """The array is not three-dimensional."""
+
+    code = "scan.dimensions"
+
+
+class OneSliceError(ScanError):
+    """The scan has a single slice (or another axis too short to hold a chest)."""
+
+    code = "scan.one_slice"
+
+
+class TooLargeError(ScanError):
+    """The header announces more than the limits allow, or more than the file can hold."""
+
+    code = "scan.too_large"
+
+
+class DatatypeError(ScanError):
+    """The voxels are colours or complex numbers, not measurements."""
+
+    code = "scan.datatype"
+
+
+class SpacingError(ScanError):
+    """The voxel spacing is zero, negative or out of the range of CT."""
+
+    code = "scan.spacing"
+
+
+class AffineError(ScanError):
+    """The affine is singular or not finite, so that voxels have no place in the patient."""
+
+    code = "scan.affine"
+
+
+class NotFiniteError(ScanError):
+    """Voxels are NaN or infinite."""
+
+    code = "scan.not_finite"
+
+
+class ConstantScanError(ScanError):
+    """All voxels have one value."""
+
+    code = "scan.constant"
+
+
+class NotHounsfieldError(ScanError):
+    """The values are not Hounsfield units."""
+
+    code = "scan.not_hu"
+
+
+class NoLungError(ScanError):
+    """No lung was found in the scan."""
+
+    code = "scan.no_lung"
+
+
+class GridMismatchError(ScanError):
+    """A mask does not lie on the grid of its scan."""
+
+    code = "scan.grid_mismatch"
+
+
+class CheckpointError(LungSegError):
+    """A checkpoint is missing, damaged or does not fit its card."""
+
+    code = "checkpoint.unusable"
+
+
+class DataSetError(LungSegError):
+    """A training data set is missing or can't be used."""
+
+    code = "data.unusable"
+
+
+class SetupError(LungSegError):
+    """A part of the installation is missing: the viewer bundle, the demo scan, a library."""
+
+    code = "setup.incomplete"
+
+
+class StorageError(LungSegError):
+    """The disk or the database refused to keep something."""
+
+    code = "storage.failed"
+
+
+class NotFoundError(LungSegError):
+    """A case, run or mask that was asked for does not exist."""
+
+    code = "record.not_found"
+
+
+class RunCancelledError(LungSegError):
+    """The user asked a run to stop."""
+
+    code = "run.cancelled"

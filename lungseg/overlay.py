@@ -1,0 +1,70 @@
+"""Pictures of slices with masks on top, as 8-bit RGB arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.errors import StorageError
+from lungseg.preprocessing import Frame, hang
+from lungseg.volume import Volume
+
+LUNG_WINDOW = (-600.0, 1500.0)
+"""Centre and width in HU."""
+MASK_RGB = (255, 122, 69)
+"""The one colour of the model's mask, everywhere."""
+REFERENCE_RGB = (56, 189, 248)
+"""The one colour of the reference mask, everywhere."""
+
+
+def windowed(hu: NDArray[np.int16], window: tuple[float, float] = LUNG_WINDOW) -> NDArray[np.uint8]:
+    """Map HU to 8-bit grey: the window's lower edge is black, its upper edge white; any shape."""
+    centre, width = window
+    grey = (hu.astype(np.float32) - (centre - width / 2)) * (255.0 / width)
+    return np.asarray(np.clip(grey, 0, 255).astype(np.uint8))
+
+
+def thumbnail(volume: Volume, mask: NDArray[np.bool_], size: int = 192) -> NDArray[np.uint8]:
+    """Draw the axial slice with most mask voxels (the middle slice of an empty mask), as films are hung.
+
+    Args:
+        volume: the scan.
+        mask: (I, J, K) bool on its grid.
+        size: side of the square picture in pixels.
+
+    Returns:
+        (size, size, 3) uint8 RGB.
+    """
+    counts = mask.any(axis=0).sum(axis=0)
+    k = int(counts.argmax()) if counts.any() else mask.shape[2] // 2
+    frame = Frame.of(volume.grid, size)
+    grey = frame.shrink(windowed(hang(volume.hu[:, :, k])).astype(np.float32), fill=0.0).astype(np.uint8)
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    return outline(picture, frame.shrink_mask(hang(mask[:, :, k])), MASK_RGB)
+
+
+def outline(picture: NDArray[np.uint8], mask: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return the RGB picture (H, W, 3) with the contour of a mask (H, W) drawn on top."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    drawn = picture.copy()
+    cv2.drawContours(drawn, contours, -1, colour, 1)
+    return drawn
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write an RGB picture (H, W, 3) as PNG.
+
+    Raises:
+        StorageError: the file can't be written.
+    """
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise StorageError(
+            f"{path.name} can't be written ({error.strerror}).", "Check free disk and rights."
+        ) from error

@@ -1,0 +1,117 @@
+"""The whole way of one scan, from its file to the file of its mask."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg import nifti
+from lungseg.inference import Segmenter
+from lungseg.lungfield import LungField, find_lungs
+from lungseg.postprocessing import drop_small, lesions_of, slice_voxels
+from lungseg.records import Progress, Segmentation
+from lungseg.volume import Volume
+
+THICK_SLICE_MM = 5.0
+
+OnProgress = Callable[[Progress], None]
+
+
+def segment_scan(
+    scan: Path,
+    mask: Path,
+    segmenter: Segmenter,
+    *,
+    on_progress: OnProgress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    on_volume: Callable[[Volume, NDArray[np.bool_]], None] | None = None,
+) -> Segmentation:
+    """Segment one scan: read, find lungs, apply the network, threshold, drop specks, write the mask on the scan's grid.
+
+    Args:
+        scan: NIfTI file.
+        mask: NIfTI file to write; left untouched where anything fails.
+        segmenter: the loaded checkpoint.
+        on_progress: told of each step.
+        should_stop: asked between steps.
+        on_volume: given the volume and its (I, J, K) mask at the end, for a picture.
+
+    Raises:
+        ScanError: the scan can't be used.
+        StorageError: the mask can't be written.
+        RunCancelledError: `should_stop` said so.
+    """
+    started = time.perf_counter()
+    tell = on_progress or _ignore
+    card = segmenter.card
+    volume = nifti.read_volume(scan, on_progress=lambda n, of: tell(Progress("reading", n, of)))
+    lungs = find_lungs(volume)
+    probability = segmenter.apply(
+        volume, lungs=lungs, on_progress=_with_time_left("segmenting", tell), should_stop=should_stop
+    )
+    tell(Progress("measuring"))
+    found = drop_small(probability.above(card.threshold), volume.grid, card.min_lesion_ml)
+    lesions = lesions_of(found, volume.grid, probability)
+    tell(Progress("writing"))
+    nifti.write_mask(found, mask, like=scan)
+    own_grid = nifti.read_grid(scan)
+    result = Segmentation(
+        lesions=lesions,
+        shape=volume.grid.shape,
+        spacing_mm=volume.grid.spacing_mm,
+        orientation=own_grid.orientation.codes,
+        slice_voxels=slice_voxels(found),
+        lungs_ml=lungs.volume_ml,
+        seconds=time.perf_counter() - started,
+        peak_rss_mb=peak_rss_mb(),
+        checkpoint=card.name,
+        checkpoint_sha256=card.sha256,
+        device=f"{segmenter.device}, {str(segmenter.dtype).removeprefix('torch.')}",
+        threshold=card.threshold,
+        min_lesion_ml=card.min_lesion_ml,
+        warnings=warnings_about(volume, lungs),
+    )
+    if on_volume:
+        on_volume(volume, found)
+    return result
+
+
+def warnings_about(volume: Volume, lungs: LungField) -> tuple[str, ...]:
+    """Say what makes a result on this scan less sure."""
+    first, last = lungs.slices
+    slice_mm = volume.grid.spacing_mm[2]
+    found = (
+        (slice_mm > THICK_SLICE_MM, f"Slices are {slice_mm:.1f} mm apart; small lesions fall between them."),
+        (lungs.touches_border, "The lungs reach the edge of the field of view; what lies outside was not seen."),
+        (
+            first == 0 and last == volume.grid.shape[2],
+            "The lungs reach the first and the last slice; parts may be missing.",
+        ),
+    )
+    return tuple(text for applies, text in found if applies)
+
+
+def peak_rss_mb() -> float:
+    """Return the highest resident memory of this process so far, in MB."""
+    unit = 1024**2 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _ignore(_: Progress) -> None:
+    """Stand in for a listener that nobody gave."""
+
+
+def _with_time_left(stage: str, tell: OnProgress) -> Callable[[int, int], None]:
+    started = time.perf_counter()
+
+    def advance(done: int, total: int) -> None:
+        left = (time.perf_counter() - started) / done * (total - done)
+        tell(Progress(stage, done, total, left))
+
+    return advance

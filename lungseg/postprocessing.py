@@ -1,0 +1,153 @@
+"""From a network's probabilities to a mask on the volume's grid, and from a mask to its lesions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.errors import GridMismatchError
+from lungseg.preprocessing import Frame, unhang
+from lungseg.records import Lesion
+from lungseg.volume import Grid, check_on_grid
+
+if TYPE_CHECKING:
+    Box = tuple[slice, slice, slice]
+
+CERTAIN = 255
+"""8-bit value of probability 1."""
+CONNECTIVITY: Final = 26
+"""Voxels that share a corner belong to one lesion."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProbabilityMap:
+    """Tumour probability at the resolution of the network.
+
+    Attributes:
+        canvases: (K, size, size) uint8, axial slices as films are hung; 255 is probability 1.
+        frame: where a slice lies on its canvas.
+        grid: RAS+ grid of the volume.
+    """
+
+    canvases: NDArray[np.uint8]
+    frame: Frame
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        """Refuse a map that does not cover its grid.
+
+        Raises:
+            GridMismatchError: another number of slices or another canvas.
+        """
+        expected = (self.grid.shape[2], self.frame.size, self.frame.size)
+        if self.canvases.shape != expected:
+            raise GridMismatchError(
+                f"The probability map has the shape {self.canvases.shape}, its grid asks for {expected}.",
+                "Apply the network to this very volume.",
+            )
+
+    def plane(self, k: int) -> NDArray[np.uint8]:
+        """Return axial slice k at full resolution, (I, J) toward R and A, 255 is probability 1."""
+        return unhang(self.frame.grow(self.canvases[k]))
+
+    def above(self, threshold: float) -> NDArray[np.bool_]:
+        """Return the mask of voxels with at least this probability: (I, J, K) bool on `grid`."""
+        level = max(1, int(np.ceil(threshold * CERTAIN)))
+        mask = np.zeros(self.grid.shape, dtype=np.bool_, order="F")
+        for k in np.flatnonzero(self.canvases.max(axis=(1, 2)) >= level):
+            mask[:, :, k] = self.plane(int(k)) >= level
+        return mask
+
+
+def drop_small(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> NDArray[np.bool_]:
+    """Return a mask without the components below a volume.
+
+    Args:
+        mask: (I, J, K) bool on `grid`.
+        grid: its grid.
+        min_ml: components of less than this many millilitres are dropped.
+    """
+    check_on_grid(mask, grid)
+    kept = np.zeros_like(mask)
+    box = _bounding_box(mask)
+    if box is None:
+        return kept
+    labels = cc3d.connected_components(mask[box], connectivity=CONNECTIVITY)
+    large = np.bincount(labels.ravel(order="K")) * grid.voxel_ml >= min_ml
+    large[0] = False
+    kept[box] = large[labels]
+    return kept
+
+
+def lesions_of(mask: NDArray[np.bool_], grid: Grid, probability: ProbabilityMap | None = None) -> tuple[Lesion, ...]:
+    """Measure the connected components of a mask, largest first.
+
+    Args:
+        mask: (I, J, K) bool on `grid`.
+        grid: RAS+ grid of the volume.
+        probability: the network's answer on the same grid; without it lesions have no probability.
+    """
+    check_on_grid(mask, grid)
+    box = _bounding_box(mask)
+    if box is None:
+        return ()
+    labels = cc3d.connected_components(mask[box], connectivity=CONNECTIVITY)
+    parts = cc3d.statistics(labels)["bounding_boxes"]
+    found = [_shifted(part, box) for part in parts[1:]]
+    inside = [labels[part] == label for label, part in enumerate(parts[1:], start=1)]
+    order = sorted(range(len(found)), key=lambda n: int(inside[n].sum()), reverse=True)
+    return tuple(_measure(rank, inside[n], found[n], grid, probability) for rank, n in enumerate(order, start=1))
+
+
+def slice_voxels(mask: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Count the mask voxels of each axial slice, k = 0 .. K-1."""
+    return tuple(int(np.count_nonzero(mask[:, :, k])) for k in range(mask.shape[2]))
+
+
+def _measure(
+    number: int, inside: NDArray[np.bool_], box: Box, grid: Grid, probability: ProbabilityMap | None
+) -> Lesion:
+    corner = np.array([part.start for part in box])
+    voxels = np.argwhere(inside)
+    centre = voxels.mean(axis=0)
+    nearest = voxels[np.linalg.norm((voxels - centre) * grid.spacing_mm, axis=1).argmin()] + corner
+    x, y, z = (centre + corner).tolist()
+    r, a, s = (n * mm for n, mm in zip(inside.shape, grid.spacing_mm, strict=True))
+    return Lesion(
+        number=number,
+        volume_ml=len(voxels) * grid.voxel_ml,
+        centre_mm=grid.position_mm((x, y, z)),
+        centre_index=(int(nearest[0]), int(nearest[1]), int(nearest[2])),
+        extent_mm=(r, a, s),
+        slices=(box[2].start, box[2].stop - 1),
+        probability=None if probability is None else _mean_probability(inside, box, probability),
+    )
+
+
+def _mean_probability(inside: NDArray[np.bool_], box: Box, probability: ProbabilityMap) -> float:
+    total = sum(
+        int(probability.plane(k)[box[0], box[1]][inside[:, :, row]].sum(dtype=np.int64))
+        for row, k in enumerate(range(box[2].start, box[2].stop))
+    )
+    return total / (CERTAIN * int(inside.sum()))
+
+
+def _bounding_box(mask: NDArray[np.bool_]) -> Box | None:
+    """Return the smallest box that holds the mask, None for an empty mask; finds it slice by slice, without copies."""
+    slices = np.flatnonzero([mask[:, :, k].any() for k in range(mask.shape[2])])
+    if not slices.size:
+        return None
+    k = slice(int(slices[0]), int(slices[-1]) + 1)
+    i, j = (np.flatnonzero(np.any(mask[:, :, k], axis=axes)) for axes in ((1, 2), (0, 2)))
+    return slice(int(i[0]), int(i[-1]) + 1), slice(int(j[0]), int(j[-1]) + 1), k
+
+
+def _shifted(part: Box, box: Box) -> Box:
+    i, j, k = (
+        slice(inner.start + outer.start, inner.stop + outer.start) for inner, outer in zip(part, box, strict=True)
+    )
+    return i, j, k

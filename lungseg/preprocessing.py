@@ -1,0 +1,153 @@
+"""From a volume to the slice stack that a network reads, and from its answer back to the volume's grid.
+
+The order, and its inverse, in one place:
+
+1. axial slices k0..k1 of the RAS+ array, each with its `channels - 1` neighbours (the border slice is repeated);
+2. turned to the way films are hung: row 0 is anterior, column 0 is the patient's right;
+3. HU clipped to [`hu_floor`, `hu_ceiling`] and divided by `hu_scale`, so that -1000 HU becomes about -0.33;
+4. resized into the middle of a `size` x `size` canvas that shows the slice undistorted in mm.
+
+A slice that is square in mm, as CT slices are, fills the canvas: step 4 is then a plain resize of 512x512 to 256x256.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.errors import CheckpointError
+from lungseg.volume import Grid, Scalar, Volume
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How slices are made for a network; stored with every checkpoint.
+
+    Attributes:
+        size: side of the square canvas, in pixels.
+        channels: neighbouring slices that a network sees at once; odd, 1 is plain 2-D.
+        hu_floor: HU below this (padding outside the field of view) are raised to it.
+        hu_ceiling: HU above this are lowered to it.
+        hu_scale: what HU are divided by.
+    """
+
+    size: int = 256
+    channels: int = 1
+    hu_floor: float = -1024.0
+    hu_ceiling: float = 3071.0
+    hu_scale: float = 3071.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that no slice stack can be made with.
+
+        Raises:
+            CheckpointError: a value is out of range.
+        """
+        if self.size < 1 or self.channels < 1 or self.channels % 2 == 0:
+            raise CheckpointError(
+                f"A canvas of {self.size} px with {self.channels} channels can't be made.",
+                "Give a positive size and an odd number of channels.",
+            )
+        if self.hu_floor >= self.hu_ceiling or self.hu_scale <= 0:
+            raise CheckpointError(
+                f"HU from {self.hu_floor} to {self.hu_ceiling} divided by {self.hu_scale} carry nothing.",
+                "Give a floor below the ceiling and a positive scale.",
+            )
+
+    @property
+    def padding(self) -> float:
+        """Value of canvas pixels outside the slice: scaled air."""
+        return max(self.hu_floor, -1000.0) / self.hu_scale
+
+    def scale(self, hu: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float32]:
+        """Clip and scale HU; any shape."""
+        clipped: NDArray[np.float32] = np.clip(hu, self.hu_floor, self.hu_ceiling).astype(np.float32)
+        clipped /= np.float32(self.hu_scale)
+        return clipped
+
+    def slice_stack(self, volume: Volume, first: int, last: int) -> NDArray[np.float32]:
+        """Make the network's input for the axial slices first <= k < last.
+
+        Returns:
+            (last - first, channels, size, size) float32 array.
+        """
+        frame = Frame.of(volume.grid, self.size)
+        reach = self.channels // 2
+        depth = volume.grid.shape[2]
+        planes = np.empty((last - first + 2 * reach, self.size, self.size), dtype=np.float32)
+        for row, k in enumerate(range(first - reach, last + reach)):
+            hung = hang(volume.hu[:, :, min(max(k, 0), depth - 1)])
+            planes[row] = frame.shrink(self.scale(hung), fill=self.padding)
+        windows = np.lib.stride_tricks.sliding_window_view(planes, self.channels, axis=0)
+        return np.ascontiguousarray(windows.transpose(0, 3, 1, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where a slice lies on the network's square canvas.
+
+    Attributes:
+        size: side of the canvas, pixels.
+        rows: first and one past the last canvas row that shows the slice.
+        columns: the same for columns.
+        shape: (J, I), rows and columns of the full-size slice as films are hung.
+    """
+
+    size: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, grid: Grid, size: int) -> Frame:
+        """Fit the axial slices of an RAS+ grid into a canvas, undistorted in mm and centred."""
+        width_mm = grid.shape[0] * grid.spacing_mm[0]
+        height_mm = grid.shape[1] * grid.spacing_mm[1]
+        side_mm = max(width_mm, height_mm)
+        rows = max(1, round(size * height_mm / side_mm))
+        columns = max(1, round(size * width_mm / side_mm))
+        top, left = (size - rows) // 2, (size - columns) // 2
+        return cls(size, (top, top + rows), (left, left + columns), (grid.shape[1], grid.shape[0]))
+
+    def shrink(self, plane: NDArray[np.float32], *, fill: float) -> NDArray[np.float32]:
+        """Resize a hung slice (J, I) onto the canvas (size, size), averaging over the area of each pixel."""
+        return self._place(plane, cv2.INTER_AREA, fill)
+
+    def shrink_mask(self, plane: NDArray[np.bool_] | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize a hung mask (J, I) onto the canvas (size, size) by nearest neighbour."""
+        return self._place(plane.astype(np.uint8), cv2.INTER_NEAREST, 0)
+
+    def grow(self, canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Undo `shrink` for an 8-bit probability canvas (size, size): bilinear, to (J, I)."""
+        return self._cut(canvas, cv2.INTER_LINEAR)
+
+    def grow_mask(self, canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Undo `shrink_mask` by nearest neighbour: `shrink_mask(grow_mask(c)) == c` where the slice has more pixels."""
+        return self._cut(canvas, cv2.INTER_NEAREST)
+
+    def _place(self, plane: NDArray[Pixel], interpolation: int, fill: float) -> NDArray[Pixel]:
+        (top, bottom), (left, right) = self.rows, self.columns
+        canvas = np.full((self.size, self.size), fill, dtype=plane.dtype)
+        canvas[top:bottom, left:right] = cv2.resize(plane, (right - left, bottom - top), interpolation=interpolation)
+        return canvas
+
+    def _cut(self, canvas: NDArray[Pixel], interpolation: int) -> NDArray[Pixel]:
+        (top, bottom), (left, right) = self.rows, self.columns
+        part = np.ascontiguousarray(canvas[top:bottom, left:right])
+        return np.asarray(cv2.resize(part, self.shape[::-1], interpolation=interpolation), dtype=canvas.dtype)
+
+
+def hang(plane: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Turn an axial slice (I, J) of an RAS+ array to (rows, columns) as films are hung. Its own inverse is `unhang`."""
+    return np.ascontiguousarray(plane[::-1, ::-1].T)
+
+
+def unhang(picture: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Undo `hang`: (rows, columns) to (I, J) of an RAS+ array. A view."""
+    return picture.T[::-1, ::-1]
