@@ -1,5 +1,19 @@
-"""Lung tumour segmentation in CT. Research use only."""
+"""Lung tumour segmentation in CT. Research use only.
+
+From Python::
+
+    from lungseg.inference import Segmenter
+    from lungseg.nifti import read_volume
+
+    probability = Segmenter.load("NAME", models=Path("models")).apply(read_volume(Path("scan.nii.gz")))
+
+Importing the package itself loads no library, so that every process pays only for what it uses.
+"""
 
 from __future__ import annotations
 
+from lungseg.errors import LungSegError
+
 __version__ = "0.1.0"
+
+__all__ = ["LungSegError", "__version__"]

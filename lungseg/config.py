@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias, cast, get_args
 
 from lungseg.errors import SetupError
 
@@ -12,6 +13,12 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 """The folder that holds `app.py`, `pages/` and `models/`."""
 
 GIGABYTE = 1024**3
+
+SHIPPED_CHECKPOINT = "lungseg-1"
+"""The checkpoint in `models/` that segments where nobody names another."""
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+"""Where a network runs; `auto` is CUDA where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,10 @@ class Settings:
         host: address the server binds to (`LUNGSEG_HOST`).
         port: port the server binds to (`LUNGSEG_PORT`).
         device: `auto`, `cpu` or `cuda` (`LUNGSEG_DEVICE`).
+        allow_unauthenticated: whether the server may listen beyond this machine though nobody has to log in
+            (`LUNGSEG_ALLOW_UNAUTHENTICATED=1`).
+        viewer_folder: where the browser bundle lies if not under `home` (`LUNGSEG_VIEWER`).
+        checkpoint: name in `models` or path of the checkpoint used where none is asked for (`LUNGSEG_CHECKPOINT`).
         limits: bounds on what is read.
     """
 
@@ -48,7 +59,10 @@ class Settings:
     database_url: str
     host: str = "127.0.0.1"
     port: int = 8501
-    device: str = "auto"
+    device: Device = "auto"
+    allow_unauthenticated: bool = False
+    viewer_folder: Path | None = None
+    checkpoint: str = SHIPPED_CHECKPOINT
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -60,7 +74,7 @@ class Settings:
         highest_port = 65535
         if not 1 <= self.port <= highest_port:
             raise SetupError(f"LUNGSEG_PORT is {self.port}.", f"Set it to a number from 1 to {highest_port}.")
-        if self.device not in {"auto", "cpu", "cuda"}:
+        if self.device not in get_args(Device):
             raise SetupError(f"LUNGSEG_DEVICE is {self.device!r}.", "Set it to auto, cpu or cuda.")
 
     @classmethod
@@ -70,17 +84,20 @@ class Settings:
         Raises:
             SetupError: a variable holds a value that can't be used.
         """
-        home = Path(os.environ.get("LUNGSEG_HOME") or CHECKOUT / "data").expanduser().resolve()
+        home = _folder("LUNGSEG_HOME") or CHECKOUT / "data"
         port = os.environ.get("LUNGSEG_PORT") or "8501"
         if not port.isdecimal():
             raise SetupError(f"LUNGSEG_PORT is {port!r}.", "Set it to a number from 1 to 65535.")
         return cls(
             home=home,
-            models=Path(os.environ.get("LUNGSEG_MODELS") or CHECKOUT / "models").expanduser().resolve(),
+            models=_folder("LUNGSEG_MODELS") or CHECKOUT / "models",
             database_url=os.environ.get("LUNGSEG_DATABASE_URL") or f"sqlite:///{home / 'lungseg.sqlite'}",
             host=os.environ.get("LUNGSEG_HOST") or "127.0.0.1",
             port=int(port),
-            device=os.environ.get("LUNGSEG_DEVICE") or "auto",
+            device=cast("Device", os.environ.get("LUNGSEG_DEVICE") or "auto"),
+            allow_unauthenticated=os.environ.get("LUNGSEG_ALLOW_UNAUTHENTICATED") == "1",
+            viewer_folder=_folder("LUNGSEG_VIEWER"),
+            checkpoint=os.environ.get("LUNGSEG_CHECKPOINT") or SHIPPED_CHECKPOINT,
         )
 
     @property
@@ -110,5 +127,10 @@ class Settings:
 
     @property
     def viewer(self) -> Path:
-        """Folder of the browser bundle that `lungseg setup-viewer` installs."""
-        return self.home / "viewer"
+        """Folder of the browser bundle that `lungseg setup` installs."""
+        return self.viewer_folder or self.home / "viewer"
+
+
+def _folder(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser().resolve() if value else None

@@ -22,6 +22,7 @@
     ├── DataSetError               data.unusable
     ├── SetupError                 setup.incomplete
     ├── StorageError               storage.failed
+    │   └── DiskFullError          storage.disk_full
     ├── NotFoundError              record.not_found
     └── RunCancelledError          run.cancelled
 
@@ -164,6 +165,12 @@ class StorageError(LungSegError):
     """The disk or the database refused to keep something."""
 
     code = "storage.failed"
+
+
+class DiskFullError(StorageError):
+    """There is no room left on the disk."""
+
+    code = "storage.disk_full"
 
 
 class NotFoundError(LungSegError):

@@ -49,6 +49,7 @@ SLAB_BYTES = 16 * 1024**2
 SPACING_RANGE_MM = (0.1, 25.0)
 AIR_HU, TISSUE_HU = -500, -100
 INT16 = np.iinfo(np.int16)
+DAMAGE = (EOFError, BadGzipFile, cast("type[Exception]", isal_zlib.error))
 
 Advance = Callable[[int, int], None]
 
@@ -217,7 +218,7 @@ def _dtype(raw: nib.Nifti1Header) -> np.dtype[Any]:
     remedy = "Export the scan as 16-bit integers or 32-bit floats in Hounsfield units."
     try:
         dtype = raw.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         raise DatatypeError(f"The header claims the unknown datatype {int(raw['datatype'])}.", remedy) from error
     if dtype.kind not in "iuf" or dtype.itemsize > np.dtype(np.float64).itemsize:
         label = "RGB colours" if dtype.names else f"{dtype.name} values"
@@ -352,7 +353,7 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
     try:
         with igzip.open(path, "rb") if _is_gzip(path) else path.open("rb") as stream:
             yield cast("IO[bytes]", stream)
-    except (EOFError, isal_zlib.error, BadGzipFile) as error:
+    except DAMAGE as error:
         raise TruncatedScanError(f"The gzip stream ends early or is damaged ({error}).", "Copy it again.") from error
 
 

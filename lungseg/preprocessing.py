@@ -85,7 +85,7 @@ class Preprocessing:
             hung = hang(volume.hu[:, :, min(max(k, 0), depth - 1)])
             planes[row] = frame.shrink(self.scale(hung), fill=self.padding)
         windows = np.lib.stride_tricks.sliding_window_view(planes, self.channels, axis=0)
-        return np.ascontiguousarray(windows.transpose(0, 3, 1, 2))
+        return windows.transpose(0, 3, 1, 2).copy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Frame:
 
     def shrink_mask(self, plane: NDArray[np.bool_] | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize a hung mask (J, I) onto the canvas (size, size) by nearest neighbour."""
-        return self._place(plane.astype(np.uint8), cv2.INTER_NEAREST, 0)
+        return self._place(plane.astype(np.uint8), cv2.INTER_NEAREST_EXACT, 0)
 
     def grow(self, canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Undo `shrink` for an 8-bit probability canvas (size, size): bilinear, to (J, I)."""
@@ -129,7 +129,7 @@ class Frame:
 
     def grow_mask(self, canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Undo `shrink_mask` by nearest neighbour: `shrink_mask(grow_mask(c)) == c` where the slice has more pixels."""
-        return self._cut(canvas, cv2.INTER_NEAREST)
+        return self._cut(canvas, cv2.INTER_NEAREST_EXACT)
 
     def _place(self, plane: NDArray[Pixel], interpolation: int, fill: float) -> NDArray[Pixel]:
         (top, bottom), (left, right) = self.rows, self.columns

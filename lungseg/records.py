@@ -218,3 +218,24 @@ class Segmentation:
     def report(self) -> dict[str, Any]:
         """Return the segmentation as JSON-ready values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSummary:
+    """One row of the list of cases.
+
+    Attributes:
+        case: the case.
+        run: its newest segmentation run; None where none was queued yet.
+        lesions: lesions in its newest predicted mask; None where there is no mask yet.
+        volume_ml: volume of all of them together.
+        largest_ml: volume of the largest; None where there is none.
+        has_reference: whether a reference mask was added.
+    """
+
+    case: Case
+    run: Run | None
+    lesions: int | None
+    volume_ml: float | None
+    largest_ml: float | None
+    has_reference: bool

@@ -1,0 +1,50 @@
+"""The `lungseg` command: one module per command, each a thin cover over a service or the pipeline.
+
+A command imports torch and other heavy libraries inside its function, so that `lungseg --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import lungseg
+from lungseg.cli import demo, doctor, segment, serve, setup, train, worker
+from lungseg.cli.console import EXIT_INTERRUPTED, EXIT_REFUSED, show_error
+from lungseg.errors import LungSegError
+
+app = typer.Typer(
+    help="Lung tumour segmentation in CT. Research use only: not a medical device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(segment.segment)
+app.command()(serve.serve)
+app.command()(worker.worker)
+app.command()(demo.demo)
+app.command()(doctor.doctor)
+app.command()(setup.setup)
+app.command()(train.train)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Print the version where it is asked for."""
+    if version:
+        typer.echo(lungseg.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; an error of ours becomes a message and exit code 2, never a traceback."""
+    try:
+        app()
+    except LungSegError as error:
+        show_error(error)
+        sys.exit(EXIT_REFUSED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,45 @@
+"""What all commands share on the terminal: two consoles, the look of an error, the bar of a run's progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from lungseg.errors import LungSegError
+from lungseg.records import Progress as RunProgress
+
+EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130
+
+out = Console()
+err = Console(stderr=True)
+
+
+def show_error(error: LungSegError) -> None:
+    """Say on stderr what was found and what to do, one line each, never wrapped in markup."""
+    err.print(Text.assemble((f"{error.code}: ", "bold red"), error.found), soft_wrap=True)
+    err.print(Text.assemble(("what to do: ", "bold"), error.remedy), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Say on stderr what the user should know though the command goes on."""
+    err.print(Text.assemble(("warning: ", "bold yellow"), text), soft_wrap=True)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[RunProgress], None]]:
+    """Show on stderr how far a run has come; yields what is to be told of each step."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda step: bar.update(task, description=step.stage, completed=step.done, total=step.total or None)

@@ -1,0 +1,21 @@
+"""`lungseg demo`: the demo case, from the package index to the queue."""
+
+from __future__ import annotations
+
+from lungseg.cli.console import err, out
+from lungseg.config import Settings
+
+
+def demo() -> None:
+    """Fetch the demo scan with its reference mask, make a case of it and queue its segmentation; safe to repeat."""
+    from lungseg.db import open_database
+    from lungseg.services import demo as service
+
+    settings = Settings.from_environment()
+    with err.status("preparing the demo scan") as status:
+        service.prepare(settings, on_step=status.update)
+        database = open_database(settings.database_url)
+        status.update("making the demo case")
+        case = service.add_case(settings, database)
+        database.close()
+    out.print(f"{case.name} is case {case.id}; `lungseg serve` shows it, the worker segments it.", soft_wrap=True)

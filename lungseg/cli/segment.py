@@ -1,0 +1,109 @@
+"""`lungseg segment`: one scan in, its tumour mask and a report out."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from lungseg.cli.console import err, out, progress_bar, warn
+from lungseg.config import Device, Settings
+from lungseg.errors import ScanError, StorageError
+from lungseg.records import Segmentation
+
+
+def segment(
+    scan: Annotated[Path, typer.Argument(help="CT scan, .nii or .nii.gz.", show_default=False)],
+    mask: Annotated[
+        Path, typer.Option("--output", "-o", help="Mask to write, .nii or .nii.gz, on the scan's own grid.")
+    ],
+    report: Annotated[Path | None, typer.Option("--json", help="Report to write: lesions, seconds, memory.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Name in models/ or path of a .safetensors file; default: the shipped one.")
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Where the network runs; default: LUNGSEG_DEVICE.")] = None,
+) -> None:
+    """Segment lung tumour in one CT scan."""
+    check_paths(scan, mask, report)
+    settings = Settings.from_environment()
+    with progress_bar() as tell:
+        from lungseg.inference import Segmenter
+        from lungseg.pipeline import segment_scan
+
+        segmenter = Segmenter.load(
+            checkpoint or settings.checkpoint, models=settings.models, device=device or settings.device
+        )
+        result = segment_scan(scan, mask, segmenter, limits=settings.limits, on_progress=tell)
+    if report:
+        write_report(result.report(), report)
+    for text in result.warnings:
+        warn(text)
+    out.print(lesion_table(result))
+    err.print(f"{mask} written in {result.seconds:.1f} s, {result.peak_rss_mb:.0f} MB at most.", style="dim")
+
+
+def check_paths(scan: Path, mask: Path, report: Path | None) -> None:
+    """Check before any work that the scan is there and that the outputs can be written without harm to it.
+
+    Raises:
+        ScanError: there is no scan.
+        StorageError: an output can't be written, or would overwrite another file of this command.
+    """
+    if not scan.is_file():
+        raise ScanError(f"There is no file {scan}.", "Give the path of a .nii or .nii.gz file.")
+    if not mask.name.endswith((".nii", ".nii.gz")):
+        raise StorageError(f"The mask would be called {mask.name}.", "Give it a name that ends in .nii or .nii.gz.")
+    taken = [scan]
+    for target in (mask, report):
+        if target is not None:
+            _check_target(target, taken)
+            taken.append(target)
+
+
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """Write a report as JSON, complete or not at all.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(f"{path} can't be written ({error.strerror}).", "Check its folder and free disk.") from error
+
+
+def lesion_table(result: Segmentation) -> Table:
+    """Lay out the lesions of a segmentation, largest first."""
+    count = len(result.lesions)
+    title = "No lesion found" if not count else f"{count} lesion{'s' if count > 1 else ''}"
+    table = Table("#", "volume (ml)", "centre R A S (mm)", "extent (mm)", "slices", "probability", title=title)
+    for lesion in result.lesions:
+        table.add_row(
+            str(lesion.number),
+            f"{lesion.volume_ml:.2f}",
+            " ".join(f"{value:.1f}" for value in lesion.centre_mm),
+            " x ".join(f"{value:.1f}" for value in lesion.extent_mm),
+            "{} - {}".format(*lesion.slices),
+            "" if lesion.probability is None else f"{lesion.probability:.2f}",
+        )
+    return table
+
+
+def _check_target(target: Path, taken: list[Path]) -> None:
+    folder = target.parent
+    if not folder.is_dir():
+        raise StorageError(f"There is no folder {folder}.", "Create it first, or write elsewhere.")
+    if target.is_dir():
+        raise StorageError(f"{target} is a folder.", "Give the name of a file.")
+    if any(target.resolve() == other.resolve() for other in taken):
+        raise StorageError(f"{target} is named twice.", "Give scan, mask and report a file each.")
+    if not os.access(folder, os.W_OK):
+        raise StorageError(f"The folder {folder} can't be written to.", "Check its rights, or write elsewhere.")

@@ -1,0 +1,39 @@
+"""`lungseg setup`: the parts that pip does not install."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from lungseg.cli.console import err, out, show_error
+from lungseg.config import Settings
+from lungseg.errors import LungSegError
+
+
+def setup() -> None:
+    """Install the viewer's browser bundle and the demo scan; what is there already is kept.
+
+    The parts stand alone: where one fails, the others are still installed, and the exit code is 1.
+    """
+    from lungseg.services import demo, viewer_bundle
+
+    settings = Settings.from_environment()
+    parts: dict[str, Callable[[], object]] = {
+        "viewer bundle": lambda: viewer_bundle.install(settings),
+        "demo scan": lambda: demo.prepare(settings),
+    }
+    failed = [name for name, install in parts.items() if not _succeeds(name, install)]
+    if failed:
+        raise typer.Exit(1)
+
+
+def _succeeds(name: str, install: Callable[[], object]) -> bool:
+    try:
+        with err.status(f"installing the {name}"):
+            install()
+    except LungSegError as error:
+        show_error(error)
+        return False
+    out.print(f"{name}: ready")
+    return True

@@ -1,0 +1,108 @@
+"""Cases in the database."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from lungseg.db.masks import prediction_totals, referenced_case_ids, triple
+from lungseg.db.runs import latest_segment_runs
+from lungseg.db.tables import CaseRow
+from lungseg.errors import NotFoundError
+from lungseg.records import Case, CaseSummary
+
+
+def insert_case(session: Session, case: Case) -> None:
+    """Keep a new case."""
+    session.add(
+        CaseRow(
+            id=case.id,
+            name=case.name,
+            scan_path=case.scan_path,
+            scan_sha256=case.scan_sha256,
+            scan_bytes=case.scan_bytes,
+            shape=case.shape and list(case.shape),
+            spacing_mm=case.spacing_mm and list(case.spacing_mm),
+            orientation=case.orientation,
+            is_demo=case.is_demo,
+            created_at=case.created_at,
+        )
+    )
+    session.flush()
+
+
+def get_case(session: Session, case_id: str) -> Case:
+    """Return a case.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    row = session.get(CaseRow, case_id)
+    if row is None:
+        raise no_such_case(case_id)
+    return _case_of(row)
+
+
+def rename_case(session: Session, case_id: str, name: str) -> Case:
+    """Change a case's display name.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    session.execute(update(CaseRow).where(CaseRow.id == case_id).values(name=name))
+    return get_case(session, case_id)
+
+
+def delete_case(session: Session, case_id: str) -> None:
+    """Forget a case with its runs, masks and lesions.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    deleted = session.scalar(delete(CaseRow).where(CaseRow.id == case_id).returning(CaseRow.id))
+    if deleted is None:
+        raise no_such_case(case_id)
+
+
+def all_case_ids(session: Session) -> frozenset[str]:
+    """Return the ids of all cases."""
+    return frozenset(session.scalars(select(CaseRow.id)))
+
+
+def list_summaries(session: Session) -> tuple[CaseSummary, ...]:
+    """Return all cases, newest first, in as many queries for a thousand cases as for one."""
+    latest = latest_segment_runs(session)
+    totals = prediction_totals(session)
+    referenced = referenced_case_ids(session)
+    rows = session.scalars(select(CaseRow).order_by(CaseRow.created_at.desc(), CaseRow.id))
+    return tuple(
+        CaseSummary(
+            case=_case_of(row),
+            run=latest.get(row.id),
+            lesions=totals[row.id].lesions if row.id in totals else None,
+            volume_ml=totals[row.id].volume_ml if row.id in totals else None,
+            largest_ml=totals[row.id].largest_ml if row.id in totals else None,
+            has_reference=row.id in referenced,
+        )
+        for row in rows
+    )
+
+
+def no_such_case(case_id: str) -> NotFoundError:
+    """Say that a case is not there."""
+    return NotFoundError(f"There is no case {case_id}.", "It may have been deleted; choose one from the list of cases.")
+
+
+def _case_of(row: CaseRow) -> Case:
+    return Case(
+        id=row.id,
+        name=row.name,
+        scan_path=row.scan_path,
+        scan_sha256=row.scan_sha256,
+        scan_bytes=row.scan_bytes,
+        shape=triple(row.shape) if row.shape else None,
+        spacing_mm=triple(row.spacing_mm) if row.spacing_mm else None,
+        orientation=row.orientation,
+        is_demo=row.is_demo,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,141 @@
+"""Masks and their lesions in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, selectinload
+
+from lungseg.db.tables import LesionRow, MaskRow
+from lungseg.records import Lesion, Mask, MaskKind
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionTotals:
+    """What the newest predicted mask of a case adds up to; `largest_ml` is None where it has no lesion."""
+
+    lesions: int
+    volume_ml: float
+    largest_ml: float | None
+
+
+def next_version(session: Session, case_id: str, kind: MaskKind) -> int:
+    """Return the version that the next mask of a kind will have; true until the end of the writing transaction."""
+    newest = select(func.max(MaskRow.version)).where(MaskRow.case_id == case_id, MaskRow.kind == kind)
+    return (session.scalar(newest) or 0) + 1
+
+
+def insert_mask(session: Session, mask: Mask) -> None:
+    """Keep a new mask with its lesions."""
+    session.add(
+        MaskRow(
+            id=mask.id,
+            case_id=mask.case_id,
+            run_id=mask.run_id,
+            kind=mask.kind,
+            version=mask.version,
+            path=mask.path,
+            sha256=mask.sha256,
+            volume_ml=mask.volume_ml,
+            slice_voxels=list(mask.slice_voxels),
+            created_at=mask.created_at,
+            lesions=[_row_of(lesion) for lesion in mask.lesions],
+        )
+    )
+    session.flush()
+
+
+def masks_of_case(session: Session, case_id: str) -> tuple[Mask, ...]:
+    """Return all masks of a case with their lesions, newest first."""
+    rows = session.scalars(
+        select(MaskRow)
+        .where(MaskRow.case_id == case_id)
+        .order_by(MaskRow.created_at.desc(), MaskRow.version.desc())
+        .options(selectinload(MaskRow.lesions))
+    )
+    return tuple(_mask_of(row) for row in rows)
+
+
+def mask_paths(session: Session, case_id: str) -> tuple[str, ...]:
+    """Return the files of a case's masks, relative to `Settings.home`."""
+    return tuple(session.scalars(select(MaskRow.path).where(MaskRow.case_id == case_id)))
+
+
+def all_mask_ids(session: Session) -> frozenset[str]:
+    """Return the ids of all masks."""
+    return frozenset(session.scalars(select(MaskRow.id)))
+
+
+def referenced_case_ids(session: Session) -> frozenset[str]:
+    """Return the ids of the cases that have a reference mask."""
+    return frozenset(session.scalars(select(MaskRow.case_id).where(MaskRow.kind == MaskKind.REFERENCE).distinct()))
+
+
+def prediction_totals(session: Session) -> dict[str, PredictionTotals]:
+    """Return the totals of the newest prediction of each case that has one, by case id."""
+    newest = (
+        select(MaskRow.case_id, func.max(MaskRow.version).label("version"))
+        .where(MaskRow.kind == MaskKind.PREDICTION)
+        .group_by(MaskRow.case_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(MaskRow.case_id, func.count(LesionRow.number), MaskRow.volume_ml, func.max(LesionRow.volume_ml))
+        .join(newest, (newest.c.case_id == MaskRow.case_id) & (newest.c.version == MaskRow.version))
+        .where(MaskRow.kind == MaskKind.PREDICTION)
+        .outerjoin(LesionRow, LesionRow.mask_id == MaskRow.id)
+        .group_by(MaskRow.id, MaskRow.case_id, MaskRow.volume_ml)
+    )
+    return {case_id: PredictionTotals(lesions, volume, largest) for case_id, lesions, volume, largest in rows}
+
+
+def _row_of(lesion: Lesion) -> LesionRow:
+    return LesionRow(
+        number=lesion.number,
+        volume_ml=lesion.volume_ml,
+        centre_mm=list(lesion.centre_mm),
+        centre_index=list(lesion.centre_index),
+        extent_mm=list(lesion.extent_mm),
+        first_slice=lesion.slices[0],
+        last_slice=lesion.slices[1],
+        probability=lesion.probability,
+    )
+
+
+def _mask_of(row: MaskRow) -> Mask:
+    return Mask(
+        id=row.id,
+        case_id=row.case_id,
+        run_id=row.run_id,
+        kind=row.kind,
+        version=row.version,
+        path=row.path,
+        sha256=row.sha256,
+        volume_ml=row.volume_ml,
+        slice_voxels=tuple(row.slice_voxels),
+        created_at=row.created_at,
+        lesions=tuple(_lesion_of(lesion) for lesion in row.lesions),
+    )
+
+
+def _lesion_of(row: LesionRow) -> Lesion:
+    return Lesion(
+        number=row.number,
+        volume_ml=row.volume_ml,
+        centre_mm=triple(row.centre_mm),
+        centre_index=triple(row.centre_index),
+        extent_mm=triple(row.extent_mm),
+        slices=(row.first_slice, row.last_slice),
+        probability=row.probability,
+    )
+
+
+def triple(values: Sequence[Number]) -> tuple[Number, Number, Number]:
+    """Turn a list as kept in JSON into the three values that it stands for."""
+    first, second, third = values
+    return first, second, third

@@ -1,0 +1,63 @@
+"""Bringing the schema to the newest version, by one process at a time."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from filelock import FileLock
+from sqlalchemy import Connection, Engine, text
+
+from lungseg.errors import StorageError
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+LOCK_NUMBER = 0x6C756E67
+"""Key of the advisory lock on PostgreSQL: "lung" in ASCII."""
+
+
+def migrate(engine: Engine, lock: Path | None) -> None:
+    """Run all migrations that a database lacks, in one transaction.
+
+    Args:
+        engine: of the database.
+        lock: file whose lock serialises processes; None on a server that has locks of its own.
+
+    Raises:
+        StorageError: the database was written by a newer release.
+    """
+    guard = FileLock(lock, fallback_to_soft=False) if lock else nullcontext()
+    with guard, engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            _migrate_sqlite(connection)
+        else:
+            with connection.begin():
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_NUMBER})
+                _upgrade(connection)
+
+
+def _migrate_sqlite(connection: Connection) -> None:
+    """Migrate without foreign keys: rebuilding a table drops it, which would delete all rows that refer to it."""
+    driver = connection.connection.driver_connection
+    assert driver is not None  # noqa: S101 - an open connection has one
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        with connection.begin():
+            _upgrade(connection)
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise StorageError(
+            f"The schema of the database is unknown to this release ({error}).",
+            "Use the release that wrote it, or a newer one.",
+        ) from error

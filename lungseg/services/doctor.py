@@ -1,0 +1,185 @@
+"""What an installation has and lacks: one finding per part, each with its remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from lungseg.config import CHECKOUT, GIGABYTE, Settings
+from lungseg.db import open_database
+from lungseg.errors import LungSegError
+from lungseg.services import viewer_bundle, worker_process
+
+OLDEST_PYTHON = (3, 11)
+ENOUGH_DISK_GB = 5.0
+LEAST_DISK_GB = 1.0
+PROBE_S = 120
+PROBE = """
+import json
+import cv2, isal, nibabel, streamlit, torch
+cuda = torch.cuda.is_available()
+print(json.dumps(torch.cuda.get_device_name() if cuda else f"cpu, {torch.get_num_threads()} threads"))
+"""
+"""Run in a process of its own: this side never imports torch, and a broken library must not end the examination."""
+
+
+class State(StrEnum):
+    """How a part stands."""
+
+    OK = "ok"
+    WARNING = "warning"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of one part of the installation.
+
+    Attributes:
+        part: its name.
+        state: MISSING where the product can't work without it, WARNING where it works with less.
+        found: what is there.
+        remedy: what to do; empty where nothing is to be done.
+    """
+
+    part: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> tuple[Finding, ...]:
+    """Look at every part of the installation, in the order in which they depend on each other."""
+    checks: tuple[Callable[[Settings], Finding], ...] = (
+        _python,
+        _packages,
+        _device,
+        _home,
+        _disk,
+        _database,
+        _checkpoints,
+        _viewer,
+        _demo,
+        _worker,
+    )
+    return tuple(check(settings) for check in checks)
+
+
+def _python(_: Settings) -> Finding:
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info < OLDEST_PYTHON:
+        return Finding("python", State.MISSING, found, "Install Python 3.11 or newer.")
+    return Finding("python", State.OK, found)
+
+
+def _packages(_: Settings) -> Finding:
+    requirements = list(_requirements(CHECKOUT / "requirements.txt"))
+    wrong = [f"{need} (found: {found or 'none'})" for need in requirements if not _fits(need, found := _version(need))]
+    if wrong:
+        return Finding("packages", State.MISSING, ", ".join(wrong), "Run `pip install -r requirements.txt`.")
+    return Finding("packages", State.OK, f"{len(requirements)} of requirements.txt installed")
+
+
+def _requirements(path: Path) -> Iterator[Requirement]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            yield Requirement(line)
+
+
+def _version(need: Requirement) -> str | None:
+    try:
+        return version(need.name)
+    except PackageNotFoundError:
+        return None
+
+
+def _fits(need: Requirement, found: str | None) -> bool:
+    return found is not None and need.specifier.contains(found, prereleases=True)
+
+
+def _device(settings: Settings) -> Finding:
+    result = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False)
+    if result.returncode != 0:
+        reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        remedy = "Install the shared library that it names (Debian: libgl1 and libglib2.0-0 for OpenCV)."
+        return Finding("device", State.MISSING, f"The libraries can't be loaded: {reason}", remedy)
+    name: str = json.loads(result.stdout)
+    if settings.device == "cuda" and name.startswith("cpu"):
+        return Finding("device", State.MISSING, "LUNGSEG_DEVICE is cuda; there is none.", "Set it to auto or cpu.")
+    return Finding("device", State.OK, name)
+
+
+def _home(settings: Settings) -> Finding:
+    folder = _nearest_folder(settings.home)
+    if not os.access(folder, os.W_OK):
+        return Finding("home", State.MISSING, f"{folder} can't be written to", "Set LUNGSEG_HOME to another folder.")
+    return Finding("home", State.OK, str(settings.home))
+
+
+def _disk(settings: Settings) -> Finding:
+    free_gb = shutil.disk_usage(_nearest_folder(settings.home)).free / GIGABYTE
+    found = f"{free_gb:.1f} GB free"
+    remedy = "Free disk space, or set LUNGSEG_HOME to a larger disk."
+    if free_gb < LEAST_DISK_GB:
+        return Finding("disk", State.MISSING, found, remedy)
+    if free_gb < ENOUGH_DISK_GB:
+        return Finding("disk", State.WARNING, found, remedy)
+    return Finding("disk", State.OK, found)
+
+
+def _database(settings: Settings) -> Finding:
+    kind, _, place = settings.database_url.partition("://")
+    if kind == "sqlite" and not Path(place.removeprefix("/")).is_file():
+        return Finding("database", State.OK, "not there yet; the first start makes it")
+    try:
+        open_database(settings.database_url).close()
+    except LungSegError as error:
+        return Finding("database", State.MISSING, error.found, error.remedy)
+    return Finding("database", State.OK, f"{kind}, schema up to date")
+
+
+def _checkpoints(settings: Settings) -> Finding:
+    from lungseg.card import find_weights, read_card, sha256_of  # noqa: PLC0415 - OpenCV may be what is broken
+
+    try:
+        weights = find_weights(settings.checkpoint, settings.models)
+        card = read_card(weights)
+    except LungSegError as error:
+        return Finding("checkpoint", State.MISSING, error.found, error.remedy)
+    if sha256_of(weights) != card.sha256:
+        return Finding("checkpoint", State.MISSING, f"{weights.name} does not fit its card", "Copy both files again.")
+    return Finding("checkpoint", State.OK, f"{card.name}, sha256 {card.sha256[:12]}...")
+
+
+def _viewer(settings: Settings) -> Finding:
+    status = viewer_bundle.status(settings)
+    return Finding("viewer", State.OK, str(status))
+
+
+def _demo(settings: Settings) -> Finding:
+    from lungseg.services.demo import DemoFiles  # noqa: PLC0415 - OpenCV may be what is broken
+
+    if DemoFiles.of(settings).are_there:
+        return Finding("demo", State.OK, str(settings.demo))
+    return Finding("demo", State.WARNING, "the demo scan is not there", "Run `lungseg demo`.")
+
+
+def _worker(settings: Settings) -> Finding:
+    if worker_process.is_worker_alive(settings):
+        return Finding("worker", State.OK, "running")
+    return Finding("worker", State.OK, "not running; `lungseg serve` and the pages start it")
+
+
+def _nearest_folder(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())

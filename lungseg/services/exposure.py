@@ -1,0 +1,57 @@
+"""Who can reach the server: nobody beyond this machine, unless the administrator said so knowingly."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from lungseg.config import Settings
+from lungseg.errors import SetupError
+
+
+def check_host(host: str | None, settings: Settings) -> None:
+    """Refuse an address that other machines reach, as long as nobody has to log in.
+
+    Args:
+        host: what the server is about to bind to; None or "" means every interface.
+        settings: says whether the administrator accepts that.
+
+    Raises:
+        SetupError: the address is reachable from elsewhere and that was not accepted.
+    """
+    if is_loopback(host) or settings.allow_unauthenticated:
+        return
+    raise SetupError(
+        f"The server would listen on {host or 'every interface'}, and anyone who reaches it could see every scan: "
+        "there is no login.",
+        "Bind it to 127.0.0.1 (LUNGSEG_HOST). Where something in front of it decides who gets in (a container that is "
+        "published on 127.0.0.1 alone, a proxy with a login), set LUNGSEG_ALLOW_UNAUTHENTICATED=1.",
+    )
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether an address is reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "0.0.0.0").is_loopback  # noqa: S104 - what an empty address means
+    except ValueError:
+        return False
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that another program holds.
+
+    Raises:
+        SetupError: the port is taken, or the address is not one of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise SetupError(
+            f"{host}:{port} can't be listened on ({error.strerror}).",
+            "Stop the program that holds the port, or choose another one with LUNGSEG_PORT or --port.",
+        ) from error

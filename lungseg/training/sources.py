@@ -1,0 +1,293 @@
+"""What there is to learn from: whole scans, nodules in 3-D and slice crops; the one place that knows their layout.
+
+A data folder holds any of
+
+- `chest_ct_msd_layout/`: whole scans as in the Medical Segmentation Decathlon (imagesTr + labelsTr, imagesTs);
+- `lidc_nodules_3d/`: nodules in 3-D, 1 mm isotropic;
+- `lidc_slices/`: consecutive slices of nodules with the number of radiologists who marked each pixel.
+
+Everything is turned to slices as films are hung (row 0 anterior, column 0 the patient's right), HU as int16.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg import nifti
+from lungseg.errors import DataSetError
+from lungseg.lungfield import find_lungs
+from lungseg.preprocessing import hang
+from lungseg.volume import Volume
+
+HU_PER_GREY, HU_OF_BLACK = 6, -1024
+GREY_PER_READER = 60
+CROP_PX = 64
+NODULE_MM = 1.0
+CLOSING_MM = 10.0
+WALL_MM = 6.0
+
+SCAN_PATIENTS = {"lung_101": "LIDC-IDRI-0023", "lung_103": "LIDC-IDRI-0314"}
+"""Whole scans whose patients also are in the LIDC folders."""
+UNMARKED = {"lung_201": range(20, 46)}
+"""Slices of scans without labels in which a nodule is visible: neither tumour nor background."""
+
+SOURCES = {
+    "chest_ct_msd_layout": (
+        "LIDC-IDRI (Armato et al. 2011), 4D-Lung (Hugo et al. 2016) and CPTAC, from The Cancer Imaging Archive",
+        "CC BY 3.0",
+    ),
+    "lidc_slices": ("LIDC-IDRI (Armato et al. 2011, Medical Physics 38: 915-931), The Cancer Imaging Archive", "CC BY 3.0"),
+    "lidc_nodules_3d": ("NODE21 (Sogancioglu et al.) and LUNA16 (Setio et al. 2017) patches of LIDC-IDRI", "CC BY 4.0 / CC BY 3.0"),
+}
+"""Attribution and licence of each folder."""
+
+Slices = NDArray[np.int16]
+Marks = NDArray[np.uint8]
+Points = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """A whole scan with its tumour mask.
+
+    Attributes:
+        name: its name in the data set.
+        patient: who it shows.
+        hu: (K, rows, columns) int16.
+        tumour: the same shape, 1 in tumour; all 0 where there is no label.
+        room: the same shape, 1 where a tumour of the lung can lie: the lungs with their vessels and a few mm more.
+        usable: for each slice, whether all tumour in it is marked.
+        lung: (N, 3) slice, row, column of points in air-filled lung, usable slices only.
+        wall: the same for points of the lung near its boundary.
+        lesion: the same for points in tumour.
+        pixel_mm: side of a pixel.
+        slice_mm: distance of slices.
+    """
+
+    name: str
+    patient: str
+    hu: Slices
+    tumour: Marks
+    room: Marks
+    usable: NDArray[np.bool_]
+    lung: Points
+    wall: Points
+    lesion: Points
+    pixel_mm: float
+    slice_mm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Nodule:
+    """A nodule in 3-D with its surroundings.
+
+    Attributes:
+        patient: whose it is.
+        hu: (slices, rows, columns) int16, 1 mm isotropic.
+        mask: the same shape, 1 in the nodule.
+        extent_mm: largest side of its bounding box in the plane.
+    """
+
+    patient: str
+    hu: Slices
+    mask: Marks
+    extent_mm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crop:
+    """The consecutive slices of a nodule with what the radiologists marked.
+
+    Attributes:
+        patient: whose it is.
+        name: its name in the data set.
+        hu: (slices, 64, 64) int16.
+        readers: the same shape, how many of four radiologists marked the pixel.
+        pixel_mm: side of a pixel.
+        slice_mm: distance of slices.
+    """
+
+    patient: str
+    name: str
+    hu: Slices
+    readers: Marks
+    pixel_mm: float
+    slice_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """All that was read, or the part of it that belongs to one side of a split."""
+
+    scans: tuple[Scan, ...]
+    nodules: tuple[Nodule, ...]
+    crops: tuple[Crop, ...]
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Everyone in it, sorted."""
+        return tuple(sorted({item.patient for group in (self.scans, self.nodules, self.crops) for item in group}))
+
+    def of(self, keep: Callable[[str], bool]) -> Library:
+        """Return the part that belongs to the patients of whom `keep` says so."""
+        return Library(
+            tuple(scan for scan in self.scans if keep(scan.patient)),
+            tuple(nodule for nodule in self.nodules if keep(nodule.patient)),
+            tuple(crop for crop in self.crops if keep(crop.patient)),
+        )
+
+
+def read_library(folder: Path) -> Library:
+    """Read all sources of a data folder.
+
+    Raises:
+        DataSetError: a source is missing or damaged.
+        ScanError: a whole scan can't be used.
+    """
+    for name in SOURCES:
+        if not (folder / name).is_dir():
+            raise DataSetError(f"There is no folder {name} in {folder}.", f"Give the folder that holds {', '.join(SOURCES)}.")
+    return Library(
+        scans=tuple(_read_scans(folder / "chest_ct_msd_layout")),
+        nodules=tuple(_read_nodules(folder / "lidc_nodules_3d")),
+        crops=tuple(_read_crops(folder / "lidc_slices")),
+    )
+
+
+def split_by_patient(library: Library, share: float, scans: tuple[str, ...]) -> tuple[Library, Library]:
+    """Split into a part to train on and a part held out, never with one patient in both.
+
+    A patient is held out when a hash of the name falls into the share, so that the split needs no list and does not
+    move when data are added. Patients of whole scans go where their scan goes.
+
+    Args:
+        library: everything.
+        share: of the patients to hold out, about.
+        scans: names of the whole scans to hold out.
+
+    Raises:
+        DataSetError: a scan of that name is not there, or one side would have no scan.
+    """
+    fixed = {scan.patient: scan.name in scans for scan in library.scans}
+    if not set(scans) <= {scan.name for scan in library.scans} or len(set(fixed.values())) == 1:
+        there = ", ".join(scan.name for scan in library.scans)
+        raise DataSetError(f"The scans {', '.join(scans)} can't be held out of {there}.", "Hold out some, not all.")
+
+    def is_held_out(patient: str) -> bool:
+        return fixed.get(patient, hash_share(patient) < share)
+
+    return library.of(lambda patient: not is_held_out(patient)), library.of(is_held_out)
+
+
+def hash_share(patient: str) -> float:
+    """Map a patient to a number from 0 to 1, evenly, the same on every machine."""
+    digest = hashlib.sha256(patient.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _read_scans(folder: Path) -> Iterable[Scan]:
+    for image in sorted([*folder.glob("imagesTr/[!.]*.nii.gz"), *folder.glob("imagesTs/[!.]*.nii.gz")]):
+        label = folder / "labelsTr" / image.name
+        volume = nifti.read_volume(image)
+        mask = nifti.read_mask(label, volume.grid) if label.is_file() else None
+        yield _scan(image.name.removesuffix(".nii.gz"), volume, mask)
+
+
+def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> Scan:
+    depth = volume.grid.shape[2]
+    hu = np.stack([hang(volume.hu[:, :, k]) for k in range(depth)])
+    tumour = np.zeros(hu.shape, np.uint8)
+    if mask is not None:
+        tumour = np.stack([hang(mask[:, :, k]) for k in range(depth)]).astype(np.uint8)
+    usable = np.ones(depth, dtype=np.bool_)
+    usable[[k for k in UNMARKED.get(name, ()) if k < depth]] = False
+    pixel_mm, _, slice_mm = volume.grid.spacing_mm
+    coarse = find_lungs(volume).lungs * usable[:, None, None]
+    coarse_mm = pixel_mm * hu.shape[1] / coarse.shape[1]
+    inner = _each(coarse, cv2.MORPH_ERODE, WALL_MM / coarse_mm)
+    closed = _each(_each(coarse, cv2.MORPH_CLOSE, CLOSING_MM / coarse_mm), cv2.MORPH_DILATE, 1.0)
+    size = hu.shape[2], hu.shape[1]
+    return Scan(
+        name=name,
+        patient=SCAN_PATIENTS.get(name, name),
+        hu=hu,
+        tumour=tumour,
+        room=np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in closed]),
+        usable=usable,
+        lung=_points(coarse, hu.shape),
+        wall=_points(coarse - inner, hu.shape),
+        lesion=_points(tumour, hu.shape),
+        pixel_mm=pixel_mm,
+        slice_mm=slice_mm,
+    )
+
+
+def _each(planes: Marks, operation: int, radius: float) -> Marks:
+    """Apply a morphological operation to each slice."""
+    side = 2 * max(1, round(radius)) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return np.stack([cv2.morphologyEx(plane, operation, kernel) for plane in planes]).astype(np.uint8)
+
+
+def _points(inside: Marks, shape: tuple[int, ...]) -> Points:
+    """List slice, row, column of what is inside, on the grid of `shape`."""
+    steps = np.array(shape) / inside.shape
+    return ((np.argwhere(inside) + 0.5) * steps).astype(np.int32)
+
+
+def _read_nodules(folder: Path) -> Iterable[Nodule]:
+    for row in _index(folder):
+        shape = int(row["depth"]), int(row["height"]), int(row["width"])
+        if row["touches_border"] != "0":
+            continue
+        mask = (_strip(folder / f"{row['file']}_mask.png", shape) > 0).astype(np.uint8)
+        if mask.any():
+            yield Nodule(row["patient"], _to_hu(_strip(folder / f"{row['file']}_hu.png", shape)), mask, _extent(mask))
+
+
+def _extent(mask: Marks) -> float:
+    plane = mask.any(axis=0)
+    sides = (np.flatnonzero(plane.any(axis=axis)) for axis in (0, 1))
+    return NODULE_MM * max(float(side[-1] - side[0] + 1) for side in sides)
+
+
+def _read_crops(folder: Path) -> Iterable[Crop]:
+    for row in _index(folder):
+        shape = int(row["slices"]), CROP_PX, CROP_PX
+        yield Crop(
+            patient=row["patient"],
+            name=row["file"],
+            hu=_to_hu(_strip(folder / f"{row['file']}_hu.png", shape)),
+            readers=_strip(folder / f"{row['file']}_readers.png", shape) // np.uint8(GREY_PER_READER),
+            pixel_mm=float(row["pixel_mm"]),
+            slice_mm=float(row["slice_spacing_mm"]),
+        )
+
+
+def _index(folder: Path) -> list[dict[str, str]]:
+    path = folder / "index.csv"
+    if not path.is_file():
+        raise DataSetError(f"There is no index.csv in {folder}.", "Copy the data folder again, complete.")
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _strip(path: Path, shape: tuple[int, int, int]) -> Marks:
+    """Read slices that are stacked downward in one 8-bit picture."""
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if picture is None or picture.shape != (shape[0] * shape[1], shape[2]):
+        found = "can't be read" if picture is None else f"has the shape {picture.shape}"
+        raise DataSetError(f"{path.name} {found}, its index says {shape}.", "Copy the data folder again, complete.")
+    return np.asarray(picture, dtype=np.uint8).reshape(shape)
+
+
+def _to_hu(grey: Marks) -> Slices:
+    return grey.astype(np.int16) * np.int16(HU_PER_GREY) + np.int16(HU_OF_BLACK)

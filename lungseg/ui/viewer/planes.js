@@ -1,0 +1,227 @@
+// The three planes. NiiVue lays them out and places them in space; a slice shader of ours colours them.
+//
+// NiiVue windows a volume by drawing all of it again, with a gradient for 3-D lighting: about seven seconds for
+// 512 x 512 x 133 voxels in a software renderer, at each change of the window. Here NiiVue is given the scan's box as a
+// volume of 2 x 2 x 2 voxels, and the shader (setCustomSliceShader) reads HU from a half-float texture and masks from a
+// small one: window, opacity and contours are then uniforms, and a slice costs one draw.
+
+const SCAN_UNIT = 12;
+const MARKS_UNIT = 13;
+const PLANES = [
+  { name: "axial", type: 0, normal: 2, across: [0, 1], letters: ["R", "L", "A", "P"] },
+  { name: "sagittal", type: 2, normal: 0, across: [1, 2], letters: ["A", "P", "S", "I"] },
+  { name: "coronal", type: 1, normal: 1, across: [0, 2], letters: ["R", "L", "S", "I"] },
+];
+
+const SLICE_SHADER = `#version 300 es
+precision highp int;
+precision highp float;
+precision highp sampler3D;
+uniform sampler3D scan;
+uniform sampler3D marks;
+uniform vec2 hu;
+uniform vec3 boxLow;
+uniform vec3 boxSize;
+uniform vec4 modelColour;
+uniform vec4 referenceColour;
+uniform vec2 lines;
+in vec3 texPos;
+out vec4 color;
+vec3 mark(vec3 below, float inside, vec4 colour, float line) {
+  float width = max(fwidth(inside), 0.001);
+  float fill = clamp((inside - 0.5) / width + 0.5, 0.0, 1.0) * colour.a;
+  float edge = (1.0 - smoothstep(0.5, 1.25, abs(inside - 0.5) / width)) * line;
+  return mix(mix(below, colour.rgb, fill), colour.rgb, edge);
+}
+void main() {
+  float grey = clamp((texture(scan, texPos).r - hu.x) * hu.y, 0.0, 1.0);
+  vec2 inside = texture(marks, (texPos - boxLow) / boxSize).rg;
+  vec3 below = mark(vec3(grey), inside.g, referenceColour, lines.y);
+  color = vec4(mark(below, inside.r, modelColour, lines.x), 1.0);
+}`;
+
+class Planes {
+  static async open(library, canvas, grid) {
+    const planes = new Planes();
+    planes.grid = grid;
+    planes.canvas = canvas;
+    planes.nv = new library.Niivue({
+      interactive: false, isRadiologicalConvention: true, sagittalNoseLeft: true, crosshairWidth: 0,
+      isOrientationTextVisible: false, loadingText: "", logLevel: "error", dragAndDropEnabled: false, sliceType: 3,
+    });
+    await planes.nv.attachToCanvas(canvas, false);
+    planes.nv.addVolume(await library.NVImage.new(boxNifti(grid), "box.nii"));
+    planes.nv.setCustomSliceShader(SLICE_SHADER);
+    planes.makeTextures();
+    return planes;
+  }
+
+  get gl() {
+    return this.nv.gl;
+  }
+
+  makeTextures() {
+    const { gl } = this;
+    const [width, height, depth] = this.grid.shape;
+    const longest = gl.getParameter(gl.MAX_3D_TEXTURE_SIZE);
+    if (Math.max(width, height, depth) > longest) {
+      throw new LoadError(`This browser's graphics can hold ${longest} voxels along an axis, the scan has more.`);
+    }
+    this.scanTexture = newTexture(gl, SCAN_UNIT, gl.LINEAR);
+    gl.texStorage3D(gl.TEXTURE_3D, 1, gl.R16F, width, height, depth);
+    if (gl.getError() === gl.OUT_OF_MEMORY) throw new LoadError("This computer's graphics memory can't hold the scan.");
+    this.setMarks(null);
+    this.uniform("scan", "uniform1i", SCAN_UNIT);
+    this.uniform("marks", "uniform1i", MARKS_UNIT);
+  }
+
+  /** Hand half-precision slices to the graphics card, nearest to slice `first` first; resolves when all are there. */
+  async setScan(writeSlice, first, onFirst) {
+    const { gl } = this;
+    const [width, height, depth] = this.grid.shape;
+    const buffer = new Uint16Array(width * height);
+    let rested = performance.now();
+    for (const k of outward(first, depth)) {
+      writeSlice(k, buffer, 0);
+      gl.activeTexture(gl.TEXTURE0 + SCAN_UNIT);
+      gl.bindTexture(gl.TEXTURE_3D, this.scanTexture);
+      gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+      gl.texSubImage3D(gl.TEXTURE_3D, 0, 0, 0, k, width, height, 1, gl.RED, gl.HALF_FLOAT, buffer);
+      if (k === first) onFirst();
+      if (performance.now() - rested > 40) {
+        await new Promise((resume) => setTimeout(resume));
+        rested = performance.now();
+      }
+    }
+  }
+
+  setMarks(marks) {
+    const { gl } = this;
+    const { low, size, data } = marks ?? { low: [0, 0, 0], size: [1, 1, 1], data: new Uint8Array(2) };
+    if (this.marksTexture) gl.deleteTexture(this.marksTexture);
+    this.marksTexture = newTexture(gl, MARKS_UNIT, gl.LINEAR);
+    gl.texImage3D(gl.TEXTURE_3D, 0, gl.RG8, ...size, 0, gl.RG, gl.UNSIGNED_BYTE, data);
+    this.uniform("boxLow", "uniform3fv", low.map((n, axis) => n / this.grid.shape[axis]));
+    this.uniform("boxSize", "uniform3fv", size.map((n, axis) => n / this.grid.shape[axis]));
+  }
+
+  uniform(name, setter, ...values) {
+    const shader = this.nv.customSliceShader;
+    shader.use(this.gl);
+    this.gl[setter](shader.uniforms[name], ...values);
+  }
+
+  /** Place planes: [{plane, position: [left, top, width, height] as shares of the canvas}]. */
+  setLayout(panes) {
+    this.panes = panes;
+    this.nv.setCustomLayout(panes.map(({ plane, position }) => ({ sliceType: plane.type, position })));
+  }
+
+  /** Draw the slices through voxel `index` as `look` says. */
+  draw(index, look) {
+    const { scene } = this.nv;
+    scene.crosshairPos = index.map((n, axis) => (n + 0.5) / this.grid.shape[axis]);
+    scene.pan2Dxyzmm = [...look.pan, look.zoom];
+    const [centre, width] = look.window;
+    this.uniform("hu", "uniform2f", centre - width / 2, 1 / width);
+    const fill = look.isContour ? 0 : look.opacity;
+    const shown = [look.showsModel, look.showsReference].map(Number);
+    this.uniform("modelColour", "uniform4f", ...look.colours.model, fill * shown[0]);
+    this.uniform("referenceColour", "uniform4f", ...look.colours.reference, fill * 0.6 * shown[1]);
+    this.uniform("lines", "uniform2f", ...shown);
+    this.nv.drawScene();
+  }
+
+  /** The pane under a point of the canvas (device pixels), or null. */
+  paneAt(x, y) {
+    const { width, height } = this.canvas;
+    const within = ([left, top, w, h]) =>
+      x >= left * width && x < (left + w) * width && y >= top * height && y < (top + h) * height;
+    return this.panes.findIndex(({ position }) => within(position));
+  }
+
+  /** Place in the scan's box (shares along R, A, S) under a point of pane number `pane`; outside 0..1 off the scan. */
+  shareAt(pane, x, y) {
+    const tile = this.nv.screenSlices[pane];
+    const [left, top, width, height] = tile.leftTopWidthHeight;
+    const { across, normal } = this.panes[pane].plane;
+    const mm = [
+      tile.leftTopMM[0] + ((x - left) / width) * tile.fovMM[0],
+      tile.leftTopMM[1] + (1 - (y - top) / height) * tile.fovMM[1],
+    ];
+    const share = [0, 0, 0];
+    share[normal] = this.nv.scene.crosshairPos[normal];
+    across.forEach((axis, n) => { share[axis] = mm[n] / this.sideMm(axis) + 0.5; });
+    return share;
+  }
+
+  /** Point of the canvas (device pixels) at which pane number `pane` shows a place of the scan's box. */
+  pointOf(pane, share) {
+    const tile = this.nv.screenSlices[pane];
+    const [left, top, width, height] = tile.leftTopWidthHeight;
+    const mm = this.panes[pane].plane.across.map((axis) => (share[axis] - 0.5) * this.sideMm(axis));
+    return [
+      left + ((mm[0] - tile.leftTopMM[0]) / tile.fovMM[0]) * width,
+      top + (1 - (mm[1] - tile.leftTopMM[1]) / tile.fovMM[1]) * height,
+    ];
+  }
+
+  pixelsPerMm(pane) {
+    const tile = this.nv.screenSlices[pane];
+    return tile.leftTopWidthHeight[2] / Math.abs(tile.fovMM[0]);
+  }
+
+  sideMm(axis) {
+    return this.grid.shape[axis] * this.grid.spacingMm[axis];
+  }
+
+  close() {
+    this.nv.cleanup();
+    this.gl.getExtension("WEBGL_lose_context")?.loseContext();
+  }
+}
+
+function newTexture(gl, unit, filter) {
+  const texture = gl.createTexture();
+  gl.activeTexture(gl.TEXTURE0 + unit);
+  gl.bindTexture(gl.TEXTURE_3D, texture);
+  gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+  gl.texParameteri(gl.TEXTURE_3D, gl.TEXTURE_MIN_FILTER, filter);
+  gl.texParameteri(gl.TEXTURE_3D, gl.TEXTURE_MAG_FILTER, filter);
+  for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T, gl.TEXTURE_WRAP_R]) {
+    gl.texParameteri(gl.TEXTURE_3D, side, gl.CLAMP_TO_EDGE);
+  }
+  return texture;
+}
+
+/** 0 .. count-1, nearest to `first` first. */
+function* outward(first, count) {
+  yield first;
+  for (let reach = 1; reach < count; reach += 1) {
+    if (first + reach < count) yield first + reach;
+    if (first - reach >= 0) yield first - reach;
+  }
+}
+
+/** A NIfTI file of 2 x 2 x 2 voxels that fills the box of a grid, its centre at the origin. */
+function boxNifti(grid, shape = [2, 2, 2], voxels = null) {
+  const count = shape[0] * shape[1] * shape[2];
+  const buffer = new ArrayBuffer(352 + count);
+  const view = new DataView(buffer);
+  const spacing = grid.shape.map((n, axis) => (n * grid.spacingMm[axis]) / shape[axis]);
+  view.setInt32(0, 348, true);
+  [3, ...shape, 1, 1, 1, 1].forEach((n, at) => view.setInt16(40 + 2 * at, n, true));
+  view.setInt16(70, 2, true);
+  view.setInt16(72, 8, true);
+  [1, ...spacing].forEach((mm, at) => view.setFloat32(76 + 4 * at, mm, true));
+  view.setFloat32(108, 352, true);
+  view.setFloat32(112, 1, true);
+  view.setInt16(254, 1, true);
+  spacing.forEach((mm, axis) => {
+    view.setFloat32(280 + 20 * axis, mm, true);
+    view.setFloat32(292 + 16 * axis, (-mm * (shape[axis] - 1)) / 2, true);
+  });
+  [0x6e, 0x2b, 0x31, 0].forEach((byte, at) => view.setUint8(344 + at, byte));
+  new Uint8Array(buffer, 352).set(voxels ?? Uint8Array.from({ length: count }, (_, at) => at));
+  return buffer;
+}

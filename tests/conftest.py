@@ -1,0 +1,58 @@
+"""What tests share: an installation of their own, a chest phantom as a file, the real scans where they are at hand."""
+
+from pathlib import Path
+
+import pytest
+
+from lungseg.config import CHECKOUT, Settings
+from tests.phantoms import write_chest
+
+SHARED_DATA = CHECKOUT.parent / "shared" / "data"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of an empty installation in a folder of its own, with the shipped checkpoints, on the CPU."""
+    home = tmp_path / "home"
+    home.mkdir()
+    database_url = f"sqlite:///{home / 'lungseg.sqlite'}"
+    return Settings(home=home, models=CHECKOUT / "models", database_url=database_url, device="cpu")
+
+
+@pytest.fixture
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The same settings as `settings`, found in the environment by commands and child processes."""
+    for variable in ("PORT", "HOST", "ALLOW_UNAUTHENTICATED", "VIEWER", "CHECKPOINT"):
+        monkeypatch.delenv(f"LUNGSEG_{variable}", raising=False)
+    monkeypatch.setenv("LUNGSEG_HOME", str(settings.home))
+    monkeypatch.setenv("LUNGSEG_MODELS", str(settings.models))
+    monkeypatch.setenv("LUNGSEG_DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("LUNGSEG_DEVICE", settings.device)
+    return settings
+
+
+@pytest.fixture
+def chest_scan(tmp_path: Path) -> Path:
+    """A gzipped chest phantom with one lesion, in LPS order as scanners deliver."""
+    path = tmp_path / "chest.nii.gz"
+    write_chest(path, "LPS")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real scans beside the checkout."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real scans (../shared/data) are not at hand")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def demo_files():
+    """The demo scan and its reference mask, as `lungseg setup` left them."""
+    from lungseg.services.demo import DemoFiles
+
+    files = DemoFiles.of(Settings.from_environment())
+    if not files.are_there:
+        pytest.skip("the demo scan was not prepared (lungseg demo)")
+    return files

@@ -1,0 +1,68 @@
+"""Chest phantoms: two lungs in a body with one lesion, on non-cubic grids with unequal spacings, in any axis order."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+SHAPE = (96, 80, 40)
+SPACING_MM = (3.0, 3.2, 6.0)
+LESION_INDEX = (66, 44, 22)
+LESION_RADIUS_MM = 18.0
+OBLIQUE_DEGREES = 20.0
+
+
+def chest(
+    shape=SHAPE, spacing_mm=SPACING_MM, lesion_index=LESION_INDEX, lesion_radius_mm=LESION_RADIUS_MM, lesion_hu=30
+):
+    """Return HU (I, J, K) toward R, A, S and the mask of the lesion; the lesion lies in the right lung."""
+    axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing_mm, strict=True)]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    hu = np.full(shape, -1000, dtype=np.int16)
+    hu[(x / 125) ** 2 + (y / 100) ** 2 < 1] = 40
+    for side in (-1, 1):
+        hu[((x - side * 55) / 45) ** 2 + (y / 70) ** 2 + (z / 100) ** 2 < 1] = -850
+    centre = [axis[n] for axis, n in zip(axes, lesion_index, strict=True)]
+    lesion = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2 < lesion_radius_mm**2
+    hu[lesion] = lesion_hu
+    return hu, lesion
+
+
+def ras_affine(spacing_mm=SPACING_MM, origin_mm=(-101.0, 57.0, -340.0), *, oblique=False):
+    affine = np.diag([*spacing_mm, 1.0])
+    if oblique:
+        angle = np.deg2rad(OBLIQUE_DEGREES)
+        about_x = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+        affine[:3, :3] = about_x @ affine[:3, :3]
+    affine[:3, 3] = origin_mm
+    return affine
+
+
+def write_nifti(path: Path, array, affine, codes="RAS", *, dtype=None, slope=None, inter=None, form_codes=(1, 1)):
+    """Write an RAS array to a file in the axis order `codes`; `array` holds the stored values.
+
+    Returns:
+        The file's own affine.
+    """
+    image = nib.Nifti1Image(array if dtype is None else array.astype(dtype), affine)
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(tuple(codes))
+    )
+    turned = image.as_reoriented(turn)
+    header = nib.Nifti1Header()
+    header.set_data_dtype(turned.get_data_dtype())
+    written = nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine, header)
+    written.set_qform(turned.affine, code=form_codes[0])
+    written.set_sform(turned.affine, code=form_codes[1])
+    if slope is not None:
+        written.header.set_slope_inter(slope, inter)
+    nib.save(written, path)
+    return turned.affine
+
+
+def write_chest(path: Path, codes="RAS", *, oblique=False, **chest_arguments):
+    """Write the phantom as a scan and return its RAS mask."""
+    hu, lesion = chest(**chest_arguments)
+    spacing_mm = chest_arguments.get("spacing_mm", SPACING_MM)
+    write_nifti(path, hu, ras_affine(spacing_mm, oblique=oblique), codes)
+    return lesion

@@ -1,0 +1,140 @@
+"""The segmenter and the whole way of one scan, with a network that finds dense spots."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lungseg import nifti, pipeline
+from lungseg.card import ModelCard, NetworkShape
+from lungseg.checkpoint import save_checkpoint
+from lungseg.errors import NoLungError, RunCancelledError
+from lungseg.inference import Segmenter
+from lungseg.metrics import dice
+from lungseg.overlay import MASK_RGB, thumbnail, write_png
+from lungseg.preprocessing import Preprocessing
+from lungseg.unet import UNet
+from tests.phantoms import chest, ras_affine, write_chest, write_nifti
+
+SHAPE = NetworkShape(width=4, depth=2, channels=3)
+
+
+class BrightSpots(nn.Module):
+    """Logit above zero where the middle slice is denser than any soft tissue: the phantom's lesion of 300 HU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x[:, 1:2] * 3071 > 150, 8.0, -8.0)
+
+
+def card(**changes):
+    fields = {
+        "name": "spots", "preset": "test", "network": SHAPE, "preprocessing": Preprocessing(channels=3),
+        "threshold": 0.5, "min_lesion_ml": 3.0, "sha256": "0" * 64, "intended_use": "tests",
+    }  # fmt: skip
+    return ModelCard(**{**fields, **changes})
+
+
+@pytest.fixture
+def spots():
+    return Segmenter(BrightSpots(), card(), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIL"])
+def test_scan_in_any_axis_order_gets_its_mask_on_its_own_grid(tmp_path, spots, codes):
+    scan, mask = tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz"
+    lesion = write_chest(scan, codes, lesion_hu=300)
+    result = pipeline.segment_scan(scan, mask, spots)
+    volume = nifti.read_volume(scan)
+    assert dice(nifti.read_mask(mask, volume.grid), lesion) > 0.85
+    assert nib.load(mask).shape == nib.load(scan).shape
+    assert result.orientation == codes
+    largest = result.lesions[0]
+    x, y, z = largest.centre_mm
+    assert np.allclose((x, y, z), volume.grid.position_mm((66, 44, 22)), atol=4.0)
+    assert largest.volume_ml == pytest.approx(lesion.sum() * volume.grid.voxel_ml, rel=0.3)
+    assert result.slice_voxels[22] > 0
+    assert result.report()["checkpoint"] == "spots"
+
+
+def test_progress_names_every_stage_and_ends_complete(tmp_path, spots):
+    write_chest(tmp_path / "scan.nii")
+    steps = []
+    pipeline.segment_scan(tmp_path / "scan.nii", tmp_path / "mask.nii", spots, on_progress=steps.append)
+    assert list(dict.fromkeys(step.stage for step in steps)) == ["reading", "segmenting", "measuring", "writing"]
+    last = [step for step in steps if step.stage == "segmenting"][-1]
+    assert last.fraction == 1.0
+    assert last.left_s == 0.0
+
+
+def test_stopping_between_batches_writes_nothing(tmp_path, spots):
+    write_chest(tmp_path / "scan.nii")
+    asked = iter([False, True])
+    with pytest.raises(RunCancelledError, match="slice 8"):
+        pipeline.segment_scan(tmp_path / "scan.nii", tmp_path / "mask.nii", spots, should_stop=lambda: next(asked))
+    assert not (tmp_path / "mask.nii").exists()
+
+
+def test_scan_without_lung_is_refused_before_the_network_runs(tmp_path, spots):
+    hu, _ = chest()
+    hu[hu == -850] = 40
+    write_nifti(tmp_path / "scan.nii", hu, ras_affine())
+    with pytest.raises(NoLungError):
+        pipeline.segment_scan(tmp_path / "scan.nii", tmp_path / "mask.nii", spots)
+
+
+def test_thick_slices_are_warned_of(tmp_path, spots):
+    write_chest(tmp_path / "scan.nii")
+    result = pipeline.segment_scan(tmp_path / "scan.nii", tmp_path / "mask.nii", spots)
+    assert any("6.0 mm apart" in warning for warning in result.warnings)
+
+
+def test_number_types_and_batches_agree(tmp_path):
+    """The mask must not hang on the number type: Dice at least 0.995 (bf16 has 8 bits of mantissa)."""
+    torch.manual_seed(3)
+    save_checkpoint(UNet(SHAPE), card(name="random"), tmp_path)
+    write_chest(tmp_path / "scan.nii")
+    volume = nifti.read_volume(tmp_path / "scan.nii")
+    segmenter = Segmenter.load("random", models=tmp_path, device="cpu")
+    segmenter.dtype = torch.float32
+    exact = segmenter.apply(volume).canvases
+    segmenter.dtype = torch.bfloat16
+    half = segmenter.apply(volume).canvases
+    level = np.median(exact[exact > 0])
+    assert dice(exact > level, half > level) > 0.995 or np.abs(exact.astype(int) - half).max() <= 2
+
+
+def test_folded_batch_norm_gives_the_network_that_was_saved(tmp_path):
+    torch.manual_seed(4)
+    network = UNet(SHAPE)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    save_checkpoint(network, card(name="random"), tmp_path)
+    write_chest(tmp_path / "scan.nii")
+    volume = nifti.read_volume(tmp_path / "scan.nii")
+    segmenter = Segmenter.load("random", models=tmp_path, device="cpu")
+    segmenter.dtype = torch.float32
+    found = segmenter.apply(volume).canvases[22]
+    network.eval()
+    stack = torch.from_numpy(segmenter.card.preprocessing.slice_stack(volume, 22, 23))
+    with torch.inference_mode():
+        expected = (torch.sigmoid(network(stack))[0, 0] * 255).round().numpy()
+    middle = slice(112, 144)
+    assert np.abs(found[middle, middle].astype(int) - expected[middle, middle]).max() <= 1
+
+
+def test_thumbnail_shows_the_lesion_in_its_colour(tmp_path):
+    lesion = write_chest(tmp_path / "scan.nii")
+    volume = nifti.read_volume(tmp_path / "scan.nii")
+    picture = thumbnail(volume, lesion)
+    assert picture.shape == (192, 192, 3)
+    coloured = (picture == MASK_RGB).all(axis=-1)
+    columns = np.flatnonzero(coloured.any(axis=0))
+    # the lesion lies in the right lung: on the left of a hung film
+    assert coloured.any()
+    assert columns.max() < 96
+    assert not (thumbnail(volume, np.zeros_like(lesion)) == MASK_RGB).all(axis=-1).any()
+    write_png(tmp_path / "pictures" / "case.png", picture)
+    assert (tmp_path / "pictures" / "case.png").read_bytes().startswith(b"\x89PNG")

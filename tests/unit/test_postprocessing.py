@@ -1,0 +1,92 @@
+"""Lesions counted and measured on non-cubic grids."""
+
+import numpy as np
+import pytest
+
+from lungseg.errors import GridMismatchError
+from lungseg.postprocessing import ProbabilityMap, drop_small, lesions_of, slice_voxels
+from lungseg.preprocessing import Frame
+from lungseg.volume import Grid
+from tests.phantoms import ras_affine
+
+SPACING_MM = (0.7, 0.8, 1.25)
+GRID = Grid((20, 18, 16), ras_affine(SPACING_MM, origin_mm=(5.0, -3.0, 11.0)))
+
+
+def two_boxes():
+    mask = np.zeros(GRID.shape, bool)
+    mask[2:4, 3:6, 1:5] = True
+    mask[10:16, 10:15, 8:12] = True
+    return mask
+
+
+def test_lesions_are_measured_in_mm_and_ml_largest_first():
+    large, small = lesions_of(two_boxes(), GRID)
+    assert (large.number, small.number) == (1, 2)
+    assert large.volume_ml == pytest.approx(6 * 5 * 4 * 0.7 / 1000)
+    assert small.volume_ml == pytest.approx(2 * 3 * 4 * 0.7 / 1000)
+    assert large.centre_mm == pytest.approx((5 + 12.5 * 0.7, -3 + 12 * 0.8, 11 + 9.5 * 1.25))
+    assert large.extent_mm == pytest.approx((6 * 0.7, 5 * 0.8, 4 * 1.25))
+    assert large.slices == (8, 11)
+    assert large.probability is None
+    assert two_boxes()[large.centre_index]
+
+
+def test_centre_index_of_a_hollow_lesion_lies_inside_it():
+    mask = np.zeros(GRID.shape, bool)
+    mask[2:9, 2:9, 2:9] = True
+    mask[3:8, 3:8, 3:8] = False
+    (lesion,) = lesions_of(mask, GRID)
+    assert mask[lesion.centre_index]
+
+
+def test_voxels_that_share_a_corner_are_one_lesion():
+    mask = np.zeros(GRID.shape, bool)
+    mask[1, 1, 1] = mask[2, 2, 2] = True
+    assert len(lesions_of(mask, GRID)) == 1
+
+
+def test_empty_mask_has_no_lesion():
+    assert lesions_of(np.zeros(GRID.shape, bool), GRID) == ()
+    assert not drop_small(np.zeros(GRID.shape, bool), GRID, 1.0).any()
+
+
+def test_components_below_the_volume_are_dropped():
+    mask = two_boxes()
+    kept = drop_small(mask, GRID, 24 * GRID.voxel_ml * 1.01)
+    assert kept.sum() == 120
+    assert drop_small(mask, GRID, 24 * GRID.voxel_ml * 0.99).sum() == 144
+
+
+def test_slice_voxels_count_each_axial_slice():
+    assert slice_voxels(two_boxes())[:9] == (0, 6, 6, 6, 6, 0, 0, 0, 30)
+
+
+def probability_map():
+    grid = Grid((64, 48, 4), np.diag([1.0, 1.0, 2.0, 1.0]))
+    canvases = np.zeros((4, 32, 32), np.uint8)
+    canvases[1:3, 12:20, 10:18] = 204
+    return ProbabilityMap(canvases, Frame.of(grid, 32), grid)
+
+
+def test_mask_above_a_threshold_lies_in_the_hung_place():
+    probability = probability_map()
+    mask = probability.above(0.7)
+    assert mask.any(axis=(0, 1)).tolist() == [False, True, True, False]
+    columns, rows = np.nonzero(mask[:, :, 1])
+    # canvas columns 10..17 are voxels 20..35 counted from the right, i = 63 - column; rows start at canvas row 4
+    assert (63 - columns.max(), 63 - columns.min()) == pytest.approx((20, 35), abs=1)
+    assert (47 - rows.max(), 47 - rows.min()) == pytest.approx((16, 31), abs=1)
+    assert not probability.above(0.81).any()
+
+
+def test_lesion_probability_is_the_mean_over_its_voxels():
+    probability = probability_map()
+    (lesion,) = lesions_of(probability.above(0.8), probability.grid, probability)
+    assert lesion.probability == pytest.approx(204 / 255)
+
+
+def test_map_that_does_not_cover_its_grid_is_refused():
+    probability = probability_map()
+    with pytest.raises(GridMismatchError, match="4, 32, 32"):
+        ProbabilityMap(probability.canvases[:3], probability.frame, probability.grid)

@@ -1,0 +1,98 @@
+"""Slice stacks and their inverse."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lungseg.errors import CheckpointError
+from lungseg.preprocessing import Frame, Preprocessing, hang, unhang
+from lungseg.volume import Grid, Volume
+from tests.phantoms import chest, ras_affine
+
+
+def volume(shape=(96, 80, 40), spacing_mm=(3.0, 3.2, 6.0)):
+    hu, _ = chest(shape, spacing_mm, lesion_index=tuple(n // 2 for n in shape))
+    return Volume(hu, Grid(shape, ras_affine(spacing_mm)))
+
+
+def test_hu_are_divided_by_3071():
+    scaled = Preprocessing().scale(np.array([-2048, -1000, 0, 3071, 9000], np.int16))
+    np.testing.assert_allclose(scaled, [-1024 / 3071, -1000 / 3071, 0, 1, 1], rtol=1e-6)
+    assert scaled[1] == pytest.approx(-0.33, abs=0.005)
+
+
+def test_square_slice_fills_the_canvas_by_a_plain_area_resize():
+    square = volume((512, 512, 3), (0.7, 0.7, 2.5))
+    stack = Preprocessing().slice_stack(square, 0, 3)
+    assert stack.shape == (3, 1, 256, 256)
+    hung = square.hu[::-1, ::-1, 1].T.astype(np.float32)
+    np.testing.assert_allclose(
+        stack[1, 0], cv2.resize(hung, (256, 256), interpolation=cv2.INTER_AREA) / 3071, atol=1e-6
+    )
+
+
+def test_slices_are_hung_with_anterior_on_top_and_the_right_side_left():
+    plane = np.zeros((5, 4), np.int16)
+    plane[4, 3] = 1  # furthest to the right and anterior
+    assert np.argwhere(hang(plane)).tolist() == [[0, 0]]
+    np.testing.assert_array_equal(unhang(hang(plane)), plane)
+
+
+def test_neighbours_are_channels_and_the_border_slice_is_repeated():
+    scan = volume()
+    plain = Preprocessing(size=32).slice_stack(scan, 0, 40)[:, 0]
+    stack = Preprocessing(size=32, channels=3).slice_stack(scan, 0, 40)
+    np.testing.assert_array_equal(stack[:, 1], plain)
+    np.testing.assert_array_equal(stack[1:, 0], plain[:-1])
+    np.testing.assert_array_equal(stack[:-1, 2], plain[1:])
+    np.testing.assert_array_equal(stack[0, 0], plain[0])
+    np.testing.assert_array_equal(stack[-1, 2], plain[-1])
+
+
+def test_slabs_are_cut_from_the_whole_stack():
+    made = Preprocessing(size=32, channels=3)
+    scan = volume()
+    np.testing.assert_array_equal(made.slice_stack(scan, 7, 11), made.slice_stack(scan, 0, 40)[7:11])
+
+
+def test_oblong_slice_is_centred_undistorted_with_air_around():
+    frame = Frame.of(Grid((100, 50, 3), np.diag([1.0, 1.0, 2.0, 1.0])), 64)
+    assert (frame.rows, frame.columns) == ((16, 48), (0, 64))
+    canvas = frame.shrink(np.full((50, 100), 0.5, np.float32), fill=-0.25)
+    np.testing.assert_allclose(canvas[16:48], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(canvas[:16], -0.25)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(32, 90), st.integers(32, 90)),
+    ratio=st.floats(0.7, 1.4),
+    seed=st.integers(0, 1000),
+)
+def test_growing_and_shrinking_a_mask_is_the_identity(shape, ratio, seed):
+    grid = Grid((*shape, 2), np.diag([1.0, ratio, 2.0, 1.0]))
+    frame = Frame.of(grid, 32)
+    canvas = np.zeros((32, 32), np.uint8)
+    rows, columns = slice(*frame.rows), slice(*frame.columns)
+    inside = canvas[rows, columns]
+    canvas[rows, columns] = np.random.default_rng(seed).integers(0, 2, inside.shape)
+    np.testing.assert_array_equal(frame.shrink_mask(frame.grow_mask(canvas)), canvas)
+
+
+def test_probabilities_grow_back_to_the_slice_in_place():
+    frame = Frame.of(Grid((512, 512, 2), np.diag([0.7, 0.7, 2.5, 1.0])), 256)
+    canvas = np.zeros((256, 256), np.uint8)
+    canvas[60:80, 100:120] = 255
+    grown = frame.grow(canvas) >= 128
+    rows, columns = np.nonzero(grown)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (120, 159, 200, 239)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"channels": 2}, {"size": 0}, {"hu_scale": 0.0}, {"hu_floor": 100.0, "hu_ceiling": -100.0}]
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(CheckpointError, match="Give"):
+        Preprocessing(**wrong)
