@@ -24,6 +24,7 @@
     ├── StorageError               storage.failed
     │   └── DiskFullError          storage.disk_full
     ├── NotFoundError              record.not_found
+    ├── AccessError                access.refused
     └── RunCancelledError          run.cancelled
 
 Each says what was found and what to do; `code` is stable and goes into the database, reports and tests.
@@ -177,6 +178,12 @@ class NotFoundError(LungSegError):
     """A case, run or mask that was asked for does not exist."""
 
     code = "record.not_found"
+
+
+class AccessError(LungSegError):
+    """An address of a file is not signed by this server, or has expired."""
+
+    code = "access.refused"
 
 
 class RunCancelledError(LungSegError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
 from lungseg.db.migrate import migrate
@@ -111,8 +111,8 @@ def _own_errors() -> Iterator[None]:
     """Turn what the database refuses into our errors; their text holds no statement and no value of a row."""
     try:
         yield
-    except DatabaseError as error:
-        reason = str(error.orig).strip()
+    except DBAPIError as error:
+        reason = str(error.orig).strip().partition("\n")[0]  # PostgreSQL adds lines with the row's values
         if "disk is full" in reason:
             raise DiskFullError("The disk of the database is full.", "Free disk space, then try again.") from error
         if "locked" in reason:

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from lungseg.db.tables import LesionRow, MaskRow
+from lungseg.errors import NotFoundError
 from lungseg.records import Lesion, Mask, MaskKind
 
 Number = TypeVar("Number", int, float)
@@ -59,6 +60,18 @@ def masks_of_case(session: Session, case_id: str) -> tuple[Mask, ...]:
         .options(selectinload(MaskRow.lesions))
     )
     return tuple(_mask_of(row) for row in rows)
+
+
+def get_mask(session: Session, mask_id: str) -> Mask:
+    """Return a mask with its lesions.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    row = session.get(MaskRow, mask_id, options=[selectinload(MaskRow.lesions)])
+    if row is None:
+        raise NotFoundError(f"There is no mask {mask_id}.", "It was deleted with its case; open another one.")
+    return _mask_of(row)
 
 
 def mask_paths(session: Session, case_id: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def migrate(engine: Engine, lock: Path | None) -> None:
     Raises:
         StorageError: the database was written by a newer release.
     """
-    guard = FileLock(lock, fallback_to_soft=False) if lock else nullcontext()
+    guard = FileLock(lock) if lock else nullcontext()
     with guard, engine.connect() as connection:
         if engine.dialect.name == "sqlite":
             _migrate_sqlite(connection)

@@ -116,9 +116,9 @@ def beat(session: Session, run: Run, progress: Progress | None, now: datetime) -
     return stop_requested is False
 
 
-def note_checkpoint(session: Session, run: Run, sha256: str, configuration: dict[str, Any]) -> None:
+def note(session: Session, run: Run, **provenance: Any) -> None:
     """Write down with what a claimed run is about to be executed, so that a failed one can be explained too."""
-    session.execute(_change(run).values(checkpoint_sha256=sha256, configuration=configuration))
+    session.execute(_change(run).values(**provenance))
 
 
 def finish(session: Session, run: Run, state: RunState, now: datetime, **outcome: Any) -> bool:
@@ -138,8 +138,11 @@ def finish(session: Session, run: Run, state: RunState, now: datetime, **outcome
     return session.scalar(change.returning(RunRow.id)) is not None
 
 
-def give_back(session: Session, run: Run) -> None:
-    """Put a claimed run back into the queue, as if it had not been started: the worker leaves in good order."""
+def give_back(session: Session, run: Run, now: datetime) -> None:
+    """Put a claimed run back into the queue as if it had not been started; cancel it if the user wants that."""
+    if session.scalar(select(RunRow.stop_requested).where(RunRow.id == run.id)):
+        finish(session, run, RunState.CANCELLED, now, progress=None)
+        return
     session.execute(_change(run).values(state=RunState.QUEUED, attempts=run.attempts - 1, progress=None, worker=None))
 
 

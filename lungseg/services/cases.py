@@ -1,0 +1,187 @@
+"""Cases: scans taken in, listed, renamed, given reference masks, deleted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from lungseg import nifti
+from lungseg.card import sha256_of
+from lungseg.config import Settings
+from lungseg.db import Database
+from lungseg.db import cases as rows
+from lungseg.db import masks as mask_rows
+from lungseg.postprocessing import lesions_of, slice_voxels
+from lungseg.records import Case, CaseSummary, Mask, MaskKind
+from lungseg.services.storage import Received, mask_path, receiving, scan_path, thumbnail_path
+from lungseg.volume import Grid
+
+log = logging.getLogger(__name__)
+
+LONGEST_NAME = 120
+
+
+def ingest(settings: Settings, database: Database, name: str, stream: BinaryIO, *, is_demo: bool = False) -> Case:
+    """Take in a scan: stream it to disk, check its header, keep it under an id of ours.
+
+    Args:
+        settings: of the installation.
+        database: where the case is kept.
+        name: what the user calls the file; shown, never used on disk.
+        stream: its bytes, `.nii` or `.nii.gz`.
+        is_demo: whether it is the demo case.
+
+    Raises:
+        ScanError: the header shows that it can't be used; nothing is kept.
+        StorageError: there is no room for it, or the disk or database refuses.
+    """
+    case_id = uuid4().hex
+    with receiving(stream, settings.scans, settings.limits) as received:
+        grid = nifti.read_grid(received.path, limits=settings.limits)
+        case = _new_case(case_id, display_name(name), received, grid, is_demo=is_demo)
+        with _owned(settings.home / case.scan_path) as kept, database.begin() as session:
+            rows.insert_case(session, case)
+            os.replace(received.path, kept)
+    log.info("case %s: taken in, %d bytes", case.id, case.scan_bytes)
+    return case
+
+
+def list_cases(database: Database) -> tuple[CaseSummary, ...]:
+    """Return all cases, newest first, with their newest run and the totals of their newest predicted mask."""
+    with database.read() as session:
+        return rows.list_summaries(session)
+
+
+def get_case(database: Database, case_id: str) -> Case:
+    """Return a case.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    with database.read() as session:
+        return rows.get_case(session, case_id)
+
+
+def masks_of(database: Database, case_id: str) -> tuple[Mask, ...]:
+    """Return all masks of a case with their lesions, newest first."""
+    with database.read() as session:
+        return mask_rows.masks_of_case(session, case_id)
+
+
+def get_mask(database: Database, mask_id: str) -> Mask:
+    """Return a mask with its lesions.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    with database.read() as session:
+        return mask_rows.get_mask(session, mask_id)
+
+
+def add_reference(settings: Settings, database: Database, case_id: str, path: Path) -> Mask:
+    """Add a reference mask, kept on the scan's own grid as one more version.
+
+    Args:
+        settings: of the installation.
+        database: where it is kept.
+        case_id: the case it belongs to.
+        path: NIfTI mask on the voxels of the scan, in any axis order; every value other than 0 is inside.
+
+    Raises:
+        NotFoundError: there is no such case.
+        GridMismatchError: the mask lies elsewhere.
+        ScanError: the file is no usable mask.
+        StorageError: it can't be kept.
+    """
+    scan = settings.home / get_case(database, case_id).scan_path
+    grid = nifti.read_grid(scan, limits=settings.limits).to_ras()
+    inside = nifti.read_mask(path, grid, limits=settings.limits)
+    lesions = lesions_of(inside, grid)
+    mask_id = uuid4().hex
+    with _owned(settings.home / mask_path(mask_id)) as kept:
+        nifti.write_mask(inside, kept, like=scan)
+        with database.begin() as session:
+            rows.get_case(session, case_id)
+            mask = Mask(
+                id=mask_id,
+                case_id=case_id,
+                run_id=None,
+                kind=MaskKind.REFERENCE,
+                version=mask_rows.next_version(session, case_id, MaskKind.REFERENCE),
+                path=mask_path(mask_id),
+                sha256=sha256_of(kept),
+                volume_ml=sum(lesion.volume_ml for lesion in lesions),
+                slice_voxels=slice_voxels(inside),
+                created_at=datetime.now(UTC),
+                lesions=lesions,
+            )
+            mask_rows.insert_mask(session, mask)
+    return mask
+
+
+def rename_case(database: Database, case_id: str, name: str) -> Case:
+    """Change what a case is called.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    with database.begin() as session:
+        return rows.rename_case(session, case_id, display_name(name))
+
+
+def delete_case(settings: Settings, database: Database, case_id: str) -> None:
+    """Delete a case with its scan, runs, masks and pictures; a worker busy with it stops within a second or two.
+
+    Rows go first: a file without a row is swept later, a row without its file would be a broken case.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    with database.begin() as session:
+        case = rows.get_case(session, case_id)
+        files = [case.scan_path, *mask_rows.mask_paths(session, case_id)]
+        rows.delete_case(session, case_id)
+    for path in (*(settings.home / name for name in files), thumbnail_path(settings, case_id)):
+        path.unlink(missing_ok=True)
+    log.info("case %s: deleted", case_id)
+
+
+def display_name(name: str) -> str:
+    """Make a name fit to be shown: no folders, no control or direction characters, not empty, not endless."""
+    base = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    visible = "".join(character for character in base if unicodedata.category(character)[0] != "C")
+    return " ".join(visible.split())[:LONGEST_NAME].strip() or "scan"
+
+
+def _new_case(case_id: str, name: str, received: Received, grid: Grid, *, is_demo: bool) -> Case:
+    turned = grid.to_ras()
+    return Case(
+        id=case_id,
+        name=name,
+        scan_path=scan_path(case_id, received.suffix),
+        scan_sha256=received.sha256,
+        scan_bytes=received.size,
+        shape=turned.shape,
+        spacing_mm=turned.spacing_mm,
+        orientation=grid.orientation.codes,
+        is_demo=is_demo,
+        created_at=datetime.now(UTC),
+    )
+
+
+@contextmanager
+def _owned(path: Path) -> Iterator[Path]:
+    """Remove a file again where the block that records its owner fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

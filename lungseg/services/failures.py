@@ -1,0 +1,56 @@
+"""From what went wrong to what stands on the run."""
+
+from __future__ import annotations
+
+import errno
+
+from lungseg.errors import LungSegError
+from lungseg.records import Failure
+from lungseg.services.storage import no_room
+
+OUT_OF_MEMORY = Failure(
+    code="run.out_of_memory",
+    found="There was not enough memory for this scan.",
+    remedy="Close other programs or use a machine with more memory, then queue the run again.",
+)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Say why a run failed: our own errors by their code, all others by their type alone.
+
+    The text of a foreign error may hold a path or a value of the scan; it goes to the log, never onto the run.
+    """
+    if _is_disk_full(error):
+        error = no_room()
+    if isinstance(error, LungSegError):
+        return Failure(error.code, error.found, error.remedy)
+    if _is_out_of_memory(error):
+        return OUT_OF_MEMORY
+    if isinstance(error, OSError):
+        return Failure(
+            "storage.failed",
+            f"A file of the case could not be read or written ({error.strerror or type(error).__name__}).",
+            "Check the folder LUNGSEG_HOME, its rights and its disk, then queue the run again.",
+        )
+    return Failure(
+        "run.crashed",
+        f"The run ended with an unexpected {type(error).__name__}.",
+        "Queue the run again; if it fails again, report it with the end of logs/worker.log.",
+    )
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Recognise also torch's own kinds, without importing torch."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )

@@ -1,0 +1,132 @@
+"""Runs: queued, watched, stopped, repeated. The worker executes them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+from lungseg import __version__
+from lungseg.card import ModelCard, find_weights, read_card
+from lungseg.config import CHECKOUT, Settings
+from lungseg.db import Database
+from lungseg.db import cases as case_rows
+from lungseg.db import runs as rows
+from lungseg.errors import NotFoundError
+from lungseg.records import Run, RunKind, RunState
+
+
+def queue_segmentation(settings: Settings, database: Database, case_id: str, checkpoint: str | None = None) -> Run:
+    """Queue the segmentation of a case; where the same one waits or runs already, return that.
+
+    Args:
+        settings: of the installation.
+        database: where the run is kept.
+        case_id: the case.
+        checkpoint: name in `models` or path of the weights; None for the one of the settings.
+
+    Raises:
+        NotFoundError: there is no such case.
+        CheckpointError: there is no such checkpoint.
+    """
+    weights = find_weights(checkpoint or settings.checkpoint, settings.models)
+    card = read_card(weights)
+    with database.begin() as session:
+        case_rows.get_case(session, case_id)
+        latest = rows.latest_run(session, case_id, RunKind.SEGMENT)
+        if latest and not latest.state.is_final and latest.checkpoint_sha256 == card.sha256:
+            return latest
+        run = _new_run(settings, case_id, weights, card)
+        rows.insert_run(session, run)
+    return run
+
+
+def get_run(database: Database, run_id: str) -> Run:
+    """Return a run.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    with database.read() as session:
+        return rows.get_run(session, run_id)
+
+
+def latest_run(database: Database, case_id: str) -> Run | None:
+    """Return the newest segmentation run of a case; None where there is none."""
+    with database.read() as session:
+        return rows.latest_run(session, case_id, RunKind.SEGMENT)
+
+
+def request_stop(database: Database, run_id: str) -> Run:
+    """Cancel a run: at once where it waits, within a second or two where it runs; a final state stays as it is.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    with database.begin() as session:
+        rows.request_stop(session, run_id, datetime.now(UTC))
+        return rows.get_run(session, run_id)
+
+
+def retry(settings: Settings, database: Database, run_id: str) -> Run:
+    """Queue the segmentation of a run once more with its checkpoint; the old run stays as it is.
+
+    Raises:
+        NotFoundError: there is no such run, or its case is gone.
+        CheckpointError: its checkpoint is gone.
+    """
+    run = get_run(database, run_id)
+    if run.case_id is None:
+        raise NotFoundError(f"The run {run_id} has no case.", "Choose a segmentation run.")
+    return queue_segmentation(settings, database, run.case_id, run.configuration["checkpoint"])
+
+
+@cache
+def code_version() -> str:
+    """Name the release and, in a checkout, its commit: "0.1.0+g1a2b3c4d5e6f"."""
+    commit = commit_of(CHECKOUT / ".git")
+    return f"{__version__}+g{commit[:12]}" if commit else __version__
+
+
+def _new_run(settings: Settings, case_id: str, weights: Path, card: ModelCard) -> Run:
+    is_shipped = weights.parent == settings.models
+    return Run(
+        id=uuid4().hex,
+        kind=RunKind.SEGMENT,
+        state=RunState.QUEUED,
+        case_id=case_id,
+        configuration={
+            "checkpoint": card.name if is_shipped else str(weights.resolve()),
+            "threshold": card.threshold,
+            "min_lesion_ml": card.min_lesion_ml,
+            "device": settings.device,
+        },
+        checkpoint=card.name,
+        checkpoint_sha256=card.sha256,
+        code_version=code_version(),
+        device=None,
+        seed=None,
+        progress=None,
+        failure=None,
+        warnings=(),
+        result={},
+        attempts=0,
+        stop_requested=False,
+        queued_at=datetime.now(UTC),
+        started_at=None,
+        finished_at=None,
+        heartbeat_at=None,
+    )
+
+
+def commit_of(git: Path) -> str | None:
+    """Read the commit that a checkout stands on, without the git command; None where there is no checkout."""
+    head = git / "HEAD"
+    if not head.is_file():
+        return None
+    text = head.read_text(encoding="ascii").strip()
+    reference = git / text.removeprefix("ref: ")
+    if text.startswith("ref: "):
+        return reference.read_text(encoding="ascii").strip() if reference.is_file() else None
+    return text

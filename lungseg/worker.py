@@ -1,0 +1,232 @@
+"""The worker process: takes runs from the queue one after the other and keeps the network warm between them.
+
+No run hangs, whatever happens to its worker: the kernel opens the lock of a killed one; the next takes its runs back.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+from uuid import uuid4
+
+import numpy as np
+from filelock import Timeout
+from numpy.typing import NDArray
+
+from lungseg import overlay
+from lungseg.card import find_weights, read_card, sha256_of
+from lungseg.config import Settings
+from lungseg.db import Database, open_database, queue
+from lungseg.errors import LungSegError, RunCancelledError, StorageError
+from lungseg.inference import Segmenter
+from lungseg.pipeline import segment_scan
+from lungseg.records import Progress, Run, Segmentation
+from lungseg.services import results
+from lungseg.services.cases import get_case
+from lungseg.services.failures import failure_of
+from lungseg.services.pulse import Pulse
+from lungseg.services.storage import mask_path, sweep, thumbnail_path
+from lungseg.services.worker_process import worker_lock
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.5
+REFUSED_PAUSE_S = 3.0
+LOCK_WAIT_S = 2.0
+"""Whoever asks whether a worker is alive holds its lock for a moment."""
+SILENCE_S = 60.0
+"""A worker on another host without a heartbeat for this long counts as lost."""
+SWEEP_EVERY_S = 600.0
+RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+
+Kept = TypeVar("Kept")
+
+
+def work(settings: Settings, *, once: bool = False) -> None:
+    """Execute queued runs until SIGTERM or SIGINT; leave at once where another worker is alive.
+
+    Args:
+        settings: of the installation.
+        once: leave when the queue is empty.
+
+    Raises:
+        LungSegError: the database can't be opened.
+    """
+    try:
+        with worker_lock(settings).acquire(timeout=LOCK_WAIT_S):
+            database = open_database(settings.database_url)
+            worker = Worker(settings, database)
+            with closing(database), _on_signals(worker.leave):
+                worker.run(once=once)
+    except Timeout:
+        log.info("another worker is alive; this one leaves")
+
+
+class Worker:
+    """The loop over the queue. Its caller holds the worker lock."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._place = f"{socket.gethostname()}:{settings.home}"
+        self._segmenter: Segmenter | None = None
+        self._loaded: tuple[str, ...] = ()
+        self._leaves = False
+        self._swept_s = -SWEEP_EVERY_S
+
+    def leave(self) -> None:
+        """End soon and in good order: the run at hand goes back into the queue."""
+        self._leaves = True
+
+    def run(self, *, once: bool) -> None:
+        """Execute runs as they come; a database that does not answer is waited for."""
+        log.info("worker starts")
+        while not self._leaves:
+            try:
+                self._sweep()
+                if self._step():
+                    continue
+            except StorageError as error:
+                log.warning("waiting for the database: %s", error.found)
+                time.sleep(REFUSED_PAUSE_S)
+            else:
+                if once:
+                    break
+                time.sleep(IDLE_S)
+        log.info("worker ends")
+
+    def _step(self) -> bool:
+        """Take back what is lost and execute one run; False where there was none."""
+        now = datetime.now(UTC)
+        lost = queue.Lost(self._place, now - timedelta(seconds=SILENCE_S))
+        with self._database.read() as session:
+            if not queue.has_work(session, lost):
+                return False
+        with self._database.begin() as session:
+            for taken in queue.take_back(session, lost, now):
+                log.warning("run %s: its worker was lost; now %s", taken.id, taken.state)
+            run = queue.claim(session, self._place, now)
+        if run:
+            self._execute(run)
+        return run is not None
+
+    def _execute(self, run: Run) -> None:
+        """Execute a claimed run; every way out of it is recorded."""
+        log.info("run %s: starts, attempt %d", run.id, run.attempts)
+        try:
+            self._segment(run)
+        except RunCancelledError:
+            self._end_stopped(run)
+        except LungSegError as error:
+            log.warning("run %s: failed with %s", run.id, error.code)
+            self._end_failed(run, error)
+        except Exception as error:
+            log.exception("run %s: failed", run.id)
+            self._end_failed(run, error)
+
+    def _segment(self, run: Run) -> None:
+        mask_id = uuid4().hex
+        mask = self._settings.home / mask_path(mask_id)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        kept = False
+        try:
+            segmentation, picture = self._compute(run, mask)
+            kept = _insist(
+                lambda: results.keep_segmentation(self._settings, self._database, run, mask_id, segmentation)
+            )
+        finally:
+            if not kept:
+                mask.unlink(missing_ok=True)
+        log.info("run %s: %s in %.1f s", run.id, "done" if kept else "dropped", segmentation.seconds)
+        if kept:
+            self._keep_picture(run, picture)
+
+    def _compute(self, run: Run, mask: Path) -> tuple[Segmentation, NDArray[np.uint8]]:
+        """Segment the scan of a run while its pulse beats; also draw its small picture."""
+        pictures: list[NDArray[np.uint8]] = []
+        with Pulse(self._database, run) as pulse:
+            pulse.tell(Progress("loading"))
+            scan = self._settings.home / get_case(self._database, run.case_id or "").scan_path
+            segmenter = self._warm_segmenter(run)
+            results.note_provenance(self._database, run, segmenter.card, str(segmenter.device))
+            segmentation = segment_scan(
+                scan,
+                mask,
+                segmenter,
+                on_progress=pulse.tell,
+                should_stop=lambda: self._leaves or pulse.should_stop(),
+                on_volume=lambda volume, inside: pictures.append(overlay.thumbnail(volume, inside)),
+            )
+        return segmentation, pictures[0]
+
+    def _warm_segmenter(self, run: Run) -> Segmenter:
+        """Return the segmenter of a run's checkpoint; loaded anew only where weights, card or device are others."""
+        checkpoint, device = run.configuration["checkpoint"], run.configuration["device"]
+        weights = find_weights(checkpoint, self._settings.models)
+        wanted = (sha256_of(weights), read_card(weights).to_json(), device)
+        if self._segmenter is None or wanted != self._loaded:
+            self._segmenter = Segmenter.load(str(weights), models=self._settings.models, device=device)
+            self._loaded = wanted
+        return self._segmenter
+
+    def _keep_picture(self, run: Run, picture: NDArray[np.uint8]) -> None:
+        try:
+            overlay.write_png(thumbnail_path(self._settings, run.case_id or ""), picture)
+        except StorageError as error:
+            log.warning("run %s: no small picture kept: %s", run.id, error.found)
+
+    def _end_stopped(self, run: Run) -> None:
+        if self._leaves:
+            log.info("run %s: back into the queue", run.id)
+            _insist(lambda: results.give_back(self._database, run))
+        else:
+            log.info("run %s: stopped", run.id)
+            _insist(lambda: results.keep_cancelled(self._database, run))
+
+    def _end_failed(self, run: Run, error: Exception) -> None:
+        failure = failure_of(error)
+        _insist(lambda: results.keep_failure(self._database, run, failure))
+
+    def _sweep(self) -> None:
+        if time.monotonic() - self._swept_s >= SWEEP_EVERY_S:
+            sweep(self._settings, self._database)
+            self._swept_s = time.monotonic()
+
+
+def _insist(action: Callable[[], Kept]) -> Kept:
+    """Do what must reach the database, again where that is locked; raises StorageError only after long trying."""
+    for pause_s in RETRY_PAUSES_S:
+        try:
+            return action()
+        except StorageError as error:
+            log.warning("trying again in %.1f s: %s", pause_s, error.found)
+            time.sleep(pause_s)
+    return action()
+
+
+@contextmanager
+def _on_signals(leave: Callable[[], None]) -> Iterator[None]:
+    """Call `leave` at the first SIGTERM or SIGINT; a second one ends the process as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        leave()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

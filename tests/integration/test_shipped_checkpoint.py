@@ -1,0 +1,68 @@
+"""The checkpoint that ships: complete, honest about itself, and it finds what it is there to find."""
+
+import pytest
+
+from lungseg.card import find_weights
+from lungseg.checkpoint import load_checkpoint
+from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
+from lungseg.inference import Segmenter
+from lungseg.metrics import dice, match_lesions
+from lungseg.nifti import read_mask, read_volume
+from lungseg.postprocessing import drop_small
+from lungseg.services.demo import PATIENT
+from lungseg.training.presets import PRESETS
+
+MODELS = CHECKOUT / "models"
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return Segmenter.load(SHIPPED_CHECKPOINT, models=MODELS, device="cpu")
+
+
+def found_in(segmenter, scan, reference):
+    """Apply a checkpoint at its own operating point; returns its Dice and the lesions counted."""
+    volume = read_volume(scan)
+    mask = drop_small(
+        segmenter.apply(volume).above(segmenter.card.threshold), volume.grid, segmenter.card.min_lesion_ml
+    )
+    known = read_mask(reference, volume.grid)
+    return dice(mask, known), match_lesions(mask, known)
+
+
+def test_weights_belong_to_their_card_and_are_small():
+    weights = find_weights(SHIPPED_CHECKPOINT, MODELS)
+    card = load_checkpoint(weights)[1]
+    assert card.preset in PRESETS
+    assert weights.stat().st_size < 40e6
+
+
+def test_card_names_every_source_with_its_licence(segmenter):
+    data = segmenter.card.data
+    assert {source["folder"] for source in data} == {"chest_ct_msd_layout", "lidc_slices", "lidc_nodules_3d"}
+    assert all("CC BY" in source["licence"] and source["attribution"] for source in data)
+    assert "not a medical device" in segmenter.card.intended_use
+
+
+def test_demo_patient_is_in_no_source(shared_data):
+    from lungseg.training.sources import read_library
+
+    assert PATIENT not in read_library(shared_data).patients
+
+
+def test_nodule_of_the_demo_scan_is_found(segmenter, demo_files):
+    overlap, match = found_in(segmenter, demo_files.scan, demo_files.reference)
+    assert match.found == match.reference == 1
+    assert overlap > 0.6
+    assert match.false <= 5
+
+
+@pytest.mark.shared_data
+def test_scores_of_the_card_can_be_made_again(segmenter, shared_data):
+    (told,) = segmenter.card.scores["held_out_scans"]
+    folder = shared_data / "chest_ct_msd_layout"
+    name = f"{told['scan']}.nii.gz"
+    overlap, match = found_in(segmenter, folder / "imagesTr" / name, folder / "labelsTr" / name)
+    assert overlap == pytest.approx(told["dice"], abs=0.02)  # half precision differs a little between processors
+    assert (match.reference, match.found) == (told["lesions_reference"], told["lesions_found"])
+    assert match.false == pytest.approx(told["false_lesions"], abs=1)

@@ -1,0 +1,309 @@
+"""The worker on real files with a real network: what it records, and that nothing stops it."""
+
+import errno
+import gzip
+import logging
+import sqlite3
+import threading
+import time
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lungseg import nifti, worker
+from lungseg.card import sha256_of
+from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
+from lungseg.db import engine, open_database
+from lungseg.inference import Segmenter
+from lungseg.records import MaskKind, RunState
+from lungseg.services import cases, runs, storage
+from tests.networks import WIDE, save_network
+from tests.phantoms import chest, ras_affine, write_chest, write_nifti
+
+
+@pytest.fixture
+def settings(settings, tmp_path):
+    card = save_network(tmp_path / "models")
+    return replace(settings, models=tmp_path / "models", checkpoint=card.name)
+
+
+@pytest.fixture
+def database(settings):
+    with closing(open_database(settings.database_url)) as database:
+        yield database
+
+
+@pytest.fixture
+def case(settings, database, chest_scan):
+    return ingest(settings, database, chest_scan)
+
+
+@pytest.fixture
+def long_run(settings, database, tmp_path):
+    """A queued run that takes some seconds."""
+    save_network(settings.models, "slow", WIDE)
+    write_chest(tmp_path / "long.nii", shape=(96, 80, 230), spacing_mm=(3.0, 3.2, 1.0), lesion_index=(66, 44, 120))
+    case = ingest(settings, database, tmp_path / "long.nii")
+    return runs.queue_segmentation(settings, database, case.id, "slow")
+
+
+def ingest(settings, database, path):
+    with path.open("rb") as stream:
+        return cases.ingest(settings, database, path.name, stream)
+
+
+def work_off(settings, database, case):
+    run = runs.queue_segmentation(settings, database, case.id)
+    worker.work(settings, once=True)
+    return runs.get_run(database, run.id)
+
+
+@contextmanager
+def working(settings):
+    """A worker in a thread, that leaves when the queue is empty."""
+    thread = threading.Thread(target=worker.work, args=(settings,), kwargs={"once": True})
+    thread.start()
+    yield
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def is_segmenting(database, run):
+    progress = runs.get_run(database, run.id).progress
+    return progress is not None and progress.stage == "segmenting"
+
+
+def test_result_is_recorded_whole(settings, database, case):
+    run = work_off(settings, database, case)
+    assert (run.state, run.failure, run.attempts, run.progress) == (RunState.DONE, None, 1, None)
+    assert run.started_at <= run.heartbeat_at <= run.finished_at
+    assert run.device.startswith("cpu, ")
+    assert run.checkpoint_sha256 == sha256_of(settings.models / "all-tumour.safetensors")
+    assert run.configuration == {
+        "checkpoint": "all-tumour", "threshold": 0.5, "min_lesion_ml": 1.0, "device": "cpu",
+    }  # fmt: skip
+    assert run.result["seconds"] > 0
+    assert run.result["checkpoint"] == "all-tumour"
+    assert any("6.0 mm apart" in warning for warning in run.warnings)
+    (mask,) = cases.masks_of(database, case.id)
+    assert (mask.kind, mask.version, mask.run_id) == (MaskKind.PREDICTION, 1, run.id)
+    assert mask.path == f"masks/{mask.id}.nii.gz"
+    scan, kept = settings.home / case.scan_path, settings.home / mask.path
+    assert mask.sha256 == sha256_of(kept)
+    assert nifti.read_grid(kept).matches(nifti.read_grid(scan))
+    inside = nifti.read_mask(kept, nifti.read_grid(scan).to_ras())
+    assert inside.sum() > 10_000
+    assert mask.slice_voxels == tuple(inside.sum(axis=(0, 1)).tolist())
+    assert mask.volume_ml == pytest.approx(inside.sum() * 3.0 * 3.2 * 6.0 / 1000)
+    assert [lesion.volume_ml for lesion in mask.lesions] == [one["volume_ml"] for one in run.result["lesions"]]
+    assert mask.lesions[0].probability == pytest.approx(0.98, abs=0.01)
+    assert storage.thumbnail_path(settings, case.id).read_bytes().startswith(b"\x89PNG")
+    summary = cases.list_cases(database)[0]
+    assert (summary.run, summary.lesions, summary.volume_ml) == (run, len(mask.lesions), mask.volume_ml)
+
+
+def test_second_result_is_a_second_version(settings, database, case):
+    first, second = (work_off(settings, database, case) for _ in range(2))
+    assert [(mask.version, mask.run_id) for mask in cases.masks_of(database, case.id)] == [
+        (2, second.id), (1, first.id),
+    ]  # fmt: skip
+
+
+def test_scan_without_any_finding_has_a_mask_and_no_lesion(settings, database, case):
+    save_network(settings.models, "nothing", logit=-9.0)
+    run = work_off(replace(settings, checkpoint="nothing"), database, case)
+    assert run.state is RunState.DONE
+    (mask,) = cases.masks_of(database, case.id)
+    assert (mask.lesions, mask.volume_ml) == ((), 0.0)
+    assert cases.list_cases(database)[0].lesions == 0
+    assert storage.thumbnail_path(settings, case.id).is_file()
+
+
+def without_lung(path):
+    hu, _ = chest()
+    hu[hu == -850] = 40
+    write_nifti(path, hu, ras_affine())
+
+
+def picture(path):
+    hu, _ = chest()
+    write_nifti(path, np.clip((hu + 1000) / 5, 0, 255), ras_affine(), dtype=np.uint8)
+
+
+def cut_off(path):
+    whole = path.with_name("whole.nii.gz")
+    write_chest(whole)
+    path.write_bytes(whole.read_bytes()[:-2000])
+
+
+def wrong_checksum(path):
+    whole = path.with_name("whole.nii")
+    write_chest(whole)
+    path.write_bytes(gzip.compress(whole.read_bytes())[:-8] + bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (without_lung, "scan.no_lung"),
+        (picture, "scan.not_hu"),
+        (cut_off, "scan.truncated"),
+        (wrong_checksum, "scan.truncated"),
+    ],
+)
+def test_bad_scan_fails_with_its_reason_and_the_next_is_done(settings, database, case, tmp_path, make, code):
+    make(tmp_path / "bad.nii.gz")
+    bad = ingest(settings, database, tmp_path / "bad.nii.gz")
+    bad_run = runs.queue_segmentation(settings, database, bad.id)
+    assert work_off(settings, database, case).state is RunState.DONE
+    failed = runs.get_run(database, bad_run.id)
+    assert (failed.state, failed.failure.code) == (RunState.FAILED, code)
+    assert failed.failure.found
+    assert failed.failure.remedy
+    assert failed.finished_at is not None
+    assert failed.checkpoint_sha256
+    assert cases.masks_of(database, bad.id) == ()
+    assert len(list(settings.masks.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("Mustermann"), "run.crashed"),
+        (MemoryError(), "run.out_of_memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "storage.disk_full"),
+    ],
+)
+def test_unexpected_error_is_recorded_and_the_worker_goes_on(settings, database, case, monkeypatch, error, code):
+    def fail(scan, mask, *_, **__):
+        mask.write_bytes(b"half a mask")
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "segment_scan", fail)
+        failed = work_off(settings, database, case)
+    assert (failed.state, failed.failure.code) == (RunState.FAILED, code)
+    assert "Mustermann" not in str(failed.failure)
+    assert list(settings.masks.iterdir()) == []
+    assert work_off(settings, database, case).state is RunState.DONE
+
+
+def test_missing_scan_file_and_missing_checkpoint_have_reasons(settings, database, case, chest_scan):
+    lost = ingest(settings, database, chest_scan)
+    lost_run = runs.queue_segmentation(settings, database, lost.id)
+    (settings.home / lost.scan_path).unlink()
+    save_network(settings.models, "gone")
+    gone_run = runs.queue_segmentation(settings, database, case.id, "gone")
+    (settings.models / "gone.safetensors").unlink()
+    worker.work(settings, once=True)
+    assert runs.get_run(database, lost_run.id).failure.code == "storage.failed"
+    assert runs.get_run(database, gone_run.id).failure.code == "checkpoint.unusable"
+
+
+def test_network_is_loaded_again_only_when_its_file_changes(settings, database, case, chest_scan, monkeypatch):
+    loads = []
+    load = Segmenter.load
+    monkeypatch.setattr(Segmenter, "load", lambda *given, **named: loads.append(given) or load(*given, **named))
+    for scan_case in (case, ingest(settings, database, chest_scan)):
+        runs.queue_segmentation(settings, database, scan_case.id)
+    warm = worker.Worker(settings, database)
+    warm.run(once=True)
+    assert len(loads) == 1
+    card = save_network(settings.models, logit=-9.0, threshold=0.25)
+    run = runs.queue_segmentation(settings, database, case.id)
+    warm.run(once=True)
+    assert len(loads) == 2
+    done = runs.get_run(database, run.id)
+    assert (done.checkpoint_sha256, done.configuration["threshold"]) == (card.sha256, 0.25)
+    assert done.result["lesions"] == []
+
+
+def test_progress_and_heartbeat_are_seen_while_it_computes(settings, database, long_run):
+    seen, beats = [], set()
+    with working(settings):
+        while not (run := runs.get_run(database, long_run.id)).state.is_final:
+            seen.append(run.progress)
+            beats.add(run.heartbeat_at)
+            time.sleep(0.05)
+    assert run.state is RunState.DONE
+    steps = [(step.done, step.total) for step in seen if step and step.stage == "segmenting"]
+    assert steps == sorted(steps)
+    assert len(set(steps)) >= 3
+    assert all(step.left_s is not None for step in seen if step and step.stage == "segmenting")
+    assert len(beats) >= 3
+
+
+def test_running_run_stops_when_asked(settings, database, long_run):
+    with working(settings):
+        wait_for(lambda: is_segmenting(database, long_run))
+        asked = time.monotonic()
+        assert runs.request_stop(database, long_run.id).state is RunState.RUNNING
+        wait_for(lambda: runs.get_run(database, long_run.id).state.is_final)
+        assert time.monotonic() - asked < 4
+    run = runs.get_run(database, long_run.id)
+    assert (run.state, run.failure, run.result) == (RunState.CANCELLED, None, {})
+    assert list(settings.masks.iterdir()) == []
+
+
+def test_case_deleted_under_the_worker_leaves_nothing(settings, database, case, long_run):
+    after = runs.queue_segmentation(settings, database, case.id)
+    with working(settings):
+        wait_for(lambda: is_segmenting(database, long_run))
+        cases.delete_case(settings, database, long_run.case_id)
+    assert runs.get_run(database, after.id).state is RunState.DONE
+    assert [path.stem for path in settings.thumbnails.iterdir()] == [case.id]
+    assert [path.name for path in settings.scans.iterdir()] == [f"{case.id}.nii.gz"]
+    assert len(list(settings.masks.iterdir())) == 1
+
+
+def test_locked_database_is_waited_for(settings, case, monkeypatch):
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(worker, "REFUSED_PAUSE_S", 0.05)
+    with closing(open_database(settings.database_url)) as database:
+        run = runs.queue_segmentation(settings, database, case.id)
+        lock = sqlite3.connect(settings.home / "lungseg.sqlite", isolation_level=None, check_same_thread=False)
+        thread = threading.Thread(target=worker.Worker(settings, database).run, kwargs={"once": True})
+        with closing(lock):
+            thread.start()
+            for _ in range(4):
+                lock.execute("BEGIN IMMEDIATE")
+                time.sleep(0.6)
+                lock.execute("ROLLBACK")
+                time.sleep(0.1)
+        thread.join(timeout=60)
+        assert runs.get_run(database, run.id).state is RunState.DONE
+
+
+def test_files_of_killed_runs_are_swept_at_the_start(settings, database, monkeypatch):
+    monkeypatch.setattr(storage, "ORPHAN_AGE_S", -1.0)
+    settings.masks.mkdir()
+    (settings.masks / "0a1b.nii.gz").write_bytes(b"half")
+    worker.work(settings, once=True)
+    assert list(settings.masks.iterdir()) == []
+
+
+def test_log_holds_ids_only(settings, database, tmp_path, caplog):
+    write_chest(tmp_path / "Mustermann.nii")
+    with caplog.at_level(logging.DEBUG, logger="lungseg"):
+        run = work_off(settings, database, ingest(settings, database, tmp_path / "Mustermann.nii"))
+    assert run.id in caplog.text
+    assert "Mustermann" not in caplog.text
+
+
+def test_real_scan_goes_all_the_way(settings, database, shared_data):
+    shipped = replace(settings, models=CHECKOUT / "models", checkpoint=SHIPPED_CHECKPOINT)
+    if not (shipped.models / f"{SHIPPED_CHECKPOINT}.safetensors").is_file():
+        pytest.skip("no checkpoint is shipped yet")
+    case = ingest(shipped, database, shared_data / "chest_ct_msd_layout" / "imagesTr" / "lung_103.nii.gz")
+    run = work_off(shipped, database, case)
+    assert (run.state, run.checkpoint) == (RunState.DONE, SHIPPED_CHECKPOINT)

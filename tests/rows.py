@@ -1,0 +1,80 @@
+"""Records for the tests of the database."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from lungseg.records import Case, Lesion, Mask, MaskKind, Run, RunKind, RunState
+
+
+def new_case(**changes):
+    case_id = uuid4().hex
+    case = Case(
+        id=case_id,
+        name="chest.nii.gz",
+        scan_path=f"scans/{case_id}.nii.gz",
+        scan_sha256="a" * 64,
+        scan_bytes=123_456_789_012,
+        shape=(96, 80, 40),
+        spacing_mm=(3.0, 3.2, 6.0),
+        orientation="LPS",
+        is_demo=False,
+        created_at=datetime.now(UTC),
+    )
+    return replace(case, **changes)
+
+
+def new_run(case_id, **changes):
+    run = Run(
+        id=uuid4().hex,
+        kind=RunKind.SEGMENT,
+        state=RunState.QUEUED,
+        case_id=case_id,
+        configuration={"checkpoint": "x", "device": "cpu"},
+        checkpoint="x",
+        checkpoint_sha256="b" * 64,
+        code_version="0.1.0",
+        device=None,
+        seed=None,
+        progress=None,
+        failure=None,
+        warnings=(),
+        result={},
+        attempts=0,
+        stop_requested=False,
+        queued_at=datetime.now(UTC),
+        started_at=None,
+        finished_at=None,
+        heartbeat_at=None,
+    )
+    return replace(run, **changes)
+
+
+def new_mask(case_id, **changes):
+    mask_id = uuid4().hex
+    lesions = tuple(
+        Lesion(
+            number=number,
+            volume_ml=volume_ml,
+            centre_mm=(1.5, -2.5, 300.25),
+            centre_index=(10, 20, 30),
+            extent_mm=(4.0, 5.0, 6.0),
+            slices=(28, 32),
+            probability=probability,
+        )
+        for number, volume_ml, probability in ((1, 7.25, 0.75), (2, 1.5, None))
+    )
+    mask = Mask(
+        id=mask_id,
+        case_id=case_id,
+        run_id=None,
+        kind=MaskKind.PREDICTION,
+        version=1,
+        path=f"masks/{mask_id}.nii.gz",
+        sha256="c" * 64,
+        volume_ml=8.75,
+        slice_voxels=(0, 3, 5),
+        created_at=datetime.now(UTC),
+        lesions=lesions,
+    )
+    return replace(mask, **changes)

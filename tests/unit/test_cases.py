@@ -1,0 +1,254 @@
+"""Cases: what is taken in, under which names, and that nothing is left of what is refused or deleted."""
+
+import gzip
+import io
+import logging
+import os
+import shutil
+import time
+from collections import namedtuple
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lungseg import nifti
+from lungseg.card import sha256_of
+from lungseg.config import Limits
+from lungseg.db import cases as case_rows
+from lungseg.db import open_database
+from lungseg.errors import (
+    DiskFullError,
+    EmptyScanError,
+    GridMismatchError,
+    NotFoundError,
+    NotNiftiError,
+    StorageError,
+    TooLargeError,
+)
+from lungseg.records import MaskKind
+from lungseg.services import cases, storage
+from tests.phantoms import chest, ras_affine, write_nifti
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def database(settings):
+    with closing(open_database(settings.database_url)) as database:
+        yield database
+
+
+def ingest(settings, database, path, name="chest.nii.gz", **more):
+    with path.open("rb") as stream:
+        return cases.ingest(settings, database, name, stream, **more)
+
+
+def files(settings):
+    folders = (settings.scans, settings.masks, settings.thumbnails)
+    return sorted(str(path.relative_to(settings.home)) for folder in folders for path in folder.glob("*"))
+
+
+def test_scan_is_kept_as_it_came_under_a_name_of_ours(settings, database, chest_scan):
+    case = ingest(settings, database, chest_scan, "C:\\scans\\Müller, Hans.nii.gz", is_demo=True)
+    assert case.name == "Müller, Hans.nii.gz"
+    assert case.scan_path == f"scans/{case.id}.nii.gz"
+    assert files(settings) == [case.scan_path]
+    assert (settings.home / case.scan_path).read_bytes() == chest_scan.read_bytes()
+    assert (case.scan_sha256, case.scan_bytes) == (sha256_of(chest_scan), chest_scan.stat().st_size)
+    assert (case.shape, case.orientation, case.is_demo) == ((96, 80, 40), "LPS", True)
+    assert case.spacing_mm == pytest.approx((3.0, 3.2, 6.0))
+    assert cases.get_case(database, case.id) == case
+
+
+def test_size_is_told_along_the_patient_whatever_the_file_order(settings, database, tmp_path):
+    hu, _ = chest()
+    write_nifti(tmp_path / "scan.nii", hu, ras_affine(), "SPL")
+    case = ingest(settings, database, tmp_path / "scan.nii")
+    assert (case.shape, case.orientation) == ((96, 80, 40), "SPL")
+    assert case.spacing_mm == pytest.approx((3.0, 3.2, 6.0))
+
+
+def test_content_decides_about_the_ending(settings, database, chest_scan, tmp_path):
+    plain = tmp_path / "plain.nii.gz"
+    plain.write_bytes(gzip.decompress(chest_scan.read_bytes()))
+    assert ingest(settings, database, plain, "x.nii.gz").scan_path.endswith(".nii")
+    assert ingest(settings, database, chest_scan, "x.nii").scan_path.endswith(".nii.gz")
+
+
+def test_same_file_twice_makes_two_cases(settings, database, chest_scan):
+    first, second = (ingest(settings, database, chest_scan) for _ in range(2))
+    assert first.id != second.id
+    assert first.scan_sha256 == second.scan_sha256
+    assert [summary.case for summary in cases.list_cases(database)] == [second, first]
+    assert len(files(settings)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("scan.nii", "scan.nii"),
+        ("/home/me/a b.nii.gz", "a b.nii.gz"),
+        ("..\\..\\x.nii", "x.nii"),
+        ("line\nbreak\x00\x1b[31m.nii", "linebreak[31m.nii"),
+        ("right\u202eto-left\u200b", "rightto-left"),
+        ("   many   blanks  ", "many blanks"),
+        ("x" * 500, "x" * 120),
+        ("", "scan"),
+        ("///", "scan"),
+        ("\x00", "scan"),
+    ],
+)
+def test_display_name_is_fit_to_be_shown(name, shown):
+    assert cases.display_name(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"", EmptyScanError),
+        (b"GIF89a nothing to see", NotNiftiError),
+        (gzip.compress(b"just text" * 100), NotNiftiError),
+    ],
+)
+def test_nonsense_is_refused_at_once_and_nothing_is_left(settings, database, content, error):
+    with pytest.raises(error):
+        cases.ingest(settings, database, "x.nii.gz", io.BytesIO(content))
+    assert files(settings) == []
+    assert cases.list_cases(database) == ()
+
+
+class Endless(io.RawIOBase):
+    """A stream without end, that counts what was read of it."""
+
+    def __init__(self):
+        self.given = 0
+
+    def read(self, size=-1):
+        self.given += size
+        return bytes(size)
+
+
+def test_upload_over_the_limit_is_cut_off_as_soon_as_it_is(settings, database):
+    small = replace(settings, limits=Limits(file_bytes=storage.CHUNK_BYTES * 2))
+    stream = Endless()
+    with pytest.raises(TooLargeError, match="more than 8,388,608 bytes"):
+        cases.ingest(small, database, "x.nii", stream)
+    assert stream.given == storage.CHUNK_BYTES * 3
+    assert files(settings) == []
+
+
+def test_upload_that_breaks_off_leaves_nothing(settings, database):
+    class Broken(Endless):
+        def read(self, size=-1):
+            if self.given:
+                raise ConnectionResetError("the browser has gone")
+            return super().read(size)
+
+    with pytest.raises(ConnectionResetError):
+        cases.ingest(settings, database, "x.nii", Broken())
+    assert files(settings) == []
+
+
+def test_full_disk_is_told_before_it_is_full(settings, database, chest_scan, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, storage.RESERVE_BYTES - 1))
+    with pytest.raises(DiskFullError, match="disk of LUNGSEG_HOME is full"):
+        ingest(settings, database, chest_scan)
+    assert files(settings) == []
+
+
+def test_folder_that_can_not_be_made_is_a_storage_error(settings, database, chest_scan):
+    settings.scans.write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="can't be kept"):
+        ingest(settings, database, chest_scan)
+
+
+def test_scan_goes_where_the_database_refuses(settings, database, chest_scan, monkeypatch):
+    def refuse(session, case):
+        raise StorageError("locked", "wait")
+
+    monkeypatch.setattr(case_rows, "insert_case", refuse)
+    with pytest.raises(StorageError):
+        ingest(settings, database, chest_scan)
+    assert files(settings) == []
+
+
+def test_reference_in_another_axis_order_lies_on_the_scan(settings, database, chest_scan, tmp_path):
+    case = ingest(settings, database, chest_scan)
+    _, lesion = chest()
+    write_nifti(tmp_path / "reference.nii", lesion, ras_affine(), "SAR", dtype=np.uint8)
+    mask = cases.add_reference(settings, database, case.id, tmp_path / "reference.nii")
+    assert (mask.kind, mask.version, mask.run_id, mask.case_id) == (MaskKind.REFERENCE, 1, None, case.id)
+    kept = settings.home / mask.path
+    grid = nifti.read_grid(settings.home / case.scan_path)
+    assert nifti.read_grid(kept).matches(grid)
+    assert (nifti.read_mask(kept, grid.to_ras()) == lesion).all()
+    assert mask.sha256 == sha256_of(kept)
+    assert mask.slice_voxels == tuple(lesion.sum(axis=(0, 1)).tolist())
+    assert mask.volume_ml == pytest.approx(lesion.sum() * 3.0 * 3.2 * 6.0 / 1000)
+    assert [found.probability for found in mask.lesions] == [None]
+    again = cases.add_reference(settings, database, case.id, tmp_path / "reference.nii")
+    assert again.version == 2
+    assert cases.masks_of(database, case.id) == (again, mask)
+    assert cases.list_cases(database)[0].has_reference
+
+
+def test_reference_on_another_grid_is_refused(settings, database, chest_scan, tmp_path):
+    case = ingest(settings, database, chest_scan)
+    write_nifti(tmp_path / "other.nii", np.ones((10, 8, 6), np.uint8), ras_affine())
+    with pytest.raises(GridMismatchError):
+        cases.add_reference(settings, database, case.id, tmp_path / "other.nii")
+    assert files(settings) == [case.scan_path]
+
+
+def test_reference_for_a_case_that_is_not_there(settings, database, chest_scan):
+    with pytest.raises(NotFoundError, match="no case abc"):
+        cases.add_reference(settings, database, "abc", chest_scan)
+
+
+def test_renamed_case_has_a_clean_name(settings, database, chest_scan):
+    case = ingest(settings, database, chest_scan)
+    assert cases.rename_case(database, case.id, " follow-up\n2 ").name == "follow-up2"
+    assert cases.get_case(database, case.id).name == "follow-up2"
+
+
+def test_deleted_case_takes_its_files_and_no_others(settings, database, chest_scan, tmp_path):
+    _, lesion = chest()
+    write_nifti(tmp_path / "reference.nii", lesion, ras_affine(), dtype=np.uint8)
+    gone, stays = (ingest(settings, database, chest_scan) for _ in range(2))
+    for case in (gone, stays):
+        cases.add_reference(settings, database, case.id, tmp_path / "reference.nii")
+        picture = storage.thumbnail_path(settings, case.id)
+        picture.parent.mkdir(exist_ok=True)
+        picture.write_bytes(b"png")
+    cases.delete_case(settings, database, gone.id)
+    assert [summary.case for summary in cases.list_cases(database)] == [stays]
+    (mask,) = cases.masks_of(database, stays.id)
+    assert files(settings) == sorted([stays.scan_path, mask.path, f"thumbnails/{stays.id}.png"])
+    with pytest.raises(NotFoundError, match=gone.id):
+        cases.delete_case(settings, database, gone.id)
+
+
+def test_sweep_takes_old_files_without_owner_only(settings, database, chest_scan):
+    case = ingest(settings, database, chest_scan)
+    owned = settings.home / case.scan_path
+    orphans = [settings.scans / ".0a1b.partial", settings.masks / "0a1b.nii.gz", settings.thumbnails / "0a1b.png"]
+    young = settings.masks / "2c3d.nii.gz"
+    for path in (*orphans, young):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    past = time.time() - storage.ORPHAN_AGE_S - 1
+    for path in (*orphans, owned):
+        os.utime(path, (past, past))
+    assert storage.sweep(settings, database) == 3
+    assert files(settings) == sorted([case.scan_path, "masks/2c3d.nii.gz"])
+
+
+def test_log_holds_no_name(settings, database, chest_scan, caplog):
+    with caplog.at_level(logging.DEBUG):
+        case = ingest(settings, database, chest_scan, "Mustermann_Erika.nii.gz")
+        cases.rename_case(database, case.id, "Erika Mustermann")
+        cases.delete_case(settings, database, case.id)
+    assert case.id in caplog.text
+    assert "Mustermann" not in caplog.text

@@ -1,0 +1,203 @@
+"""The queue: each run is claimed once, ends once, and is taken back when its worker is lost."""
+
+import threading
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lungseg.db import open_database, queue
+from lungseg.db.cases import delete_case, insert_case
+from lungseg.db.runs import get_run, insert_run, request_stop
+from lungseg.records import Progress, RunKind, RunState
+from tests.rows import new_case, new_run
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HERE = "host:/home"
+LOST = queue.Lost(HERE, NOW - timedelta(seconds=60))
+
+
+@pytest.fixture
+def database(settings):
+    with closing(open_database(settings.database_url)) as database:
+        yield database
+
+
+@pytest.fixture
+def case(database):
+    with database.begin() as session:
+        insert_case(session, case := new_case())
+    return case
+
+
+def add(database, case, **changes):
+    run = new_run(case.id, **changes)
+    with database.begin() as session:
+        insert_run(session, run)
+    return run
+
+
+def claim(database, worker=HERE, now=NOW):
+    with database.begin() as session:
+        return queue.claim(session, worker, now)
+
+
+def read(database, run):
+    with database.read() as session:
+        return get_run(session, run.id)
+
+
+def test_the_run_that_waits_longest_comes_first(database, case):
+    late = add(database, case, queued_at=NOW)
+    early = add(database, case, queued_at=NOW - timedelta(minutes=1))
+    add(database, case, queued_at=NOW - timedelta(minutes=2), kind=RunKind.EVALUATE)
+    first = claim(database)
+    assert first is not None
+    assert (first.id, first.state, first.attempts, first.started_at) == (early.id, RunState.RUNNING, 1, NOW)
+    assert first == read(database, early)
+    second = claim(database)
+    assert second is not None
+    assert second.id == late.id
+    assert claim(database) is None
+
+
+def test_workers_at_once_never_get_the_same_run(settings, database, case):
+    runs = {add(database, case).id for _ in range(40)}
+    got = []
+
+    def take_all():
+        with closing(open_database(settings.database_url)) as own:
+            while run := claim(own, worker=threading.current_thread().name):
+                got.append(run.id)
+
+    threads = [threading.Thread(target=take_all) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 40
+    assert set(got) == runs
+
+
+def test_beat_keeps_progress_and_brings_the_wish_to_stop(database, case):
+    add(database, case)
+    run = claim(database)
+    progress = Progress("segmenting", 8, 40, 2.5)
+    later = NOW + timedelta(seconds=2)
+    with database.begin() as session:
+        assert queue.beat(session, run, progress, later)
+    assert (read(database, run).progress, read(database, run).heartbeat_at) == (progress, later)
+    with database.begin() as session:
+        request_stop(session, run.id, NOW)
+        assert not queue.beat(session, run, None, later)
+
+
+def test_beat_of_a_run_whose_case_was_deleted_says_stop(database, case):
+    add(database, case)
+    run = claim(database)
+    with database.begin() as session:
+        delete_case(session, case.id)
+        assert not queue.beat(session, run, None, NOW)
+
+
+@pytest.mark.parametrize("end", [RunState.DONE, RunState.FAILED, RunState.CANCELLED])
+def test_final_state_never_changes(database, case, end):
+    add(database, case)
+    run = claim(database)
+    with database.begin() as session:
+        assert queue.finish(session, run, end, NOW)
+    ended = read(database, run)
+    with database.begin() as session:
+        for state in RunState:
+            assert not queue.finish(session, run, state, NOW)
+        assert not queue.beat(session, run, Progress("late"), NOW)
+        request_stop(session, run.id, NOW)
+        queue.note(session, run, device="other")
+        assert queue.take_back(session, LOST, NOW) == ()
+    assert read(database, run) == ended
+    assert claim(database) is None
+
+
+def test_lost_run_waits_again_and_its_old_worker_has_no_say(database, case):
+    add(database, case)
+    old = claim(database)
+    with database.begin() as session:
+        (taken,) = queue.take_back(session, LOST, NOW)
+    assert (taken.state, taken.attempts, taken.progress) == (RunState.QUEUED, 1, None)
+    again = claim(database)
+    assert again.attempts == 2
+    with database.begin() as session:
+        assert not queue.finish(session, old, RunState.DONE, NOW)
+        assert not queue.beat(session, old, None, NOW)
+        assert queue.finish(session, again, RunState.DONE, NOW)
+
+
+def test_run_that_lost_three_workers_fails_with_the_reason(database, case):
+    add(database, case)
+    for attempt in (1, 2, 3):
+        assert claim(database).attempts == attempt
+        with database.begin() as session:
+            (run,) = queue.take_back(session, LOST, NOW)
+    assert run.state is RunState.FAILED
+    assert run.failure == queue.WORKER_LOST
+    assert run.failure.code == "run.worker_lost"
+    assert run.finished_at == NOW
+    assert claim(database) is None
+
+
+def test_lost_run_that_was_to_stop_is_cancelled(database, case):
+    run = add(database, case)
+    claim(database)
+    with database.begin() as session:
+        request_stop(session, run.id, NOW)
+        (taken,) = queue.take_back(session, LOST, NOW)
+    assert (taken.state, taken.finished_at) == (RunState.CANCELLED, NOW)
+
+
+@pytest.mark.parametrize(("silent_s", "is_lost"), [(59, False), (61, True)])
+def test_run_of_another_host_is_lost_when_it_is_silent(database, case, silent_s, is_lost):
+    add(database, case)
+    claim(database, worker="elsewhere:/home", now=NOW - timedelta(seconds=silent_s))
+    with database.begin() as session:
+        assert queue.has_work(session, LOST) is is_lost
+        assert bool(queue.take_back(session, LOST, NOW)) is is_lost
+
+
+def test_run_given_back_counts_as_never_started(database, case):
+    add(database, case)
+    run = claim(database)
+    with database.begin() as session:
+        queue.give_back(session, run, NOW)
+    assert (read(database, run).state, read(database, run).attempts) == (RunState.QUEUED, 0)
+
+
+def test_run_given_back_that_was_to_stop_is_cancelled(database, case):
+    run = add(database, case)
+    claimed = claim(database)
+    with database.begin() as session:
+        request_stop(session, run.id, NOW)
+        queue.give_back(session, claimed, NOW)
+    assert read(database, run).state is RunState.CANCELLED
+
+
+def test_run_given_back_whose_case_was_deleted_is_no_matter(database, case):
+    add(database, case)
+    run = claim(database)
+    with database.begin() as session:
+        delete_case(session, case.id)
+        queue.give_back(session, run, NOW)
+    assert claim(database) is None
+
+
+def test_work_is_seen_without_taking_a_lock(database, case):
+    with database.read() as session:
+        assert not queue.has_work(session, LOST)
+    add(database, case, kind=RunKind.TRAIN)
+    with database.read() as session:
+        assert not queue.has_work(session, LOST)
+    add(database, case)
+    with database.begin(), database.read() as session:
+        assert queue.has_work(session, LOST)
+    claim(database)
+    with database.read() as session:
+        assert queue.has_work(session, LOST)
