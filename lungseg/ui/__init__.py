@@ -1,0 +1,1 @@
+"""The pieces of the pages: entry, look, wording, the viewer component."""

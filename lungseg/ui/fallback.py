@@ -1,0 +1,54 @@
+"""The simpler viewer: axial slices as one plotly figure, where WebGL2 or the viewer's bundle is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from lungseg.errors import LungSegError
+from lungseg.records import Lesion
+from lungseg.services.viewing import Scene, scene_of, slice_figure
+from lungseg.ui.formatting import lesion_count, millilitres
+from lungseg.ui.resources import database, settings
+
+WINDOWS = {"Lung": (-600.0, 1500.0), "Mediastinum": (40.0, 400.0), "Bone": (400.0, 1800.0)}
+KEPT_FIGURES = 4
+
+
+def slice_viewer(scene: Scene, reason: LungSegError | None = None) -> None:
+    """Draw the slices and the lesions of a case, and say why the three-plane viewer is not there."""
+    if reason is None:
+        st.info("This browser has no WebGL2: axial slices only. Switch hardware acceleration on for all planes.")
+    else:
+        st.info(f"{reason.found} {reason.remedy} Until then: axial slices only.")
+    name = st.segmented_control(
+        "Window", list(WINDOWS), default="Lung", key="viewer_window", label_visibility="collapsed"
+    )
+    picture, table = st.columns([7, 4])
+    with picture:
+        contents = tuple(mask.sha256 if mask else "" for mask in (scene.model, scene.reference))
+        figure = _figure(scene.case.id, WINDOWS[name or "Lung"], contents)
+        st.plotly_chart(figure, key="viewer_slices", theme=None, config={"displayModeBar": False})
+    with table:
+        _lesions(scene)
+
+
+@st.cache_resource(max_entries=KEPT_FIGURES, show_spinner="Drawing the slices …")
+def _figure(case_id: str, window: tuple[float, float], contents: tuple[str, ...]) -> Any:  # noqa: ARG001 - the masks' part of the key
+    """Keep the figures of the cases read last; they take seconds to draw."""
+    return slice_figure(settings(), scene_of(settings(), database(), case_id), window)
+
+
+def _lesions(scene: Scene) -> None:
+    for mask, title in ((scene.model, "Model"), (scene.reference, "Reference")):
+        if mask is not None:
+            st.caption(f"{title}: {lesion_count(len(mask.lesions))}, {millilitres(mask.volume_ml)}")
+            st.dataframe([_row(lesion) for lesion in mask.lesions], hide_index=True, key=f"viewer_lesions_{title}")
+
+
+def _row(lesion: Lesion) -> dict[str, str | float]:
+    probability = {} if lesion.probability is None else {"p": round(lesion.probability, 2)}
+    first, last = lesion.slices
+    extent = " × ".join(f"{mm:.0f}" for mm in lesion.extent_mm)
+    return {"ml": round(lesion.volume_ml, 2), **probability, "mm": extent, "slices": f"{first + 1}–{last + 1}"}

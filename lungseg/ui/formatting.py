@@ -1,0 +1,92 @@
+"""Numbers and times as people read them; every number has its unit."""
+
+from __future__ import annotations
+
+import html
+from datetime import UTC, datetime
+
+from lungseg.records import Progress, Run, RunState
+
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
+WEEK_D = 7
+
+STATE_WORDS = {
+    RunState.QUEUED: "Waiting",
+    RunState.RUNNING: "Running",
+    RunState.DONE: "Done",
+    RunState.FAILED: "Failed",
+    RunState.CANCELLED: "Stopped",
+}
+
+
+def ago(moment: datetime, *, now: datetime | None = None) -> str:
+    """Say how long ago a moment was ("3 min ago"); after a week its date."""
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    if seconds < MINUTE_S:
+        return "just now"
+    if seconds < HOUR_S:
+        return f"{seconds // MINUTE_S:.0f} min ago"
+    if seconds < DAY_S:
+        return f"{seconds // HOUR_S:.0f} h ago"
+    days = int(seconds // DAY_S)
+    if days < WEEK_D:
+        return f"{days} day{'s' if days > 1 else ''} ago"
+    return moment.astimezone().strftime("%Y-%m-%d")
+
+
+def exact(moment: datetime) -> str:
+    """Give a moment to the second in the server's time zone, for the hover text of `ago`."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def duration(seconds: float) -> str:
+    """Say how long something took or will take ("8.2 s", "2 min 05 s")."""
+    if seconds < MINUTE_S:
+        return f"{seconds:.1f} s" if seconds < MINUTE_S / 6 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), MINUTE_S)
+    return (
+        f"{minutes} min {rest:02d} s" if minutes < MINUTE_S else f"{minutes // MINUTE_S} h {minutes % MINUTE_S:02d} min"
+    )
+
+
+def voxels(shape: tuple[int, int, int] | None) -> str:
+    """Give the shape of a scan ("512 x 512 x 133")."""
+    return " × ".join(map(str, shape)) if shape else "–"
+
+
+def spacing(spacing_mm: tuple[float, float, float] | None) -> str:
+    """Give the voxel spacing ("0.70 x 0.70 x 2.50 mm")."""
+    return " × ".join(f"{mm:.2f}" for mm in spacing_mm) + " mm" if spacing_mm else ""
+
+
+def millilitres(volume_ml: float | None) -> str:
+    """Give a volume; two decimals below 100 ml."""
+    if volume_ml is None:
+        return "–"
+    return f"{volume_ml:.2f} ml" if volume_ml < 100 else f"{volume_ml:.0f} ml"  # noqa: PLR2004 - as the docstring says
+
+
+def lesion_count(count: int) -> str:
+    """Say how many lesions there are."""
+    return f"{count} lesion" if count == 1 else f"{count} lesions"
+
+
+def left(progress: Progress | None) -> str:
+    """Say how far a run has come ("segmenting, about 5 s left")."""
+    if progress is None:
+        return "starting"
+    if progress.left_s is None:
+        return progress.stage
+    return f"{progress.stage}, about {duration(max(1.0, round(progress.left_s)))} left".replace(".0 s", " s")
+
+
+def run_seconds(run: Run) -> float | None:
+    """How long a run took; None where it has not ended."""
+    if run.started_at is None or run.finished_at is None:
+        return None
+    return (run.finished_at - run.started_at).total_seconds()
+
+
+def escape(text: str) -> str:
+    """Make a text of the user safe to stand in HTML."""
+    return html.escape(text, quote=True)

@@ -1,0 +1,24 @@
+"""The pages and where they are found; every link goes through here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from lungseg.config import CHECKOUT
+
+if TYPE_CHECKING:
+    from streamlit.navigation.page import Page
+
+PAGES = CHECKOUT / "pages"
+
+
+def cases_page() -> Page:
+    """The list of cases, where every visit begins."""
+    return st.Page(PAGES / "upload.py", title="Cases", url_path="cases", default=True)
+
+
+def viewer_page() -> Page:
+    """The viewer; `?case=ID` names the case."""
+    return st.Page(PAGES / "viewer.py", title="Viewer", url_path="viewer")

@@ -1,0 +1,20 @@
+"""What all sessions of the server share: the settings and the opened database."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lungseg.config import Settings
+from lungseg.db import Database, open_database
+
+
+@st.cache_resource
+def settings() -> Settings:
+    """Read the settings once."""
+    return Settings.from_environment()
+
+
+@st.cache_resource
+def database() -> Database:
+    """Open the database once; created or migrated as needed."""
+    return open_database(settings().database_url)

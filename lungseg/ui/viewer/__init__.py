@@ -1,0 +1,123 @@
+"""The three-plane viewer: a Streamlit component whose script, style and markup lie beside this module.
+
+The scripts are one ES module, written in several files and joined here in the order of `SCRIPTS`; a component's script
+is loaded from a blob and can't import its neighbours. The component is told addresses, never voxels, and loads only
+what it does not hold yet, so that a rerun of the page costs it nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from lungseg.config import Settings
+from lungseg.overlay import MASK_RGB, REFERENCE_RGB
+from lungseg.records import Lesion, Mask, Run
+from lungseg.services.viewing import Scene
+from lungseg.ui.formatting import ago, duration, exact, run_seconds
+from lungseg.web.routes import bundle_address, mask_address, scan_address
+
+WITHOUT_WEBGL = "viewer_without_webgl"
+FOLDER = Path(__file__).parent
+SCRIPTS = ("scan.js", "planes.js", "solid.js", "marks.js", "panels.js", "viewer.js")
+
+
+def _text(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+_component = st.components.v2.component(
+    "lungseg_viewer", html=_text("viewer.html"), css=_text("viewer.css"), js="\n".join(map(_text, SCRIPTS))
+)
+
+
+def can_draw() -> bool:
+    """Tell whether this browser can draw the planes, as far as is known: it says so itself where it has no WebGL2."""
+    return not st.session_state.get(WITHOUT_WEBGL, False)
+
+
+def viewer(settings: Settings, scene: Scene, note: str) -> None:
+    """Draw the viewer of a case.
+
+    Args:
+        settings: of the installation.
+        scene: the case.
+        note: what stands where the model's lesions will be, as long as there is no mask of it.
+    """
+    _component(
+        key="viewer_planes", data=scene_data(settings, scene, note), height="content", on_webgl2_change=_note_missing
+    )
+
+
+def _note_missing() -> None:
+    st.session_state[WITHOUT_WEBGL] = True
+
+
+def scene_data(settings: Settings, scene: Scene, note: str) -> dict[str, Any]:
+    """Turn a scene into what the component's script reads."""
+    grid, orientation = scene.grid, scene.orientation
+    return {
+        "caseId": scene.case.id,
+        "bundleUrl": bundle_address(settings),
+        "scan": {"url": scan_address(settings, scene.case), "sha": scene.case.scan_sha256},
+        "grid": {
+            "shape": grid.shape,
+            "spacingMm": grid.spacing_mm,
+            "affine": grid.affine.tolist(),
+            "axes": orientation.axes,
+            "flips": orientation.flips,
+        },
+        "masks": {"model": _mask_data(settings, scene.model), "reference": _mask_data(settings, scene.reference)},
+        "warnings": list(scene.made_by.warnings) if scene.made_by else [],
+        "provenance": _provenance(scene.made_by, scene.model),
+        "colours": {"model": _shares(MASK_RGB), "reference": _shares(REFERENCE_RGB)},
+        "note": note,
+    }
+
+
+def _mask_data(settings: Settings, mask: Mask | None) -> dict[str, Any] | None:
+    if mask is None:
+        return None
+    return {
+        "url": mask_address(settings, mask),
+        "sha": mask.sha256,
+        "volumeMl": mask.volume_ml,
+        "sliceVoxels": mask.slice_voxels,
+        "lesions": [_lesion_data(lesion) for lesion in mask.lesions],
+    }
+
+
+def _lesion_data(lesion: Lesion) -> dict[str, Any]:
+    return {
+        "number": lesion.number,
+        "volumeMl": lesion.volume_ml,
+        "probability": lesion.probability,
+        "centreMm": lesion.centre_mm,
+        "centreIndex": lesion.centre_index,
+        "extentMm": lesion.extent_mm,
+        "slices": lesion.slices,
+    }
+
+
+def _provenance(run: Run | None, mask: Mask | None) -> list[tuple[str, str, str]]:
+    """List how the model's mask came about: label, value, and the whole of it where the value is shortened."""
+    if run is None or mask is None:
+        return []
+    sha256, seconds = run.checkpoint_sha256 or "", run.result.get("seconds") or run_seconds(run)
+    rows = [
+        ("Checkpoint", run.checkpoint or "", run.checkpoint or ""),
+        ("SHA-256", sha256[:12], sha256),
+        ("Threshold", f"{run.result['threshold']:.2f}" if "threshold" in run.result else "", ""),
+        ("Code", run.code_version, run.code_version),
+        ("Device", run.device or "", run.device or ""),
+        ("Took", duration(seconds) if seconds is not None else "", ""),
+        ("Made", ago(mask.created_at), exact(mask.created_at)),
+        ("Mask", f"version {mask.version}", mask.sha256),
+    ]
+    return [(label, value, whole or value) for label, value, whole in rows if value]
+
+
+def _shares(colour: tuple[int, int, int]) -> list[float]:
+    return [channel / 255 for channel in colour]

@@ -1,0 +1,167 @@
+"""The routes of the web server that are no pages, and the addresses that lead to them.
+
+A scan or a mask that is kept gzipped is sent as it lies on disk, marked as compressed in transit: the browser inflates
+it natively, in half the time that a script needs. Nothing that a request says ever becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from lungseg.config import Settings
+from lungseg.db import Database, open_database
+from lungseg.errors import AccessError, LungSegError, NotFoundError
+from lungseg.records import Case, Mask
+from lungseg.services import cases, viewer_bundle
+from lungseg.services.storage import thumbnail_path
+from lungseg.web.signing import LIFETIME_S, Grant, Kind, grant, secret_of, sign, verify
+
+FILES = "/lungseg/files"
+BUNDLE = "/lungseg/viewer"
+CHUNK_BYTES = 1024**2
+STATUS_BY_ERROR = {AccessError: 403, NotFoundError: 404}
+
+Handler = Callable[[Request], Response]
+
+
+def routes(settings: Settings) -> list[Route]:
+    """Make the routes of an installation; the database is opened at the first request."""
+    files = Files(settings)
+    return [
+        Route(f"{FILES}/{{token}}", _answering(files.send), methods=["GET"]),
+        Route(f"{BUNDLE}/{{name}}", _answering(files.send_bundle), methods=["GET"]),
+    ]
+
+
+def scan_address(settings: Settings, case: Case) -> str:
+    """Sign the address of a case's scan."""
+    return _address(settings, grant(Kind.SCAN, case.id, case.scan_sha256))
+
+
+def mask_address(settings: Settings, mask: Mask) -> str:
+    """Sign the address of a mask."""
+    return _address(settings, grant(Kind.MASK, mask.id, mask.sha256))
+
+
+def mask_download_address(settings: Settings, mask: Mask) -> str:
+    """Sign the address under which a browser keeps a mask as a NIfTI file."""
+    return f"{mask_address(settings, mask)}?download=1"
+
+
+def thumbnail_address(settings: Settings, case: Case) -> str | None:
+    """Sign the address of a case's small picture; None where there is none yet."""
+    path = thumbnail_path(settings, case.id)
+    return _address(settings, grant(Kind.THUMBNAIL, case.id, _mark(path))) if path.is_file() else None
+
+
+def bundle_address(settings: Settings) -> str:
+    """Return the address of the viewer's bundle: the library of another release has another one."""
+    return f"{BUNDLE}/{viewer_bundle.status(settings).path.name}"
+
+
+class Files:
+    """Sends the files of an installation."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened: Database | None = None
+
+    @property
+    def _database(self) -> Database:
+        self._opened = self._opened or open_database(self._settings.database_url)
+        return self._opened
+
+    def send(self, request: Request) -> Response:
+        """Answer a signed address.
+
+        Raises:
+            AccessError: the signature is wrong or too old.
+            NotFoundError: the case or mask is gone.
+        """
+        granted = verify(secret_of(self._settings), request.path_params["token"])
+        path, media_type, content = self._find(granted)
+        if content != granted.content or not path.is_file():
+            raise NotFoundError("The file has been replaced or removed.", "Reload the page.")
+        headers = {"ETag": f'"{content}"', "Cache-Control": f"private, max-age={LIFETIME_S}, immutable"}
+        if _is_known(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        if "inflated" in request.query_params:
+            return StreamingResponse(_inflate(path), media_type=media_type, headers=headers | _as_is())
+        if "download" in request.query_params:
+            name = f"lungseg-{granted.kind}-{granted.id[:8]}{''.join(path.suffixes)}"
+            return FileResponse(path, filename=name, media_type="application/gzip", headers=headers)
+        coding = {"Content-Encoding": "gzip"} if path.suffix == ".gz" else _as_is()
+        return FileResponse(path, media_type=media_type, headers=headers | coding)
+
+    def send_bundle(self, request: Request) -> Response:
+        """Answer with the viewer's bundle.
+
+        Raises:
+            NotFoundError: it is not installed, or another release's was asked for.
+        """
+        bundle = viewer_bundle.status(self._settings)
+        if not bundle.is_ready or request.path_params["name"] != bundle.path.name:
+            raise NotFoundError("There is no such bundle.", viewer_bundle.missing().remedy)
+        headers = {"ETag": f'"{viewer_bundle.SHA256}"', "Cache-Control": "public, max-age=31536000, immutable"}
+        if _is_known(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        return FileResponse(bundle.path, media_type="text/javascript", headers=headers | {"Content-Encoding": "gzip"})
+
+    def _find(self, granted: Grant) -> tuple[Path, str, str]:
+        """Return path, media type and content mark of what was granted, as the database knows them now."""
+        if granted.kind is Kind.THUMBNAIL:
+            case = cases.get_case(self._database, granted.id)
+            path = thumbnail_path(self._settings, case.id)
+            return path, "image/png", _mark(path)
+        if granted.kind is Kind.SCAN:
+            case = cases.get_case(self._database, granted.id)
+            return self._settings.home / case.scan_path, "application/octet-stream", case.scan_sha256
+        mask = cases.get_mask(self._database, granted.id)
+        return self._settings.home / mask.path, "application/octet-stream", mask.sha256
+
+
+def _address(settings: Settings, granted: Grant) -> str:
+    return f"{FILES}/{sign(secret_of(settings), granted)}"
+
+
+def _mark(path: Path) -> str:
+    """Mark the state of a small file that is replaced as a whole; empty where it is gone."""
+    return str(path.stat().st_mtime_ns) if path.is_file() else ""
+
+
+def _as_is() -> dict[str, str]:
+    """Headers that keep the server's own compression away: it would cost seconds for the voxels of a scan."""
+    return {"Content-Encoding": "identity"}
+
+
+def _inflate(path: Path) -> Iterator[bytes]:
+    """Read a gzipped file of any number of members; some browsers stop after the first."""
+    with gzip.open(path, "rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _is_known(request: Request, etag: str) -> bool:
+    """Tell whether the browser holds this very content already."""
+    known = request.headers.get("if-none-match", "")
+    return known == "*" or etag in [tag.strip().removeprefix("W/") for tag in known.split(",")]
+
+
+def _answering(handler: Handler) -> Handler:
+    """Turn errors of ours into answers: a status, what was found, what to do."""
+
+    def answer(request: Request) -> Response:
+        try:
+            return handler(request)
+        except LungSegError as error:
+            status = STATUS_BY_ERROR.get(type(error), 500)
+            body = {"code": error.code, "found": error.found, "remedy": error.remedy}
+            return JSONResponse(body, status_code=status, headers={"Cache-Control": "no-store"})
+
+    return answer

@@ -1,0 +1,115 @@
+"""Signed addresses: each grants one file for a while, to whoever was shown the page that holds it.
+
+A route is reachable without the page, so an address carries what it grants, until when, and a signature by a secret of
+this installation. Expiry is rounded to whole hours: within an hour a file keeps its address, and the browser its copy.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from itsdangerous import BadSignature, URLSafeSerializer
+
+from lungseg.config import Settings
+from lungseg.errors import AccessError, StorageError
+
+KEY_FILE = "secret.key"
+SECRET_BYTES = 32
+HOUR_S = 3600
+LIFETIME_S = 12 * HOUR_S
+"""A reading session: a page that stays open longer has to be reloaded before it can fetch something new."""
+SALT = "lungseg.files"
+
+
+class Kind(StrEnum):
+    """What a file is."""
+
+    SCAN = "scan"
+    MASK = "mask"
+    THUMBNAIL = "thumbnail"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Leave to fetch one file.
+
+    Attributes:
+        kind: what it is.
+        id: of the case or mask it belongs to.
+        content: sha256 of its bytes, or another mark that changes with them.
+        expires_s: Unix time from which the grant is void.
+    """
+
+    kind: Kind
+    id: str
+    content: str
+    expires_s: int
+
+
+def grant(kind: Kind, record_id: str, content: str, *, now_s: float | None = None) -> Grant:
+    """Make a grant that lasts for `LIFETIME_S`, to the next full hour."""
+    now = time.time() if now_s is None else now_s
+    return Grant(kind, record_id, content, (int(now) // HOUR_S + 1) * HOUR_S + LIFETIME_S)
+
+
+def sign(secret: bytes, granted: Grant) -> str:
+    """Turn a grant into the token of an address."""
+    fields = [granted.kind.value, granted.id, granted.content, granted.expires_s]
+    return URLSafeSerializer(secret, salt=SALT).dumps(fields)
+
+
+def verify(secret: bytes, token: str, *, now_s: float | None = None) -> Grant:
+    """Read a token back.
+
+    Raises:
+        AccessError: it was not signed with this secret, or has expired.
+    """
+    try:
+        kind, record_id, content, expires_s = URLSafeSerializer(secret, salt=SALT).loads(token)
+        granted = Grant(Kind(kind), record_id, content, expires_s)
+    except (BadSignature, ValueError) as error:
+        raise AccessError("The address was not made by this server.", "Open the case again from its page.") from error
+    if granted.expires_s <= (time.time() if now_s is None else now_s):
+        raise AccessError("The address has expired.", "Reload the page.")
+    return granted
+
+
+def secret_of(settings: Settings) -> bytes:
+    """Read the secret of an installation, made at the first call; only its owner may read the file.
+
+    Raises:
+        StorageError: it can't be read or written, or others may read it.
+    """
+    path = settings.home / KEY_FILE
+    try:
+        if not path.exists():
+            _make_secret(path)
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise StorageError(
+                f"Others may read {KEY_FILE}.", f"Run `chmod 600 {KEY_FILE}` in LUNGSEG_HOME, or delete the file."
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"{KEY_FILE} can't be used ({error.strerror}).", "Check the rights of LUNGSEG_HOME."
+        ) from error
+
+
+def _make_secret(path: Path) -> None:
+    """Write a new secret; of two processes that start at once, the first one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    passing = path.with_name(f".{KEY_FILE}.{secrets.token_hex(4)}")
+    passing.touch(mode=0o600, exist_ok=False)
+    passing.write_bytes(secrets.token_bytes(SECRET_BYTES))
+    try:
+        os.link(passing, path)
+    except FileExistsError:
+        return
+    finally:
+        passing.unlink()

@@ -1,0 +1,10 @@
+"""Cases: scans taken in by drag and drop, and the list of all of them."""
+
+from __future__ import annotations
+
+from lungseg.ui.case_list import case_list, pending_dialog
+from lungseg.ui.upload import drop_zone
+
+drop_zone()
+case_list()
+pending_dialog()

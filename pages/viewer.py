@@ -1,0 +1,23 @@
+"""The viewer of one case; `?case=ID` leads to it."""
+
+from __future__ import annotations
+
+from lungseg.services import cases, viewer_bundle
+from lungseg.services.viewing import scene_of
+from lungseg.ui.case_bar import case_bar, choose_case
+from lungseg.ui.fallback import slice_viewer
+from lungseg.ui.resources import database, settings
+from lungseg.ui.viewer import can_draw, viewer
+
+summaries = cases.list_cases(database())
+case_id = choose_case(summaries)
+if case_id is not None:
+    scene = scene_of(settings(), database(), case_id)
+    note = case_bar(scene, summaries)
+    bundle = viewer_bundle.status(settings())
+    if not bundle.is_ready:
+        slice_viewer(scene, viewer_bundle.missing())
+    elif not can_draw():
+        slice_viewer(scene)
+    else:
+        viewer(settings(), scene, note)

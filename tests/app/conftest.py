@@ -1,0 +1,49 @@
+"""Pages run without a browser; every test has an installation and a session of its own."""
+
+import gzip
+from collections.abc import Callable
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from lungseg.config import CHECKOUT, Settings
+from lungseg.db import open_database
+from lungseg.services import viewer_bundle, worker_process
+
+ENTRY = CHECKOUT / "lungseg" / "ui" / "entry.py"
+VIEWER_PAGE = "../../pages/viewer.py"
+
+
+@pytest.fixture
+def database(environment: Settings):
+    """The database of the installation."""
+    opened = open_database(environment.database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def bundle(environment: Settings):
+    """A viewer bundle, as far as the server can tell."""
+    path = viewer_bundle.status(environment).path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(b"export class Niivue {}"))
+
+
+@pytest.fixture
+def open_page(environment: Settings, monkeypatch) -> Callable[..., AppTest]:
+    """Open the list of cases, or the viewer of a case; no worker is started."""
+    monkeypatch.setattr(worker_process, "_start", lambda settings: None)
+    st.cache_resource.clear()
+
+    def run(*, viewer: bool = False, case: str | None = None) -> AppTest:
+        page = AppTest.from_file(str(ENTRY), default_timeout=30).run()
+        if viewer:
+            if case is not None:
+                page.query_params["case"] = case
+            page.switch_page(VIEWER_PAGE).run()
+        return page
+
+    yield run
+    st.cache_resource.clear()

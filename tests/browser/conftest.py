@@ -1,0 +1,144 @@
+"""A real server, a real worker and a real Chromium with a software renderer."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lungseg.config import CHECKOUT, Settings
+from lungseg.db import Database, open_database
+from lungseg.errors import SetupError
+from lungseg.services import viewer_bundle
+
+WINDOW = {"width": 1440, "height": 900}
+SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+READY_S = 60
+SLOW_MS = 60_000
+SCREENSHOTS = CHECKOUT / "test-results"
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    settings: Settings
+    database: Database
+
+    def address(self, case_id: str) -> str:
+        return f"{self.url}/viewer?case={case_id}"
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory) -> Path:
+    """The folder of the viewer's bundle: as `lungseg setup` left it, else fetched now."""
+    settings = Settings.from_environment()
+    if not viewer_bundle.status(settings).is_ready:
+        settings = replace(settings, viewer_folder=tmp_path_factory.mktemp("viewer"))
+        try:
+            viewer_bundle.install(settings)
+        except SetupError as error:
+            pytest.skip(f"the viewer bundle is not at hand: {error}")
+    return settings.viewer
+
+
+@contextmanager
+def serving(home: Path, bundle_folder: Path, **variables: str):
+    """Run `streamlit run app.py` on a free port, with a worker that ends with it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    database_url = f"sqlite:///{home / 'lungseg.sqlite'}"
+    settings = Settings(home=home, models=CHECKOUT / "models", database_url=database_url, viewer_folder=bundle_folder)
+    environment = settings.to_environment() | {"LUNGSEG_VIEWER": str(bundle_folder)} | variables
+    command = [sys.executable, "-m", "streamlit", "run", str(CHECKOUT / "app.py"), f"--server.port={port}"]
+    with (home / "web.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    database = open_database(database_url)
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}")
+        yield Server(f"http://127.0.0.1:{port}", settings, database)
+    finally:
+        database.close()
+        stop(process.pid)
+        process.wait()
+
+
+def wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
+            return
+        time.sleep(0.1)
+    pytest.fail("the server did not answer in time")
+
+
+def stop(pid: int) -> None:
+    """End a process and those that it started."""
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        family = [*parent.children(recursive=True), parent]
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in psutil.wait_procs(family, timeout=10)[1]:
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def server(bundle_folder, small_checkpoint, tmp_path_factory):
+    """A server whose checkpoint calls everything inside the lungs tumour: quick, and sure to find something."""
+    with serving(tmp_path_factory.mktemp("home"), bundle_folder, LUNGSEG_CHECKPOINT=str(small_checkpoint)) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def playwright():
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as started:
+        yield started
+
+
+def launch(playwright, *flags: str):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    arguments = [*flags, *(["--no-sandbox"] if os.getuid() == 0 else [])]
+    return playwright.chromium.launch(executable_path=chromium, args=arguments)
+
+
+@pytest.fixture(scope="session")
+def chromium(playwright):
+    browser = launch(playwright, *SOFTWARE_GL)
+    yield browser
+    browser.close()
+
+
+@contextmanager
+def visiting(browser, url: str):
+    """Open a window; at its end no script of it may have failed, and nothing may have been asked of other hosts."""
+    page = browser.new_page(viewport=WINDOW)
+    page.set_default_timeout(SLOW_MS)
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(f"script: {error}"))
+    page.on("request", lambda request: is_foreign(request.url, url) and failures.append(f"foreign: {request.url}"))
+    yield page
+    page.close()
+    assert failures == []
+
+
+def is_foreign(address: str, url: str) -> bool:
+    return not address.startswith((url, url.replace("http", "ws", 1), "blob:", "data:"))
+
+
+@pytest.fixture
+def page(chromium, server):
+    with visiting(chromium, server.url) as opened:
+        yield opened

@@ -1,0 +1,53 @@
+"""Cases with masks, put into an installation by the services that a worker uses."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from lungseg import nifti
+from lungseg.db import queue
+from lungseg.postprocessing import lesions_of, slice_voxels
+from lungseg.records import Case, Segmentation
+from lungseg.services import cases, results, runs
+from lungseg.services.storage import mask_path
+
+
+def add_case(settings, database, scan: Path, name: str) -> Case:
+    with scan.open("rb") as stream:
+        return cases.ingest(settings, database, name, stream)
+
+
+def add_reference(settings, database, case: Case, mask, folder: Path) -> None:
+    path = folder / f"{uuid4().hex}.nii.gz"
+    nifti.write_mask(mask, path, like=settings.home / case.scan_path)
+    cases.add_reference(settings, database, case.id, path)
+
+
+def add_prediction(settings, database, case: Case, mask) -> None:
+    """Finish a run of a case with a mask, as if a worker had found it."""
+    scan = settings.home / case.scan_path
+    grid = nifti.read_grid(scan).to_ras()
+    runs.queue_segmentation(settings, database, case.id)
+    with database.begin() as session:
+        run = queue.claim(session, "seed", datetime.now(UTC))
+    mask_id = uuid4().hex
+    path = settings.home / mask_path(mask_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nifti.write_mask(mask, path, like=scan)
+    segmentation = Segmentation(
+        lesions=lesions_of(mask, grid),
+        shape=grid.shape,
+        spacing_mm=grid.spacing_mm,
+        orientation=case.orientation or "",
+        slice_voxels=slice_voxels(mask),
+        lungs_ml=4000.0,
+        seconds=8.2,
+        peak_rss_mb=900.0,
+        checkpoint=run.checkpoint or "",
+        checkpoint_sha256=run.checkpoint_sha256 or "",
+        device="cpu",
+        threshold=0.5,
+        min_lesion_ml=0.1,
+        warnings=("The scan ends inside the left lung.",),
+    )
+    results.keep_segmentation(settings, database, run, mask_id, segmentation)

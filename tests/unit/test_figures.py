@@ -1,0 +1,46 @@
+"""The slice viewer for browsers without WebGL2: one frame a slice, hung as films are."""
+
+import base64
+
+import cv2
+import numpy as np
+
+from lungseg.figures import SIDE_PX, slice_viewer
+from lungseg.overlay import MASK_RGB, REFERENCE_RGB
+from lungseg.volume import Grid, Volume
+from tests.phantoms import LESION_INDEX, SPACING_MM, chest, ras_affine
+
+
+def picture_of(frame):
+    encoded = base64.b64decode(frame.data[0].source.partition(",")[2])
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def near(picture, colour):
+    """Rows and columns of pixels close to a colour; JPEG bleeds into its neighbours."""
+    return np.argwhere(np.abs(picture.astype(int) - colour).sum(axis=-1) < 110)
+
+
+def test_frames_show_masks_where_they_are():
+    hu, lesion = chest()
+    volume = Volume(hu, Grid(hu.shape, ras_affine(SPACING_MM)))
+    reference = np.roll(lesion, -30, axis=0)
+    figure = slice_viewer(volume, lesion, reference, window=(-600.0, 1500.0), start=LESION_INDEX[2])
+    assert [frame.name for frame in figure.frames] == [str(k + 1) for k in range(hu.shape[2])]
+    assert figure.layout.sliders[0].active == LESION_INDEX[2]
+    assert figure.data[0].source == figure.frames[LESION_INDEX[2]].data[0].source
+
+    picture = picture_of(figure.frames[LESION_INDEX[2]])
+    assert picture.shape == (SIDE_PX, SIDE_PX, 3)
+    model_column = near(picture, MASK_RGB)[:, 1].mean()
+    reference_column = near(picture, REFERENCE_RGB)[:, 1].mean()
+    assert model_column < SIDE_PX / 2 < reference_column  # the patient's right is on the left
+    empty = picture_of(figure.frames[0])
+    assert len(near(empty, MASK_RGB)) == 0
+
+
+def test_without_masks():
+    hu, _ = chest()
+    volume = Volume(hu, Grid(hu.shape, ras_affine(SPACING_MM)))
+    figure = slice_viewer(volume, None, None, window=(40.0, 400.0), start=0)
+    assert len(figure.frames) == hu.shape[2]

@@ -1,0 +1,142 @@
+"""The file routes: signed, cached, in parts where a part is asked for, and never a path of the asker's."""
+
+import gzip
+import json
+import os
+
+import pytest
+
+from lungseg.db import open_database
+from lungseg.nifti import write_mask
+from lungseg.services import cases, viewer_bundle
+from lungseg.services.storage import thumbnail_path
+from lungseg.web.routes import (
+    BUNDLE,
+    FILES,
+    bundle_address,
+    mask_address,
+    mask_download_address,
+    routes,
+    scan_address,
+    thumbnail_address,
+)
+from lungseg.web.signing import Kind, grant, secret_of, sign
+from tests.phantoms import write_chest
+from tests.web import ask
+
+
+@pytest.fixture
+def case(settings, chest_scan):
+    database = open_database(settings.database_url)
+    with chest_scan.open("rb") as stream:
+        made = cases.ingest(settings, database, "one.nii.gz", stream)
+    yield made
+    database.close()
+
+
+@pytest.fixture
+def mask(settings, case, tmp_path):
+    database = open_database(settings.database_url)
+    lesion = write_chest(tmp_path / "again.nii.gz", "LPS")
+    write_mask(lesion, tmp_path / "mask.nii.gz", like=settings.home / case.scan_path)
+    made = cases.add_reference(settings, database, case.id, tmp_path / "mask.nii.gz")
+    yield made
+    database.close()
+
+
+def test_scan_is_sent_as_it_lies_on_disk(settings, case):
+    answer = ask(routes(settings), scan_address(settings, case))
+    assert answer.status == 200
+    assert answer.body == (settings.home / case.scan_path).read_bytes()
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["etag"] == f'"{case.scan_sha256}"'
+    assert answer.headers["cache-control"].startswith("private, max-age=")
+
+
+def test_plain_scan_is_not_compressed_on_the_way(settings, tmp_path):
+    database = open_database(settings.database_url)
+    write_chest(tmp_path / "chest.nii", "RAS")
+    with (tmp_path / "chest.nii").open("rb") as stream:
+        case = cases.ingest(settings, database, "plain.nii", stream)
+    answer = ask(routes(settings), scan_address(settings, case), accept_encoding="gzip")
+    assert answer.headers["content-encoding"] == "identity"
+    assert answer.body == (tmp_path / "chest.nii").read_bytes()
+    database.close()
+
+
+def test_known_content_is_not_sent_again(settings, case):
+    answer = ask(routes(settings), scan_address(settings, case), if_none_match=f'"{case.scan_sha256}"')
+    assert (answer.status, answer.body) == (304, b"")
+    other = ask(routes(settings), scan_address(settings, case), if_none_match='"0000"')
+    assert other.status == 200
+
+
+def test_part(settings, case):
+    answer = ask(routes(settings), scan_address(settings, case), range="bytes=10-19")
+    assert answer.status == 206
+    assert answer.body == (settings.home / case.scan_path).read_bytes()[10:20]
+    assert answer.headers["content-range"].startswith("bytes 10-19/")
+
+
+def test_inflated_for_browsers_that_stop_at_the_first_member(settings, case):
+    answer = ask(routes(settings), f"{scan_address(settings, case)}?inflated=1")
+    assert answer.body == gzip.decompress((settings.home / case.scan_path).read_bytes())
+    assert answer.headers["content-encoding"] == "identity"
+
+
+def test_mask_and_its_download(settings, mask):
+    body = (settings.home / mask.path).read_bytes()
+    assert ask(routes(settings), mask_address(settings, mask)).body == body
+    download = ask(routes(settings), mask_download_address(settings, mask))
+    assert download.body == body
+    assert download.headers["content-disposition"] == f'attachment; filename="lungseg-mask-{mask.id[:8]}.nii.gz"'
+    assert "content-encoding" not in download.headers
+
+
+def test_thumbnail_address_changes_with_the_picture(settings, case):
+    assert thumbnail_address(settings, case) is None
+    path = thumbnail_path(settings, case.id)
+    path.parent.mkdir()
+    path.write_bytes(b"one")
+    address = thumbnail_address(settings, case)
+    assert ask(routes(settings), address).body == b"one"
+    path.write_bytes(b"two")
+    os.utime(path, ns=(1, 1))
+    assert thumbnail_address(settings, case) != address
+    assert ask(routes(settings), address).status == 404
+
+
+@pytest.mark.parametrize("token", ["x", "..%2F..%2Flungseg.sqlite", "scans", "secret.key"])
+def test_unsigned(settings, case, token):
+    answer = ask(routes(settings), f"{FILES}/{token}")
+    assert answer.status == 403
+    assert json.loads(answer.body)["code"] == "access.refused"
+
+
+def test_signed_for_a_case_that_is_gone(settings, case):
+    address = scan_address(settings, case)
+    database = open_database(settings.database_url)
+    cases.delete_case(settings, database, case.id)
+    database.close()
+    answer = ask(routes(settings), address)
+    assert answer.status == 404
+    assert json.loads(answer.body)["code"] == "record.not_found"
+
+
+def test_signed_for_other_content(settings, case):
+    token = sign(secret_of(settings), grant(Kind.SCAN, case.id, "0" * 64))
+    assert ask(routes(settings), f"{FILES}/{token}").status == 404
+
+
+def test_bundle(settings):
+    assert ask(routes(settings), bundle_address(settings)).status == 404
+    path = viewer_bundle.status(settings).path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(b"export {};"))
+    answer = ask(routes(settings), bundle_address(settings))
+    assert gzip.decompress(answer.body) == b"export {};"
+    assert (answer.headers["content-encoding"], answer.headers["content-type"]) == (
+        "gzip",
+        "text/javascript; charset=utf-8",
+    )
+    assert ask(routes(settings), f"{BUNDLE}/niivue-0.1.0.js.gz").status == 404

@@ -1,0 +1,44 @@
+"""Asking routes for files without a network: one request through a Starlette application."""
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def ask(routes, address: str, **headers: str) -> Answer:
+    """Send one GET request; header names are given with underscores."""
+    path, _, query = address.partition("?")
+    sent: list[dict] = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        "scheme": "http",
+        "server": ("127.0.0.1", 80),
+        "client": ("127.0.0.1", 1),
+        "root_path": "",
+    }
+    asyncio.run(Starlette(routes=routes)(scope, receive, send))
+    start = sent[0]
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    return Answer(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body)
