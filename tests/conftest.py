@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from lungseg.config import CHECKOUT, Settings
+from lungseg.config import CHECKOUT, Settings, share_processors
 from tests.phantoms import write_chest
+
+share_processors()
 
 SHARED_DATA = CHECKOUT.parent / "shared" / "data"
 
@@ -37,6 +39,15 @@ def chest_scan(tmp_path: Path) -> Path:
     path = tmp_path / "chest.nii.gz"
     write_chest(path, "LPS")
     return path
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights, with their card, of a small network that calls everything inside the lung field tumour."""
+    from tests.networks import save_network
+
+    folder = tmp_path_factory.mktemp("models")
+    return folder / f"{save_network(folder).name}.safetensors"
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import typer
 import lungseg
 from lungseg.cli import demo, doctor, segment, serve, setup, train, worker
 from lungseg.cli.console import EXIT_INTERRUPTED, EXIT_REFUSED, show_error
+from lungseg.config import share_processors
 from lungseg.errors import LungSegError
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ def root(
 
 def main() -> None:
     """Run the command line; an error of ours becomes a message and exit code 2, never a traceback."""
+    share_processors()
     try:
         app()
     except LungSegError as error:

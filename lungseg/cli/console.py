@@ -32,7 +32,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[RunProgress], None]]:
-    """Show on stderr how far a run has come; yields what is to be told of each step."""
+    """Show how far a run has come, where stderr is a terminal; yields what is to be told of each step."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -40,6 +40,6 @@ def progress_bar() -> Iterator[Callable[[RunProgress], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda step: bar.update(task, description=step.stage, completed=step.done, total=step.total or None)

@@ -38,7 +38,7 @@ def segment(
         segmenter = Segmenter.load(
             checkpoint or settings.checkpoint, models=settings.models, device=device or settings.device
         )
-        result = segment_scan(scan, mask, segmenter, limits=settings.limits, on_progress=tell)
+        result = segment_scan(scan, mask, segmenter, on_progress=tell)
     if report:
         write_report(result.report(), report)
     for text in result.warnings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 import typer
@@ -13,6 +14,8 @@ def worker(
     once: Annotated[bool, typer.Option("--once", help="Leave when the queue is empty instead of waiting.")] = False,
 ) -> None:
     """Work through the queue; one worker at a time for each LUNGSEG_HOME."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("lungseg").setLevel(logging.INFO)
     from lungseg.worker import work
 
     work(Settings.from_environment(), once=once)

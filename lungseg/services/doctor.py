@@ -61,19 +61,14 @@ class Finding:
 
 def examine(settings: Settings) -> tuple[Finding, ...]:
     """Look at every part of the installation, in the order in which they depend on each other."""
-    checks: tuple[Callable[[Settings], Finding], ...] = (
-        _python,
-        _packages,
-        _device,
-        _home,
-        _disk,
-        _database,
-        _checkpoints,
-        _viewer,
-        _demo,
-        _worker,
-    )
-    return tuple(check(settings) for check in checks)
+    return tuple(_examined(part, settings) for part in CHECKS)
+
+
+def _examined(part: str, settings: Settings) -> Finding:
+    try:
+        return CHECKS[part](settings)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding(part, State.MISSING, str(error), "Check that the user who runs LungSeg may read and run it.")
 
 
 def _python(_: Settings) -> Finding:
@@ -149,7 +144,7 @@ def _database(settings: Settings) -> Finding:
     return Finding("database", State.OK, f"{kind}, schema up to date")
 
 
-def _checkpoints(settings: Settings) -> Finding:
+def _checkpoint(settings: Settings) -> Finding:
     from lungseg.card import find_weights, read_card, sha256_of  # noqa: PLC0415 - OpenCV may be what is broken
 
     try:
@@ -164,7 +159,10 @@ def _checkpoints(settings: Settings) -> Finding:
 
 def _viewer(settings: Settings) -> Finding:
     status = viewer_bundle.status(settings)
-    return Finding("viewer", State.OK, str(status))
+    if status.is_ready:
+        return Finding("viewer", State.OK, str(status))
+    lack = viewer_bundle.missing()
+    return Finding("viewer", State.WARNING, lack.found, lack.remedy)
 
 
 def _demo(settings: Settings) -> Finding:
@@ -183,3 +181,17 @@ def _worker(settings: Settings) -> Finding:
 
 def _nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+CHECKS: dict[str, Callable[[Settings], Finding]] = {
+    "python": _python,
+    "packages": _packages,
+    "device": _device,
+    "home": _home,
+    "disk": _disk,
+    "database": _database,
+    "checkpoint": _checkpoint,
+    "viewer": _viewer,
+    "demo": _demo,
+    "worker": _worker,
+}

@@ -1,0 +1,137 @@
+"""`lungseg serve`: the server in the foreground, with a worker beside it."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from types import FrameType
+from typing import Annotated
+
+import psutil
+import typer
+
+from lungseg.cli.console import out, warn
+from lungseg.config import CHECKOUT, Settings
+from lungseg.errors import LungSegError, SetupError
+from lungseg.services.exposure import check_host, check_port
+
+READY_WITHIN_S = 60.0
+ASK_EVERY_S = 0.1
+POLITE_S = 10.0
+WORKER = ["-m", "lungseg", "worker"]
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: LUNGSEG_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; default: LUNGSEG_PORT.")] = None,
+) -> None:
+    """Start the server and a worker, print the address, go on until interrupted."""
+    settings = Settings.from_environment()
+    settings = replace(settings, host=host or settings.host, port=port or settings.port)
+    check_host(settings.host, settings)
+    check_port(settings.host, settings.port)
+    with _server(settings) as server:
+        _prepare(settings)
+        if _becomes_ready(server, settings):
+            address = f"http://{_shown(settings.host)}:{settings.port}"
+            out.print(f"LungSeg is at {address} (research use only). Stop it with Ctrl-C.", soft_wrap=True)
+        server.wait()
+
+
+@contextmanager
+def _server(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """Run Streamlit in a process of its own, and a worker; SIGINT and SIGTERM leave the block and end both.
+
+    In a session of its own the server does not get the terminal's Ctrl-C a second time.
+
+    Raises:
+        SetupError: it ended though nobody stopped it.
+    """
+    from lungseg.services.worker_process import ensure_worker
+
+    options = {
+        "server.address": settings.host,
+        "server.port": settings.port,
+        "server.headless": "true",
+        "browser.gatherUsageStats": "false",
+        "logger.hideWelcomeMessage": "true",
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(CHECKOUT / "app.py")]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    ensure_worker(settings)
+    server = subprocess.Popen(command, cwd=CHECKOUT, env=settings.to_environment(), start_new_session=True)
+    _on_signals(signal.default_int_handler)
+    try:
+        yield server
+    except KeyboardInterrupt:
+        return
+    finally:
+        _on_signals(signal.SIG_IGN)
+        _stop_workers()
+        _end(server)
+    raise SetupError(f"The server ended with code {server.returncode}.", "See its messages above.")
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server: politely, and after a while by force, since open pages may keep it."""
+    server.terminate()
+    try:
+        server.wait(POLITE_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def _prepare(settings: Settings) -> None:
+    """Migrate the database and, where it is new, add the demo case."""
+    from lungseg.db import open_database
+    from lungseg.services import demo
+
+    database = open_database(settings.database_url)
+    try:
+        demo.welcome(settings, database)
+    except LungSegError as error:
+        warn(f"The demo case is not ready. {error}")
+    finally:
+        database.close()
+
+
+def _becomes_ready(server: subprocess.Popen[bytes], settings: Settings) -> bool:
+    """Wait until the server answers; False where it ended, or does not answer in time."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    while server.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection(_reachable(settings.host), settings.port, timeout=1.0)
+            connection.request("GET", "/_stcore/health")
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return True
+        time.sleep(ASK_EVERY_S)
+    return False
+
+
+def _stop_workers() -> None:
+    """Ask the worker that this server started to end; the run at hand goes back into the queue."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.cmdline()[-len(WORKER) :] == WORKER:
+                process.terminate()
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a server on all interfaces is asked here
+
+
+def _shown(host: str) -> str:
+    reachable = _reachable(host)
+    return f"[{reachable}]" if ":" in reachable else reachable

@@ -1,0 +1,163 @@
+"""The command line: what it writes, what it refuses, and that its documentation is complete."""
+
+import json
+import sys
+
+import click
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+
+from lungseg import cli, errors
+from lungseg.config import CHECKOUT
+from tests.phantoms import write_chest, write_nifti
+
+REFUSED = 2
+
+
+@pytest.fixture
+def lungseg(environment, monkeypatch, capsys):
+    """Run a command in this process; returns exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lungseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize("codes", ["LPS", "SAR"])
+def test_segment_writes_mask_and_report(lungseg, small_checkpoint, tmp_path, codes):
+    scan, mask, report = tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz", tmp_path / "report.json"
+    write_chest(scan, codes)
+    code, _, stderr = lungseg("segment", scan, "-o", mask, "--json", report, "--checkpoint", small_checkpoint)
+    assert code == 0, stderr
+    written, own = nib.load(mask), nib.load(scan)
+    assert written.shape == own.shape
+    assert np.array_equal(written.affine, own.affine)
+    assert set(np.unique(written.dataobj)) <= {0, 1}
+    found = json.loads(report.read_text())
+    assert found["checkpoint"] == "all-tumour"
+    assert found["orientation"] == codes
+    assert 0 < found["seconds"] < 60
+    assert found["peak_rss_mb"] > 50
+    assert found["warnings"] == [text for text in found["warnings"] if text in stderr.replace("\n", " ")]
+    assert sum(found["slice_voxels"]) == np.count_nonzero(written.dataobj)
+    for lesion in found["lesions"]:
+        assert {"volume_ml", "centre_mm", "extent_mm", "probability"} <= set(lesion)
+        assert 0 < lesion["probability"] <= 1
+
+
+def test_segment_takes_a_checkpoint_by_name(lungseg, small_checkpoint, chest_scan, tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_MODELS", str(small_checkpoint.parent))
+    monkeypatch.setenv("LUNGSEG_CHECKPOINT", "all-tumour")
+    assert lungseg("segment", chest_scan, "-o", tmp_path / "mask.nii")[0] == 0
+    assert nib.load(tmp_path / "mask.nii").shape == nib.load(chest_scan).shape
+
+
+def write_text(path):
+    path.write_text("no scan")
+
+
+def write_time_series(path):
+    nib.save(nib.Nifti1Image(np.zeros((6, 5, 4, 3), np.int16), np.eye(4)), path)
+
+
+def write_body_without_lungs(path):
+    array = np.full((40, 30, 20), -1000, dtype=np.int16)
+    array[8:32, 6:24] = 40
+    write_nifti(path, array, np.diag([6.0, 6.5, 10.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("write", "error"),
+    [
+        (write_text, errors.NotNiftiError),
+        (write_time_series, errors.DimensionsError),
+        (write_body_without_lungs, errors.NoLungError),
+    ],
+)
+def test_bad_scan_ends_with_a_message_and_nothing_written(lungseg, small_checkpoint, tmp_path, write, error):
+    scan, folder = tmp_path / "scan.nii.gz", tmp_path / "out"
+    write(scan)
+    folder.mkdir()
+    (folder / "mask.nii.gz").write_bytes(b"from another day")
+    targets = ("-o", folder / "mask.nii.gz", "--json", folder / "report.json")
+    code, stdout, stderr = lungseg("segment", scan, *targets, "--checkpoint", small_checkpoint)
+    assert code == REFUSED
+    assert stdout == ""
+    assert stderr.startswith(f"{error.code}: ")
+    assert "what to do: " in stderr
+    assert [path.name for path in folder.iterdir()] == ["mask.nii.gz"]
+    assert (folder / "mask.nii.gz").read_bytes() == b"from another day"
+
+
+@pytest.mark.parametrize(
+    ("mask", "report", "message"),
+    [
+        ("nowhere/mask.nii.gz", None, "There is no folder"),
+        ("mask.png", None, "ends in .nii or .nii.gz"),
+        ("folder.nii", None, "is a folder"),
+        ("chest.nii.gz", None, "is named twice"),
+        ("link.nii.gz", None, "is named twice"),
+        ("mask.nii", "mask.nii", "is named twice"),
+        ("mask.nii", "chest.nii.gz", "is named twice"),
+        ("mask.nii", "nowhere/report.json", "There is no folder"),
+    ],
+)
+def test_output_that_can_not_be_written_is_refused_first(lungseg, chest_scan, tmp_path, mask, report, message):
+    (tmp_path / "folder.nii").mkdir()
+    (tmp_path / "link.nii.gz").symlink_to(chest_scan)
+    before = chest_scan.read_bytes()
+    options = ["--json", tmp_path / report] if report else []
+    code, _, stderr = lungseg("segment", chest_scan, "-o", tmp_path / mask, *options, "--checkpoint", "unused")
+    assert code == REFUSED
+    assert stderr.startswith("storage.failed: ")
+    assert message in stderr
+    assert chest_scan.read_bytes() == before
+
+
+def test_missing_scan_and_missing_checkpoint_are_refused(lungseg, chest_scan, tmp_path):
+    code, _, stderr = lungseg("segment", tmp_path / "none.nii", "-o", tmp_path / "mask.nii")
+    assert (code, stderr.partition(":")[0]) == (REFUSED, "scan.unusable")
+    code, _, stderr = lungseg("segment", chest_scan, "-o", tmp_path / "mask.nii", "--checkpoint", "none")
+    assert (code, stderr.partition(":")[0]) == (REFUSED, "checkpoint.unusable")
+
+
+def test_setting_that_can_not_be_used_is_refused(lungseg, chest_scan, tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_DEVICE", "abacus")
+    code, _, stderr = lungseg("segment", chest_scan, "-o", tmp_path / "mask.nii")
+    assert code == REFUSED
+    assert "LUNGSEG_DEVICE is 'abacus'." in stderr
+
+
+def test_version_is_printed(lungseg):
+    code, stdout, _ = lungseg("--version")
+    assert (code, stdout.strip()) == (0, "0.1.0")
+
+
+def documented_commands():
+    group = typer.main.get_command(cli.app)
+    assert isinstance(group, click.Group) or hasattr(group, "commands")
+    return group.commands
+
+
+def test_every_command_and_option_is_documented():
+    page = (CHECKOUT / "docs" / "commands.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0].strip(): part for part in page.split("\n## ")[1:]}
+    commands = documented_commands()
+    assert set(sections) == {f"lungseg {name}" for name in commands}
+    for name, command in commands.items():
+        spelled = {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+        missing = {option for option in spelled if f"`{option}`" not in sections[f"lungseg {name}"]}
+        assert not missing, f"lungseg {name}"
+
+
+def test_help_names_every_command(lungseg):
+    code, stdout, _ = lungseg("--help")
+    assert code == 0
+    assert all(f" {name} " in stdout for name in documented_commands())

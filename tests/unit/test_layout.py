@@ -1,0 +1,57 @@
+"""What no linter holds: which libraries a process loads, and which names modules may not have."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lungseg.config import CHECKOUT
+
+HEAVY = {"torch", "streamlit", "cv2", "nibabel", "sqlalchemy", "plotly"}
+WEB_SIDE = ("ui", "web", "services", "db", "figures")
+BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}
+
+
+def loaded_after(code):
+    """Names of the top-level modules that a fresh process has loaded after running `code`."""
+    program = f"{code}\nimport json, sys\nprint(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=120)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def modules_of(layer):
+    place = CHECKOUT / "lungseg" / layer
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    dotted = (
+        ".".join(file.relative_to(CHECKOUT).with_suffix("").parts) for file in files if "migrations" not in str(file)
+    )
+    return [name.removesuffix(".__init__") for name in dotted]
+
+
+def test_package_and_command_line_load_nothing_heavy():
+    assert not loaded_after("import lungseg, lungseg.cli") & HEAVY
+
+
+def test_web_process_never_loads_torch():
+    modules = [name for layer in WEB_SIDE for name in modules_of(layer)]
+    assert len(modules) > len(WEB_SIDE)
+    loaded = loaded_after(f"import {', '.join(modules)}\nimport app")
+    assert {"streamlit", "sqlalchemy"} <= loaded
+    assert not loaded & {"torch", "imgaug"}
+
+
+def test_pages_are_there():
+    assert {"upload.py", "viewer.py"} <= {path.name for path in (CHECKOUT / "pages").glob("*.py")}
+
+
+@pytest.mark.parametrize("folder", ["lungseg", "pages", "tests"])
+def test_no_module_has_a_name_that_says_nothing(folder):
+    assert not [path for path in (CHECKOUT / folder).rglob("*.py") if path.stem in BANNED_NAMES]
+
+
+def test_every_tracked_weight_has_its_card():
+    weights = sorted((CHECKOUT / "models").glob("*.safetensors"))
+    assert weights, "models/ ships no checkpoint"
+    assert all(path.with_suffix(".json").is_file() for path in weights)

@@ -1,0 +1,185 @@
+"""One checkpoint from a small data folder: made, made again, stopped, and scored."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lungseg.card import read_card
+from lungseg.checkpoint import load_checkpoint
+from lungseg.cli import app
+from lungseg.errors import DataSetError
+from lungseg.postprocessing import CERTAIN, ProbabilityMap
+from lungseg.preprocessing import Frame
+from lungseg.training import presets
+from lungseg.training.presets import FIRST, find_preset
+from lungseg.training.recipe import Listener, Order, train_checkpoint
+from lungseg.training.sources import read_library, split_by_patient
+from lungseg.training.validation import Answers, Validation, bootstrap_interval, false_alarms
+from tests.networks import save_network
+from tests.training_data import TINY, write_data
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def held_out(data):
+    return split_by_patient(read_library(data), TINY.held_out, TINY.held_out_scans)[1]
+
+
+class Witness:
+    def __init__(self, stop_after=math.inf):
+        self.steps, self.epochs, self.stop_after = [], [], stop_after
+
+    @property
+    def listener(self):
+        return Listener(
+            self.steps.append,
+            lambda report, scores: self.epochs.append((report, scores)),
+            lambda: len(self.steps) >= self.stop_after,
+        )
+
+
+def order_in(folder, data, **changes):
+    return replace(Order(preset=TINY, data=data, output=folder, name="tiny-1", device="cpu", loaders=0), **changes)
+
+
+def test_checkpoint_is_written_with_all_that_made_it(tmp_path, data):
+    witness = Witness()
+    card = train_checkpoint(order_in(tmp_path, data, seed=4), witness.listener)
+    network, read = load_checkpoint(tmp_path / "tiny-1.safetensors")
+    assert read.sha256 == card.sha256
+    assert network.shape == TINY.network
+    assert read.training["seed"] == 4
+    assert read.training["schedule"]["steps"] == TINY.schedule.steps
+    assert "LIDC-IDRI-0314" in read.training["held_out_patients"]
+    assert read.training["best_epoch"] in (1, 2)
+    assert [source["licence"] for source in read.data] == ["CC BY 3.0", "CC BY 3.0", "CC BY 4.0 / CC BY 3.0"]
+    assert all(source["trained_on"]["items"] and source["held_out"]["items"] for source in read.data[:2])
+    assert read.scores["held_out_scans"][0]["scan"] == "lung_103"
+    assert (len(witness.steps), len(witness.epochs)) == (6, 2)
+
+
+def test_same_seed_makes_the_same_checkpoint(tmp_path, data):
+    one_epoch = replace(TINY, schedule=replace(TINY.schedule, epochs=1))
+    cards = [
+        train_checkpoint(order_in(tmp_path / name, data, preset=one_epoch, seed=seed), Witness().listener)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert cards[0].sha256 == cards[1].sha256 != cards[2].sha256
+
+
+def test_stopped_training_leaves_a_checkpoint(tmp_path, data):
+    witness = Witness(stop_after=2)
+    card = train_checkpoint(order_in(tmp_path, data), witness.listener)
+    assert len(witness.steps) == 2
+    assert card.training["best_epoch"] == 1
+    assert load_checkpoint(tmp_path / "tiny-1.safetensors")[1].sha256 == card.sha256
+
+
+def test_data_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(DataSetError, match="There is no folder chest_ct_msd_layout"):
+        train_checkpoint(order_in(tmp_path / "out", tmp_path), Witness().listener)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_preset_names_those_there_are():
+    with pytest.raises(DataSetError, match="Choose one of: first"):
+        find_preset("none")
+    assert find_preset("first") is FIRST
+
+
+def test_command_trains_and_prints_what_was_measured(tmp_path, data, environment, monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
+    arguments = ["train", "--preset", "tiny", "--data", str(data), "--epochs", "1", "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "epoch 1/1" in result.output
+    assert "lung_103" in result.output
+    assert read_card(tmp_path / "out" / "tiny.safetensors").training["schedule"]["epochs"] == 1
+
+
+@pytest.fixture
+def validation(held_out, tmp_path):
+    return Validation(held_out, save_network(tmp_path), CPU)
+
+
+@pytest.fixture
+def perfect(held_out):
+    """Answers that agree with every reference, sure of themselves."""
+    scan = held_out.scans[0]
+    frame = Frame.of(scan.grid, 256)
+    canvases = np.stack([frame.shrink_mask(plane) for plane in scan.tumour]) * np.uint8(CERTAIN)
+    crops = tuple((crop.readers >= 2).astype(np.uint8) * np.uint8(CERTAIN) for crop in held_out.crops)
+    return Answers(crops, (ProbabilityMap(canvases, frame, scan.grid),))
+
+
+def test_perfect_answers_score_nearly_one(validation, perfect):
+    scores = validation.measure(perfect, 0.5, 0.1)
+    assert scores.crops == (1.0,) * len(validation.library.crops)
+    assert scores.crop_false == 0
+    scan = scores.scans[0]
+    assert (scan.lesions, scan.found, scan.false) == (1, 1, 0)
+    assert scan.dice > 0.95  # the canvas has other pixels than the scan
+    assert scores.score > 0.97
+
+
+def test_false_lesions_cost_and_small_ones_are_dropped(validation, perfect):
+    crops = [crop.copy() for crop in perfect.crops]
+    crops[0][1, 50:54, 50:54] = CERTAIN  # 16 pixels of 1.4 mm, 2.5 mm thick: 0.078 ml
+    perfect = Answers(tuple(crops), perfect.scans)
+    counted, dropped = (validation.measure(perfect, 0.5, smallest) for smallest in (0.05, 0.1))
+    assert (counted.crop_false, dropped.crop_false) == (1, 0)
+    assert counted.score < dropped.score
+    assert counted.crops[0] < 1.0
+
+
+def test_pixels_of_one_reader_count_neither_way(validation, perfect):
+    generous = Answers(
+        tuple((crop.readers >= 1).astype(np.uint8) * np.uint8(CERTAIN) for crop in validation.library.crops),
+        perfect.scans,
+    )
+    assert validation.measure(generous, 0.5, 0.1).crops == (1.0,) * len(generous.crops)
+
+
+def test_threshold_decides(validation, perfect):
+    half = Answers(tuple(crop // 2 for crop in perfect.crops), perfect.scans)
+    assert np.mean(validation.measure(half, 0.4, 0.1).crops) == 1.0
+    assert np.mean(validation.measure(half, 0.6, 0.1).crops) == 0.0
+
+
+def test_card_gets_operating_point_and_figures(validation, perfect):
+    card = validation.at(validation.measure(perfect, 0.6, 0.2))
+    assert (card.threshold, card.min_lesion_ml) == (0.6, 0.2)
+    assert card.scores["held_out_nodules"]["dice_mean"] == 1.0
+    assert card.scores["held_out_nodules"]["nodules"] == len(validation.library.crops)
+    json.dumps(card.scores, allow_nan=False)
+
+
+def test_false_alarms_lie_in_the_lung_field_away_from_tumour(data, tmp_path):
+    scan = read_library(data).scans[0]
+    card = save_network(tmp_path)
+    network, _ = load_checkpoint(tmp_path / f"{card.name}.safetensors")
+    points = false_alarms(network, scan, card, CPU)
+    assert len(points)
+    assert (points < scan.hu.shape).all()
+    assert not scan.tumour[tuple(points.T)].any()
+    lung = np.zeros(scan.hu.shape, bool)
+    lung[tuple(points.T)] = True
+    assert lung[tuple(scan.lung.T)].mean() > 0.5
+
+
+def test_bootstrap_interval_holds_the_mean():
+    values = np.random.default_rng(1).uniform(size=200)
+    low, high = bootstrap_interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.15)

@@ -1,0 +1,203 @@
+"""Scenes: the same plan makes the same pixels, and tumour is where the answer says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lungseg.errors import DataSetError
+from lungseg.training.batches import Batch, SceneBatches, load
+from lungseg.training.presets import SceneMix
+from lungseg.training.scenes import CropView, Look, Paste, Pose, ScanView, SceneMaker, ScenePlan, Tile
+from lungseg.training.sources import read_library
+from tests.training_data import TINY, write_data
+
+SIDE = TINY.schedule.side_px
+WHOLE = (0, SIDE)
+PLAIN = Look(1.0, 0.0, 0.0, 0.0, 0.0, mirror=False, upside_down=False, seed=7)
+LUNG_SLICE = 15
+MIDDLE = (SIDE / 2, SIDE / 2)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return read_library(write_data(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture
+def maker(library):
+    return SceneMaker(library, TINY)
+
+
+def lung_view(maker, row_column=None):
+    """A view of slice 15 in which the middle of the left lung is in the middle, or another point is."""
+    lung = maker.library.scans[0].lung
+    left = lung[(lung[:, 0] == LUNG_SLICE) & (lung[:, 2] > 48)]
+    row, column = row_column or left.mean(axis=0)[1:].tolist()
+    return ScanView(scan=0, k=LUNG_SLICE, thickness=1, pose=Pose((round(row), round(column)), MIDDLE, 1.0, 0.0))
+
+
+def paste_on(view, *, enlarge=1.0, decoy=None):
+    pose = Pose((14.0, 20.0), MIDDLE, enlarge * 0.5, 0.0)
+    return Paste(nodule=0, onto=view, z=9.0, slice_mm=1.0, enlarge=enlarge, pose=pose, solid_hu=40.0, decoy=decoy)
+
+
+def scene_of(maker, view, paste=None, look=PLAIN):
+    return maker.apply(ScenePlan((Tile(WHOLE, WHOLE, view),), paste, look))
+
+
+def test_pose_lays_its_source_point_on_its_target():
+    pose = Pose((12.0, 30.0), (5.0, 9.0), 1.7, 33.0)
+    np.testing.assert_allclose(pose.matrix @ [30.0, 12.0, 1.0], [9.0, 5.0])
+
+
+def test_same_seed_draws_the_same_plans_and_pixels(maker):
+    plans = [[maker.draw(rng) for _ in range(40)] for rng in (np.random.default_rng(3), np.random.default_rng(3))]
+    assert plans[0] == plans[1]
+    for plan in plans[0]:
+        first, second = maker.apply(plan), maker.apply(plan)
+        np.testing.assert_array_equal(first.planes, second.planes)
+        np.testing.assert_array_equal(first.tumour, second.tumour)
+
+
+def test_every_scene_is_complete(maker):
+    rng = np.random.default_rng(0)
+    scenes = [maker.apply(maker.draw(rng)) for _ in range(200)]
+    assert all(scene.planes.shape == (3, SIDE, SIDE) and np.isfinite(scene.planes).all() for scene in scenes)
+    assert all(set(np.unique(scene.tumour)) | set(np.unique(scene.weight)) <= {0, 1} for scene in scenes)
+    with_tumour = np.mean([scene.tumour.any() for scene in scenes])
+    assert 0.2 < with_tumour < 0.95
+
+
+def test_part_of_a_scan_shows_the_marked_lesion_in_its_place(maker):
+    scan = maker.library.scans[0]
+    k, row, column = scan.lesion[len(scan.lesion) // 2].tolist()
+    scene = scene_of(maker, ScanView(0, k, 1, Pose((row, column), MIDDLE, 1.0, 0.0)))
+    window = (slice(row - SIDE // 2, row + SIDE // 2), slice(column - SIDE // 2, column + SIDE // 2))
+    np.testing.assert_array_equal(scene.planes[1], scan.hu[k][window])
+    np.testing.assert_array_equal(scene.tumour, scan.tumour[k][window])
+    assert scene.weight.all()
+
+
+def test_neighbouring_slices_are_the_outer_planes(maker):
+    scan = maker.library.scans[0]
+    scene = scene_of(maker, lung_view(maker, (40, 48)))
+    for plane, k in zip(scene.planes, (14, 15, 16), strict=True):
+        np.testing.assert_array_equal(plane, scan.hu[k][24:56, 32:64])
+
+
+def test_thick_slices_are_averaged_in_pairs(maker):
+    scan = maker.library.scans[0]
+    view = ScanView(0, LUNG_SLICE, 2, Pose((40, 48), MIDDLE, 1.0, 0.0))
+    expected = (scan.hu[LUNG_SLICE].astype(np.float32) + scan.hu[LUNG_SLICE + 1])[24:56, 32:64] / 2
+    np.testing.assert_allclose(scene_of(maker, view).planes[1], expected)
+
+
+def test_unlabelled_slices_ask_for_no_answer(maker):
+    view = ScanView(2, 25, 1, Pose((40, 48), MIDDLE, 1.0, 0.0))
+    assert not scene_of(maker, view).weight.any()
+
+
+def test_pixels_of_one_reader_and_beyond_the_crop_ask_for_no_answer(maker):
+    scene = scene_of(maker, CropView(0, 2, Pose((31.0, 31.0), (10.0, 16.0), 1.0, 0.0)))
+    readers = maker.library.crops[0].readers[2]
+    assert scene.tumour.sum() == (readers >= 2).sum()
+    assert not (scene.tumour.astype(bool) & (scene.weight == 0)).any()
+    far = scene_of(maker, CropView(0, 2, Pose((31.0, 31.0), (-20.0, 16.0), 1.0, 0.0)))
+    assert far.weight[: SIDE // 4].all()
+    assert not far.weight[SIDE // 2 :].any()
+
+
+def test_pasted_nodule_brings_its_density_and_its_answer(maker):
+    view = lung_view(maker)
+    scene = scene_of(maker, view, paste_on(view))
+    bare = scene_of(maker, view)
+    assert 10 < scene.tumour.sum() < 40
+    assert scene.planes[1][scene.tumour == 1].mean() > bare.planes[1][scene.tumour == 1].mean() + 500
+    far = np.ones((SIDE, SIDE), bool)
+    far[6:-6, 6:-6] = False
+    np.testing.assert_array_equal(scene.planes[:, far], bare.planes[:, far])
+
+
+def test_enlarged_nodule_becomes_a_solid_tumour_of_that_size(maker):
+    view = lung_view(maker)
+    small, large = (scene_of(maker, view, paste_on(view, enlarge=factor)) for factor in (1.0, 3.0))
+    ratio = large.tumour.sum() / small.tumour.sum()
+    assert ratio == pytest.approx(9, rel=0.4)  # the small one has some 25 pixels
+    assert np.median(large.planes[1][large.tumour == 1]) == pytest.approx(56, abs=40)  # its own density, with texture
+
+
+def test_tumour_is_pasted_only_where_a_lung_tumour_can_lie(maker):
+    scan = maker.library.scans[0]
+    k, row, column = scan.wall[scan.wall[:, 0] == LUNG_SLICE][0].tolist()
+    view = ScanView(0, k, 1, Pose((row, column), MIDDLE, 1.0, 0.0))
+    scene = scene_of(maker, view, paste_on(view, enlarge=3.0))
+    room = np.pad(scan.room[k], SIDE)[
+        row + SIDE // 2 : row + 3 * SIDE // 2, column + SIDE // 2 : column + 3 * SIDE // 2
+    ]
+    assert scene.tumour.any()
+    assert not scene.tumour[room == 0].any()
+
+
+def test_decoy_changes_pixels_but_is_no_tumour(maker):
+    view = lung_view(maker)
+    heart = ScanView(0, LUNG_SLICE, 1, Pose((40, 48), MIDDLE, 1.0, 0.0))
+    scene = scene_of(maker, view, paste_on(view, enlarge=3.0, decoy=heart))
+    assert not scene.tumour.any()
+    assert (scene.planes != scene_of(maker, view).planes).any()
+
+
+def test_seams_of_a_mosaic_ask_for_no_answer(maker):
+    view = CropView(0, 2, Pose((31.0, 31.0), (8.0, 8.0), 2.0, 0.0))
+    tiles = tuple(Tile(rows, columns, view) for rows in ((0, 20), (20, SIDE)) for columns in ((0, 14), (14, SIDE)))
+    scene = maker.apply(ScenePlan(tiles, None, PLAIN))
+    assert not scene.weight[18:22].any()
+    assert not scene.weight[:, 12:16].any()
+    assert scene.weight[5:10, 5:10].all()
+
+
+def test_look_mirrors_planes_and_answer_alike(maker):
+    view = CropView(0, 2, Pose((31.0, 31.0), (10.0, 9.0), 1.0, 0.0))
+    plain, mirrored = scene_of(maker, view), scene_of(maker, view, look=replace(PLAIN, mirror=True))
+    np.testing.assert_array_equal(mirrored.tumour, plain.tumour[:, ::-1])
+    np.testing.assert_array_equal(mirrored.planes, plain.planes[:, :, ::-1])
+
+
+def test_gain_keeps_air_and_offset_moves_all(maker):
+    view = lung_view(maker, (1, 1))
+    assert scene_of(maker, view, look=replace(PLAIN, gain=1.1)).planes.min() == pytest.approx(-1000)
+    assert scene_of(maker, view, look=replace(PLAIN, offset_hu=12.0)).planes.min() == pytest.approx(-988)
+
+
+def test_mined_points_are_shown(library):
+    preset = replace(TINY, mix=SceneMix(mosaic=0.0, lesion=0.0, mined=1.0, wall=0.0, anywhere=0.0))
+    maker = SceneMaker(library, preset)
+    maker.mined = {1: np.array([[17, 22, 33]], dtype=np.int32)}
+    view = maker.draw(np.random.default_rng(0)).tiles[0].view
+    assert isinstance(view, ScanView)
+    assert (view.scan, view.k, view.pose.source) == (1, 17, (22, 33))
+
+
+def test_shares_above_one_are_refused():
+    with pytest.raises(DataSetError, match=r"add up to 1\.40"):
+        SceneMix(lesion=0.9, mined=0.0, wall=0.5, anywhere=0.0)
+
+
+def test_batches_are_the_same_whichever_process_makes_them(maker):
+    batches = SceneBatches(maker, TINY, seed=5, epoch=2)
+    here, there = list(load(batches, 0)), list(load(batches, 1))
+    assert len(here) == len(there) == TINY.schedule.steps
+    for first, second in zip(here, there, strict=True):
+        assert first.planes.equal(second.planes)
+        assert first.tumour.equal(second.tumour)
+        assert first.weight.equal(second.weight)
+    assert not here[0].planes.equal(here[1].planes)
+    assert not here[0].planes.equal(SceneBatches(maker, TINY, seed=5, epoch=3)[0].planes)
+
+
+def test_batch_holds_scaled_hu(maker):
+    scene = scene_of(maker, lung_view(maker))
+    batch = Batch.of([scene, scene], TINY.preprocessing)
+    assert batch.planes.shape == (2, 3, SIDE, SIDE)
+    assert batch.tumour.shape == batch.weight.shape == (2, 1, SIDE, SIDE)
+    assert float(batch.planes.min()) == pytest.approx(scene.planes.min() / 500)
