@@ -56,7 +56,8 @@ def segment_scan(
         volume, lungs=lungs, on_progress=_with_time_left("segmenting", tell), should_stop=should_stop
     )
     tell(Progress("measuring"))
-    found = drop_small(probability.above(card.threshold), volume.grid, card.min_lesion_ml)
+    found = probability.above(card.threshold)
+    drop_small(found, volume.grid, card.min_lesion_ml)
     lesions = lesions_of(found, volume.grid, probability)
     tell(Progress("writing"))
     nifti.write_mask(found, mask, like=scan)

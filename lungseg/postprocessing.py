@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import cc3d
@@ -63,24 +64,20 @@ class ProbabilityMap:
         return mask
 
 
-def drop_small(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> NDArray[np.bool_]:
-    """Return a mask without the components below a volume.
+def drop_small(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None:
+    """Clear, in place, the components below a volume.
 
     Args:
-        mask: (I, J, K) bool on `grid`.
+        mask: (I, J, K) bool on `grid`; changed.
         grid: its grid.
-        min_ml: components of less than this many millilitres are dropped.
+        min_ml: components of less than this many millilitres are cleared.
     """
     check_on_grid(mask, grid)
-    kept = np.zeros_like(mask)
-    box = _bounding_box(mask)
-    if box is None:
-        return kept
-    labels = cc3d.connected_components(mask[box], connectivity=CONNECTIVITY)
-    large = np.bincount(labels.ravel(order="K")) * grid.voxel_ml >= min_ml
-    large[0] = False
-    kept[box] = large[labels]
-    return kept
+    for box in _blocks(mask):
+        labels = cc3d.connected_components(mask[box], connectivity=CONNECTIVITY)
+        large = np.bincount(labels.ravel(order="K")) * grid.voxel_ml >= min_ml
+        large[0] = False
+        mask[box] = large[labels]
 
 
 def lesions_of(mask: NDArray[np.bool_], grid: Grid, probability: ProbabilityMap | None = None) -> tuple[Lesion, ...]:
@@ -92,15 +89,9 @@ def lesions_of(mask: NDArray[np.bool_], grid: Grid, probability: ProbabilityMap 
         probability: the network's answer on the same grid; without it lesions have no probability.
     """
     check_on_grid(mask, grid)
-    box = _bounding_box(mask)
-    if box is None:
-        return ()
-    labels = cc3d.connected_components(mask[box], connectivity=CONNECTIVITY)
-    parts = cc3d.statistics(labels)["bounding_boxes"]
-    found = [_shifted(part, box) for part in parts[1:]]
-    inside = [labels[part] == label for label, part in enumerate(parts[1:], start=1)]
-    order = sorted(range(len(found)), key=lambda n: int(inside[n].sum()), reverse=True)
-    return tuple(_measure(rank, inside[n], found[n], grid, probability) for rank, n in enumerate(order, start=1))
+    measured = [_measure(inside, box, grid, probability) for inside, box in _components(mask)]
+    measured.sort(key=lambda lesion: lesion.volume_ml, reverse=True)
+    return tuple(replace(lesion, number=number) for number, lesion in enumerate(measured, start=1))
 
 
 def slice_voxels(mask: NDArray[np.bool_]) -> tuple[int, ...]:
@@ -108,9 +99,17 @@ def slice_voxels(mask: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(int(np.count_nonzero(mask[:, :, k])) for k in range(mask.shape[2]))
 
 
-def _measure(
-    number: int, inside: NDArray[np.bool_], box: Box, grid: Grid, probability: ProbabilityMap | None
-) -> Lesion:
+def _components(mask: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], Box]]:
+    """Yield each component as a small bool array and the box of the mask that it fills."""
+    for block in _blocks(mask):
+        labels = cc3d.connected_components(mask[block], connectivity=CONNECTIVITY)
+        parts = cc3d.statistics(labels)["bounding_boxes"]
+        for label, part in enumerate(parts[1:], start=1):
+            yield labels[part] == label, _shifted(part, block)
+
+
+def _measure(inside: NDArray[np.bool_], box: Box, grid: Grid, probability: ProbabilityMap | None) -> Lesion:
+    """Measure one component; its number, which depends on the others, stays 0."""
     corner = np.array([part.start for part in box])
     voxels = np.argwhere(inside)
     centre = voxels.mean(axis=0)
@@ -118,7 +117,7 @@ def _measure(
     x, y, z = (centre + corner).tolist()
     r, a, s = (n * mm for n, mm in zip(inside.shape, grid.spacing_mm, strict=True))
     return Lesion(
-        number=number,
+        number=0,
         volume_ml=len(voxels) * grid.voxel_ml,
         centre_mm=grid.position_mm((x, y, z)),
         centre_index=(int(nearest[0]), int(nearest[1]), int(nearest[2])),
@@ -136,7 +135,7 @@ def _mean_probability(inside: NDArray[np.bool_], box: Box, probability: Probabil
     return total / (CERTAIN * int(inside.sum()))
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> Box | None:
+def bounding_box(mask: NDArray[np.bool_]) -> Box | None:
     """Return the smallest box that holds the mask, None for an empty mask; finds it slice by slice, without copies."""
     slices = np.flatnonzero([mask[:, :, k].any() for k in range(mask.shape[2])])
     if not slices.size:
@@ -144,6 +143,19 @@ def _bounding_box(mask: NDArray[np.bool_]) -> Box | None:
     k = slice(int(slices[0]), int(slices[-1]) + 1)
     i, j = (np.flatnonzero(np.any(mask[:, :, k], axis=axes)) for axes in ((1, 2), (0, 2)))
     return slice(int(i[0]), int(i[-1]) + 1), slice(int(j[0]), int(j[-1]) + 1), k
+
+
+def _blocks(mask: NDArray[np.bool_]) -> Iterator[Box]:
+    """Yield boxes that hold the mask, one for each run of axial slices that it touches; no component spans two.
+
+    Components are looked for block by block, so that memory follows the lesions, not the scan.
+    """
+    touched = np.array([0, *(mask[:, :, k].any() for k in range(mask.shape[2])), 0], dtype=np.int8)
+    edges = np.diff(touched)
+    for first, last in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
+        box = bounding_box(mask[:, :, first:last])
+        if box is not None:
+            yield box[0], box[1], slice(int(first), int(last))
 
 
 def _shifted(part: Box, box: Box) -> Box:

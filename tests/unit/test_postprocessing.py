@@ -48,14 +48,23 @@ def test_voxels_that_share_a_corner_are_one_lesion():
 
 def test_empty_mask_has_no_lesion():
     assert lesions_of(np.zeros(GRID.shape, bool), GRID) == ()
-    assert not drop_small(np.zeros(GRID.shape, bool), GRID, 1.0).any()
+    empty = np.zeros(GRID.shape, bool)
+    drop_small(empty, GRID, 1.0)
+    assert not empty.any()
 
 
-def test_components_below_the_volume_are_dropped():
+@pytest.mark.parametrize(("voxels", "left"), [(24.2, 120), (23.8, 144)])
+def test_components_below_the_volume_are_cleared(voxels, left):
     mask = two_boxes()
-    kept = drop_small(mask, GRID, 24 * GRID.voxel_ml * 1.01)
-    assert kept.sum() == 120
-    assert drop_small(mask, GRID, 24 * GRID.voxel_ml * 0.99).sum() == 144
+    drop_small(mask, GRID, voxels * GRID.voxel_ml)
+    assert mask.sum() == left
+
+
+def test_lesions_in_the_same_slices_and_in_slices_of_their_own_are_told_apart():
+    mask = two_boxes()
+    mask[17:19, 1:3, 3:6] = True
+    mask[0:2, 0:2, 14:16] = True
+    assert [lesion.slices for lesion in lesions_of(mask, GRID)] == [(8, 11), (1, 4), (3, 5), (14, 15)]
 
 
 def test_slice_voxels_count_each_axial_slice():
