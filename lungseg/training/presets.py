@@ -86,8 +86,8 @@ class Schedule:
         ema: decay of the exponential moving average of the weights; the average is what is kept.
     """
 
-    epochs: int = 24
-    steps: int = 250
+    epochs: int = 12
+    steps: int = 400
     batch: int = 16
     side_px: int = 128
     learning_rate: float = 2e-3

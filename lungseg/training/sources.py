@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,13 @@ from lungseg import nifti
 from lungseg.errors import DataSetError
 from lungseg.lungfield import find_lungs
 from lungseg.preprocessing import hang
-from lungseg.volume import Volume
+from lungseg.volume import Grid, Scalar, Volume
 
 HU_PER_GREY, HU_OF_BLACK = 6, -1024
 GREY_PER_READER = 60
 CROP_PX = 64
+CONSENSUS = 2
+"""Readers who must have marked a pixel before it counts as tumour; marked by fewer, it is neither."""
 NODULE_MM = 1.0
 CLOSING_MM = 10.0
 WALL_MM = 6.0
@@ -39,13 +42,17 @@ SCAN_PATIENTS = {"lung_101": "LIDC-IDRI-0023", "lung_103": "LIDC-IDRI-0314"}
 UNMARKED = {"lung_201": range(20, 46)}
 """Slices of scans without labels in which a nodule is visible: neither tumour nor background."""
 
+SCANS, NODULES, CROPS = "chest_ct_msd_layout", "lidc_nodules_3d", "lidc_slices"
 SOURCES = {
-    "chest_ct_msd_layout": (
+    SCANS: (
         "LIDC-IDRI (Armato et al. 2011), 4D-Lung (Hugo et al. 2016) and CPTAC, from The Cancer Imaging Archive",
         "CC BY 3.0",
     ),
-    "lidc_slices": ("LIDC-IDRI (Armato et al. 2011, Medical Physics 38: 915-931), The Cancer Imaging Archive", "CC BY 3.0"),
-    "lidc_nodules_3d": ("NODE21 (Sogancioglu et al.) and LUNA16 (Setio et al. 2017) patches of LIDC-IDRI", "CC BY 4.0 / CC BY 3.0"),
+    CROPS: ("LIDC-IDRI (Armato et al. 2011, Medical Physics 38: 915-931), The Cancer Imaging Archive", "CC BY 3.0"),
+    NODULES: (
+        "NODE21 (Sogancioglu et al.) and LUNA16 (Setio et al. 2017) patches of LIDC-IDRI",
+        "CC BY 4.0 / CC BY 3.0",
+    ),
 }
 """Attribution and licence of each folder."""
 
@@ -68,8 +75,7 @@ class Scan:
         lung: (N, 3) slice, row, column of points in air-filled lung, usable slices only.
         wall: the same for points of the lung near its boundary.
         lesion: the same for points in tumour.
-        pixel_mm: side of a pixel.
-        slice_mm: distance of slices.
+        grid: its RAS+ grid.
     """
 
     name: str
@@ -81,8 +87,27 @@ class Scan:
     lung: Points
     wall: Points
     lesion: Points
-    pixel_mm: float
-    slice_mm: float
+    grid: Grid
+
+    @property
+    def pixel_mm(self) -> float:
+        """Side of a pixel; those of CT are square."""
+        return self.grid.spacing_mm[0]
+
+    @property
+    def slice_mm(self) -> float:
+        """Distance of slices."""
+        return self.grid.spacing_mm[2]
+
+    @property
+    def volume(self) -> Volume:
+        """The scan as inference reads it."""
+        return Volume(unhang_stack(self.hu), self.grid)
+
+    @property
+    def reference(self) -> NDArray[np.bool_]:
+        """The tumour mask, (I, J, K) on `grid`."""
+        return unhang_stack(self.tumour).astype(np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +147,17 @@ class Crop:
     pixel_mm: float
     slice_mm: float
 
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one pixel of a slice."""
+        return self.pixel_mm**2 * self.slice_mm / 1000.0
+
+    @property
+    def extent_mm(self) -> float:
+        """Side of a square as large as the nodule in its largest slice."""
+        largest = int((self.readers >= CONSENSUS).sum(axis=(1, 2)).max())
+        return math.sqrt(largest) * self.pixel_mm
+
 
 @dataclass(frozen=True, slots=True)
 class Library:
@@ -135,6 +171,12 @@ class Library:
     def patients(self) -> tuple[str, ...]:
         """Everyone in it, sorted."""
         return tuple(sorted({item.patient for group in (self.scans, self.nodules, self.crops) for item in group}))
+
+    def from_folder(self, folder: str) -> tuple[Scan, ...] | tuple[Nodule, ...] | tuple[Crop, ...]:
+        """Return what came from a folder of `SOURCES`."""
+        found: dict[str, tuple[Scan, ...] | tuple[Nodule, ...] | tuple[Crop, ...]]
+        found = {SCANS: self.scans, NODULES: self.nodules, CROPS: self.crops}
+        return found[folder]
 
     def of(self, keep: Callable[[str], bool]) -> Library:
         """Return the part that belongs to the patients of whom `keep` says so."""
@@ -154,11 +196,13 @@ def read_library(folder: Path) -> Library:
     """
     for name in SOURCES:
         if not (folder / name).is_dir():
-            raise DataSetError(f"There is no folder {name} in {folder}.", f"Give the folder that holds {', '.join(SOURCES)}.")
+            raise DataSetError(
+                f"There is no folder {name} in {folder}.", f"Give the folder that holds {', '.join(SOURCES)}."
+            )
     return Library(
-        scans=tuple(_read_scans(folder / "chest_ct_msd_layout")),
-        nodules=tuple(_read_nodules(folder / "lidc_nodules_3d")),
-        crops=tuple(_read_crops(folder / "lidc_slices")),
+        scans=tuple(_read_scans(folder / SCANS)),
+        nodules=tuple(_read_nodules(folder / NODULES)),
+        crops=tuple(_read_crops(folder / CROPS)),
     )
 
 
@@ -209,9 +253,8 @@ def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> Scan:
         tumour = np.stack([hang(mask[:, :, k]) for k in range(depth)]).astype(np.uint8)
     usable = np.ones(depth, dtype=np.bool_)
     usable[[k for k in UNMARKED.get(name, ()) if k < depth]] = False
-    pixel_mm, _, slice_mm = volume.grid.spacing_mm
     coarse = find_lungs(volume).lungs * usable[:, None, None]
-    coarse_mm = pixel_mm * hu.shape[1] / coarse.shape[1]
+    coarse_mm = volume.grid.spacing_mm[0] * hu.shape[1] / coarse.shape[1]
     inner = _each(coarse, cv2.MORPH_ERODE, WALL_MM / coarse_mm)
     closed = _each(_each(coarse, cv2.MORPH_CLOSE, CLOSING_MM / coarse_mm), cv2.MORPH_DILATE, 1.0)
     size = hu.shape[2], hu.shape[1]
@@ -225,9 +268,13 @@ def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> Scan:
         lung=_points(coarse, hu.shape),
         wall=_points(coarse - inner, hu.shape),
         lesion=_points(tumour, hu.shape),
-        pixel_mm=pixel_mm,
-        slice_mm=slice_mm,
+        grid=volume.grid,
     )
+
+
+def unhang_stack(slices: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Turn hung slices (K, rows, columns) to an RAS+ array (I, J, K). A view."""
+    return slices.transpose(2, 1, 0)[::-1, ::-1]
 
 
 def _each(planes: Marks, operation: int, radius: float) -> Marks:
@@ -254,8 +301,7 @@ def _read_nodules(folder: Path) -> Iterable[Nodule]:
 
 
 def _extent(mask: Marks) -> float:
-    plane = mask.any(axis=0)
-    sides = (np.flatnonzero(plane.any(axis=axis)) for axis in (0, 1))
+    sides = (np.flatnonzero(mask.any(axis=axes)) for axes in ((0, 1), (0, 2)))
     return NODULE_MM * max(float(side[-1] - side[0] + 1) for side in sides)
 
 

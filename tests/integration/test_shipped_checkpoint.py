@@ -23,9 +23,8 @@ def segmenter():
 def found_in(segmenter, scan, reference):
     """Apply a checkpoint at its own operating point; returns its Dice and the lesions counted."""
     volume = read_volume(scan)
-    mask = drop_small(
-        segmenter.apply(volume).above(segmenter.card.threshold), volume.grid, segmenter.card.min_lesion_ml
-    )
+    mask = segmenter.apply(volume).above(segmenter.card.threshold)
+    drop_small(mask, volume.grid, segmenter.card.min_lesion_ml)
     known = read_mask(reference, volume.grid)
     return dice(mask, known), match_lesions(mask, known)
 

@@ -19,7 +19,7 @@ from lungseg.training import presets
 from lungseg.training.presets import FIRST, find_preset
 from lungseg.training.recipe import Listener, Order, train_checkpoint
 from lungseg.training.sources import read_library, split_by_patient
-from lungseg.training.validation import Answers, Validation, bootstrap_interval, false_alarms
+from lungseg.training.validation import Answers, Validation, false_alarms
 from tests.networks import save_network
 from tests.training_data import TINY, write_data
 
@@ -176,10 +176,3 @@ def test_false_alarms_lie_in_the_lung_field_away_from_tumour(data, tmp_path):
     lung = np.zeros(scan.hu.shape, bool)
     lung[tuple(points.T)] = True
     assert lung[tuple(scan.lung.T)].mean() > 0.5
-
-
-def test_bootstrap_interval_holds_the_mean():
-    values = np.random.default_rng(1).uniform(size=200)
-    low, high = bootstrap_interval(values)
-    assert low < values.mean() < high
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.15)
