@@ -100,7 +100,11 @@ def warnings_about(volume: Volume, lungs: LungField) -> tuple[str, ...]:
 
 def peak_rss_mb() -> float:
     """Return the highest resident memory of this process so far, in MB."""
-    unit = 1024**2 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KB on Linux
+    status = Path("/proc/self/status")  # on Linux getrusage also counts the parent, up to the exec
+    if status.is_file():
+        lines = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())
+        return int(lines["VmHWM"].split()[0]) / 1024
+    unit = 1024**2 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 

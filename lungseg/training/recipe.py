@@ -28,7 +28,8 @@ INTENDED_USE = (
     "A mask without lesions does not mean that there is no tumour."
 )
 KNOWN_FAILURES = (
-    "Trained on few whole scans: vessels at the hilum, consolidations and scars can be marked as tumour.",
+    "Trained on few whole scans: heart or diaphragm where a slice cuts their dome, bowel under the diaphragm and "
+    "collapsed lung can be marked as tumour, with high probability.",
     "Large tumours, above all those that invade the mediastinum or the chest wall, are outlined in part.",
     "Nodules below about 5 mm, and slices more than 5 mm apart, are hardly represented.",
 )
