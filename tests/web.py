@@ -1,7 +1,9 @@
 """Asking routes for files without a network: one request through a Starlette application."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.applications import Starlette
 
@@ -13,10 +15,14 @@ class Answer:
     body: bytes
 
 
+async def answer(app, scope, receive, send) -> None:
+    await app(scope, receive, send)
+
+
 def ask(routes, address: str, **headers: str) -> Answer:
     """Send one GET request; header names are given with underscores."""
     path, _, query = address.partition("?")
-    sent: list[dict] = []
+    sent: list[dict[str, Any]] = []
 
     async def receive():
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -38,7 +44,9 @@ def ask(routes, address: str, **headers: str) -> Answer:
         "client": ("127.0.0.1", 1),
         "root_path": "",
     }
-    asyncio.run(Starlette(routes=routes)(scope, receive, send))
+    app = Starlette(routes=routes)
+    with ThreadPoolExecutor() as thread:  # where no loop runs yet: a browser test may have left one in this thread
+        thread.submit(lambda: asyncio.run(answer(app, scope, receive, send))).result()
     start = sent[0]
     body = b"".join(message.get("body", b"") for message in sent[1:])
     return Answer(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body)

@@ -88,7 +88,7 @@ def slice_figure(settings: Settings, scene: Scene, window: tuple[float, float]) 
     Raises:
         ScanError: the scan or a mask can't be read any more.
     """
-    from lungseg import figures  # noqa: PLC0415 - plotly takes memory that most sessions never need
+    from lungseg.figures import slices  # noqa: PLC0415 - plotly takes memory that most sessions never need
 
     volume = nifti.read_volume(settings.home / scene.case.scan_path, limits=settings.limits)
     model, reference = (
@@ -97,7 +97,7 @@ def slice_figure(settings: Settings, scene: Scene, window: tuple[float, float]) 
     )
     first = scene.model or scene.reference
     start = first.lesions[0].centre_index[2] if first and first.lesions else scene.grid.shape[2] // 2
-    return figures.slice_viewer(volume, model, reference, window=window, start=start)
+    return slices.slice_viewer(volume, model, reference, window=window, start=start)
 
 
 def _newest(masks: tuple[Mask, ...], kind: MaskKind) -> Mask | None:

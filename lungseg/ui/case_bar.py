@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import streamlit as st
 
 from lungseg.errors import NotFoundError
 from lungseg.records import CaseSummary, Failure, Run, RunState
 from lungseg.services import runs, viewing
+from lungseg.services.film import film_of
 from lungseg.services.viewing import Scene
 from lungseg.services.worker_process import ensure_worker
 from lungseg.ui.formatting import ago, duration, escape, exact, left, run_seconds
@@ -19,7 +21,9 @@ POLL_S = 1.0
 
 
 def choose_case(summaries: tuple[CaseSummary, ...]) -> str | None:
-    """Return the id of the case that the address names, else of the newest; None, and say so, where there is none.
+    """Return the id of the case that the address names, else of the one seen last, else of the newest.
+
+    Where there is no case at all, say so and return None.
 
     Raises:
         NotFoundError: the address names a case that does not exist.
@@ -35,8 +39,9 @@ def choose_case(summaries: tuple[CaseSummary, ...]) -> str | None:
             icon=":material/upload_file:",
         )
         return None
-    chosen = wanted or known[0]
-    st.query_params["case"] = chosen
+    last = st.session_state.get("viewer_last")
+    chosen = wanted or (last if last in known else known[0])
+    st.session_state["viewer_last"] = st.query_params["case"] = chosen
     return chosen
 
 
@@ -110,7 +115,7 @@ def _actions(scene: Scene) -> None:
     with st.container(horizontal=True, horizontal_alignment="right", width="content", gap="small"):
         if run and not run.state.is_final:
             st.button("Stop", key="viewer_stop", on_click=_stop, args=(run.id,))
-        else:
+        elif run is None or run.state is not RunState.FAILED:
             label = "Segment" if run is None else "Segment again"
             st.button(label, key="viewer_segment", on_click=_queue, args=(scene.case.id,))
         with st.popover("Export", disabled=scene.model is None and scene.reference is None):
@@ -127,6 +132,16 @@ def _exports(scene: Scene) -> None:
             mime="application/json",
             on_click="ignore",
             key="viewer_report",
+            width="stretch",
+        )
+        st.download_button(
+            "Film (MP4)",
+            partial(film_of, settings(), scene),
+            file_name=f"lungseg-film-{scene.case.id[:8]}.mp4",
+            mime="video/mp4",
+            help="All axial slices with the outlines of the masks; made when asked for, which takes some seconds.",
+            on_click="ignore",
+            key="viewer_film",
             width="stretch",
         )
     if scene.reference:

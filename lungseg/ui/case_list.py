@@ -11,7 +11,7 @@ from lungseg.records import CaseSummary, RunState
 from lungseg.services import cases, runs
 from lungseg.services.worker_process import ensure_worker
 from lungseg.ui.case_bar import POLL_S, status_html
-from lungseg.ui.formatting import ago, escape, exact, millilitres, spacing, voxels
+from lungseg.ui.formatting import ago, escape, exact, millilitres, plain, spacing, voxels
 from lungseg.ui.navigation import viewer_page
 from lungseg.ui.resources import database, settings
 from lungseg.web.routes import thumbnail_address
@@ -95,7 +95,7 @@ def _row(summary: CaseSummary) -> None:
     with st.container(key=f"upload_row_{case.id}"):
         cells = st.columns([width for _, width in COLUMNS], gap="small", vertical_alignment="center")
         cells[0].html(_thumbnail_html(summary))
-        cells[1].page_link(viewer_page(), label=_plain(case.name), query_params={"case": case.id})
+        cells[1].page_link(viewer_page(), label=plain(case.name), query_params={"case": case.id})
         cells[2].html(f'<div class="lungseg-status">{status_html(run)}{_failure_html(summary)}</div>')
         cells[3].html(f"{voxels(case.shape)}<br><small>{spacing(case.spacing_mm)}</small>")
         cells[4].html("–" if summary.lesions is None else str(summary.lesions))
@@ -140,7 +140,7 @@ def _rename_now(case_id: str) -> None:
 
 @st.dialog("Delete")
 def _delete(asked: Asked) -> None:
-    st.markdown(f"Delete **{_plain(asked.name)}** with its scan, masks and runs? This can't be undone.")
+    st.markdown(f"Delete **{plain(asked.name)}** with its scan, masks and runs? This can't be undone.")
     if st.button("Delete", key="upload_delete", type="primary", on_click=_delete_now, args=(asked.case_id,)):
         st.rerun()
 
@@ -159,8 +159,3 @@ def _failure_html(summary: CaseSummary) -> str:
     if run is None or run.state is not RunState.FAILED or run.failure is None:
         return ""
     return f'<p class="lungseg-why">{escape(run.failure.found)} {escape(run.failure.remedy)}</p>'
-
-
-def _plain(text: str) -> str:
-    """Keep a user's text from being read as Markdown."""
-    return "".join(f"\\{character}" if character in r"\`*_{}[]()#+-.!$:~|<>" else character for character in text)

@@ -90,3 +90,8 @@ def run_seconds(run: Run) -> float | None:
 def escape(text: str) -> str:
     """Make a text of the user safe to stand in HTML."""
     return html.escape(text, quote=True)
+
+
+def plain(text: str) -> str:
+    """Keep a user's text from being read as Markdown."""
+    return "".join(f"\\{character}" if character in r"\`*_{}[]()#+-.!$:~|<>" else character for character in text)

@@ -9,7 +9,7 @@ import streamlit as st
 from lungseg.errors import LungSegError
 from lungseg.overlay import MASK_RGB, REFERENCE_RGB
 
-STYLE = (Path(__file__).parent / "theme.css").read_text(encoding="utf-8")
+STYLE = "\n".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.css")))
 
 
 def apply_theme() -> None:

@@ -15,10 +15,12 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from lungseg.config import Settings
+from lungseg.dataset.store import picture_path
 from lungseg.db import Database, open_database
 from lungseg.errors import AccessError, LungSegError, NotFoundError
 from lungseg.records import Case, Mask
 from lungseg.services import cases, viewer_bundle
+from lungseg.services.datasets import store_folder
 from lungseg.services.storage import thumbnail_path
 from lungseg.web.signing import LIFETIME_S, Grant, Kind, grant, secret_of, sign, verify
 
@@ -60,9 +62,20 @@ def thumbnail_address(settings: Settings, case: Case) -> str | None:
     return _address(settings, grant(Kind.THUMBNAIL, case.id, _mark(path))) if path.is_file() else None
 
 
+def picture_address(settings: Settings, data_set_id: str, case: str, picture: Path) -> str:
+    """Sign the address of the small picture of a case of a data set."""
+    return _address(settings, grant(Kind.PICTURE, f"{data_set_id}/{case}", _mark(picture)))
+
+
 def bundle_address(settings: Settings) -> str:
     """Return the address of the viewer's bundle: the library of another release has another one."""
     return f"{BUNDLE}/{viewer_bundle.status(settings).path.name}"
+
+
+class LargeFile(FileResponse):
+    """A file sent in pieces that are worth a trip to a thread each."""
+
+    chunk_size = CHUNK_BYTES
 
 
 class Files:
@@ -95,9 +108,9 @@ class Files:
             return StreamingResponse(_inflate(path), media_type=media_type, headers=headers | _as_is())
         if "download" in request.query_params:
             name = f"lungseg-{granted.kind}-{granted.id[:8]}{''.join(path.suffixes)}"
-            return FileResponse(path, filename=name, media_type="application/gzip", headers=headers)
+            return LargeFile(path, filename=name, media_type="application/gzip", headers=headers)
         coding = {"Content-Encoding": "gzip"} if path.suffix == ".gz" else _as_is()
-        return FileResponse(path, media_type=media_type, headers=headers | coding)
+        return LargeFile(path, media_type=media_type, headers=headers | coding)
 
     def send_bundle(self, request: Request) -> Response:
         """Answer with the viewer's bundle.
@@ -111,13 +124,17 @@ class Files:
         headers = {"ETag": f'"{viewer_bundle.SHA256}"', "Cache-Control": "public, max-age=31536000, immutable"}
         if _is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
-        return FileResponse(bundle.path, media_type="text/javascript", headers=headers | {"Content-Encoding": "gzip"})
+        return LargeFile(bundle.path, media_type="text/javascript", headers=headers | {"Content-Encoding": "gzip"})
 
     def _find(self, granted: Grant) -> tuple[Path, str, str]:
         """Return path, media type and content mark of what was granted, as the database knows them now."""
         if granted.kind is Kind.THUMBNAIL:
             case = cases.get_case(self._database, granted.id)
             path = thumbnail_path(self._settings, case.id)
+            return path, "image/png", _mark(path)
+        if granted.kind is Kind.PICTURE:
+            data_set_id, _, name = granted.id.partition("/")
+            path = picture_path(store_folder(self._settings, data_set_id), name)
             return path, "image/png", _mark(path)
         if granted.kind is Kind.SCAN:
             case = cases.get_case(self._database, granted.id)

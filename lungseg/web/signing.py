@@ -33,6 +33,7 @@ class Kind(StrEnum):
     SCAN = "scan"
     MASK = "mask"
     THUMBNAIL = "thumbnail"
+    PICTURE = "picture"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Grant:
 
     Attributes:
         kind: what it is.
-        id: of the case or mask it belongs to.
+        id: of the case or mask it belongs to; for a picture of a data set its id and the name of the case.
         content: sha256 of its bytes, or another mark that changes with them.
         expires_s: Unix time from which the grant is void.
     """

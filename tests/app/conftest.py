@@ -1,14 +1,14 @@
 """Pages run without a browser; every test has an installation and a session of its own."""
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from lungseg.config import CHECKOUT, Settings
-from lungseg.db import open_database
+from lungseg.db import Database, open_database
 from lungseg.services import viewer_bundle, worker_process
 
 ENTRY = CHECKOUT / "lungseg" / "ui" / "entry.py"
@@ -16,7 +16,7 @@ VIEWER_PAGE = "../../pages/viewer.py"
 
 
 @pytest.fixture
-def database(environment: Settings):
+def database(environment: Settings) -> Iterator[Database]:
     """The database of the installation."""
     opened = open_database(environment.database_url)
     yield opened
@@ -32,7 +32,7 @@ def bundle(environment: Settings):
 
 
 @pytest.fixture
-def open_page(environment: Settings, monkeypatch) -> Callable[..., AppTest]:
+def open_page(environment: Settings, monkeypatch) -> Iterator[Callable[..., AppTest]]:
     """Open the list of cases, or the viewer of a case; no worker is started."""
     monkeypatch.setattr(worker_process, "_start", lambda settings: None)
     st.cache_resource.clear()

@@ -30,6 +30,7 @@ def add_prediction(settings, database, case: Case, mask) -> None:
     runs.queue_segmentation(settings, database, case.id)
     with database.begin() as session:
         run = queue.claim(session, "seed", datetime.now(UTC))
+    assert run is not None
     mask_id = uuid4().hex
     path = settings.home / mask_path(mask_id)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """The three-plane viewer in a browser: everything at its place, nothing loaded twice."""
 
-import io
 from dataclasses import replace
 
 import cv2
@@ -9,19 +8,19 @@ import pytest
 
 from lungseg.overlay import MASK_RGB, REFERENCE_RGB
 from tests.browser.conftest import launch, visiting
+from tests.browser.looking import HAS_MASKS, NO_FRAME_WAITS, is_tinted, pixel, point, state
 from tests.browser.seeds import add_case, add_prediction, add_reference
 from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, ras_affine, write_chest
 
 pytestmark = pytest.mark.browser
-HAS_SLICE = "window.lungsegViewer?.isReady"
-HAS_MASKS = "window.lungsegViewer?.hasMasks"
-NO_FRAME_WAITS = "() => window.lungsegViewer.frame === null"
-POINT = """([pane, index]) => {
-  const viewer = window.lungsegViewer, box = viewer.marks.canvas.getBoundingClientRect();
-  const share = index.map((n, axis) => (n + 0.5) / viewer.grid.shape[axis]);
-  const [x, y] = viewer.planes.pointOf(pane, share);
-  return [box.left + x / viewer.ratio, box.top + y / viewer.ratio];
+AS_OPENED = """() => {
+  const viewer = window.lungsegViewer;
+  Object.assign(viewer.look, { window: [-600, 1500], opacity: 0.35, isContour: false, showsModel: true,
+    showsReference: true, zoom: 1, pan: [0, 0, 0] });
+  Object.assign(viewer, { lesion: null, pointer: null, drag: null, hovered: 0, index: viewer.firstIndex() });
+  viewer.enlarge(viewer.enlarged);
 }"""
+SOURCE = "() => document.querySelector('.js-plotly-plot').data[0].source"
 
 
 @pytest.fixture(scope="module")
@@ -36,35 +35,20 @@ def seeded(server, small_checkpoint, tmp_path_factory):
     return case
 
 
+@pytest.fixture(scope="module")
+def opened(chromium, server, seeded):
+    with visiting(chromium, server.url) as page:
+        page.goto(server.address(seeded.id))
+        page.wait_for_function(HAS_MASKS)
+        yield page
+
+
 @pytest.fixture
-def viewer(page, server, seeded):
-    page.goto(server.address(seeded.id))
-    page.wait_for_function(HAS_MASKS)
-    return page
-
-
-def state(page, expression):
-    page.wait_for_function(NO_FRAME_WAITS)
-    return page.evaluate(f"window.lungsegViewer.{expression}")
-
-
-def point(page, pane, index):
-    return page.evaluate(POINT, [pane, list(index)])
-
-
-def pixel(page, x, y):
-    """Mean colour (RGB) of 3 x 3 pixels of the window."""
-    page.wait_for_function(NO_FRAME_WAITS)
-    shot = page.screenshot(clip={"x": round(x) - 1, "y": round(y) - 1, "width": 3, "height": 3})
-    picture = cv2.imdecode(np.frombuffer(io.BytesIO(shot).read(), np.uint8), cv2.IMREAD_COLOR)
-    return picture.reshape(-1, 3).mean(axis=0)[::-1]
-
-
-def is_tinted(colour, accent):
-    """Whether a pixel leans from grey toward an accent colour."""
-    tint = colour - colour.mean()
-    wanted = np.asarray(accent, dtype=float) - np.mean(accent)
-    return np.linalg.norm(tint) > 8 and tint @ wanted > 0.9 * np.linalg.norm(tint) * np.linalg.norm(wanted)
+def viewer(opened):
+    """The viewer as it opens, on a page that all tests share."""
+    opened.mouse.move(700, 20)
+    opened.evaluate(AS_OPENED)
+    return opened
 
 
 def test_opens_at_the_largest_lesion(viewer):
@@ -174,8 +158,7 @@ def test_windows_by_key_button_and_drag(viewer):
 
 
 def test_a_click_on_a_lesion_goes_there_and_loads_nothing(viewer):
-    asked = []
-    viewer.on("request", lambda request: asked.append(request.url))
+    asked = state(viewer, "loader.asked")
     viewer.locator("table.of-reference tbody").first.click()
     assert state(viewer, "index") == [LESION_INDEX[0] - 36, *LESION_INDEX[1:]]
     viewer.keyboard.press("PageUp")
@@ -184,7 +167,7 @@ def test_a_click_on_a_lesion_goes_there_and_loads_nothing(viewer):
     viewer.keyboard.press("PageUp")
     viewer.keyboard.press("n")
     assert state(viewer, "index") == list(LESION_INDEX)
-    assert asked == []
+    assert state(viewer, "loader.asked") == asked
 
 
 def test_double_click_enlarges_and_gives_back(viewer):
@@ -212,20 +195,6 @@ def test_zoom_keeps_the_cross_in_place(viewer):
     assert point(viewer, 0, LESION_INDEX) == pytest.approx([before[0] + 30, before[1] + 12], abs=0.5)
     viewer.keyboard.press("0")
     assert state(viewer, "look.zoom") == 1
-
-
-def test_a_rerun_of_the_page_loads_nothing(viewer, server):
-    asked = []
-    viewer.on("request", lambda request: "/lungseg/" in request.url and asked.append(request.url))
-    viewer.evaluate("window.lungsegViewer.mark = 'same'")
-    viewer.get_by_role("button", name="Export").click()
-    viewer.get_by_text("Report (JSON)").wait_for()
-    viewer.keyboard.press("Escape")
-    viewer.get_by_test_id("stSelectbox").click()
-    viewer.keyboard.press("Enter")
-    viewer.wait_for_timeout(1500)
-    assert viewer.evaluate("window.lungsegViewer.mark") == "same"
-    assert asked == []
 
 
 def test_warnings_and_provenance_stand_beside_the_image(viewer):
@@ -286,13 +255,16 @@ def test_without_webgl_the_slices_are_shown_by_plotly(playwright, server, seeded
         with visiting(browser, server.url) as page:
             page.goto(server.address(seeded.id))
             page.get_by_text("This browser has no WebGL2").first.wait_for()
-            slider = page.locator(".js-plotly-plot .slider-group")
-            slider.wait_for()
-            before = page.locator(".js-plotly-plot image").get_attribute("href")
-            box = page.locator(".js-plotly-plot .slider-rail-rect").bounding_box()
-            page.mouse.click(box["x"] + box["width"] * 0.1, box["y"] + box["height"] / 2)
-            page.wait_for_function(
-                "before => document.querySelector('.js-plotly-plot image').getAttribute('href') !== before", arg=before
+            rail = page.locator(".js-plotly-plot .slider-rail-touch-rect")
+            rail.wait_for()
+            assert (
+                page.locator(".js-plotly-plot .slider-label").first.text_content()
+                == f"Slice {LESION_INDEX[2] + 1} / 40"
             )
+            shown = page.evaluate(SOURCE)
+            box = rail.bounding_box()
+            page.mouse.click(box["x"] + box["width"] * 0.1, box["y"] + box["height"] / 2)
+            page.wait_for_function(f"before => ({SOURCE})() !== before", arg=shown)
+            assert page.locator(".stage").count() == 0
     finally:
         browser.close()

@@ -5,7 +5,7 @@ import base64
 import cv2
 import numpy as np
 
-from lungseg.figures import SIDE_PX, slice_viewer
+from lungseg.figures.slices import SIDE_PX, slice_viewer
 from lungseg.overlay import MASK_RGB, REFERENCE_RGB
 from lungseg.volume import Grid, Volume
 from tests.phantoms import LESION_INDEX, SPACING_MM, chest, ras_affine

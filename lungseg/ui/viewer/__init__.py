@@ -7,6 +7,7 @@ what it does not hold yet, so that a rerun of the page costs it nothing.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,20 @@ from lungseg.web.routes import bundle_address, mask_address, scan_address
 
 WITHOUT_WEBGL = "viewer_without_webgl"
 FOLDER = Path(__file__).parent
-SCRIPTS = ("scan.js", "planes.js", "solid.js", "marks.js", "panels.js", "viewer.js")
+WORKER_SCRIPTS = ("scan.js", "worker.js")
+SCRIPTS = ("scan.js", "loader.js", "planes.js", "solid.js", "marks.js", "panels.js", "viewer.js")
 
 
-def _text(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
+def _text(*names: str) -> str:
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
+
+
+def _script() -> str:
+    return f"const WORKER_SOURCE = {json.dumps(_text(*WORKER_SCRIPTS))};\n{_text(*SCRIPTS)}"
 
 
 _component = st.components.v2.component(
-    "lungseg_viewer", html=_text("viewer.html"), css=_text("viewer.css"), js="\n".join(map(_text, SCRIPTS))
+    "lungseg_viewer", html=_text("viewer.html"), css=_text("viewer.css"), js=_script()
 )
 
 

@@ -78,29 +78,30 @@ function lesionTotal(mask) {
 }
 
 function lesionTable(kind, mask, onJump) {
-  const table = make("table", `of-${kind}`);
-  const heads = [["", "Number, largest first"], ["ml", "Volume"], ["p", "Mean probability of its voxels"],
-    ["mm", "Extent right-left x anterior-posterior x superior-inferior"], ["slices", "First and last axial slice"]];
-  table.append(make("thead", "", null, make("tr", "", null, ...heads.map(([text, title]) => {
-    const cell = make("th", "", text);
+  const columns = LESION_COLUMNS.filter(([head]) => head !== "p" || mask.lesions.some((lesion) => lesion.probability !== null));
+  const heads = columns.map(([head, title]) => {
+    const cell = make("th", "", head);
     cell.title = title;
     return cell;
-  }))));
-  mask.lesions.forEach((lesion, at) => table.append(lesionRows(lesion, () => onJump(kind, at))));
-  return table;
+  });
+  const rows = mask.lesions.map((lesion, at) => lesionRows(lesion, columns, () => onJump(kind, at)));
+  return make("table", `of-${kind}`, null, make("thead", "", null, make("tr", "", null, ...heads)), ...rows);
 }
 
-function lesionRows(lesion, onClick) {
-  const cells = [
-    lesion.number,
-    lesion.volumeMl.toFixed(2),
-    lesion.probability === null ? "" : lesion.probability.toFixed(2),
-    lesion.extentMm.map((mm) => Math.round(mm)).join("×"),
-    `${lesion.slices[0] + 1}–${lesion.slices[1] + 1}`,
-  ];
+const LESION_COLUMNS = [
+  ["", "Number, largest first", (lesion) => lesion.number],
+  ["ml", "Volume", (lesion) => lesion.volumeMl.toFixed(2)],
+  ["p", "Mean probability of its voxels", (lesion) => lesion.probability?.toFixed(2)],
+  ["mm", "Extent right-left x anterior-posterior x superior-inferior",
+    (lesion) => lesion.extentMm.map((mm) => Math.round(mm)).join("×")],
+  ["slices", "First and last axial slice", (lesion) => `${lesion.slices[0] + 1}–${lesion.slices[1] + 1}`],
+];
+
+function lesionRows(lesion, columns, onClick) {
   const place = make("td", "", placeText(lesion.centreMm, 0));
-  place.colSpan = cells.length - 1;
-  const rows = make("tbody", "", null, make("tr", "", null, ...cells.map((text) => make("td", "", text))),
+  place.colSpan = columns.length - 1;
+  const rows = make("tbody", "", null,
+    make("tr", "", null, ...columns.map(([, , text]) => make("td", "", text(lesion)))),
     make("tr", "", null, make("td"), place));
   rows.title = "Go to this lesion";
   rows.tabIndex = 0;

@@ -61,9 +61,11 @@ class Planes {
       interactive: false, isRadiologicalConvention: true, sagittalNoseLeft: true, crosshairWidth: 0,
       isOrientationTextVisible: false, loadingText: "", logLevel: "error", dragAndDropEnabled: false, sliceType: 3,
     });
-    await planes.nv.attachToCanvas(canvas, false);
-    planes.nv.addVolume(await library.NVImage.new(boxNifti(grid), "box.nii"));
+    // NiiVue takes the context that is there: without alpha and depth it is cheaper to put on the screen.
+    canvas.getContext("webgl2", { alpha: false, depth: false, antialias: false });
+    await withoutShaders(() => planes.nv.attachToCanvas(canvas, false));
     planes.nv.setCustomSliceShader(SLICE_SHADER);
+    planes.nv.addVolume(await library.NVImage.new(boxNifti(grid), "box.nii"));
     planes.makeTextures();
     return planes;
   }
@@ -79,32 +81,17 @@ class Planes {
     if (Math.max(width, height, depth) > longest) {
       throw new LoadError(`This browser's graphics can hold ${longest} voxels along an axis, the scan has more.`);
     }
-    this.scanTexture = newTexture(gl, SCAN_UNIT, gl.LINEAR);
-    gl.texStorage3D(gl.TEXTURE_3D, 1, gl.R16F, width, height, depth);
-    if (gl.getError() === gl.OUT_OF_MEMORY) throw new LoadError("This computer's graphics memory can't hold the scan.");
     this.setMarks(null);
     this.uniform("scan", "uniform1i", SCAN_UNIT);
     this.uniform("marks", "uniform1i", MARKS_UNIT);
   }
 
-  /** Hand half-precision slices to the graphics card, nearest to slice `first` first; resolves when all are there. */
-  async setScan(writeSlice, first, onFirst) {
+  /** Hand the scan to the graphics card, as half-precision HU; at once, else the driver first clears what is missing. */
+  setScan(halves) {
     const { gl } = this;
-    const [width, height, depth] = this.grid.shape;
-    const buffer = new Uint16Array(width * height);
-    let rested = performance.now();
-    for (const k of outward(first, depth)) {
-      writeSlice(k, buffer, 0);
-      gl.activeTexture(gl.TEXTURE0 + SCAN_UNIT);
-      gl.bindTexture(gl.TEXTURE_3D, this.scanTexture);
-      gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
-      gl.texSubImage3D(gl.TEXTURE_3D, 0, 0, 0, k, width, height, 1, gl.RED, gl.HALF_FLOAT, buffer);
-      if (k === first) onFirst();
-      if (performance.now() - rested > 40) {
-        await new Promise((resume) => setTimeout(resume));
-        rested = performance.now();
-      }
-    }
+    newTexture(gl, SCAN_UNIT, gl.LINEAR);
+    gl.texImage3D(gl.TEXTURE_3D, 0, gl.R16F, ...this.grid.shape, 0, gl.RED, gl.HALF_FLOAT, halves);
+    if (gl.getError() === gl.OUT_OF_MEMORY) throw new LoadError("This computer's graphics memory can't hold the scan.");
   }
 
   setMarks(marks) {
@@ -206,12 +193,22 @@ function newTexture(gl, unit, filter) {
   return texture;
 }
 
-/** 0 .. count-1, nearest to `first` first. */
-function* outward(first, count) {
-  yield first;
-  for (let reach = 1; reach < count; reach += 1) {
-    if (first + reach < count) yield first + reach;
-    if (first - reach >= 0) yield first - reach;
+/**
+ * Start NiiVue with empty shaders. It compiles 49 programs (meshes, fonts, 3-D ...), which takes a software renderer about
+ * a second; planes are drawn by the one of ours, set afterwards.
+ */
+async function withoutShaders(start) {
+  const context = WebGL2RenderingContext.prototype;
+  const { shaderSource } = context;
+  context.shaderSource = function emptied(shader) {
+    const isVertex = this.getShaderParameter(shader, this.SHADER_TYPE) === this.VERTEX_SHADER;
+    const body = isVertex ? "void main() { gl_Position = vec4(0.0); }" : "out lowp vec4 none; void main() { none = vec4(0.0); }";
+    shaderSource.call(this, shader, `#version 300 es\n${body}`);
+  };
+  try {
+    return await start();
+  } finally {
+    context.shaderSource = shaderSource;
   }
 }
 

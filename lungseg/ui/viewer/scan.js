@@ -1,4 +1,5 @@
-// Voxels: from the bytes of a NIfTI file to the RAS+ grid that the server describes. Knows no screen and no NiiVue.
+// Voxels: from the bytes of a NIfTI file to the RAS+ grid that the server describes. Knows no screen and no NiiVue; the
+// page and its loading worker both run this file.
 
 const NIFTI_TYPES = {
   2: Uint8Array, 256: Int8Array, 4: Int16Array, 512: Uint16Array, 8: Int32Array, 768: Uint32Array,
@@ -8,8 +9,8 @@ const NIFTI_TYPES = {
 class LoadError extends Error {}
 
 /** Fetch a file whole; `onProgress` is told the bytes received so far. */
-async function fetchBytes(url, signal, onProgress) {
-  const response = await fetch(new URL(url, window.location.origin), { signal });
+async function fetchBytes(url, onProgress) {
+  const response = await fetch(url);
   if (response.status === 403) throw new LoadError("The address of the scan has expired. Reload the page.");
   if (!response.ok) throw new LoadError(`The server answered ${response.status}. Reload the page.`);
   const chunks = [];
@@ -26,12 +27,12 @@ async function fetchBytes(url, signal, onProgress) {
 }
 
 /** Fetch a file and read its voxels; a browser that stops inflating early is sent the bytes as they are. */
-async function fetchVoxels(file, voxelCount, signal, onProgress) {
+async function fetchVoxels(url, voxelCount, onProgress) {
   try {
-    return readNifti(await fetchBytes(file.url, signal, onProgress), voxelCount);
+    return readNifti(await fetchBytes(url, onProgress), voxelCount);
   } catch (error) {
     if (!(error instanceof RangeError) && !(error instanceof TypeError)) throw error;
-    return readNifti(await fetchBytes(`${file.url}?inflated=1`, signal, onProgress), voxelCount);
+    return readNifti(await fetchBytes(`${url}?inflated=1`, onProgress), voxelCount);
   }
 }
 
@@ -105,23 +106,25 @@ function halfTable() {
   return bits;
 }
 
-/** A function that writes the half-precision HU of axial slice k (rows of A, columns of R) into `out` from `at` on. */
-function halfSlices(volume) {
+/** HU as half-precision floats, (I, J, K) with I fastest, as a 3-D texture takes them. */
+function halfFloats(volume) {
   const table = halfTable();
   const { array, slope, intercept, steps, shape } = volume;
   const isInteger = array.BYTES_PER_ELEMENT <= 2;
   const toHu = (stored) => Math.max(-32768, Math.min(32767, Math.round(stored * slope + intercept)));
   const isPlain = slope === 1 && intercept === 0 && !(array instanceof Uint16Array);
   const lookup = isInteger && !isPlain ? table.map((_, bits) => table[toHu(storedOf(array, bits)) & 0xffff]) : table;
-  return (k, out, at) => {
+  const out = new Uint16Array(array.length);
+  let at = 0;
+  for (let k = 0; k < shape[2]; k += 1) {
     for (let j = 0; j < shape[1]; j += 1) {
       let from = volume.offset([0, j, k]);
-      for (let i = 0; i < shape[0]; i += 1, from += steps[0]) {
+      for (let i = 0; i < shape[0]; i += 1, from += steps[0], at += 1) {
         out[at] = isInteger ? lookup[array[from] & 0xffff] : table[toHu(array[from]) & 0xffff];
-        at += 1;
       }
     }
-  };
+  }
+  return out;
 }
 
 /** The stored value whose low 16 bits are `bits`, for an 8- or 16-bit integer array. */
@@ -130,9 +133,12 @@ function storedOf(array, bits) {
   return isSigned && bits >= 32768 ? bits - 65536 : bits;
 }
 
-/** Cut masks to the box that holds all of them plus one voxel; two bytes a voxel: model, reference. */
-function packMarks(masks, shape) {
-  const box = { low: [...shape], high: [-1, -1, -1] };
+/**
+ * Cut masks to the box that holds all of them and one voxel more; two bytes a voxel: model, reference. `masks` holds
+ * {volume, sliceVoxels} or null for each. Returns {low, size, data}, or null where all are empty.
+ */
+function packMarks(masks) {
+  const box = { low: [Infinity, Infinity, Infinity], high: [-1, -1, -1] };
   masks.forEach((mask) => mask && growBox(box, mask));
   if (box.high[0] < 0) return null;
   const low = box.low.map((n) => n - 1);
@@ -160,11 +166,13 @@ function growBox(box, { volume, sliceVoxels }) {
 }
 
 function fillMarks(data, channel, { volume }, low, size) {
-  for (let k = Math.max(0, low[2]); k < Math.min(volume.shape[2], low[2] + size[2]); k += 1) {
-    for (let j = Math.max(0, low[1]); j < Math.min(volume.shape[1], low[1] + size[1]); j += 1) {
-      for (let i = Math.max(0, low[0]); i < Math.min(volume.shape[0], low[0] + size[0]); i += 1) {
-        if (!volume.array[volume.offset([i, j, k])]) continue;
-        data[2 * (i - low[0] + size[0] * (j - low[1] + size[1] * (k - low[2]))) + channel] = 255;
+  const inner = [1, 1, 1].map((_, axis) => [low[axis] + 1, low[axis] + size[axis] - 1]);
+  for (let k = inner[2][0]; k < inner[2][1]; k += 1) {
+    for (let j = inner[1][0]; j < inner[1][1]; j += 1) {
+      let from = volume.offset([inner[0][0], j, k]);
+      let to = 2 * (1 + size[0] * (j - low[1] + size[1] * (k - low[2]))) + channel;
+      for (let i = inner[0][0]; i < inner[0][1]; i += 1, from += volume.steps[0], to += 2) {
+        if (volume.array[from]) data[to] = 255;
       }
     }
   }

@@ -7,7 +7,7 @@ const BODY_TOP = 199;
 const MARK_STEPS = { reference: 228, model: 255 };
 
 class Solid {
-  static async open(library, canvas, volume, grid, masks, colours) {
+  static async open(library, canvas, volume, grid, marks, colours) {
     const solid = new Solid();
     const nv = new library.Niivue({
       isOrientationTextVisible: false, crosshairWidth: 0, show3Dcrosshair: false, loadingText: "", logLevel: "error",
@@ -20,9 +20,7 @@ class Solid {
     const shape = grid.shape.map((n, axis) => Math.floor(n / steps[axis]));
     const covered = { shape: shape.map((n, axis) => n * steps[axis]), spacingMm: grid.spacingMm };
     const voxels = thin(volume, shape, steps, (hu) => Math.min(BODY_TOP, (hu - AIR_HU) / HU_PER_STEP));
-    for (const kind of ["reference", "model"]) {
-      if (masks[kind]) thin(masks[kind].volume, shape, steps, (inside) => (inside ? MARK_STEPS[kind] : 0), voxels);
-    }
+    if (marks) addMarks(voxels, shape, steps, marks);
     const file = boxNifti(covered, shape, voxels);
     nv.addVolume(await library.NVImage.new(file, "small.nii", "chest", 1, null, 0, 255, true));
     await nv.setVolumeRenderIllumination(0.6);
@@ -48,33 +46,42 @@ function chestColours({ model, reference }) {
   return { R, G, B, A: stops.map((stop) => stop[1]), I: stops.map((stop) => stop[0]) };
 }
 
-/**
- * One byte a voxel of a coarser grid: the mean of each block of `steps` voxels through `toByte`; where `over` is given,
- * the block's largest instead, written over it wherever that is not 0.
- */
-function thin(volume, shape, steps, toByte, over = null) {
-  const out = over ?? new Uint8Array(shape[0] * shape[1] * shape[2]);
+/** One byte a voxel of a coarser grid: the mean of each block of `steps` voxels through `toByte`. */
+function thin(volume, shape, steps, toByte) {
+  const out = new Uint8Array(shape[0] * shape[1] * shape[2]);
   const [di, dj, dk] = steps;
   let at = 0;
   for (let k = 0; k < shape[2]; k += 1) {
     for (let j = 0; j < shape[1]; j += 1) {
       for (let i = 0; i < shape[0]; i += 1, at += 1) {
         let sum = 0;
-        let most = -Infinity;
         for (let c = 0; c < dk; c += 1) {
           for (let b = 0; b < dj; b += 1) {
             let from = volume.offset([i * di, j * dj + b, k * dk + c]);
-            for (let a = 0; a < di; a += 1, from += volume.steps[0]) {
-              sum += volume.array[from];
-              most = Math.max(most, volume.array[from]);
-            }
+            for (let a = 0; a < di; a += 1, from += volume.steps[0]) sum += volume.array[from];
           }
         }
-        const stored = over ? most : sum / (di * dj * dk);
-        const byte = Math.max(0, Math.min(255, toByte(stored * volume.slope + volume.intercept)));
-        if (!over || byte) out[at] = byte;
+        const hu = (sum / (di * dj * dk)) * volume.slope + volume.intercept;
+        out[at] = Math.max(0, Math.min(255, toByte(hu)));
       }
     }
   }
   return out;
+}
+
+/** Write masks over a coarser grid: a block with a marked voxel is marked. */
+function addMarks(out, shape, steps, { low, size, data }) {
+  let at = 0;
+  for (let k = 0; k < size[2]; k += 1) {
+    for (let j = 0; j < size[1]; j += 1) {
+      for (let i = 0; i < size[0]; i += 1, at += 2) {
+        const step = data[at] ? MARK_STEPS.model : data[at + 1] ? MARK_STEPS.reference : 0;
+        if (!step) continue;
+        const [x, y, z] = [i, j, k].map((n, axis) => Math.floor((low[axis] + n) / steps[axis]));
+        if (x >= shape[0] || y >= shape[1] || z >= shape[2]) continue;
+        const to = x + shape[0] * (y + shape[1] * z);
+        out[to] = Math.max(out[to], step);
+      }
+    }
+  }
 }

@@ -18,7 +18,6 @@ class Viewer {
     this.stage = this.find(".stage");
     this.marks = new Marks(this.find(".marks"));
     this.strip = new Strip(this.find(".strip"), (k) => this.goTo([this.index[0], this.index[1], k]));
-    this.masks = {};
     this.look = { window: PRESETS[1], opacity: 0.35, isContour: false, showsModel: true, showsReference: true,
       zoom: 1, pan: [0, 0, 0] };
     this.hovered = 0;
@@ -49,9 +48,9 @@ class Viewer {
 
   async load() {
     this.unload();
-    const loading = new AbortController();
-    this.loading = loading;
-    const { grid, scan, masks } = this.data;
+    const loader = new Loader();
+    this.loader = loader;
+    const { grid, scan } = this.data;
     this.grid = grid;
     this.index = this.firstIndex();
     this.say("Loading the scan …");
@@ -59,23 +58,26 @@ class Viewer {
       this.tell("webgl2", "missing");
       throw new LoadError("This browser has no WebGL2.");
     }
-    const count = grid.shape[0] * grid.shape[1] * grid.shape[2];
-    const library = import(new URL(this.data.bundleUrl, window.location.origin).href);
-    const voxels = fetchVoxels(scan, count, loading.signal, (bytes) => this.say(`Loading the scan … ${megabytes(bytes)}`));
-    voxels.catch(() => {});
+    const scanned = loader.ask("scan", { url: absolute(scan.url), grid }, (bytes) => {
+      this.say(`Loading the scan … ${(bytes / 1e6).toFixed(0)} MB`);
+    });
+    scanned.then(() => this.lap("voxelsMs"), () => {});
+    const library = await import(absolute(this.data.bundleUrl));
+    this.lap("libraryMs");
     const canvas = make("canvas");
     this.find(".planes").replaceChildren(canvas);
-    const planes = await Planes.open(await library, canvas, grid);
-    if (loading.signal.aborted) return planes.close();
-    this.library = await library;
+    const planes = await Planes.open(library, canvas, grid);
+    this.lap("planesMs");
+    if (this.loader !== loader) return planes.close();
+    this.library = library;
     this.planes = planes;
     this.arrange();
-    this.volume = new RasArray(await voxels, grid);
-    if (loading.signal.aborted) return null;
-    await planes.setScan(halfSlices(this.volume), this.index[2], () => this.firstSlice());
-    this.drawSoon();
-    this.timings.scanMs = performance.now() - this.began;
-    return this.loadMasks(masks);
+    const { voxels, halves } = await scanned;
+    if (this.loader !== loader) return null;
+    this.volume = new RasArray(voxels, grid);
+    planes.setScan(halves);
+    this.firstSlice();
+    return this.loadMasks();
   }
 
   firstSlice() {
@@ -83,27 +85,29 @@ class Viewer {
     this.isReady = true;
     this.root.dataset.state = "ready";
     this.draw();
-    this.timings = { firstSliceMs: performance.now() - this.began, firstSliceAt: performance.timeOrigin + performance.now() };
+    this.lap("firstSliceMs");
+  }
+
+  /** Note how long after the viewer was asked for something was there. */
+  lap(name) {
+    this.timings[name] = performance.now() - this.began;
   }
 
   async loadMasks() {
-    const count = this.grid.shape[0] * this.grid.shape[1] * this.grid.shape[2];
-    const { signal } = this.loading;
-    const wanted = ["model", "reference"].map((kind) => [kind, this.data.masks[kind]]);
-    if (this.hasMasks && wanted.every(([kind, mask]) => this.masks[kind]?.sha === mask?.sha)) return;
-    const loaded = await Promise.all(wanted.map(async ([kind, mask]) => {
-      if (!mask || this.masks[kind]?.sha === mask.sha) return this.masks[kind];
-      const volume = new RasArray(await fetchVoxels(mask, count, signal), this.grid);
-      return { ...mask, volume };
-    }));
-    if (signal.aborted) return;
-    wanted.forEach(([kind, mask], at) => { this.masks[kind] = mask ? loaded[at] : null; });
-    const marks = packMarks([this.masks.model, this.masks.reference], this.grid.shape);
+    const masks = ["model", "reference"].map((kind) => this.data.masks[kind]);
+    const content = masks.map((mask) => mask?.sha).join();
+    if (this.content === content) return;
+    this.content = content;
+    const { loader, grid } = this;
+    const wanted = masks.map((mask) => mask && { url: absolute(mask.url), sliceVoxels: mask.sliceVoxels });
+    const marks = await loader.ask("masks", { masks: wanted, grid });
+    if (this.loader !== loader || this.content !== content) return;
     this.planes.setMarks(marks);
+    this.packed = marks;
     this.hasMasks = true;
-    this.timings.masksMs = performance.now() - this.began;
+    this.lap("masksMs");
     this.drawSoon();
-    this.refreshSolid();
+    await this.refreshSolid();
   }
 
   /** The first voxel to show: the largest lesion's middle, or the scan's. */
@@ -113,11 +117,11 @@ class Viewer {
   }
 
   unload() {
-    this.loading?.abort();
+    this.loader?.close();
     this.solid?.close();
     this.planes?.close();
-    Object.assign(this, { planes: null, solid: null, volume: null, masks: {}, isReady: false, hasMasks: false, timings: {},
-      enlarged: null, pointer: null });
+    Object.assign(this, { planes: null, solid: null, loader: null, volume: null, packed: null, content: null, isReady: false,
+      hasMasks: false, timings: {}, enlarged: null, pointer: null, lesion: null });
     Object.assign(this.look, { zoom: 1, pan: [0, 0, 0] });
     this.began = performance.now();
     this.root.dataset.state = "loading";
@@ -131,7 +135,6 @@ class Viewer {
   }
 
   fail(error) {
-    if (error.name === "AbortError") return;
     this.root.dataset.state = "failed";
     this.say(error instanceof LoadError ? error.message : `The viewer stopped: ${error.message}. Reload the page.`);
   }
@@ -158,6 +161,7 @@ class Viewer {
     ["left", "top", "width", "height"].forEach((name, at) => { solid.style[name] = `${place[at] * 100}%`; });
     this.hovered = 0;
     this.planes.setLayout(panes);
+    this.marks.arrange(panes);
     this.planes.nv.resizeListener();
     this.drawSoon();
   }
@@ -177,7 +181,7 @@ class Viewer {
     this.frame = null;
     if (!this.isReady || !this.planes) return;
     this.planes.draw(this.index, this.look);
-    this.marks.canvas.style.visibility = this.enlarged === "solid" ? "hidden" : "visible";
+    this.marks.root.style.visibility = this.enlarged === "solid" ? "hidden" : "visible";
     const cross = { hu: this.volume.value(this.index), mm: this.toMm(this.index) };
     this.marks.draw(this.planes, { index: this.index, look: this.look, pointer: this.pointer, cross });
     this.strip.draw(this.grid.shape[2], this.index[2], this.data.masks, this.data.colours);
@@ -194,8 +198,8 @@ class Viewer {
     const pressed = { model: showsModel, reference: showsReference, contour: isContour };
     for (const [name, isOn] of Object.entries(pressed)) {
       const button = this.find(`[data-toggle=${name}]`);
-      button.ariaPressed = String(isOn);
       button.disabled = name !== "contour" && !this.data.masks[name];
+      button.ariaPressed = String(isOn && !button.disabled);
     }
     for (const kind of ["model", "reference"]) {
       this.root.querySelectorAll(`table.of-${kind} tbody`).forEach((row, at) => {
@@ -218,16 +222,16 @@ class Viewer {
   }
 
   async openSolid() {
-    const { signal } = this.loading;
+    const { loader } = this;
     const canvas = make("canvas");
     const pane = this.find(".solid");
     pane.querySelector(".turn")?.remove();
     pane.append(make("div", "turn", null, canvas));
     await new Promise((resume) => setTimeout(resume, 30));
-    const solid = await Solid.open(this.library, canvas, this.volume, this.grid, this.masks, this.data.colours);
-    if (signal.aborted) return solid.close();
+    const solid = await Solid.open(this.library, canvas, this.volume, this.grid, this.packed, this.data.colours);
+    if (this.loader !== loader) return solid.close();
     this.solid = solid;
-    this.timings.solidMs = performance.now() - this.began;
+    this.lap("solidMs");
     this.find(".solid .hint").textContent = "3-D";
     return solid;
   }
@@ -274,16 +278,16 @@ class Viewer {
   listen() {
     const { signal } = this.listening;
     const on = (target, name, act, options = {}) => target.addEventListener(name, act, { signal, ...options });
-    on(window, "keydown", (event) => this.onKey(event));
+    on(window, "keydown", (event) => this.onKey(event), { capture: true }); // before Streamlit, which has keys of its own
     on(window, "keyup", (event) => { if (event.key === "w") this.holdsWindow = false; });
-    const { canvas } = this.marks;
-    on(canvas, "wheel", (event) => this.onWheel(event), { passive: false });
-    on(canvas, "pointerdown", (event) => this.onPress(event));
-    on(canvas, "pointermove", (event) => this.onMove(event));
-    on(canvas, "pointerup", () => { this.drag = null; });
-    on(canvas, "pointerleave", () => { this.pointer = null; this.drawSoon(); });
-    on(canvas, "dblclick", (event) => this.isReady && this.enlarge(this.planes.panes[this.paneOf(event)].plane.name));
-    on(canvas, "contextmenu", (event) => event.preventDefault());
+    const { root } = this.marks;
+    on(root, "wheel", (event) => this.onWheel(event), { passive: false });
+    on(root, "pointerdown", (event) => this.onPress(event));
+    on(root, "pointermove", (event) => this.onMove(event));
+    on(root, "pointerup", () => { this.drag = null; });
+    on(root, "pointerleave", () => { this.pointer = null; this.drawSoon(); });
+    on(root, "dblclick", (event) => this.isReady && this.enlarge(this.planes.panes[this.paneOf(event)].plane.name));
+    on(root, "contextmenu", (event) => event.preventDefault());
     on(this.find(".solid"), "click", () => this.isReady && !this.solid && this.drawSolid());
     on(this.find(".solid"), "dblclick", () => this.solid && this.enlarge("solid"));
     this.root.querySelectorAll("[data-window]").forEach((button) => on(button, "click", () => {
@@ -324,8 +328,10 @@ class Viewer {
   }
 
   onKey(event) {
-    const isTyping = event.composedPath()[0]?.matches?.("input:not([type=range]), textarea, select, [contenteditable=true]");
-    if (isTyping || !this.isReady || event.ctrlKey || event.metaKey || event.altKey) return;
+    const focus = event.composedPath()[0];
+    const isTyping = focus?.matches?.("input:not([type=range]), textarea, select, [contenteditable=true]");
+    const isSliding = focus?.type === "range" && event.key.startsWith("Arrow");
+    if (isTyping || isSliding || !this.isReady || event.ctrlKey || event.metaKey || event.altKey) return;
     const acts = {
       ArrowUp: () => this.step(1), ArrowDown: () => this.step(-1), PageUp: () => this.step(10), PageDown: () => this.step(-10),
       ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1),
@@ -363,7 +369,7 @@ class Viewer {
 
   onPress(event) {
     if (!this.isReady) return;
-    this.marks.canvas.setPointerCapture(event.pointerId);
+    this.marks.root.setPointerCapture(event.pointerId);
     this.stage.focus({ preventScroll: true });
     const isWindow = event.button === 2 || (event.button === 0 && this.holdsWindow);
     const kind = isWindow ? "window" : event.shiftKey || event.button === 1 ? "pan" : "cross";
@@ -414,21 +420,17 @@ class Viewer {
   }
 
   get ratio() {
-    return this.planes.canvas.width / this.marks.canvas.clientWidth;
+    return this.planes.canvas.width / this.marks.root.clientWidth;
   }
 
   pixelOf(event) {
-    const box = this.marks.canvas.getBoundingClientRect();
+    const box = this.marks.root.getBoundingClientRect();
     return [(event.clientX - box.left) * this.ratio, (event.clientY - box.top) * this.ratio];
   }
 
   paneOf(event) {
     return this.planes.paneAt(...this.pixelOf(event));
   }
-}
-
-function megabytes(bytes) {
-  return `${(bytes / 1e6).toFixed(0)} MB`;
 }
 
 /** Whether a WebGL context is drawn by the processor. */

@@ -1,4 +1,4 @@
-"""Figures: the only module that knows plotly."""
+"""The slice viewer: one picture a slice, moved through in the browser alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.graph_objects import Figure
 
+from lungseg.figures.look import INK
 from lungseg.overlay import MASK_RGB, REFERENCE_RGB, outline, windowed
 from lungseg.preprocessing import Frame, hang
 from lungseg.volume import Volume
-
-__all__ = ["Figure", "slice_viewer"]
 
 SIDE_PX = 448
 JPEG = (
@@ -25,7 +24,6 @@ JPEG = (
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,  # else colours of thin outlines fade
 )
 FIGURE_PX = 640
-INK = "#d6dee6"
 
 
 def slice_viewer(

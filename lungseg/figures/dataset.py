@@ -1,0 +1,163 @@
+"""The figures of a data set: Hounsfield units, tumour sizes, spacing, where tumours lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from lungseg.dataset.statistics import CaseRow, Distribution, HuHistogram, LungMap
+from lungseg.figures.look import INK, QUIET, dark
+from lungseg.overlay import REFERENCE_RGB
+
+TUMOUR = f"rgb{REFERENCE_RGB}"
+TUMOUR_FILL = f"rgba{(*REFERENCE_RGB, 0.22)}"
+OTHER, OTHER_FILL = "#8fa0b2", "rgba(143, 160, 178, 0.16)"
+BAR_PX, HU_PX, MAP_PX = 168, 190, 262
+HU_SHOWN = (-1050, 650)
+LUNG_GREYS = [[0.0, "#0a0c0f"], [0.15, "#171e26"], [1.0, "#66788a"]]
+LARGEST_MARK_PX, SMALLEST_MARK_PX = 26.0, 5.0
+LARGEST_MARK_ML = 60.0
+
+
+def hu_histogram(histogram: HuHistogram) -> go.Figure:
+    """Draw the share of voxels in each bin, inside and outside tumour; both areas are equally large."""
+    centres = [(low + high) / 2 for low, high in pairwise(histogram.edges_hu)]
+    figure = go.Figure()
+    for name, counts, line, fill in (
+        ("Outside tumour", histogram.outside, OTHER, OTHER_FILL),
+        ("Tumour", histogram.tumour, TUMOUR, TUMOUR_FILL),
+    ):
+        total = sum(counts) or 1
+        figure.add_scatter(
+            x=centres,
+            y=[100 * count / total for count in counts],
+            name=name,
+            mode="lines",
+            line={"color": line, "width": 1.6, "shape": "hvh"},
+            fill="tozeroy",
+            fillcolor=fill,
+            hovertemplate="%{y:.1f} %",
+        )
+    dark(figure, height=HU_PX, hovermode="x unified")
+    figure.update_layout(margin={"l": 40, "r": 8, "t": 8, "b": 30}, legend={"x": 0.3, "y": 0.96, "yanchor": "top"})
+    figure.update_xaxes(range=HU_SHOWN, title_text="HU", title_font_size=11, title_standoff=2, dtick=200)
+    figure.update_yaxes(title_text="% of voxels", title_font_size=11, title_standoff=4, rangemode="tozero")
+    return figure
+
+
+def bars(distribution: Distribution, unit: str) -> go.Figure:
+    """Draw how many cases lie in each bin; empty bins at both ends are left out."""
+    filled = [number for number, count in enumerate(distribution.counts) if count]
+    first, last = (filled[0], filled[-1]) if filled else (0, len(distribution.counts) - 1)
+    shown = range(max(0, first - 1), min(len(distribution.counts), last + 2))
+    edges = distribution.edges[shown.start : shown.stop + 1]
+    figure = go.Figure(
+        go.Bar(
+            x=[number + 0.5 for number in range(len(shown))],
+            y=[distribution.counts[n] for n in shown],
+            customdata=[f"{low:g} to {high:g}" for low, high in pairwise(edges)],
+            marker={"color": TUMOUR, "opacity": 0.85},
+            hovertemplate="%{customdata} " + unit + ": %{y} cases<extra></extra>",
+        )
+    )
+    _small(figure)
+    figure.update_layout(bargap=0.12)
+    figure.update_xaxes(title_text=unit, tickvals=list(range(len(edges))), ticktext=[f"{edge:g}" for edge in edges])
+    figure.update_yaxes(tickformat="d", dtick=_step(max(distribution.counts, default=0)))
+    return figure
+
+
+def spacings(rows: Sequence[CaseRow]) -> go.Figure:
+    """Draw slice distance against pixel width, a point for each case."""
+    figure = go.Figure()
+    for name, labelled, colour in (("With mask", True, TUMOUR), ("Without", False, OTHER)):
+        shown = [row for row in rows if row.labelled is labelled and row.pixel_mm is not None]
+        figure.add_scatter(
+            x=[row.pixel_mm for row in shown],
+            y=[row.slice_mm for row in shown],
+            customdata=[row.case for row in shown],
+            name=name,
+            mode="markers",
+            marker={"size": 8, "color": colour, "opacity": 0.8, "line": {"width": 1, "color": "#0a0c0f"}},
+            hovertemplate="<b>%{customdata}</b><br>%{x:.2f} mm, slices %{y:.2f} mm apart<extra></extra>",
+        )
+    _small(figure)
+    figure.update_xaxes(title_text="pixel width, mm", rangemode="tozero", nticks=5)
+    figure.update_yaxes(title_text="slice distance, mm", nticks=5)
+    return figure
+
+
+def lung_map(places: LungMap) -> go.Figure:
+    """Draw all lesions onto one lung field, from the front and from below, as films are hung; size is volume."""
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.04, subplot_titles=("From the front", "From below"))
+    right = [1 - place.right for place in places.tumours]
+    for column, (picture, depth) in enumerate(
+        (
+            (places.coronal, [1 - place.superior for place in places.tumours]),
+            (places.axial, [1 - place.anterior for place in places.tumours]),
+        ),
+        start=1,
+    ):
+        figure.add_trace(_lungs(picture), row=1, col=column)
+        figure.add_trace(_lesions(places, right, depth), row=1, col=column)
+    dark(figure, height=MAP_PX, showlegend=False)
+    figure.update_layout(margin={"l": 4, "r": 4, "t": 20, "b": 4})
+    figure.update_xaxes(visible=False, range=[-0.06, 1.06])
+    figure.update_yaxes(visible=False, range=[1.06, -0.06])
+    figure.update_annotations(font={"size": 11, "color": QUIET})
+    for column, ends in ((1, ("S", "I")), (2, ("A", "P"))):
+        _letters(figure, column, ends)
+    return figure
+
+
+def _small(figure: go.Figure) -> None:
+    dark(figure, height=BAR_PX, showlegend=False)
+    figure.update_layout(margin={"l": 30, "r": 8, "t": 6, "b": 30})
+    figure.update_xaxes(title_font_size=11, title_standoff=2, tickangle=0)
+    figure.update_yaxes(title_font_size=11, title_standoff=2, rangemode="tozero")
+
+
+def _step(largest: int) -> int:
+    """Give the distance of about four whole numbers on an axis."""
+    return max(1, -(-largest // 4))
+
+
+def _lungs(picture: Sequence[Sequence[float]]) -> go.Heatmap:
+    side = len(picture)
+    ticks = [(n + 0.5) / side for n in range(side)]
+    return go.Heatmap(
+        z=picture, x=ticks, y=ticks, colorscale=LUNG_GREYS, zmin=0, zmax=1, showscale=False, hoverinfo="skip",
+        zsmooth="best",
+    )  # fmt: skip
+
+
+def _lesions(places: LungMap, across: Sequence[float], down: Sequence[float]) -> go.Scatter:
+    return go.Scatter(
+        x=across,
+        y=down,
+        customdata=[[place.case, place.lesion, place.volume_ml] for place in places.tumours],
+        mode="markers",
+        marker={
+            "size": [_mark_px(place.volume_ml) for place in places.tumours],
+            "color": TUMOUR_FILL,
+            "line": {"width": 1.5, "color": TUMOUR},
+        },
+        hovertemplate="<b>%{customdata[0]}</b><br>lesion %{customdata[1]}, %{customdata[2]:.2f} ml<extra></extra>",
+    )
+
+
+def _mark_px(volume_ml: float) -> float:
+    """Give the diameter of a mark, in proportion to that of the lesion."""
+    share = math.cbrt(min(volume_ml, LARGEST_MARK_ML) / LARGEST_MARK_ML)
+    return max(SMALLEST_MARK_PX, LARGEST_MARK_PX * share)
+
+
+def _letters(figure: go.Figure, column: int, ends: tuple[str, str]) -> None:
+    for text, x, y in (("R", -0.03, 0.5), ("L", 1.03, 0.5), (ends[0], 0.5, -0.03), (ends[1], 0.5, 1.03)):
+        look: dict[str, Any] = {"showarrow": False, "font": {"size": 12, "color": INK}}
+        figure.add_annotation(text=text, x=x, y=y, row=1, col=column, **look)
