@@ -151,7 +151,7 @@ def read_mask(path: Path, grid: Grid, *, limits: Limits | None = None) -> NDArra
 
 
 def read_label_map(path: Path, grid: Grid, *, limits: Limits | None = None) -> LabelMap:
-    """Read a mask that lies on the same voxels as a volume; every value other than 0 is inside.
+    """Read a mask that lies on the same voxels as a volume; every value that is not 0 when rounded is inside.
 
     Args:
         path: the mask file; its axis order may differ from the scan's.
@@ -306,9 +306,9 @@ def _read_labels(path: Path, header: ScanHeader) -> tuple[NDArray[np.bool_], tup
         _skip(stream, header.offset)
         for first, last in _slabs(header.grid.shape, header.dtype.itemsize):
             stored = _read_slab(stream, inside[..., first:last].shape, header.dtype)
-            inside[..., first:last] = _to_hu(stored, header) != 0
+            scaled = _scaled(stored, header)
+            inside[..., first:last] = (np.rint(scaled) if scaled.dtype.kind == "f" else scaled) != 0
             if len(values) < MOST_MASK_VALUES:
-                scaled = _scaled(stored, header)
                 values.update(np.unique(scaled[scaled != 0]).tolist())
         _read_some(stream, 1)  # as in `_read_voxels`
     return inside, tuple(sorted(map(float, values))[:MOST_MASK_VALUES])
@@ -327,18 +327,21 @@ def _read_slab(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) 
 
 
 def _scaled(stored: NDArray[Any], header: ScanHeader) -> NDArray[Any]:
+    """Turn stored values to those they stand for; refuse what is no number."""
     plain = header.slope == 1.0 and header.intercept == 0.0
-    return stored if plain else stored * header.slope + header.intercept
-
-
-def _to_hu(stored: NDArray[Any], header: ScanHeader) -> NDArray[np.int16]:
-    values = _scaled(stored, header)
+    values = stored if plain else stored * header.slope + header.intercept
     if values.dtype.kind == "f":
         wrong = int(values.size - np.isfinite(values).sum())
         if wrong:
             raise NotFiniteError(
                 f"{wrong:,} voxels are NaN or infinite.", "Export the scan again, with air (-1024 HU) as padding."
             )
+    return values
+
+
+def _to_hu(stored: NDArray[Any], header: ScanHeader) -> NDArray[np.int16]:
+    values = _scaled(stored, header)
+    if values.dtype.kind == "f":
         values = np.rint(values)
         _refuse_fractions(stored, values)
     hu: NDArray[np.int16] = np.clip(values, INT16.min, INT16.max).astype(np.int16)

@@ -14,6 +14,8 @@ from lungseg.volume import Volume
 
 LUNG_WINDOW = (-600.0, 1500.0)
 """Centre and width in HU."""
+WINDOWS = {"lung": LUNG_WINDOW, "mediastinum": (40.0, 400.0), "bone": (400.0, 1800.0)}
+"""The windows that can be asked for by name."""
 MASK_RGB = (255, 122, 69)
 """The one colour of the model's mask, everywhere."""
 REFERENCE_RGB = (56, 189, 248)
@@ -27,13 +29,16 @@ def windowed(hu: NDArray[np.int16], window: tuple[float, float] = LUNG_WINDOW) -
     return np.asarray(np.clip(grey, 0, 255).astype(np.uint8))
 
 
-def thumbnail(volume: Volume, mask: NDArray[np.bool_], size: int = 192) -> NDArray[np.uint8]:
+def thumbnail(
+    volume: Volume, mask: NDArray[np.bool_], size: int = 192, colour: tuple[int, int, int] = MASK_RGB
+) -> NDArray[np.uint8]:
     """Draw the axial slice with most mask voxels (the middle slice of an empty mask), as films are hung.
 
     Args:
         volume: the scan.
         mask: (I, J, K) bool on its grid.
         size: side of the square picture in pixels.
+        colour: of the outline.
 
     Returns:
         (size, size, 3) uint8 RGB.
@@ -43,14 +48,23 @@ def thumbnail(volume: Volume, mask: NDArray[np.bool_], size: int = 192) -> NDArr
     frame = Frame.of(volume.grid, size)
     grey = frame.shrink(windowed(hang(volume.hu[:, :, k])).astype(np.float32), fill=0.0).astype(np.uint8)
     picture = np.repeat(grey[..., None], 3, axis=2)
-    return outline(picture, frame.shrink_mask(hang(mask[:, :, k])), MASK_RGB)
+    return outline(picture, frame.shrink_mask(hang(mask[:, :, k])), colour)
 
 
-def outline(picture: NDArray[np.uint8], mask: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return the RGB picture (H, W, 3) with the contour of a mask (H, W) drawn on top."""
+def outline(
+    picture: NDArray[np.uint8], mask: NDArray[np.uint8], colour: tuple[int, ...], *, width: int = 1
+) -> NDArray[np.uint8]:
+    """Return a picture with the contour of a mask (H, W) drawn on top.
+
+    Args:
+        picture: (H, W, 3) RGB, or (H, W) palette indices.
+        mask: not 0 inside.
+        colour: a value for each channel of the picture.
+        width: of the line, pixels.
+    """
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     drawn = picture.copy()
-    cv2.drawContours(drawn, contours, -1, colour, 1)
+    cv2.drawContours(drawn, contours, -1, colour, width)
     return drawn
 
 

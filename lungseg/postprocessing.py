@@ -73,8 +73,8 @@ def drop_small(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None:
         min_ml: components of less than this many millilitres are cleared.
     """
     check_on_grid(mask, grid)
-    for box in _blocks(mask):
-        labels = cc3d.connected_components(mask[box], connectivity=CONNECTIVITY)
+    for box in blocks(mask):
+        labels, _ = numbered(mask[box])
         large = np.bincount(labels.ravel(order="K")) * grid.voxel_ml >= min_ml
         large[0] = False
         mask[box] = large[labels]
@@ -94,6 +94,17 @@ def lesions_of(mask: NDArray[np.bool_], grid: Grid, probability: ProbabilityMap 
     return tuple(replace(lesion, number=number) for number, lesion in enumerate(measured, start=1))
 
 
+def numbered(mask: NDArray[np.bool_]) -> tuple[NDArray[np.unsignedinteger], int]:
+    """Number the components of a mask, 1, 2, ...; 0 is background.
+
+    Returns:
+        An array of the mask's shape, and how many components there are.
+    """
+    # Without a rim of background cc3d 4.1 reserves too few labels for boxes a voxel or two thick, and fails.
+    labels, count = cc3d.connected_components(np.pad(mask, 1), connectivity=CONNECTIVITY, return_N=True)
+    return np.ascontiguousarray(labels[1:-1, 1:-1, 1:-1]), int(count)
+
+
 def slice_voxels(mask: NDArray[np.bool_]) -> tuple[int, ...]:
     """Count the mask voxels of each axial slice, k = 0 .. K-1."""
     return tuple(int(np.count_nonzero(mask[:, :, k])) for k in range(mask.shape[2]))
@@ -101,8 +112,8 @@ def slice_voxels(mask: NDArray[np.bool_]) -> tuple[int, ...]:
 
 def _components(mask: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], Box]]:
     """Yield each component as a small bool array and the box of the mask that it fills."""
-    for block in _blocks(mask):
-        labels = cc3d.connected_components(mask[block], connectivity=CONNECTIVITY)
+    for block in blocks(mask):
+        labels, _ = numbered(mask[block])
         parts = cc3d.statistics(labels)["bounding_boxes"]
         for label, part in enumerate(parts[1:], start=1):
             yield labels[part] == label, _shifted(part, block)
@@ -145,7 +156,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> Box | None:
     return slice(int(i[0]), int(i[-1]) + 1), slice(int(j[0]), int(j[-1]) + 1), k
 
 
-def _blocks(mask: NDArray[np.bool_]) -> Iterator[Box]:
+def blocks(mask: NDArray[np.bool_]) -> Iterator[Box]:
     """Yield boxes that hold the mask, one for each run of axial slices that it touches; no component spans two.
 
     Components are looked for block by block, so that memory follows the lesions, not the scan.

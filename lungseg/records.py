@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -14,10 +16,11 @@ class RunKind(StrEnum):
     SEGMENT = "SEGMENT"
     TRAIN = "TRAIN"
     EVALUATE = "EVALUATE"
+    PREPARE = "PREPARE"
 
 
 class RunState(StrEnum):
-    """Where a run stands; DONE, FAILED and CANCELLED are final."""
+    """Where a run stands; DONE, FAILED and CANCELLED are final, but for a training run that is resumed."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -124,7 +127,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution of a kind of work, with all that is needed to do it again."""
+    """One execution of a kind of work, with all that is needed to do it again.
+
+    `name`, `tags` and `notes` are the user's; `dataset` is the folder that a training run learns from.
+    """
 
     id: str
     kind: RunKind
@@ -146,6 +152,56 @@ class Run:
     started_at: datetime | None
     finished_at: datetime | None
     heartbeat_at: datetime | None
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    dataset: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """How one epoch of a training run went.
+
+    Attributes:
+        run_id: the run.
+        epoch: counted from 1.
+        train_loss: mean over the steps.
+        validation_loss: mean over all slices held out; None where a preset has none.
+        mean_dice: over the cases held out, whole volumes; None where no case has a Dice.
+        learning_rate: at the end of the epoch.
+        slices_per_s: slices trained on a second, validation left out.
+        seconds: the epoch took, with validation.
+        memory_mb: memory in use.
+        finished_at: when it ended (UTC).
+    """
+
+    run_id: str
+    epoch: int
+    train_loss: float
+    validation_loss: float | None
+    mean_dice: float | None
+    learning_rate: float
+    slices_per_s: float
+    seconds: float
+    memory_mb: float
+    finished_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run with what its epochs reached.
+
+    Attributes:
+        run: the run.
+        epochs: how many it has.
+        best_dice: highest mean Dice of an epoch; None where none has one.
+        validation_loss: lowest of an epoch, likewise.
+    """
+
+    run: Run
+    epochs: int
+    best_dice: float | None
+    validation_loss: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +277,25 @@ class Segmentation:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisteredDataSet:
+    """A data set folder that was made known to the installation; its slices lie in a store of ours.
+
+    Attributes:
+        id: our own id (UUID hex).
+        name: as its `dataset.json` calls it, else the folder's name.
+        folder: where it lies; nothing is ever written there.
+        registered_at: when it was made known (UTC).
+        run: the newest run that prepared it; None where that is gone.
+    """
+
+    id: str
+    name: str
+    folder: str
+    registered_at: datetime
+    run: Run | None
+
+
+@dataclass(frozen=True, slots=True)
 class CaseSummary:
     """One row of the list of cases.
 
@@ -239,3 +314,119 @@ class CaseSummary:
     volume_ml: float | None
     largest_ml: float | None
     has_reference: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaseScore:
+    """How well the mask of one case agrees with its reference mask, on the whole volume.
+
+    Attributes:
+        case: name of the case.
+        dice: NaN when both masks are empty.
+        hd95_mm: 95th percentile of the surface distances; NaN when a mask is empty, because there is no such distance.
+        nsd_2mm: share of both surfaces that lies within 2 mm of the other; 0 when one mask is empty, NaN when both are.
+        reference_ml: volume of the reference mask.
+        predicted_ml: volume of the mask.
+        lesions_reference: lesions of the reference mask.
+        lesions_found: those of them that the mask touches.
+        false_lesions: lesions of the mask that touch none of the reference.
+        seconds: time that segmenting took, from opening the scan to the mask; NaN where nobody measured it.
+    """
+
+    case: str
+    dice: float
+    hd95_mm: float
+    nsd_2mm: float
+    reference_ml: float
+    predicted_ml: float
+    lesions_reference: int
+    lesions_found: int
+    false_lesions: int
+    seconds: float
+
+    def report(self) -> dict[str, Any]:
+        """Return JSON-ready values; what is NaN here is null there."""
+        return _without_nan(asdict(self))
+
+    @classmethod
+    def from_report(cls, fields: Mapping[str, Any]) -> CaseScore:
+        """Undo `report`."""
+        known: dict[str, Any] = {name: math.nan if value is None else value for name, value in fields.items()}
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFailure:
+    """Why a case has no score."""
+
+    case: str
+    failure: Failure
+
+    def report(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {"case": self.case, **asdict(self.failure)}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the scores of several cases say together.
+
+    Attributes:
+        cases: cases with a score.
+        failed: cases that could not be scored; they are in none of the figures.
+        mean: of Dice, over the cases that have one.
+        median: of Dice, likewise.
+        interval: 95 % interval of the mean; None with fewer than two cases, which say nothing about others.
+        nan: cases whose Dice is NaN: mask and reference are both empty.
+        share_of_zeros: share of cases with Dice 0 among those that have one.
+        sensitivity: lesions found / lesions in the references, of all cases together; NaN where there is none.
+        false_lesions_a_scan: mean number of false lesions.
+        median_hd95_mm: over the cases in which neither mask is empty.
+        mean_nsd_2mm: over the cases in which not both masks are empty.
+    """
+
+    cases: int
+    failed: int
+    mean: float
+    median: float
+    interval: tuple[float, float] | None
+    nan: int
+    share_of_zeros: float
+    sensitivity: float
+    false_lesions_a_scan: float
+    median_hd95_mm: float
+    mean_nsd_2mm: float
+
+    def report(self) -> dict[str, Any]:
+        """Return JSON-ready values; what is NaN here is null there."""
+        return _without_nan(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """By how much Dice differs between two ways to segment the same cases.
+
+    Attributes:
+        pairs: cases that both have scored with a Dice.
+        left_out: cases that one of them has not, or whose Dice is NaN.
+        mean: second less first, over the pairs; NaN without any.
+        interval: 95 % interval of the mean; None with fewer than two pairs.
+    """
+
+    pairs: int
+    left_out: int
+    mean: float
+    interval: tuple[float, float] | None
+
+    @property
+    def is_inside_noise(self) -> bool:
+        """Whether the difference may be none at all: the interval holds 0, or there are too few pairs for one."""
+        return self.interval is None or self.interval[0] <= 0 <= self.interval[1]
+
+    def report(self) -> dict[str, Any]:
+        """Return JSON-ready values; what is NaN here is null there."""
+        return _without_nan({**asdict(self), "is_inside_noise": self.is_inside_noise})
+
+
+def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in fields.items()}

@@ -12,6 +12,7 @@ from rich.text import Text
 from lungseg.errors import LungSegError
 from lungseg.records import Progress as RunProgress
 
+EXIT_INCOMPLETE = 1
 EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 

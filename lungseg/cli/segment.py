@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from lungseg.cli.console import err, out, progress_bar, warn
+from lungseg.cli.output import check_outputs, write_report
 from lungseg.config import Device, Settings
 from lungseg.errors import ScanError, StorageError
 from lungseg.records import Segmentation
@@ -58,26 +56,7 @@ def check_paths(scan: Path, mask: Path, report: Path | None) -> None:
         raise ScanError(f"There is no file {scan}.", "Give the path of a .nii or .nii.gz file.")
     if not mask.name.endswith((".nii", ".nii.gz")):
         raise StorageError(f"The mask would be called {mask.name}.", "Give it a name that ends in .nii or .nii.gz.")
-    taken = [scan]
-    for target in (mask, report):
-        if target is not None:
-            _check_target(target, taken)
-            taken.append(target)
-
-
-def write_report(report: dict[str, Any], path: Path) -> None:
-    """Write a report as JSON, complete or not at all.
-
-    Raises:
-        StorageError: it can't be written.
-    """
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(f"{path} can't be written ({error.strerror}).", "Check its folder and free disk.") from error
+    check_outputs((mask, report), inputs=[scan])
 
 
 def lesion_table(result: Segmentation) -> Table:
@@ -95,15 +74,3 @@ def lesion_table(result: Segmentation) -> Table:
             "" if lesion.probability is None else f"{lesion.probability:.2f}",
         )
     return table
-
-
-def _check_target(target: Path, taken: list[Path]) -> None:
-    folder = target.parent
-    if not folder.is_dir():
-        raise StorageError(f"There is no folder {folder}.", "Create it first, or write elsewhere.")
-    if target.is_dir():
-        raise StorageError(f"{target} is a folder.", "Give the name of a file.")
-    if any(target.resolve() == other.resolve() for other in taken):
-        raise StorageError(f"{target} is named twice.", "Give scan, mask and report a file each.")
-    if not os.access(folder, os.W_OK):
-        raise StorageError(f"The folder {folder} can't be written to.", "Check its rights, or write elsewhere.")

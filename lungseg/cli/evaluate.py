@@ -1,0 +1,143 @@
+"""`lungseg evaluate`: scans with reference masks in, scores out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from lungseg import __version__
+from lungseg.cli.console import EXIT_INCOMPLETE, err, out, progress_bar, warn
+from lungseg.cli.output import check_outputs, write_report, write_table
+from lungseg.config import Device, Settings
+from lungseg.records import CaseFailure, CaseScore, Progress, Summary
+
+if TYPE_CHECKING:
+    from lungseg.card import ModelCard
+    from lungseg.dataset.layout import Pair
+    from lungseg.inference import Segmenter
+
+COLUMNS = (*(field.name for field in fields(CaseScore)), "error")
+
+
+def evaluate(
+    images: Annotated[Path, typer.Option(help="Folder of CT scans.", show_default=False)],
+    labels: Annotated[Path, typer.Option(help="Folder of their reference masks, named alike.", show_default=False)],
+    report: Annotated[Path, typer.Option("--json", help="Report to write: cases, summary.", show_default=False)],
+    table: Annotated[Path | None, typer.Option("--csv", help="Table to write, a row for each case.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Name in models/ or path of a .safetensors file; default: the shipped one.")
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Where the network runs; default: LUNGSEG_DEVICE.")] = None,
+) -> None:
+    """Score a checkpoint on whole scans whose tumours are known."""
+    from lungseg.dataset.layout import pair_folders
+
+    check_outputs((report, table))
+    data = pair_folders(images, labels)
+    for finding in data.findings:
+        warn(f"{finding.found} {finding.remedy}")
+    settings = Settings.from_environment()
+    err.print(f"Scoring {len(data.labelled)} cases ...", style="dim")
+    from lungseg.inference import Segmenter
+
+    segmenter = Segmenter.load(
+        checkpoint or settings.checkpoint, models=settings.models, device=device or settings.device
+    )
+    scores, failures, summary = _evaluate(data.labelled, segmenter)
+    write_report(_report(scores, failures, summary, segmenter.card), report)
+    if table:
+        write_table(COLUMNS, _rows(scores, failures), table)
+    out.print(summary_table(summary))
+    err.print(f"{report} written.", style="dim")
+    if failures:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def summary_table(summary: Summary) -> Table:
+    """Lay out what the scores of several cases say together."""
+    interval = "{:.3f} to {:.3f}".format(*summary.interval) if summary.interval else "needs two cases"
+    table = Table(title=f"{summary.cases} cases", show_header=False)
+    for name, text in (
+        ("Dice, mean", _figure(summary.mean, ".3f")),
+        ("95 % interval of the mean", interval),
+        ("Dice, median", _figure(summary.median, ".3f")),
+        ("cases with Dice 0", _figure(summary.share_of_zeros, ".0%")),
+        ("cases with no tumour in either mask", str(summary.nan)),
+        ("lesions found", _figure(summary.sensitivity, ".0%")),
+        ("false lesions a scan", _figure(summary.false_lesions_a_scan, ".2f")),
+        ("HD95, median (mm)", _figure(summary.median_hd95_mm, ".1f")),
+        ("NSD at 2 mm, mean", _figure(summary.mean_nsd_2mm, ".3f")),
+        ("cases that could not be scored", str(summary.failed)),
+    ):
+        table.add_row(name, text)
+    return table
+
+
+def _evaluate(
+    pairs: tuple[Pair, ...], segmenter: Segmenter
+) -> tuple[tuple[CaseScore, ...], list[CaseFailure], Summary]:
+    from lungseg import evaluation
+
+    failures: list[CaseFailure] = []
+    with progress_bar() as tell:
+        scores, summary = evaluation.evaluate(pairs, segmenter, on_case=_listener(tell, len(pairs), failures))
+    return scores, failures, summary
+
+
+def _listener(
+    tell: Callable[[Progress], None], total: int, failures: list[CaseFailure]
+) -> Callable[[CaseScore | CaseFailure], None]:
+    """Show each case as it is done and keep the failures."""
+    done = 0
+    tell(Progress("scoring", done, total))
+
+    def on_case(outcome: CaseScore | CaseFailure) -> None:
+        nonlocal done
+        done += 1
+        tell(Progress("scoring", done, total))
+        if isinstance(outcome, CaseFailure):
+            failures.append(outcome)
+            warn(f"{outcome.case} could not be scored. {outcome.failure.found} {outcome.failure.remedy}")
+        else:
+            err.print(_line(outcome), highlight=False, markup=False)
+
+    return on_case
+
+
+def _line(score: CaseScore) -> str:
+    return (
+        f"{score.case}  Dice {_figure(score.dice, '.3f')}  HD95 {_figure(score.hd95_mm, '.1f')} mm  "
+        f"NSD {_figure(score.nsd_2mm, '.3f')}  {score.lesions_found} of {score.lesions_reference} found, "
+        f"{score.false_lesions} false  {score.seconds:.1f} s"
+    )
+
+
+def _figure(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def _report(
+    scores: tuple[CaseScore, ...], failures: list[CaseFailure], summary: Summary, card: ModelCard
+) -> dict[str, Any]:
+    return {
+        "cases": [score.report() for score in scores],
+        "summary": summary.report(),
+        "failures": [failure.report() for failure in failures],
+        "checkpoint": card.name,
+        "checkpoint_sha256": card.sha256,
+        "threshold": card.threshold,
+        "min_lesion_ml": card.min_lesion_ml,
+        "code_version": __version__,
+        "intended_use": "Research use only; not a medical device.",
+    }
+
+
+def _rows(scores: tuple[CaseScore, ...], failures: list[CaseFailure]) -> list[dict[str, Any]]:
+    failed = [{"case": failure.case, "error": str(failure.failure.found)} for failure in failures]
+    return sorted([*(score.report() for score in scores), *failed], key=lambda row: str(row["case"]))

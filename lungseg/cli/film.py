@@ -1,0 +1,47 @@
+"""`lungseg film`: a scan and its mask in, a film of the slices out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+from lungseg.cli.console import err, progress_bar
+from lungseg.cli.output import check_outputs
+from lungseg.errors import ScanError
+from lungseg.records import Progress
+
+FASTEST_FPS = 50
+"""GIF counts hundredths of a second, and browsers slow down what is shown for less than two of them."""
+
+WindowName: TypeAlias = Literal["lung", "mediastinum", "bone"]
+
+
+def film(
+    scan: Annotated[Path, typer.Argument(help="CT scan, .nii or .nii.gz.", show_default=False)],
+    mask: Annotated[Path, typer.Argument(help="Mask on the same voxels, .nii or .nii.gz.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Film to write, .mp4 or .gif.", show_default=False)],
+    reference: Annotated[Path | None, typer.Option(help="Reference mask, outlined in a colour of its own.")] = None,
+    window: Annotated[WindowName, typer.Option(help="Which HU are shown.")] = "lung",
+    fps: Annotated[int, typer.Option(min=1, max=FASTEST_FPS, help="Slices a second.")] = 12,
+) -> None:
+    """Make a film of the axial slices of a scan with the outline of a mask."""
+    masks = [path for path in (mask, reference) if path]
+    for path in (scan, *masks):
+        if not path.is_file():
+            raise ScanError(f"There is no file {path}.", "Give the path of a .nii or .nii.gz file.")
+    check_outputs([output], inputs=[scan, *masks])
+    from lungseg import nifti
+    from lungseg.film import Film, film_format
+    from lungseg.overlay import WINDOWS
+
+    film_format(output)
+    with progress_bar() as tell:
+        volume = nifti.read_volume(scan, on_progress=lambda n, of: tell(Progress("reading", n, of)))
+        found = nifti.read_mask(mask, volume.grid)
+        known = nifti.read_mask(reference, volume.grid) if reference else None
+        Film(volume, found, known, window=WINDOWS[window], fps=fps).write(
+            output, on_progress=lambda n, of: tell(Progress("drawing", n, of))
+        )
+    err.print(f"{output} written: {volume.grid.shape[2]} slices.", style="dim")

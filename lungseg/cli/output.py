@@ -1,0 +1,76 @@
+"""Files that commands write: checked before any work, complete or not there at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lungseg.errors import StorageError
+
+
+def check_outputs(outputs: Iterable[Path | None], *, inputs: Iterable[Path] = ()) -> None:
+    """Check before any work that files can be written, none of them over an input or over another one.
+
+    Raises:
+        StorageError: one of them can't, or names a file twice.
+    """
+    taken = list(inputs)
+    for target in outputs:
+        if target is not None:
+            _check_target(target, taken)
+            taken.append(target)
+
+
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """Write a report as JSON, complete or not at all.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", path)
+
+
+def write_table(columns: Sequence[str], rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write rows as CSV, complete or not at all; what a row has not, or has as None, is left empty.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(text.getvalue(), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file, complete or not at all.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StorageError(f"{path} can't be written ({error.strerror}).", "Check its folder and free disk.") from error
+
+
+def _check_target(target: Path, taken: list[Path]) -> None:
+    folder = target.parent
+    if not folder.is_dir():
+        raise StorageError(f"There is no folder {folder}.", "Create it first, or write elsewhere.")
+    if target.is_dir():
+        raise StorageError(f"{target} is a folder.", "Give the name of a file.")
+    if any(target.resolve() == other.resolve() for other in taken):
+        raise StorageError(f"{target} is named twice.", "Give each input and output a file of its own.")
+    if not os.access(folder, os.W_OK):
+        raise StorageError(f"The folder {folder} can't be written to.", "Check its rights, or write elsewhere.")
