@@ -15,13 +15,15 @@ from sqlalchemy.orm import Session
 
 from lungseg.db.runs import run_of
 from lungseg.db.tables import RunRow
-from lungseg.records import Failure, Progress, Run, RunKind, RunState
+from lungseg.records import Failure, Progress, Run, RunState
 
-MOST_ATTEMPTS = 3
+MOST_LOSSES = 3
+"""Processes that a run may lose in a row without getting anywhere. An epoch that was kept is getting somewhere: a long
+training run survives any number of interruptions, one that dies before its next epoch does not go round for ever."""
 WORKER_LOST = Failure(
     code="run.worker_lost",
-    found=f"The worker ended {MOST_ATTEMPTS} times in the middle of this run (out of memory, or killed).",
-    remedy="Look into logs/worker.log, free memory or use a smaller scan, then queue the run again.",
+    found=f"The process of this run ended {MOST_LOSSES} times without getting anywhere (out of memory, or killed).",
+    remedy="Look into its log and logs/worker.log, free memory or take a smaller scan or batch, then start it again.",
 )
 
 
@@ -41,14 +43,13 @@ class Lost:
         """Return the rows in question."""
         return and_(
             RunRow.state == RunState.RUNNING,
-            RunRow.kind == RunKind.SEGMENT,
             or_(RunRow.worker == self.worker, RunRow.heartbeat_at < self.silent_since),
         )
 
 
 def has_work(session: Session, lost: Lost) -> bool:
     """Tell whether a run waits or was left behind; only looks, so that an idle worker takes no lock."""
-    waiting = and_(RunRow.state == RunState.QUEUED, RunRow.kind == RunKind.SEGMENT)
+    waiting = RunRow.state == RunState.QUEUED
     return bool(session.scalar(select(exists().where(or_(waiting, lost.condition())))))
 
 
@@ -62,10 +63,10 @@ def take_back(session: Session, lost: Lost, now: datetime) -> tuple[Run, ...]:
     for row in rows:
         if row.stop_requested:
             row.state, row.finished_at = RunState.CANCELLED, now
-        elif row.attempts >= MOST_ATTEMPTS:
+        elif row.losses + 1 >= MOST_LOSSES:
             row.state, row.finished_at, row.failure = RunState.FAILED, now, asdict(WORKER_LOST)
         else:
-            row.state, row.progress, row.worker = RunState.QUEUED, None, None
+            row.state, row.progress, row.worker, row.losses = RunState.QUEUED, None, None, row.losses + 1
     session.flush()
     return tuple(run_of(row) for row in rows)
 
@@ -83,7 +84,7 @@ def claim(session: Session, worker: str, now: datetime) -> Run | None:
     """
     waiting = (
         select(RunRow.id)
-        .where(RunRow.state == RunState.QUEUED, RunRow.kind == RunKind.SEGMENT)
+        .where(RunRow.state == RunState.QUEUED)
         .order_by(RunRow.queued_at, RunRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -116,9 +117,9 @@ def beat(session: Session, run: Run, progress: Progress | None, now: datetime) -
     return stop_requested is False
 
 
-def note(session: Session, run: Run, **provenance: Any) -> None:
-    """Write down with what a claimed run is about to be executed, so that a failed one can be explained too."""
-    session.execute(_change(run).values(**provenance))
+def note(session: Session, run: Run, **columns: Any) -> None:
+    """Write down what is known of a claimed run before its end, so that a failed one can be explained too."""
+    session.execute(_change(run).values(**columns))
 
 
 def finish(session: Session, run: Run, state: RunState, now: datetime, **outcome: Any) -> bool:

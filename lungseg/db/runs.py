@@ -26,6 +26,10 @@ def insert_run(session: Session, run: Run) -> None:
             code_version=run.code_version,
             seed=run.seed,
             queued_at=run.queued_at,
+            name=run.name,
+            tags=list(run.tags),
+            notes=run.notes,
+            dataset=run.dataset,
         )
     )
     session.flush()
@@ -97,4 +101,8 @@ def run_of(row: RunRow) -> Run:
         started_at=row.started_at,
         finished_at=row.finished_at,
         heartbeat_at=row.heartbeat_at,
+        name=row.name,
+        tags=tuple(row.tags),
+        notes=row.notes,
+        dataset=row.dataset,
     )

@@ -85,7 +85,8 @@ class RunRow(Base):
     """An execution; see `records.Run`.
 
     `worker` names the place that executes it (host and home), where never more than one worker is alive at a time.
-    `attempts` counts the starts; together with the id it tells one start from any other.
+    `attempts` counts the starts; together with the id it tells one start from any other. `losses` counts the workers
+    lost in a row, since the run last got anywhere.
     """
 
     __tablename__ = "runs"
@@ -112,6 +113,59 @@ class RunRow(Base):
     started_at: Mapped[datetime | None] = mapped_column(default=None)
     finished_at: Mapped[datetime | None] = mapped_column(default=None)
     heartbeat_at: Mapped[datetime | None] = mapped_column(default=None)
+    losses: Mapped[int] = mapped_column(default=0)
+    name: Mapped[str] = mapped_column(default="")
+    tags: Mapped[list[str]] = mapped_column(default_factory=list)
+    notes: Mapped[str] = mapped_column(default="")
+    dataset: Mapped[str | None] = mapped_column(default=None)
+
+
+class EpochRow(Base):
+    """An epoch of a training run; see `records.EpochRecord`."""
+
+    __tablename__ = "epochs"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    train_loss: Mapped[float]
+    validation_loss: Mapped[float | None]
+    mean_dice: Mapped[float | None]
+    learning_rate: Mapped[float]
+    slices_per_s: Mapped[float]
+    seconds: Mapped[float]
+    memory_mb: Mapped[float]
+    finished_at: Mapped[datetime]
+
+
+class ScoreRow(Base):
+    """The score of a case by the checkpoint of a run; see `records.CaseScore`. What is NaN there is NULL here."""
+
+    __tablename__ = "scores"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    case: Mapped[str] = mapped_column(primary_key=True)
+    dice: Mapped[float | None]
+    hd95_mm: Mapped[float | None]
+    nsd_2mm: Mapped[float | None]
+    reference_ml: Mapped[float | None]
+    predicted_ml: Mapped[float | None]
+    lesions_reference: Mapped[int]
+    lesions_found: Mapped[int]
+    false_lesions: Mapped[int]
+    seconds: Mapped[float | None]
+
+
+class DataSetRow(Base):
+    """A registered data set; see `records.RegisteredDataSet`."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("folder"),)
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    name: Mapped[str]
+    folder: Mapped[str]
+    registered_at: Mapped[datetime]
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
 
 
 class LesionRow(Base):

@@ -1,0 +1,79 @@
+"""`lungseg lint`: what is wrong with a data set, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from lungseg.cli.console import EXIT_INCOMPLETE, err, out, progress_bar
+from lungseg.cli.output import check_outputs, write_report
+
+if TYPE_CHECKING:
+    from lungseg.dataset.findings import Finding
+    from lungseg.dataset.layout import DataSet
+
+MOST_IGNORED = 20
+
+
+def lint(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="Data set folder or slice store.", show_default=False)
+    ],
+    split: Annotated[Path | None, typer.Option(help="JSON with train and validation cases, checked for leaks.")] = None,
+    report: Annotated[Path | None, typer.Option("--json", help="Report to write: all findings.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes at once; default: by processors and memory.")
+    ] = None,
+) -> None:
+    """List what is wrong with a data set; exit code 1 if something stops training."""
+    from lungseg.dataset.findings import has_errors
+    from lungseg.dataset.lint import lint as lint_data_set
+    from lungseg.dataset.split import read_split
+    from lungseg.dataset.survey import examine
+
+    check_outputs((report,))
+    given = read_split(split) if split else None
+    with progress_bar() as tell:
+        data_set, facts = examine(data, workers=workers, on_progress=tell)
+    findings = lint_data_set(data_set, facts, given)
+    if report:
+        write_report(
+            {
+                "data_set": data_set.name,
+                "ignored": data_set.ignored,
+                "findings": [asdict(finding) for finding in findings],
+            },
+            report,
+        )
+    show_ignored(data_set)
+    show_findings(findings)
+    if has_errors(findings):
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def show_ignored(data_set: DataSet) -> None:
+    """Name the files that were passed over."""
+    if data_set.ignored:
+        more = len(data_set.ignored) - MOST_IGNORED
+        names = ", ".join(data_set.ignored[:MOST_IGNORED]) + (f" and {more} more" if more > 0 else "")
+        err.print(Text(f"Ignored, no scans: {names}."), style="dim", soft_wrap=True)
+
+
+def show_findings(findings: tuple[Finding, ...]) -> None:
+    """Lay out findings, errors first."""
+    errors = sum(finding.is_error for finding in findings)
+    if not findings:
+        out.print("No findings: nothing stands against training.")
+        return
+    title = f"{errors} errors, {len(findings) - errors} warnings"
+    table = Table("", "case", "found", "what to do", title=title)
+    for finding in findings:
+        word = Text("error", style="bold red") if finding.is_error else Text("warning", style="yellow")
+        found = Text.assemble(finding.found, "\n", (finding.code, "dim"))
+        table.add_row(word, Text(finding.case or "all"), found, Text(finding.remedy))
+    out.print(table)

@@ -1,0 +1,334 @@
+"""All that is told of a case, measured in one read of its scan and its mask."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg import nifti
+from lungseg.config import Limits
+from lungseg.dataset.layout import Pair
+from lungseg.errors import GridMismatchError, NoLungError, ScanError
+from lungseg.lungfield import LungField, find_lungs
+from lungseg.nifti import LabelMap
+from lungseg.postprocessing import lesions_of, slice_voxels
+from lungseg.preprocessing import unhang
+from lungseg.records import Failure, Lesion
+from lungseg.volume import SPACE, Shape, Volume
+
+HU_BIN = 25
+HU_EDGES = tuple(range(-1025, 1526, HU_BIN))
+"""Edges of the bins of all HU histograms; what lies beyond the last counts into the last bin."""
+PADDING_HU = -1024
+BELOW_ALL_BINS = HU_EDGES[0] - HU_BIN
+LUNG_MAP_PX = 48
+"""Side of the small pictures of the lungs."""
+SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
+"""Names of the low and the high end of the axes of an RAS+ array."""
+
+Position = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LungFacts:
+    """Where the lungs of a scan are.
+
+    Attributes:
+        volume_ml: of the air-filled lung.
+        coronal: picture of the lungs from the front within their bounding box, LUNG_MAP_PX rows from superior to
+            inferior, columns from the patient's right to left; 255 where lung fills the whole depth.
+        axial: the same from below; rows from anterior to posterior.
+    """
+
+    volume_ml: float
+    coronal: tuple[tuple[int, ...], ...]
+    axial: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFacts:
+    """What was measured in a scan.
+
+    Attributes:
+        shape: (I, J, K) on the RAS+ grid.
+        spacing_mm: along R, A, S.
+        orientation: codes of the file's own axes ("LPS").
+        content_sha256: of the HU on the RAS+ grid; equal for the same voxels in another file or axis order.
+        hu_range: lowest and highest HU.
+        hu_histogram: voxels outside tumour in each bin of HU_EDGES; what is padding (-1024 HU and less) is left out.
+        lungs: None where no lungs were found.
+    """
+
+    shape: Shape
+    spacing_mm: tuple[float, float, float]
+    orientation: str
+    content_sha256: str
+    hu_range: tuple[int, int]
+    hu_histogram: tuple[int, ...]
+    lungs: LungFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFacts:
+    """What was measured in a mask.
+
+    Attributes:
+        values: that mark what is inside, as they stand in the file; (1.0,) in a plain mask.
+        slice_voxels: mask voxels in each axial slice, k = 0 .. K-1 on the RAS+ grid.
+        hu_histogram: tumour voxels in each bin of HU_EDGES.
+        lesions: connected components, largest first.
+        positions: for each lesion the place of its centre in the bounding box of the lungs, 0 to 1 toward R, A, S
+            (outside that range beyond it); empty where no lungs were found.
+        outside_lungs: numbers of the lesions whose centre does not lie in the lung field.
+        cut_off: sides of the scan that the mask touches, of "LRPAIS".
+    """
+
+    values: tuple[float, ...]
+    slice_voxels: tuple[int, ...]
+    hu_histogram: tuple[int, ...]
+    lesions: tuple[Lesion, ...]
+    positions: tuple[Position, ...]
+    outside_lungs: tuple[int, ...]
+    cut_off: str
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume of all lesions."""
+        return sum(lesion.volume_ml for lesion in self.lesions)
+
+    @property
+    def tumour_slices(self) -> int:
+        """Number of axial slices with tumour."""
+        return sum(voxels > 0 for voxels in self.slice_voxels)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFacts:
+    """What is known of a case of a data set.
+
+    Attributes:
+        case: its name.
+        patient: who it shows.
+        failure: why scan or mask can't be used; None if they can.
+        scan: None where the scan can't be used.
+        mask: None where the case has no mask, or one that can't be used.
+    """
+
+    case: str
+    patient: str
+    failure: Failure | None = None
+    scan: ScanFacts | None = None
+    mask: MaskFacts | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether slices can be made of it."""
+        return self.failure is None
+
+    @property
+    def content_sha256(self) -> str:
+        """Of the scan's voxels; the case's own name where the scan can't be used."""
+        return self.scan.content_sha256 if self.scan else self.case
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values; `from_json` undoes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> CaseFacts:
+        """Undo `to_json`, also after a way through JSON text."""
+        failure, scan, mask = fields["failure"], fields["scan"], fields["mask"]
+        return cls(
+            case=fields["case"],
+            patient=fields["patient"],
+            failure=Failure(**failure) if failure else None,
+            scan=_scan_from_json(scan) if scan else None,
+            mask=_mask_from_json(mask) if mask else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """A scan and its mask in memory.
+
+    Attributes:
+        pair: where they came from.
+        failure: why one of them can't be used; None if they can.
+        orientation: codes of the scan's own axes; None where the scan can't be used.
+        volume: the scan; None where it can't be used.
+        label_map: the mask on its grid; None where there is none, or none that can be used.
+    """
+
+    pair: Pair
+    failure: Failure | None = None
+    orientation: str | None = None
+    volume: Volume | None = None
+    label_map: LabelMap | None = None
+
+
+def read_pair(pair: Pair, *, limits: Limits | None = None) -> Reading:
+    """Read a scan and its mask; what can't be used is told, not raised."""
+    volume, orientation = None, None
+    try:
+        orientation = nifti.read_grid(pair.scan, limits=limits).orientation.codes
+        volume = nifti.read_volume(pair.scan, limits=limits)
+        label_map = nifti.read_label_map(pair.mask, volume.grid, limits=limits) if pair.mask else None
+    except (ScanError, OSError) as error:
+        return Reading(pair, _failure(error, pair, is_mask=volume is not None), orientation, volume)
+    return Reading(pair, None, orientation, volume, label_map)
+
+
+def measure(pair: Pair, *, limits: Limits | None = None) -> CaseFacts:
+    """Read and measure a case."""
+    return facts_of(read_pair(pair, limits=limits))
+
+
+def facts_of(reading: Reading) -> CaseFacts:
+    """Measure a case that was read."""
+    pair, volume = reading.pair, reading.volume
+    if volume is None:
+        return CaseFacts(pair.case, pair.patient, reading.failure)
+    inside = reading.label_map.inside if reading.label_map else None
+    all_hu, tumour_hu = _histograms(volume, inside)
+    field = _find_lungs(volume)
+    scan = ScanFacts(
+        shape=volume.grid.shape,
+        spacing_mm=volume.grid.spacing_mm,
+        orientation=reading.orientation or "",
+        content_sha256=_content(volume),
+        hu_range=(int(volume.hu.min()), int(volume.hu.max())),
+        hu_histogram=tuple((all_hu - tumour_hu).tolist()),
+        lungs=_lung_facts(field) if field else None,
+    )
+    mask = _mask_facts(reading.label_map, volume, tumour_hu, field) if reading.label_map else None
+    return CaseFacts(pair.case, pair.patient, reading.failure, scan, mask)
+
+
+def _failure(error: ScanError | OSError, pair: Pair, *, is_mask: bool) -> Failure:
+    file = pair.mask if is_mask and pair.mask else pair.scan
+    if isinstance(error, OSError):
+        found = f"The file can't be read ({error.strerror or error})."
+        return Failure(ScanError.code, f"{file.name}: {found}", "Check the file and its rights, or copy it again.")
+    if is_mask and not isinstance(error, GridMismatchError):
+        return Failure(error.code, f"Its mask {file.name}: {error.found}", error.remedy)
+    return Failure(error.code, error.found, error.remedy)
+
+
+def _histograms(volume: Volume, inside: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count HU in the bins of HU_EDGES: of all voxels but padding, and of those inside the mask."""
+    everything, tumour = np.zeros((2, len(HU_EDGES) - 1), dtype=np.int64)
+    for k in range(volume.grid.shape[2]):
+        plane = volume.hu[:, :, k]
+        everything += _binned(plane)
+        if inside is not None and inside[:, :, k].any():
+            tumour += _binned(plane[inside[:, :, k]])
+    return everything, tumour
+
+
+def _binned(hu: NDArray[np.int16]) -> NDArray[np.int64]:
+    values = np.where(hu > PADDING_HU, np.minimum(hu, HU_EDGES[-1] - 1), BELOW_ALL_BINS).astype(np.float32)
+    counts = cv2.calcHist([values], [0], None, [len(HU_EDGES) - 1], [HU_EDGES[0], HU_EDGES[-1]])
+    return counts.ravel().astype(np.int64)
+
+
+def _content(volume: Volume) -> str:
+    digest = hashlib.sha256(str(volume.grid.shape).encode())
+    for k in range(volume.grid.shape[2]):
+        digest.update(np.ascontiguousarray(volume.hu[:, :, k]).data)
+    return digest.hexdigest()
+
+
+def _find_lungs(volume: Volume) -> LungField | None:
+    try:
+        return find_lungs(volume)
+    except NoLungError:
+        return None
+
+
+def _lung_facts(field: LungField) -> LungFacts:
+    first, last = zip(*_box(field), strict=True)
+    box = field.lungs[first[0] : last[0], first[1] : last[1], first[2] : last[2]]
+    return LungFacts(
+        volume_ml=field.volume_ml,
+        coronal=_picture(box.mean(axis=1)[::-1]),
+        axial=_picture(box.mean(axis=0)),
+    )
+
+
+def _box(field: LungField) -> list[tuple[int, int]]:
+    """Return first and one past last index of the lungs along slices, rows and columns of their coarse grid."""
+    shadows = (field.lungs.any(axis=axes) for axes in ((1, 2), (0, 2), (0, 1)))
+    ends = [np.flatnonzero(shadow) for shadow in shadows]
+    return [(int(inside[0]), int(inside[-1]) + 1) for inside in ends]
+
+
+def _picture(share: NDArray[np.float64]) -> tuple[tuple[int, ...], ...]:
+    small = cv2.resize(share.astype(np.float32), (LUNG_MAP_PX, LUNG_MAP_PX), interpolation=cv2.INTER_AREA)
+    return tuple(tuple(row) for row in np.rint(small * 255).astype(int).tolist())
+
+
+def _mask_facts(
+    label_map: LabelMap, volume: Volume, tumour_hu: NDArray[np.int64], field: LungField | None
+) -> MaskFacts:
+    inside = label_map.inside
+    lesions = lesions_of(inside, volume.grid)
+    return MaskFacts(
+        values=label_map.values,
+        slice_voxels=slice_voxels(inside),
+        hu_histogram=tuple(tumour_hu.tolist()),
+        lesions=lesions,
+        positions=tuple(_position(lesion, volume.grid.shape, field) for lesion in lesions) if field else (),
+        outside_lungs=tuple(
+            lesion.number for lesion in lesions if field and not _is_inside(lesion, volume.grid.shape, field)
+        ),
+        cut_off=_cut_off(inside),
+    )
+
+
+def _position(lesion: Lesion, shape: Shape, field: LungField) -> Position:
+    """Place a lesion in the bounding box of the lungs; their grid is hung: slices, then rows to P, columns to L."""
+    slices, rows, columns = (
+        tuple(end / length for end in ends) for ends, length in zip(_box(field), field.lungs.shape, strict=True)
+    )
+    right, anterior, superior = ((index + 0.5) / n for index, n in zip(lesion.centre_index, shape, strict=True))
+    return (
+        (right - (1 - columns[1])) / (columns[1] - columns[0]),
+        (anterior - (1 - rows[1])) / (rows[1] - rows[0]),
+        (superior - slices[0]) / (slices[1] - slices[0]),
+    )
+
+
+def _is_inside(lesion: Lesion, shape: Shape, field: LungField) -> bool:
+    i, j, k = lesion.centre_index
+    plane = unhang(field.thorax[k])
+    return bool(plane[i * plane.shape[0] // shape[0], j * plane.shape[1] // shape[1]])
+
+
+def _cut_off(inside: NDArray[np.bool_]) -> str:
+    touched = ""
+    for axis in range(SPACE):
+        planes = np.moveaxis(inside, axis, 0)
+        touched += SIDES[axis][0] * bool(planes[0].any()) + SIDES[axis][1] * bool(planes[-1].any())
+    return touched
+
+
+def _scan_from_json(fields: Mapping[str, Any]) -> ScanFacts:
+    lungs = fields["lungs"]
+    pictures = lungs and {name: tuple(map(tuple, lungs[name])) for name in ("coronal", "axial")}
+    return ScanFacts(**{**_tuples(fields), "lungs": lungs and LungFacts(lungs["volume_ml"], **pictures)})
+
+
+def _mask_from_json(fields: Mapping[str, Any]) -> MaskFacts:
+    lesions = tuple(Lesion(**_tuples(lesion)) for lesion in fields["lesions"])
+    return MaskFacts(**{**_tuples(fields), "positions": tuple(map(tuple, fields["positions"])), "lesions": lesions})
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the lists that JSON gives back into the tuples that they were."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}

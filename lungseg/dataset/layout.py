@@ -1,0 +1,401 @@
+"""Which scan belongs to which mask: the layouts of data set folders. Names are read here, never voxels.
+
+Three layouts are understood, with `.nii` and `.nii.gz` files:
+
+- Medical Segmentation Decathlon: `dataset.json` lists pairs of `imagesTr/` and `labelsTr/`, and scans of `imagesTs/`;
+- nnU-Net: `dataset.json` lists no files; scans end in `_0000`, their masks do not;
+- two folders without a JSON: `imagesTr` and `labelsTr`, or `images` and `labels` or `masks`.
+
+Who is the patient of a case is told by `patients.csv` (columns `case`, `patient`); without it each case is a patient.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lungseg.dataset.findings import Finding, Severity
+from lungseg.errors import DataSetError
+
+JSON_NAME, PATIENTS_NAME = "dataset.json", "patients.csv"
+ENDINGS = (".nii.gz", ".nii")
+IMAGE_FOLDERS = ("imagesTr", "images", "scans")
+LABEL_FOLDERS = ("labelsTr", "labels", "masks")
+TEST_FOLDER = "imagesTs"
+CHANNEL = "_0000"
+"""What nnU-Net appends to the name of the first (for CT the only) channel of a scan."""
+OTHER_CHANNEL = re.compile(r"_000[1-9]$")
+LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+EXPECTED = (
+    "Give the folder that holds dataset.json, imagesTr and labelsTr; or imagesTr and labelsTr (images and labels) with "
+    "scans and masks of the same names."
+)
+MOST_NAMES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A scan and its mask.
+
+    Attributes:
+        case: its name, unique in the data set.
+        patient: who it shows.
+        scan: the scan's file.
+        mask: the mask's file; None for scans without label.
+    """
+
+    case: str
+    patient: str
+    scan: Path
+    mask: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """What lies in a data set folder.
+
+    Attributes:
+        name: as `dataset.json` calls it, else the folder's name.
+        root: the folder.
+        labelled: scans with masks, sorted by case.
+        unlabelled: scans without, sorted by case.
+        ignored: files that are no scans and no masks (`._lung_001.nii.gz`, `.DS_Store`), relative to the root.
+        licence: as `dataset.json` tells it.
+        findings: what is wrong with the layout itself: partners that are missing, files that are not listed.
+    """
+
+    name: str
+    root: Path
+    labelled: tuple[Pair, ...]
+    unlabelled: tuple[Pair, ...]
+    ignored: tuple[str, ...] = ()
+    licence: str | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """All cases, labelled ones first."""
+        return self.labelled + self.unlabelled
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values; `from_json` undoes it."""
+        return asdict(self, dict_factory=lambda items: {key: str(v) if isinstance(v, Path) else v for key, v in items})
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> DataSet:
+        """Undo `to_json`."""
+        pairs = {
+            key: tuple(
+                Pair(p["case"], p["patient"], Path(p["scan"]), Path(p["mask"]) if p["mask"] else None)
+                for p in fields[key]
+            )
+            for key in ("labelled", "unlabelled")
+        }
+        return cls(
+            name=fields["name"],
+            root=Path(fields["root"]),
+            labelled=pairs["labelled"],
+            unlabelled=pairs["unlabelled"],
+            ignored=tuple(fields["ignored"]),
+            licence=fields["licence"],
+            findings=tuple(
+                Finding(**{**finding, "severity": Severity(finding["severity"])}) for finding in fields["findings"]
+            ),
+        )
+
+
+def open_data_set(folder: Path) -> DataSet:
+    """Find the cases of a data set.
+
+    Raises:
+        DataSetError: the folder is none of the layouts, or its JSON or CSV can't be used.
+    """
+    folder = folder.expanduser().resolve()
+    if not folder.is_dir():
+        raise DataSetError(f"There is no folder {folder}.", "Give the folder that holds dataset.json and imagesTr.")
+    card = _read_card(folder / JSON_NAME)
+    found = _listed(folder, card) if card.get("training") else _side_by_side(folder)
+    if not found.labelled:
+        raise DataSetError(f"No scan in {folder} has a mask. {_inventory(folder)}", EXPECTED)
+    return _data_set(folder, found, card)
+
+
+def pair_folders(images: Path, labels: Path) -> DataSet:
+    """Pair the scans of one folder with the masks of another by their names.
+
+    Raises:
+        DataSetError: there is no such folder, or no pair.
+    """
+    images, labels = images.expanduser().resolve(), labels.expanduser().resolve()
+    for folder in (images, labels):
+        if not folder.is_dir():
+            raise DataSetError(f"There is no folder {folder}.", "Give a folder of scans and a folder of masks.")
+    found = _paired(images, labels)
+    if not found.labelled:
+        raise DataSetError(
+            f"No scan in {images} has a mask of its name in {labels}.", "Give scan and mask the same file name."
+        )
+    return _data_set(images.parent, found, {})
+
+
+def case_name(file: Path) -> str:
+    """Return a file's name without its ending."""
+    for ending in ENDINGS:
+        if file.name.lower().endswith(ending):
+            return file.name[: -len(ending)]
+    return file.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a layout gave: pairs of scan and mask, scans without, the folders they lie in, what is wrong."""
+
+    labelled: list[Pair]
+    unlabelled: list[Pair]
+    folders: set[Path]
+    findings: list[Finding]
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    """Read `dataset.json`; without one there is nothing to know."""
+    if not path.is_file():
+        return {}
+    remedy = "Repair dataset.json, or remove it to pair imagesTr and labelsTr by their names."
+    try:
+        card = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataSetError(f"{path} can't be read ({error}).", remedy) from error
+    if not isinstance(card, dict) or not all(isinstance(card.get(key) or [], list) for key in ("training", "test")):
+        raise DataSetError(f"{path} is no JSON object with lists of training and test scans.", remedy)
+    channels = card.get("channel_names") or card.get("modality")
+    if isinstance(channels, dict) and len(channels) > 1:
+        raise DataSetError(
+            f"{path} announces {len(channels)} channels ({', '.join(map(str, channels.values()))}).",
+            "Use a data set of plain CT: one channel.",
+        )
+    return card
+
+
+def _listed(folder: Path, card: Mapping[str, Any]) -> _Found:
+    """Take the files that `dataset.json` lists."""
+    found = _Found([], [], set(), [])
+    named: set[Path] = set()
+    for entry in card["training"]:
+        scan, mask = _named_file(folder, entry, "image"), _named_file(folder, entry, "label")
+        named.update((scan, mask))
+        missing = [file for file in (scan, mask) if not file.is_file()]
+        found.findings.extend(_missing(file, folder) for file in missing)
+        if not missing:
+            found.labelled.append(_pair(_stem(scan, mask), scan, mask))
+    test = [_named_file(folder, entry, "image") for entry in card.get("test") or ()]
+    named.update(test)
+    found.folders.update(file.parent for file in named)
+    found.findings.extend(_missing(scan, folder) for scan in test if not scan.is_file())
+    _add_unlabelled(found, [scan for scan in test if scan.is_file()])
+    there = [file for place in sorted(found.folders) for file in _niftis(place)]
+    found.findings.extend(_unlisted(file, folder) for file in there if file not in named)
+    return found
+
+
+def _named_file(folder: Path, entry: object, key: str) -> Path:
+    """Return the file that an entry of `dataset.json` names; `.nii` stands for `.nii.gz` and the other way round."""
+    name = entry.get(key) if isinstance(entry, dict) else entry
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataSetError(
+            f"{JSON_NAME} has the entry {json.dumps(entry)[:200]}.",
+            'Write entries as {"image": "./imagesTr/lung_001.nii.gz", "label": "./labelsTr/lung_001.nii.gz"}.',
+        )
+    given = folder / name
+    others = [given.with_name(case_name(given) + ending) for ending in ENDINGS]
+    return next((file for file in (given, *others) if file.is_file()), given)
+
+
+def _side_by_side(folder: Path) -> _Found:
+    """Pair the files of two folders by their names; scans of `imagesTs` have no mask."""
+    images, labels = _first_folder(folder, IMAGE_FOLDERS), _first_folder(folder, LABEL_FOLDERS)
+    if images is None or labels is None:
+        raise DataSetError(f"{folder} is no data set. {_inventory(folder)}", EXPECTED)
+    found = _paired(images, labels)
+    test = folder / TEST_FOLDER
+    if test.is_dir():
+        found.folders.add(test)
+        _add_unlabelled(found, _niftis(test))
+    return found
+
+
+def _paired(images: Path, labels: Path) -> _Found:
+    found = _Found([], [], {images, labels}, [])
+    masks = {case_name(file): file for file in _niftis(labels)}
+    scans = _niftis(images)
+    for scan in scans:
+        mask = masks.pop(case_name(scan), None) or masks.pop(_stem(scan), None)
+        if mask:
+            found.labelled.append(_pair(_stem(scan, mask), scan, mask))
+        elif _first_channel(scan) not in scans:
+            found.findings.append(_no_mask(scan, labels))
+    found.findings.extend(_no_scan(mask, images) for mask in masks.values())
+    return found
+
+
+def _add_unlabelled(found: _Found, scans: list[Path]) -> None:
+    """Add scans without mask; only where labelled ones end in a channel is that of these no part of their name."""
+    has_channels = any(case_name(pair.scan) != pair.case for pair in found.labelled)
+    for scan in scans:
+        if not has_channels:
+            found.unlabelled.append(_pair(case_name(scan), scan))
+        elif _first_channel(scan) not in scans:
+            found.unlabelled.append(_pair(_stem(scan), scan))
+
+
+def _data_set(root: Path, found: _Found, card: Mapping[str, Any]) -> DataSet:
+    """Put together what was found: names made unique, patients, litter."""
+    patients = _read_patients(root / PATIENTS_NAME)
+    labelled = _unique(found.labelled, set())
+    unlabelled = _unique(found.unlabelled, {pair.case for pair in labelled})
+    cases = {pair.case for pair in (*labelled, *unlabelled)}
+    return DataSet(
+        name=str(card.get("name") or root.name),
+        root=root,
+        labelled=tuple(replace(pair, patient=patients.get(pair.case, pair.case)) for pair in labelled),
+        unlabelled=tuple(replace(pair, patient=patients.get(pair.case, pair.case)) for pair in unlabelled),
+        ignored=_litter(root, found),
+        licence=str(card.get("licence") or card.get("license") or "") or None,
+        findings=(*found.findings, *(_unknown_case(case) for case in sorted(set(patients) - cases))),
+    )
+
+
+def _unique(pairs: list[Pair], taken: set[str]) -> list[Pair]:
+    """Sort pairs by name; a name that is taken gets the folder of its scan appended."""
+    named = []
+    for pair in sorted(pairs, key=lambda pair: (pair.case, pair.scan)):
+        case, number = pair.case, 1
+        while case in taken:
+            number += 1
+            case = f"{pair.case}.{pair.scan.parent.name}.{number}"
+        taken.add(case)
+        named.append(replace(pair, case=case))
+    return named
+
+
+def _pair(case: str, scan: Path, mask: Path | None = None) -> Pair:
+    return Pair(case, case, scan, mask)
+
+
+def _stem(scan: Path, mask: Path | None = None) -> str:
+    """Return the name of a scan's case: without the channel, unless that is in the name of its mask too."""
+    name = case_name(scan)
+    return name if mask and case_name(mask) == name else name.removesuffix(CHANNEL)
+
+
+def _read_patients(path: Path) -> dict[str, str]:
+    """Read the patient of each case, as far as they are told."""
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [(row["case"].strip(), row["patient"].strip()) for row in csv.DictReader(stream)]
+    except (OSError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        raise DataSetError(f"{path} can't be read ({error!r}).", "Give it the columns case and patient.") from error
+    return {case: patient for case, patient in rows if patient}
+
+
+def _first_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _niftis(folder: Path) -> list[Path]:
+    """List the scans or masks of a folder; hidden files, such as `._lung_001.nii.gz`, are none."""
+    if not folder.is_dir():
+        return []
+    return sorted(file for file in folder.iterdir() if file.name.lower().endswith(ENDINGS) and file.name[0] != ".")
+
+
+def _first_channel(scan: Path) -> Path | None:
+    """Return the file of which this one would be a further channel."""
+    name = case_name(scan)
+    if not OTHER_CHANNEL.search(name):
+        return None
+    return scan.with_name(name[: -len(CHANNEL)] + CHANNEL + scan.name[len(name) :])
+
+
+def _litter(root: Path, found: _Found) -> tuple[str, ...]:
+    """Name what lies about: all that is no scan and no mask in the folders, and what systems leave beside them."""
+    litter = {file for file in root.iterdir() if file.name[0] == "." or file.name.lower() in LITTER}
+    used = {file for pair in (*found.labelled, *found.unlabelled) for file in (pair.scan, pair.mask)}
+    for folder in filter(Path.is_dir, found.folders):
+        scans = set(_niftis(folder))
+        litter |= set(folder.iterdir()) - scans
+        litter |= {scan for scan in scans - used if _first_channel(scan) in scans}
+    return tuple(sorted(os.path.relpath(file, root) for file in litter))
+
+
+def _inventory(folder: Path) -> str:
+    """Say what a folder holds, for one who gave the wrong one."""
+    names = sorted(file.name + "/" * file.is_dir() for file in folder.iterdir())
+    inner = [file.name for file in sorted(folder.iterdir()) if (file / JSON_NAME).is_file() or _has_pairs(file)]
+    if inner:
+        return f"The data set seems to be one folder further down: {', '.join(inner[:3])}."
+    if not names:
+        return "It is empty."
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"It holds {', '.join(names[:MOST_NAMES])}{more}."
+
+
+def _has_pairs(folder: Path) -> bool:
+    return bool(_first_folder(folder, IMAGE_FOLDERS) and _first_folder(folder, LABEL_FOLDERS))
+
+
+def _missing(file: Path, root: Path) -> Finding:
+    return Finding(
+        Severity.ERROR,
+        "layout.missing_file",
+        case_name(file).removesuffix(CHANNEL),
+        f"{JSON_NAME} lists {file.relative_to(root)}, which is not there.",
+        "Copy the file again, or take its entry out of dataset.json.",
+    )
+
+
+def _unlisted(file: Path, root: Path) -> Finding:
+    return Finding(
+        Severity.WARNING,
+        "layout.unlisted_file",
+        case_name(file).removesuffix(CHANNEL),
+        f"{file.relative_to(root)} is not listed in {JSON_NAME} and is left out.",
+        "Add it to dataset.json together with its partner, or remove the file.",
+    )
+
+
+def _no_mask(scan: Path, labels: Path) -> Finding:
+    return Finding(
+        Severity.ERROR,
+        "layout.no_mask",
+        _stem(scan),
+        f"The scan {scan.name} has no mask of its name in {labels.name}.",
+        f"Add its mask, or move the scan to {TEST_FOLDER}.",
+    )
+
+
+def _no_scan(mask: Path, images: Path) -> Finding:
+    return Finding(
+        Severity.ERROR,
+        "layout.no_scan",
+        case_name(mask),
+        f"The mask {mask.name} has no scan of its name in {images.name}.",
+        "Add its scan, or remove the mask.",
+    )
+
+
+def _unknown_case(case: str) -> Finding:
+    return Finding(
+        Severity.WARNING,
+        "layout.unknown_case",
+        case,
+        f"{PATIENTS_NAME} names the case {case}, which is not in the data set.",
+        "Correct the name; a case without its row counts as a patient of its own.",
+    )

@@ -1,0 +1,85 @@
+"""Registered data sets in the database."""
+
+from __future__ import annotations
+
+from sqlalchemy import Select, delete, select, update
+from sqlalchemy.orm import Session
+
+from lungseg.db.runs import run_of
+from lungseg.db.tables import DataSetRow, RunRow
+from lungseg.errors import NotFoundError
+from lungseg.records import RegisteredDataSet, RunKind
+
+
+def insert_data_set(session: Session, data_set: RegisteredDataSet) -> None:
+    """Keep a new data set; its run has to be there already."""
+    session.add(
+        DataSetRow(
+            id=data_set.id,
+            name=data_set.name,
+            folder=data_set.folder,
+            registered_at=data_set.registered_at,
+            run_id=data_set.run.id if data_set.run else None,
+        )
+    )
+    session.flush()
+
+
+def list_data_sets(session: Session) -> tuple[RegisteredDataSet, ...]:
+    """Return all data sets with their newest runs, by name."""
+    found = session.execute(_with_runs().order_by(DataSetRow.name, DataSetRow.registered_at))
+    return tuple(_data_set_of(row, run) for row, run in found)
+
+
+def get_data_set(session: Session, data_set_id: str) -> RegisteredDataSet:
+    """Return a data set.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    found = session.execute(_with_runs().where(DataSetRow.id == data_set_id)).one_or_none()
+    if found is None:
+        raise NotFoundError("There is no such data set.", "It may have been removed; choose one from the list.")
+    return _data_set_of(*found)
+
+
+def find_folder(session: Session, folder: str) -> RegisteredDataSet | None:
+    """Return the data set of a folder; None where it is not known."""
+    found = session.execute(_with_runs().where(DataSetRow.folder == folder)).one_or_none()
+    return _data_set_of(*found) if found else None
+
+
+def set_run(session: Session, data_set_id: str, run_id: str) -> None:
+    """Note the newest run of a data set."""
+    session.execute(update(DataSetRow).where(DataSetRow.id == data_set_id).values(run_id=run_id))
+
+
+def delete_data_set(session: Session, data_set_id: str) -> None:
+    """Forget a data set with the run that prepared it.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    data_set = get_data_set(session, data_set_id)
+    session.execute(delete(DataSetRow).where(DataSetRow.id == data_set_id))
+    if data_set.run:
+        delete_run(session, data_set.run.id)
+
+
+def delete_run(session: Session, run_id: str) -> None:
+    """Forget a run that prepared a data set."""
+    session.execute(delete(RunRow).where(RunRow.id == run_id, RunRow.kind == RunKind.PREPARE))
+
+
+def _with_runs() -> Select[DataSetRow, RunRow]:
+    return select(DataSetRow, RunRow).outerjoin(RunRow, RunRow.id == DataSetRow.run_id)
+
+
+def _data_set_of(row: DataSetRow, run: RunRow | None) -> RegisteredDataSet:
+    return RegisteredDataSet(
+        id=row.id,
+        name=row.name,
+        folder=row.folder,
+        registered_at=row.registered_at,
+        run=run_of(run) if run else None,
+    )

@@ -1,0 +1,200 @@
+"""Data sets: folders made known, looked through by the worker, shown with their figures and what is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from lungseg.config import Settings
+from lungseg.dataset.findings import Finding, has_errors
+from lungseg.dataset.layout import open_data_set
+from lungseg.dataset.lint import lint
+from lungseg.dataset.parallel import OnProgress, ShouldStop
+from lungseg.dataset.statistics import Statistics, summarise
+from lungseg.dataset.store import SliceStore, is_current_layout, is_store, prepare
+from lungseg.db import Database
+from lungseg.db import datasets as rows
+from lungseg.db.runs import insert_run
+from lungseg.errors import DataSetError, NotFoundError, RunCancelledError
+from lungseg.records import RegisteredDataSet, Run, RunKind
+from lungseg.services.runs import blank_run
+
+log = logging.getLogger(__name__)
+
+DATA_SET = "data_set"
+"""Key of a run's configuration: the id of the data set that it prepares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What is known of a data set whose store is complete.
+
+    Attributes:
+        statistics: its figures.
+        findings: what is wrong with it, errors first.
+        ignored: files that were passed over.
+        store: folder of its slices.
+        pictures: for each usable case the file of its small picture.
+    """
+
+    statistics: Statistics
+    findings: tuple[Finding, ...]
+    ignored: tuple[str, ...]
+    store: Path
+    pictures: dict[str, Path]
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether nothing stands against training."""
+        return not has_errors(self.findings)
+
+
+def register(database: Database, folder: Path) -> RegisteredDataSet:
+    """Make a folder known and queue its preparation; a folder that is known already is returned as it is.
+
+    Raises:
+        DataSetError: the folder is no data set; says what it holds.
+    """
+    found = open_data_set(folder)
+    with database.begin() as session:
+        known = rows.find_folder(session, str(found.root))
+        if known:
+            return known
+        data_set_id = uuid4().hex
+        run = _new_run(data_set_id)
+        insert_run(session, run)
+        data_set = RegisteredDataSet(data_set_id, found.name, str(found.root), datetime.now(UTC), run)
+        rows.insert_data_set(session, data_set)
+    log.info("data set %s: registered, %d cases", data_set_id, len(found.pairs))
+    return data_set
+
+
+def list_data_sets(database: Database) -> tuple[RegisteredDataSet, ...]:
+    """Return all data sets, by name."""
+    with database.read() as session:
+        return rows.list_data_sets(session)
+
+
+def get_data_set(database: Database, data_set_id: str) -> RegisteredDataSet:
+    """Return a data set.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    with database.read() as session:
+        return rows.get_data_set(session, data_set_id)
+
+
+def refresh(database: Database, data_set_id: str) -> Run:
+    """Queue the preparation of a data set once more; cases that have not changed are not read again.
+
+    Raises:
+        NotFoundError: there is no such data set.
+    """
+    with database.begin() as session:
+        before = rows.get_data_set(session, data_set_id).run
+        if before and not before.state.is_final:
+            return before
+        run = _new_run(data_set_id)
+        insert_run(session, run)
+        rows.set_run(session, data_set_id, run.id)
+        if before:
+            rows.delete_run(session, before.id)
+    return run
+
+
+def forget(settings: Settings, database: Database, data_set_id: str) -> None:
+    """Forget a data set and delete its store; its own folder is not touched. A worker busy with it stops soon.
+
+    Raises:
+        NotFoundError: there is no such data set.
+    """
+    with database.begin() as session:
+        rows.delete_data_set(session, data_set_id)
+    shutil.rmtree(store_folder(settings, data_set_id), ignore_errors=True)
+    log.info("data set %s: forgotten", data_set_id)
+
+
+def overview(settings: Settings, data_set_id: str) -> Overview | None:
+    """Return the figures and findings of a data set from its store; None where that is not complete."""
+    folder = store_folder(settings, data_set_id)
+    if not is_current_layout(folder):
+        return None
+    try:
+        store = SliceStore.open(folder)
+    except DataSetError:
+        return None
+    return Overview(
+        statistics=summarise(store.data_set, store.facts),
+        findings=lint(store.data_set, store.facts),
+        ignored=store.data_set.ignored,
+        store=folder,
+        pictures={case.case: case.picture for case in (*store.cases, *store.unlabelled)},
+    )
+
+
+def store_folder(settings: Settings, data_set_id: str) -> Path:
+    """Name the folder of a data set's slices."""
+    return settings.stores / data_set_id
+
+
+def find_store(settings: Settings, database: Database, folder: Path) -> Path | None:
+    """Return the store of a registered folder, to be trained from; None where the folder is not known."""
+    with database.read() as session:
+        known = rows.find_folder(session, str(folder.expanduser().resolve()))
+    return store_folder(settings, known.id) if known else None
+
+
+def unregistered_store(settings: Settings, folder: Path) -> Path:
+    """Name the slice store of a folder that is not registered: runs on the same folder share it."""
+    return settings.stores / hashlib.sha256(str(folder.expanduser().resolve()).encode()).hexdigest()[:32]
+
+
+def prepare_store(
+    settings: Settings, database: Database, run: Run, *, on_progress: OnProgress, should_stop: ShouldStop
+) -> dict[str, Any]:
+    """Bring the store of a run's data set up to date.
+
+    Returns:
+        What the run leaves in the database: counts of cases and findings.
+
+    Raises:
+        NotFoundError: the data set was forgotten.
+        DataSetError: its folder can't be used.
+        StorageError: there is no room for the store.
+        RunCancelledError: `should_stop` said so.
+    """
+    data_set = get_data_set(database, run.configuration[DATA_SET])
+    folder = store_folder(settings, data_set.id)
+    if is_store(folder) and not is_current_layout(folder):
+        shutil.rmtree(folder)
+    try:
+        store = prepare(open_data_set(Path(data_set.folder)), folder, on_progress=on_progress, should_stop=should_stop)
+    except RunCancelledError:
+        _remove_if_forgotten(settings, database, data_set.id)
+        raise
+    findings = lint(store.data_set, store.facts)
+    return {
+        "cases": len(store.cases),
+        "unlabelled": len(store.unlabelled),
+        "left_out": sum(not facts.is_usable for facts in store.facts),
+        "errors": sum(finding.is_error for finding in findings),
+        "warnings": sum(not finding.is_error for finding in findings),
+    }
+
+
+def _remove_if_forgotten(settings: Settings, database: Database, data_set_id: str) -> None:
+    try:
+        get_data_set(database, data_set_id)
+    except NotFoundError:
+        shutil.rmtree(store_folder(settings, data_set_id), ignore_errors=True)
+
+
+def _new_run(data_set_id: str) -> Run:
+    return blank_run(RunKind.PREPARE, {DATA_SET: data_set_id})

@@ -1,0 +1,190 @@
+"""The middle and the right side of the page Data set: figures, and a table of the cases."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import streamlit as st
+
+from lungseg.dataset.statistics import CaseRow, Statistics, to_csv
+from lungseg.figures import Figure
+from lungseg.figures.dataset import bars, hu_histogram, lung_map, spacings
+from lungseg.records import RegisteredDataSet, RunState
+from lungseg.services import datasets
+from lungseg.services.datasets import Overview
+from lungseg.ui.resources import settings
+from lungseg.ui.run_look import facts, heading
+from lungseg.web.routes import picture_address
+
+KEPT_OVERVIEWS = 8
+ROW_PX, HEAD_PX, TABLE_PX = 52, 38, 770
+
+
+def overview_of(data_set: RegisteredDataSet | None) -> Overview | None:
+    """Return what is known of a data set, as it was before while it is read again; None where there is nothing yet."""
+    if data_set is None or data_set.run is None:
+        return None
+    before: tuple[str, Overview | None] = st.session_state.get("dataset_overview", ("", None))
+    if not data_set.run.state.is_final:
+        return before[1] if before[0] == data_set.id else None
+    shown = _overview(data_set.id, data_set.run.id, data_set.run.state)
+    st.session_state["dataset_overview"] = (data_set.id, shown)
+    return shown
+
+
+@st.cache_resource(max_entries=KEPT_OVERVIEWS, show_spinner=False)
+def _overview(data_set_id: str, run_id: str, state: RunState) -> Overview | None:  # noqa: ARG001 - the run makes it another one
+    return datasets.overview(settings(), data_set_id)
+
+
+def nothing_yet(data_set: RegisteredDataSet | None) -> None:
+    """Say what to do first, or that the worker is about it."""
+    if data_set is None:
+        st.info(
+            "No data set yet. Give the folder of one at the left: its scans are read once, then their figures, faults "
+            "and slices for training are here. The same from the command line: `lungseg prepare FOLDER -o STORE`, "
+            "`lungseg stats FOLDER`, `lungseg lint FOLDER`.",
+            icon=":material/folder_open:",
+        )
+    elif data_set.run and not data_set.run.state.is_final:
+        st.html('<div class="lungseg-quiet">The figures appear here when all scans have been read.</div>')
+    else:
+        st.info("This data set is not prepared. Choose “Read again” at the left.", icon=":material/refresh:")
+
+
+def figures(statistics: Statistics) -> None:
+    """Draw the figures of a data set."""
+    with st.container(key="dataset_figures"):
+        _counts(statistics)
+        _charts(statistics)
+
+
+def _charts(statistics: Statistics) -> None:
+    heading("Hounsfield units")
+    _chart(hu_histogram(statistics.hu), "hu")
+    heading("Where tumours lie", "<span>in the bounding box of the lungs, all cases</span>")
+    _chart(lung_map(statistics.lung_map), "places")
+    for cell, (title, figure, key) in zip(
+        st.columns(3, gap="small"),
+        (
+            ("Tumour of a case", bars(statistics.tumour_ml, "ml"), "volumes"),
+            ("Slices with tumour", bars(statistics.tumour_extent, "slices"), "extents"),
+            ("Spacing", spacings(statistics.rows), "spacing"),
+        ),
+        strict=True,
+    ):
+        with cell:
+            heading(title)
+            _chart(figure, key)
+
+
+def case_table(data_set: RegisteredDataSet, shown: Overview) -> None:
+    """Draw a row for each case, with its picture and what was found in it."""
+    rows = shown.statistics.rows
+    with st.container(key="dataset_cases", horizontal=True, vertical_alignment="center", gap="small"):
+        heading(f"Cases · {len(rows)}")
+        _download("CSV", to_csv(rows), "text/csv", f"{data_set.id[:8]}-cases.csv")
+        report = json.dumps(shown.statistics.report(), allow_nan=False)
+        _download("JSON", report, "application/json", f"{data_set.id[:8]}-statistics.json")
+    st.dataframe(
+        _columns(data_set.id, shown),
+        key="dataset_table",
+        hide_index=True,
+        height=min(TABLE_PX, HEAD_PX + len(rows) * ROW_PX),
+        row_height=ROW_PX,
+        column_config=_column_looks(),
+        placeholder="",
+    )
+
+
+def _counts(statistics: Statistics) -> None:
+    ratio = statistics.imbalance_ratio
+    share = statistics.tumour_slices / statistics.slices if statistics.slices else 0.0
+    others = [(statistics.unlabelled, "without mask"), (statistics.left_out, "left out")]
+    beside = ", ".join(f"{count} {word}" for count, word in others if count)
+    facts(
+        [
+            ("Cases with mask", f"{statistics.cases} <em>{beside}</em>"),
+            ("Patients", str(statistics.patients)),
+            ("Slices", f"{statistics.slices:,}"),
+            ("With tumour", f"{statistics.tumour_slices:,} <em>{100 * share:.1f} %</em>"),
+            ("Without : with", "–" if ratio is None else f"{ratio:.2f} : 1"),
+            ("Sampler weight", "–" if ratio is None else f"{ratio:.2f}"),
+        ]
+    )
+    st.html(
+        f'<div class="lungseg-share" title="{statistics.tumour_slices} of {statistics.slices} slices hold tumour">'
+        f'<i style="width:{100 * share:.2f}%"></i></div>'
+    )
+
+
+def _chart(figure: Figure, key: str) -> None:
+    st.plotly_chart(figure, key=f"dataset_{key}", theme=None, config={"displayModeBar": False})
+
+
+def _download(label: str, content: str, mime: str, name: str) -> None:
+    st.download_button(
+        label, content, file_name=name, mime=mime, on_click="ignore", key=f"dataset_{label.lower()}", type="tertiary"
+    )
+
+
+def _columns(data_set_id: str, shown: Overview) -> dict[str, list[Any]]:
+    """Lay the cases out by column, which is what the table is sent as."""
+    rows = shown.statistics.rows
+    words = _finding_words(shown)
+    return {
+        "": [_picture(data_set_id, row, shown) for row in rows],
+        "Case": [row.case for row in rows],
+        "Tumour": [row.tumour_ml for row in rows],
+        "Slices": [_slices(row) for row in rows],
+        "Lesions": [row.lesions for row in rows],
+        "Findings": [words.get(row.case, "") for row in rows],
+        "Patient": [row.patient for row in rows],
+        "Spacing": [
+            f"{row.pixel_mm:.2f} · {row.slice_mm:.2f}" if row.pixel_mm and row.slice_mm else "" for row in rows
+        ],
+        "Largest": [row.largest_extent_mm for row in rows],
+        "Lungs": [row.lungs_ml for row in rows],
+        "Axes": [row.orientation for row in rows],
+    }
+
+
+def _column_looks() -> dict[str, Any]:
+    look = st.column_config
+    return {
+        "": look.ImageColumn(width=56),
+        "Case": look.TextColumn(width=92),
+        "Tumour": look.NumberColumn("ml", format="%.2f", width=58, help="Tumour volume."),
+        "Slices": look.TextColumn(width=68, help="Slices with tumour of all slices."),
+        "Lesions": look.NumberColumn("Lesions", width=62),
+        "Findings": look.TextColumn(width=110),
+        "Patient": look.TextColumn(width=92),
+        "Spacing": look.TextColumn("Pixel · slice (mm)", width=112),
+        "Largest": look.NumberColumn(
+            "Largest (mm)", format="%.0f", width=96, help="Longest side of the largest lesion."
+        ),
+        "Lungs": look.NumberColumn("Lungs (ml)", format="%.0f", width=84),
+        "Axes": look.TextColumn(width=56),
+    }
+
+
+def _picture(data_set_id: str, row: CaseRow, shown: Overview) -> str | None:
+    picture = shown.pictures.get(row.case)
+    return picture_address(settings(), data_set_id, row.case, picture) if picture else None
+
+
+def _slices(row: CaseRow) -> str:
+    if row.slices is None:
+        return "–"
+    return f"{row.tumour_slices} / {row.slices}" if row.tumour_slices is not None else f"– / {row.slices}"
+
+
+def _finding_words(shown: Overview) -> dict[str, str]:
+    """Say for each case how many errors and warnings it has."""
+    counts = Counter((finding.case, finding.severity.lower()) for finding in shown.findings if finding.case)
+    words: dict[str, list[str]] = {}
+    for (case, severity), count in sorted(counts.items()):
+        words.setdefault(case, []).append(f"{count} {severity}{'s' if count > 1 else ''}")
+    return {case: ", ".join(parts) for case, parts in words.items()}

@@ -1,0 +1,23 @@
+"""Data sets: what lies in a folder, its figures, what is wrong with it; `?dataset=ID` names one."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lungseg.ui.data_set_choice import choose_data_set, data_set_panel, pending_dialog
+from lungseg.ui.data_set_figures import case_table, figures, nothing_yet, overview_of
+
+data_set = choose_data_set()
+shown = overview_of(data_set)
+left, middle, right = st.columns([21, 46, 33], gap="medium")
+with left:
+    data_set_panel(data_set, shown)
+with middle:
+    if data_set is None or shown is None:
+        nothing_yet(data_set)
+    else:
+        figures(shown.statistics)
+with right:
+    if data_set is not None and shown is not None:
+        case_table(data_set, shown)
+pending_dialog()

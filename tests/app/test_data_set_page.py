@@ -1,0 +1,138 @@
+"""The page Data set: from an empty installation to figures, faults and a folder that is gone."""
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from lungseg import worker
+from lungseg.services import datasets, worker_process
+from lungseg.ui.data_set_choice import finding_html
+from tests.app.conftest import ENTRY
+from tests.data_sets import write_data_set
+
+PAGE = "../../pages/dataset.py"
+
+
+@pytest.fixture
+def open_data_sets(environment, monkeypatch) -> Iterator[Callable[..., AppTest]]:
+    """Open the page, of a data set or of none; no worker is started."""
+    monkeypatch.setattr(worker_process, "_start", lambda settings: None)
+    st.cache_resource.clear()
+
+    def run(data_set=None) -> AppTest:
+        page = AppTest.from_file(str(ENTRY), default_timeout=30).run()
+        if data_set is not None:
+            page.query_params["dataset"] = data_set
+        return page.switch_page(PAGE).run()
+
+    yield run
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_data_set(tmp_path / "set", cases=2, unlabelled=1)
+
+
+def text_of(page):
+    return " ".join(str(element.proto) for element in [*page.main.get("html"), *page.info, *page.error])
+
+
+def test_empty_installation_says_what_to_do_first(open_data_sets):
+    page = open_data_sets()
+    assert not page.exception
+    assert "No data set yet" in page.info[0].value
+    assert page.text_input(key="dataset_folder").value == ""
+
+
+def test_wrong_folder_is_refused_with_what_was_found(open_data_sets, database, tmp_path, folder):
+    page = open_data_sets()
+    page.text_input(key="dataset_folder").input(str(tmp_path))
+    page.button[0].click().run()
+    assert not page.exception
+    assert "one folder further down: set" in text_of(page)
+    assert datasets.list_data_sets(database) == ()
+
+
+def test_folder_is_registered_read_and_shown(open_data_sets, environment, database, folder):
+    page = open_data_sets()
+    page.text_input(key="dataset_folder").input(str(folder))
+    page.button[0].click().run()
+    (known,) = datasets.list_data_sets(database)
+    assert known.id in page.query_params["dataset"]
+    assert "Waiting for the worker" in text_of(page)
+    worker.work(environment, once=True)
+    page = open_data_sets(known.id)
+    assert not page.exception
+    text = text_of(page)
+    assert "nothing stands against training" in text
+    assert "Sampler weight" in text
+    table = page.dataframe[0].value
+    assert list(table["Case"]) == ["lung_001", "lung_002", "lung_101"]
+    assert all(address.startswith("/lungseg/files/") for address in table[""])
+    assert len(page.main.get("plotly_chart")) == 5
+
+
+def test_findings_stand_beside_the_figures(open_data_sets, environment, database, folder):
+    (folder / "labelsTr" / "lung_002.nii.gz").write_bytes(b"no mask")
+    (folder / "imagesTr" / "._lung_001.nii.gz").write_bytes(b"litter")
+    known = datasets.register(database, folder)
+    worker.work(environment, once=True)
+    page = open_data_sets(known.id)
+    assert not page.exception
+    text = text_of(page)
+    assert "1 error; errors stop training" in text
+    assert "Its mask lung_002.nii.gz" in text
+    assert "._lung_001.nii.gz" in text
+    assert list(page.dataframe[0].value["Findings"]) == ["", "1 error", ""]
+    assert "1 left out" in text
+
+
+def test_failed_preparation_says_why_and_can_be_tried_again(open_data_sets, environment, database, folder):
+    known = datasets.register(database, folder)
+    shutil.move(folder, folder.with_name("elsewhere"))
+    worker.work(environment, once=True)
+    page = open_data_sets(known.id)
+    assert not page.exception
+    assert "There is no folder" in text_of(page)
+    shutil.move(folder.with_name("elsewhere"), folder)
+    page.button(key="dataset_refresh").click().run()
+    worker.work(environment, once=True)
+    assert "nothing stands against training" in text_of(open_data_sets(known.id))
+
+
+def test_figures_stay_while_the_folder_is_read_again(open_data_sets, environment, database, folder):
+    known = datasets.register(database, folder)
+    worker.work(environment, once=True)
+    page = open_data_sets(known.id)
+    page.button(key="dataset_refresh").click().run()
+    assert "Waiting for the worker" in text_of(page)
+    assert len(page.main.get("plotly_chart")) == 5
+
+
+def test_stop_and_remove(open_data_sets, database, folder):
+    known = datasets.register(database, folder)
+    page = open_data_sets(known.id)
+    page.button(key="dataset_stop").click().run()
+    assert "Stopped" in text_of(page)
+    page.button(key="dataset_remove").click().run()
+    page.button(key="dataset_remove_now").click().run()
+    assert not page.exception
+    assert datasets.list_data_sets(database) == ()
+
+
+def test_address_of_a_data_set_that_is_gone(open_data_sets):
+    page = open_data_sets("0123")
+    assert not page.exception
+    assert "There is no such data set" in page.error[0].value
+
+
+def test_what_files_are_called_is_not_read_as_html(folder):
+    from lungseg.dataset.findings import Finding, Severity
+
+    shown = finding_html(Finding(Severity.ERROR, "x", "<img src=x>", "a <b>", "c & d"))
+    assert "<img" not in shown
+    assert "&lt;img src=x&gt;" in shown

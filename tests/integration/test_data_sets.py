@@ -1,0 +1,139 @@
+"""Registered data sets: what the worker leaves of them, and that nothing stops it for good."""
+
+import shutil
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from lungseg import worker
+from lungseg.dataset.store import SliceStore
+from lungseg.db import open_database
+from lungseg.errors import DataSetError, NotFoundError
+from lungseg.records import RunKind, RunState
+from lungseg.services import datasets, runs
+from tests.data_sets import write_data_set, write_pair
+
+
+@pytest.fixture
+def database(settings):
+    with closing(open_database(settings.database_url)) as database:
+        yield database
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_data_set(tmp_path / "set", cases=2, unlabelled=1)
+
+
+def work_off(settings, database, data_set):
+    worker.work(settings, once=True)
+    return datasets.get_data_set(database, data_set.id)
+
+
+def test_registered_folder_is_prepared_by_the_worker(settings, database, folder):
+    data_set = datasets.register(database, folder)
+    assert (data_set.name, data_set.folder) == ("Lung", str(folder))
+    assert (data_set.run.kind, data_set.run.state) == (RunKind.PREPARE, RunState.QUEUED)
+    assert datasets.overview(settings, data_set.id) is None
+    done = work_off(settings, database, data_set)
+    assert (done.run.state, done.run.failure) == (RunState.DONE, None)
+    assert done.run.result == {"cases": 2, "unlabelled": 1, "left_out": 0, "errors": 0, "warnings": 0}
+    shown = datasets.overview(settings, data_set.id)
+    assert shown.is_fit
+    assert shown.statistics.cases == 2
+    assert set(shown.pictures) == {"lung_001", "lung_002", "lung_101"}
+    assert datasets.find_store(settings, database, folder) == shown.store
+    assert len(SliceStore.open(shown.store).cases) == 2
+    assert datasets.list_data_sets(database) == (done,)
+
+
+def test_same_folder_is_registered_once(database, folder):
+    first = datasets.register(database, folder)
+    assert datasets.register(database, folder / ".." / folder.name) == first
+    assert len(datasets.list_data_sets(database)) == 1
+
+
+def test_wrong_folder_is_not_registered(database, tmp_path):
+    with pytest.raises(DataSetError, match="is no data set"):
+        datasets.register(database, tmp_path)
+    assert datasets.list_data_sets(database) == ()
+    with pytest.raises(NotFoundError, match="no such data set"):
+        datasets.get_data_set(database, "none")
+
+
+def test_refresh_reads_what_has_changed(settings, database, folder):
+    data_set = work_off(settings, database, datasets.register(database, folder))
+    before = datasets.overview(settings, data_set.id)
+    write_pair(folder, "lung_002", lesion_radius_mm=25.0)
+    run = datasets.refresh(database, data_set.id)
+    assert datasets.refresh(database, data_set.id).id == run.id
+    data_set = work_off(settings, database, data_set)
+    assert (data_set.run.id, data_set.run.state) == (run.id, RunState.DONE)
+    after = datasets.overview(settings, data_set.id)
+    volumes = [[row.tumour_ml for row in shown.statistics.rows] for shown in (before, after)]
+    assert volumes[0][0] == volumes[1][0]
+    assert volumes[0][1] < volumes[1][1]
+
+
+def test_broken_cases_are_findings_of_a_run_that_is_done(settings, database, folder):
+    (folder / "labelsTr" / "lung_002.nii.gz").write_bytes(b"no mask")
+    data_set = work_off(settings, database, datasets.register(database, folder))
+    assert data_set.run.state is RunState.DONE
+    assert data_set.run.result["left_out"] == data_set.run.result["errors"] == 1
+    shown = datasets.overview(settings, data_set.id)
+    assert not shown.is_fit
+    assert shown.findings[0].case == "lung_002"
+
+
+def test_folder_that_is_gone_fails_the_run_with_its_reason(settings, database, folder):
+    data_set = datasets.register(database, folder)
+    shutil.rmtree(folder)
+    failed = work_off(settings, database, data_set)
+    assert failed.run.state is RunState.FAILED
+    assert failed.run.failure.code == "data.unusable"
+    assert "There is no folder" in failed.run.failure.found
+
+
+def test_store_of_an_older_layout_is_made_anew(settings, database, folder):
+    data_set = work_off(settings, database, datasets.register(database, folder))
+    index = datasets.store_folder(settings, data_set.id) / "index.json"
+    index.write_text(index.read_text().replace('"store_layout": 1', '"store_layout": 0'))
+    assert datasets.overview(settings, data_set.id) is None
+    datasets.refresh(database, data_set.id)
+    assert work_off(settings, database, data_set).run.state is RunState.DONE
+    assert datasets.overview(settings, data_set.id).is_fit
+
+
+def test_stopped_run_and_forgotten_data_set(settings, database, tmp_path):
+    folder = write_data_set(tmp_path / "set", cases=5)
+    data_set = datasets.register(database, folder)
+    thread = threading.Thread(target=worker.work, args=(settings,), kwargs={"once": True})
+    thread.start()
+    while runs.get_run(database, data_set.run.id).state is RunState.QUEUED:
+        time.sleep(0.02)
+    runs.request_stop(database, data_set.run.id)
+    thread.join(60)
+    assert datasets.get_data_set(database, data_set.id).run.state is RunState.CANCELLED
+    datasets.refresh(database, data_set.id)
+    assert work_off(settings, database, data_set).run.state is RunState.DONE
+    datasets.forget(settings, database, data_set.id)
+    assert not datasets.store_folder(settings, data_set.id).exists()
+    assert datasets.list_data_sets(database) == ()
+    assert (folder / "dataset.json").is_file()
+    with pytest.raises(NotFoundError):
+        datasets.forget(settings, database, data_set.id)
+
+
+def test_data_set_forgotten_while_it_is_prepared_leaves_nothing(settings, database, tmp_path):
+    data_set = datasets.register(database, write_data_set(tmp_path / "set", cases=5))
+    thread = threading.Thread(target=worker.work, args=(settings,), kwargs={"once": True})
+    thread.start()
+    store = datasets.store_folder(settings, data_set.id)
+    while not (store / "index.json").exists():
+        time.sleep(0.02)
+    datasets.forget(settings, database, data_set.id)
+    thread.join(60)
+    assert not thread.is_alive()
+    assert not list(store.glob("*.npy"))
