@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,13 +26,13 @@ from numpy.typing import NDArray
 
 from lungseg import overlay
 from lungseg.card import find_weights, read_card, sha256_of
-from lungseg.config import Settings
+from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database, open_database, queue
 from lungseg.errors import LungSegError, RunCancelledError, StorageError
 from lungseg.inference import Segmenter
 from lungseg.pipeline import segment_scan
-from lungseg.records import Progress, Run, Segmentation
-from lungseg.services import results
+from lungseg.records import Progress, Run, RunKind, Segmentation
+from lungseg.services import datasets, results
 from lungseg.services.cases import get_case
 from lungseg.services.failures import failure_of
 from lungseg.services.pulse import Pulse
@@ -46,6 +48,9 @@ LOCK_WAIT_S = 2.0
 SILENCE_S = 60.0
 """A worker on another host without a heartbeat for this long counts as lost."""
 SWEEP_EVERY_S = 600.0
+CHILD_POLL_S = 0.2
+CHILD_LEAVES_S = 20.0
+"""How long a training process may take to end its step before it is killed."""
 RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 
 Kept = TypeVar("Kept")
@@ -123,7 +128,7 @@ class Worker:
         """Execute a claimed run; every way out of it is recorded."""
         log.info("run %s: starts, attempt %d", run.id, run.attempts)
         try:
-            self._segment(run)
+            self._carry_out(run)
         except RunCancelledError:
             self._end_stopped(run)
         except LungSegError as error:
@@ -132,6 +137,48 @@ class Worker:
         except Exception as error:
             log.exception("run %s: failed", run.id)
             self._end_failed(run, error)
+
+    def _carry_out(self, run: Run) -> None:
+        if run.kind is RunKind.PREPARE:
+            self._prepare(run)
+        elif run.kind is RunKind.TRAIN:
+            self._train(run)
+        else:
+            self._segment(run)
+
+    def _prepare(self, run: Run) -> None:
+        """Bring the slice store of a data set up to date; a lost or stopped run is taken up where it ended."""
+        with Pulse(self._database, run) as pulse:
+            pulse.tell(Progress("looking for files"))
+            outcome = datasets.prepare_store(
+                self._settings,
+                self._database,
+                run,
+                on_progress=pulse.tell,
+                should_stop=lambda: self._leaves or pulse.should_stop(),
+            )
+        kept = _insist(lambda: results.keep_outcome(self._database, run, outcome))
+        log.info("run %s: %s", run.id, "done" if kept else "dropped")
+
+    def _train(self, run: Run) -> None:
+        """Let a child process train, so that its crash costs nobody else; what it leaves unfinished is taken back.
+
+        Its standard input tells it whether this worker is alive.
+        """
+        self._segmenter = None  # its memory is the child's now
+        command = [sys.executable, "-m", "lungseg", "execute", run.id, "--attempt", str(run.attempts)]
+        with subprocess.Popen(
+            command, cwd=CHECKOUT, env=self._settings.to_environment(), stdin=subprocess.PIPE
+        ) as child:
+            asked_s: float | None = None
+            while child.poll() is None:
+                if self._leaves and asked_s is None:
+                    asked_s = time.monotonic()
+                    child.terminate()
+                elif asked_s is not None and time.monotonic() - asked_s > CHILD_LEAVES_S:
+                    child.kill()
+                time.sleep(CHILD_POLL_S)
+        log.info("run %s: its process ended with code %d", run.id, child.returncode)
 
     def _segment(self, run: Run) -> None:
         mask_id = uuid4().hex

@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 import lungseg
-from lungseg.cli import demo, doctor, segment, serve, setup, train, worker
+from lungseg.cli import (
+    demo,
+    doctor,
+    evaluate,
+    execute,
+    film,
+    lint,
+    prepare,
+    segment,
+    serve,
+    setup,
+    stats,
+    train,
+    worker,
+)
 from lungseg.cli.console import EXIT_INTERRUPTED, EXIT_REFUSED, show_error
 from lungseg.config import share_processors
 from lungseg.errors import LungSegError
@@ -22,12 +36,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(segment.segment)
+app.command()(evaluate.evaluate)
+app.command()(film.film)
 app.command()(serve.serve)
 app.command()(worker.worker)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(setup.setup)
+app.command()(lint.lint)
+app.command()(stats.stats)
+app.command()(prepare.prepare)
 app.command()(train.train)
+app.command(hidden=True)(execute.execute)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from lungseg.cli.console import err, out
+from lungseg.cli.console import EXIT_INCOMPLETE, err, out
 from lungseg.config import Settings
 
 STYLES = {"ok": "green", "warning": "yellow", "missing": "bold red"}
@@ -33,4 +33,4 @@ def doctor(
             table.add_row(finding.part, state, Text(finding.found), Text(finding.remedy))
         out.print(table)
     if any(finding.state is State.MISSING for finding in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_INCOMPLETE)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from lungseg.cli.console import err, out, show_error
+from lungseg.cli.console import EXIT_INCOMPLETE, err, out, show_error
 from lungseg.config import Settings
 from lungseg.errors import LungSegError
 
@@ -25,7 +25,7 @@ def setup() -> None:
     }
     failed = [name for name, install in parts.items() if not _succeeds(name, install)]
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _succeeds(name: str, install: Callable[[], object]) -> bool:

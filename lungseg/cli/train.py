@@ -1,4 +1,4 @@
-"""`lungseg train`: from a data folder and a preset to a checkpoint with its card."""
+"""`lungseg train`: from a data set and a preset to a checkpoint with its card."""
 
 from __future__ import annotations
 
@@ -6,61 +6,97 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lungseg.cli.console import err, out
+from lungseg.cli.console import err, out, progress_bar
 from lungseg.config import Device, Settings
+from lungseg.errors import DataSetError
 
 if TYPE_CHECKING:
     from lungseg.card import ModelCard
-    from lungseg.training.loop import EpochReport, StepReport
-    from lungseg.training.recipe import Listener
-    from lungseg.training.validation import Scores
+    from lungseg.training.order import EpochReport, Listener, TrainingOrder
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder that holds the sources.", show_default=False)],
-    preset: Annotated[str, typer.Option(help="How to train.")] = "first",
+    data: Annotated[
+        Path | None, typer.Option(help="Data set folder, slice store, or folder of the sources of `first`.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="How to train: baseline, neighbours or first.")] = "baseline",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the preset's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Slices a step; default: the preset's.")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="Folds of a cross-validation.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="The fold that is held out, 0 for the first.")] = None,
+    split: Annotated[Path | None, typer.Option(help="JSON with the cases of train and validation.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the checkpoint; default: the preset's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="Folder for the checkpoint; default: models/.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one under the home.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with a run: its folder, or its name under the home.", metavar="RUN")
+    ] = None,
     device: Annotated[Device | None, typer.Option(help="Where the network learns; default: LUNGSEG_DEVICE.")] = None,
 ) -> None:
     """Train a checkpoint; Ctrl-C ends training after the current step and keeps the best one."""
     settings = Settings.from_environment()
-    err.print("Reading the data ...", style="dim")
-    from lungseg.training.presets import find_preset
-    from lungseg.training.recipe import Order, train_checkpoint
+    from lungseg.services.datasets import unregistered_store
+    from lungseg.training.order import TrainingOrder
+    from lungseg.training.recipe import train_order
+    from lungseg.training.resume import read_order
 
-    chosen = find_preset(preset)
-    if epochs:
-        chosen = replace(chosen, schedule=replace(chosen.schedule, epochs=epochs))
-    order = Order(
-        preset=chosen,
-        data=data,
-        output=output or settings.models,
-        name=name or preset,
-        seed=seed,
-        device=device or settings.device,
-    )
-    with _listener() as listener:
-        card = train_checkpoint(order, listener)
+    if resume is not None and data is None:
+        order = replace(read_order(_run_folder(settings, resume)), device=device or settings.device)
+    elif data is None or resume is not None:
+        raise DataSetError("Training begins with --data or goes on with --resume.", "Give one of the two.")
+    else:
+        order = TrainingOrder(
+            preset=preset,
+            data=data.expanduser().resolve(),
+            output=output or _new_folder(settings, name or preset),
+            name=name or preset,
+            seed=seed,
+            device=device or settings.device,
+            epochs=epochs,
+            batch=batch,
+            folds=folds,
+            fold=fold,
+            split=split,
+            store=unregistered_store(settings, data),
+        )
+    with _listener() as (listener, asked_to_stop):
+        card = train_order(order, listener, resume=resume is not None)
+    _conclude(card, order, is_stopped=asked_to_stop.is_set())
+
+
+def _conclude(card: ModelCard, order: TrainingOrder, *, is_stopped: bool) -> None:
     out.print(_summary(card))
-    err.print(f"{order.output / order.name}.safetensors written.", style="dim")
+    err.print(f"{order.output / order.name}.safetensors written.", style="dim", soft_wrap=True)
+    if is_stopped:
+        err.print(f"Go on with: lungseg train --resume {order.output}", soft_wrap=True, highlight=False)
+
+
+def _new_folder(settings: Settings, name: str) -> Path:
+    """Name a folder for a run: it holds this run alone."""
+    return settings.runs / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def _run_folder(settings: Settings, run: str) -> Path:
+    """Find the folder of a run by its path or by its name under the home."""
+    for folder in (Path(run).expanduser(), settings.runs / run):
+        if folder.is_dir():
+            return folder.resolve()
+    raise DataSetError(f"There is no run {run!r}.", f"Give its folder, or the name of one in {settings.runs}.")
 
 
 @contextmanager
-def _listener() -> Iterator[Listener]:
+def _listener() -> Iterator[tuple[Listener, Event]]:
     """Show a progress bar with the time left, a line for each epoch, and turn Ctrl-C into a request to stop."""
-    from lungseg.training.recipe import Listener
+    from lungseg.training.order import Listener
 
     asked_to_stop = Event()
 
@@ -68,49 +104,39 @@ def _listener() -> Iterator[Listener]:
         asked_to_stop.set()
         err.print("Stopping after this step; the best checkpoint is kept.")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
     previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        with Progress(*columns, console=err) as bar:
-            task = bar.add_task("loss", total=None)
-
-            def on_step(report: StepReport) -> None:
-                bar.update(task, description=f"loss {report.loss:.3f}", completed=report.done, total=report.total)
-
-            yield Listener(on_step, lambda report, scores: err.print(_line(report, scores)), asked_to_stop.is_set)
+        with progress_bar() as tell:
+            listener = Listener(
+                on_start=lambda text: err.print(text, soft_wrap=True, highlight=False, style="dim"),
+                on_progress=tell,
+                on_epoch=lambda report: err.print(_line(report), highlight=False),
+                on_notice=lambda text: err.print(text, soft_wrap=True, highlight=False),
+                should_stop=asked_to_stop.is_set,
+            )
+            yield listener, asked_to_stop
     finally:
         signal.signal(signal.SIGINT, previous)
 
 
-def _line(report: EpochReport, scores: Scores) -> str:
-    nodules = scores.as_dict()["held_out_nodules"]
-    scans = ", ".join(
-        f"{scan.name} Dice {scan.dice:.2f} ({scan.found} of {scan.lesions} found, {scan.false} false)"
-        for scan in scores.scans
-    )
+def _line(report: EpochReport) -> str:
+    validation = "" if report.validation_loss is None else f"  validation {report.validation_loss:.4f}"
+    dice = "" if report.mean_dice is None else f"  Dice {report.mean_dice:.3f}"
     return (
-        f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.3f}  nodules Dice {nodules['dice_mean']:.3f} "
-        f"({nodules['false_lesions']} false)  {scans}  score {report.score:.3f}{'  best' if report.is_best else ''}"
+        f"epoch {report.epoch}/{report.epochs}  loss {report.train_loss:.4f}{validation}{dice}  "
+        f"{report.slices_per_s:.1f} slices/s  {report.memory_mb:.0f} MB{'  best' if report.is_best else ''}"
     )
 
 
 def _summary(card: ModelCard) -> Table:
     """Lay out what was reached on patients held out."""
     table = Table("measured on patients held out", "", title=f"{card.name}: epoch {card.training['best_epoch']}")
-    nodules = card.scores["held_out_nodules"]
-    table.add_row("nodules, Dice mean / median", f"{nodules['dice_mean']:.3f} / {nodules['dice_median']:.3f}")
-    table.add_row("nodules, not found at all", f"{nodules['share_of_zeros']:.1%}")
-    for scan in card.scores["held_out_scans"]:
-        table.add_row(
-            f"{scan['scan']}, Dice", f"{scan['dice']:.3f}, {scan['lesions_found']} of {scan['lesions_reference']} found"
-        )
-        table.add_row(f"{scan['scan']}, false lesions", str(scan["false_lesions"]))
+    for case in card.scores["cases"]:
+        dice = "-" if case["dice"] is None else f"{case['dice']:.3f}"
+        found = f"{case['lesions_found']} of {case['lesions_reference']} found, {case['false_lesions']} false"
+        table.add_row(f"{case['case']}, Dice", f"{dice}, {found}")
+    if nodules := card.scores.get("held_out_nodules"):
+        table.add_row("nodules, Dice mean / median", f"{nodules['dice_mean']:.3f} / {nodules['dice_median']:.3f}")
+        table.add_row("nodules, not found at all", f"{nodules['share_of_zeros']:.1%}")
     table.add_row("threshold / smallest lesion", f"{card.threshold} / {card.min_lesion_ml} ml")
     return table

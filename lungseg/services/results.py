@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 from lungseg.card import ModelCard, sha256_of
 from lungseg.config import Settings
@@ -75,6 +76,27 @@ def keep_segmentation(
                 ),
             )
     return kept
+
+
+def keep_outcome(database: Database, run: Run, outcome: dict[str, Any]) -> bool:
+    """Finish a run that leaves files and these figures; False where it is no longer the caller's."""
+    with database.begin() as session:
+        return queue.finish(session, run, RunState.DONE, datetime.now(UTC), result=outcome, progress=None)
+
+
+def keep_training(database: Database, run: Run, state: RunState, card: ModelCard | None) -> bool:
+    """Finish a training run, DONE or CANCELLED, with the checkpoint that it kept, if any.
+
+    Returns:
+        Whether it was kept; False where the run is no longer the caller's.
+    """
+    kept: dict[str, Any] = {}
+    if card:
+        best = {key: card.training.get(key) for key in ("best_epoch", "seconds")}
+        kept = {"checkpoint": card.name, "checkpoint_sha256": card.sha256, "result": best}
+        kept["device"] = card.training.get("device")
+    with database.begin() as session:
+        return queue.finish(session, run, state, datetime.now(UTC), code_version=code_version(), progress=None, **kept)
 
 
 def keep_failure(database: Database, run: Run, failure: Failure) -> bool:

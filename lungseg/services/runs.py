@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from lungseg import __version__
@@ -91,19 +93,26 @@ def code_version() -> str:
 
 def _new_run(settings: Settings, case_id: str, weights: Path, card: ModelCard) -> Run:
     is_shipped = weights.parent == settings.models
+    configuration = {
+        "checkpoint": card.name if is_shipped else str(weights.resolve()),
+        "threshold": card.threshold,
+        "min_lesion_ml": card.min_lesion_ml,
+        "device": settings.device,
+    }
+    run = blank_run(RunKind.SEGMENT, configuration)
+    return replace(run, case_id=case_id, checkpoint=card.name, checkpoint_sha256=card.sha256)
+
+
+def blank_run(kind: RunKind, configuration: dict[str, Any]) -> Run:
+    """Make the record of a new run that waits."""
     return Run(
         id=uuid4().hex,
-        kind=RunKind.SEGMENT,
+        kind=kind,
         state=RunState.QUEUED,
-        case_id=case_id,
-        configuration={
-            "checkpoint": card.name if is_shipped else str(weights.resolve()),
-            "threshold": card.threshold,
-            "min_lesion_ml": card.min_lesion_ml,
-            "device": settings.device,
-        },
-        checkpoint=card.name,
-        checkpoint_sha256=card.sha256,
+        case_id=None,
+        configuration=configuration,
+        checkpoint=None,
+        checkpoint_sha256=None,
         code_version=code_version(),
         device=None,
         seed=None,

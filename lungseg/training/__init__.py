@@ -1,6 +1,8 @@
-"""Training: from folders of scans and nodules to a checkpoint with its card.
+"""Training: from a data set to a checkpoint with its card.
 
-Read in this order: `presets` (what can be chosen), `sources` (what there is to learn from), `scenes` (what the network
-is shown), `batches` (made ahead), `loop` (how it learns), `validation` (how good it is), `recipe` (all of it, one
-checkpoint).
+Read in this order: `presets` (what can be chosen), `order` (what is to be trained, and who is told), `recipe` (from an
+order to a checkpoint), `loop` (epoch by epoch) and `learner` (step by step), `resume` (what a killed run goes on from),
+`course` (what the two ways to train have in common). Slices of a store: `slice_course`, `sampling`, `slices`,
+`augmentation`, `slice_validation`. Scenes from crops: `scene_course`, `sources`, `scenes`, `validation`. Both give
+`batches`.
 """

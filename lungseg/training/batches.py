@@ -1,10 +1,12 @@
-"""Batches of scenes, made ahead by processes of their own."""
+"""Batches as the loop takes them, made ahead by processes of their own."""
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -12,26 +14,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lungseg.errors import LungSegError, TrainingError
 from lungseg.preprocessing import Preprocessing
-from lungseg.training.presets import Preset
+from lungseg.training.presets import ScenePreset
 from lungseg.training.scenes import Scene, SceneMaker
 
 PREFETCH = 8
+MOST_LOADERS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Scenes as the network reads them. Tensors travel between processes in shared memory, arrays would be copied.
+    """Slices or scenes as the network reads them. Tensors travel between processes in shared memory.
 
     Attributes:
-        planes: (N, channels, side, side) float32, scaled HU.
-        tumour: (N, 1, side, side) float32, 0 or 1.
-        weight: (N, 1, side, side) float32, 0 where the answer is not known, else 1.
+        planes: (N, channels, H, W) float32, scaled HU.
+        tumour: (N, 1, H, W) uint8 or float32, 0 or 1.
+        weight: (N, 1, H, W) float32, 0 where the answer is not known, else 1; None where it is known everywhere.
     """
 
     planes: Tensor
     tumour: Tensor
-    weight: Tensor
+    weight: Tensor | None = None
 
     @classmethod
     def of(cls, scenes: list[Scene], preprocessing: Preprocessing) -> Batch:
@@ -41,16 +45,37 @@ class Batch:
         weight = np.stack([scene.weight for scene in scenes])[:, None].astype(np.float32)
         return cls(torch.from_numpy(planes), torch.from_numpy(tumour), torch.from_numpy(weight))
 
+    def __len__(self) -> int:
+        return len(self.planes)
 
-class SceneBatches(Dataset[Batch]):
-    """The batches of one epoch; batch n depends on seed, epoch and n alone, whichever process makes it."""
+    def __getitem__(self, part: slice) -> Batch:
+        return Batch(self.planes[part], self.tumour[part], None if self.weight is None else self.weight[part])
 
-    def __init__(self, maker: SceneMaker, preset: Preset, seed: int, epoch: int) -> None:
+    def pin_memory(self) -> Batch:
+        """Move to memory from which a GPU reads without waiting; called by the loader."""
+        weight = None if self.weight is None else self.weight.pin_memory()
+        return Batch(self.planes.pin_memory(), self.tumour.pin_memory(), weight)
+
+
+class EpochBatches(Protocol):
+    """The batches of one epoch; what batch n holds depends on n alone, whichever process makes it."""
+
+    def __len__(self) -> int:
+        """Count the batches."""
+
+    def __getitem__(self, n: int) -> Batch:
+        """Make batch n."""
+
+
+class SceneBatches:
+    """The scenes of one epoch; batch n depends on seed, epoch and n alone."""
+
+    def __init__(self, maker: SceneMaker, preset: ScenePreset, seed: int, epoch: int) -> None:
         self.maker, self.preset, self.seed, self.epoch = maker, preset, seed, epoch
 
     def __len__(self) -> int:
         """Count the steps of the epoch."""
-        return self.preset.schedule.steps
+        return self.preset.schedule.steps or 1
 
     def __getitem__(self, n: int) -> Batch:
         """Make batch n."""
@@ -61,18 +86,59 @@ class SceneBatches(Dataset[Batch]):
         return Batch.of([self.maker.apply(plan) for plan in plans], self.preset.preprocessing)
 
 
-def load(batches: SceneBatches, processes: int) -> Iterable[Batch]:
-    """Give the batches in order, made ahead by this many processes; 0 makes each when it is asked for."""
+class _Guarded(Dataset[Batch | LungSegError]):
+    """Hands errors of ours over as values: torch would rebuild them from a text, which they are not made of."""
+
+    def __init__(self, batches: EpochBatches) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, n: int) -> Batch | LungSegError:
+        try:
+            return self._batches[n]
+        except LungSegError as error:
+            return error
+
+
+def load(batches: EpochBatches, processes: int, *, device: torch.device | None = None) -> Iterator[Batch]:
+    """Give the batches in order, made ahead by this many processes; 0 makes each when it is asked for.
+
+    Raises:
+        LungSegError: a batch could not be made.
+        TrainingError: a process that makes batches was killed.
+    """
     cv2.setNumThreads(0)  # OpenCV's own threads do not survive the fork
-    return DataLoader(
-        batches,
+    loader = DataLoader(
+        _Guarded(batches),
         batch_size=None,
         num_workers=processes,
         prefetch_factor=PREFETCH if processes else None,
         worker_init_fn=_ignore_interrupts,
+        pin_memory=device is not None and device.type == "cuda",
     )
+    try:
+        for batch in loader:
+            if isinstance(batch, LungSegError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            f"A process that makes batches was killed ({str(error).splitlines()[0]}).",
+            "Check memory and the data, then resume the run: it goes on from its last epoch.",
+        ) from error
+
+
+def suitable_loaders(device: torch.device) -> int:
+    """Return how many processes keep a device busy: one beside a network on the CPU, many for a GPU."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if device.type == "cpu" else max(1, min(MOST_LOADERS, processors - 1))
 
 
 def _ignore_interrupts(_process: int) -> None:
     """Leave Ctrl-C, which a terminal sends to every process, to the one that trains."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

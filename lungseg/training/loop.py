@@ -2,187 +2,147 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
+import psutil
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 
-from lungseg.errors import DataSetError
 from lungseg.training.batches import Batch
-from lungseg.training.presets import Schedule
+from lungseg.training.learner import Learner
+from lungseg.training.order import EpochReport
 
-DICE_SMOOTHING_PX = 8.0
-LONGEST_GRADIENT = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """How one epoch went.
-
-    Attributes:
-        epoch: counted from 1.
-        epochs: of the whole run.
-        loss: mean training loss.
-        learning_rate: at the end of the epoch.
-        seconds: since training began, validation included.
-        score: what validation gave; higher is better.
-        is_best: whether no epoch before was better.
-    """
-
-    epoch: int
-    epochs: int
-    loss: float
-    learning_rate: float
-    seconds: float
-    score: float
-    is_best: bool
+MEGABYTE = 1024**2
 
 
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """How far training is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What validation says of a network.
 
     Attributes:
-        done: optimiser steps made.
-        total: of the whole run.
-        loss: of this step.
+        rank: compared from the left, higher is better.
+        loss: mean over the slices held out; None where there is none.
+        mean_dice: over the cases held out; None where no case has a Dice.
     """
 
-    done: int
-    total: int
-    loss: float
+    rank: tuple[float, ...]
+    loss: float | None = None
+    mean_dice: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Callbacks:
     """Who is told, and who may stop the loop.
 
     Attributes:
-        on_step: told of each step.
+        on_step: told of each step: its number in the whole run, from 1 on.
         on_epoch: told of each epoch, with the network to keep where it is the best so far.
+        on_state: told when an epoch is complete: the learner's state is one to go on from.
+        on_notice: told what changed on the way.
         should_stop: asked after each step.
     """
 
-    on_step: Callable[[StepReport], None]
+    on_step: Callable[[int], None]
     on_epoch: Callable[[EpochReport, nn.Module], None]
+    on_state: Callable[[], None]
+    on_notice: Callable[[str], None]
     should_stop: Callable[[], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class _Lap:
+    """The steps of one epoch: mean loss, slices seen, seconds taken, whether the loop was asked to stop."""
+
+    loss: float
+    slices: int
+    seconds: float
+    stopped: bool
+
+
 def train(
-    network: nn.Module,
-    schedule: Schedule,
+    learner: Learner,
     *,
     batches: Callable[[int], Iterable[Batch]],
-    validate: Callable[[nn.Module], float],
+    validate: Callable[[nn.Module], Verdict],
     callbacks: Callbacks,
-    device: torch.device,
 ) -> None:
-    """Train a network; what is validated and kept is the moving average of its weights.
+    """Train a network from where its learner stands to the last epoch.
 
-    Stopped in the middle of an epoch, the loop validates what it has, reports it as an epoch and returns.
+    Asked to stop, the loop returns after the current step. Only where no epoch was validated yet it validates what it
+    has, so that there is a network to keep; an epoch cut short is nothing to go on from.
 
     Args:
-        network: changed in place.
-        schedule: how it learns.
+        learner: moved on in place.
         batches: gives the batches of an epoch (from 1 on).
-        validate: scores a network; higher is better.
+        validate: judges a network.
         callbacks: who is told, and who may stop.
-        device: where the network lies.
 
     Raises:
-        DataSetError: the loss is not finite.
+        DivergedError: the loss is not finite.
+        OutOfMemoryError: a single slice does not fit into memory.
     """
-    started = time.perf_counter()
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
-    moving = get_ema_multi_avg_fn(schedule.ema)  # type: ignore[no-untyped-call] # torch leaves it untyped
-    average = AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, schedule))
-    best = -math.inf
-    total = schedule.epochs * schedule.steps
-    done = 0
-    stopped = False
-    for epoch in range(1, schedule.epochs + 1):
-        network.train()
-        losses: list[float] = []
-        for batch in batches(epoch):
-            losses.append(_step(network, optimiser, batch, schedule, device))
-            average.update_parameters(network)
-            rate.step()
-            done += 1
-            callbacks.on_step(StepReport(done, total, losses[-1]))
-            stopped = callbacks.should_stop()
-            if stopped:
-                break
-        score = validate(average.module)
-        report = EpochReport(
-            epoch=epoch,
-            epochs=schedule.epochs,
-            loss=sum(losses) / len(losses),
-            learning_rate=float(rate.get_last_lr()[0]),
-            seconds=time.perf_counter() - started,
-            score=score,
-            is_best=score > best,
+    schedule = learner.schedule
+    while learner.standing.epoch < schedule.epochs:
+        started, before = time.perf_counter(), learner.standing
+        lap = _run(learner, batches(before.epoch + 1), callbacks)
+        if lap.stopped and before.best is not None:
+            return
+        verdict = validate(learner.kept)
+        is_best = before.best is None or verdict.rank > before.best
+        learner.standing = replace(
+            learner.standing,
+            epoch=before.epoch + 1,
+            best=verdict.rank if is_best else before.best,
+            best_epoch=before.epoch + 1 if is_best else before.best_epoch,
+            seconds=before.seconds + time.perf_counter() - started,
         )
-        best = max(best, score)
-        callbacks.on_epoch(report, average.module)
-        if stopped:
+        callbacks.on_epoch(_report(learner, lap, verdict, started, is_best=is_best), learner.kept)
+        if lap.stopped:
+            return
+        callbacks.on_state()
+        if _has_lost_patience(learner):
+            callbacks.on_notice(f"No epoch since {learner.standing.best_epoch} was better: training ends early.")
             return
 
 
-def rate_at(step: int, schedule: Schedule) -> float:
-    """Return the learning rate as a share of its highest: a linear warm-up, then half a cosine down to zero."""
-    total = schedule.epochs * schedule.steps
-    rise = max(1, round(schedule.warm_up * total))
-    if step < rise:
-        return (step + 1) / rise
-    return (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, total - rise)))) / 2
+def _run(learner: Learner, batches: Iterable[Batch], callbacks: Callbacks) -> _Lap:
+    started = time.perf_counter()
+    losses: list[float] = []
+    slices, stopped = 0, False
+    for batch in batches:
+        losses.append(learner.step(batch, callbacks.on_notice))
+        learner.standing = replace(learner.standing, step=learner.standing.step + 1)
+        slices += len(batch)
+        callbacks.on_step(learner.standing.step)
+        stopped = callbacks.should_stop()
+        if stopped:
+            break
+    return _Lap(sum(losses) / len(losses), slices, time.perf_counter() - started, stopped)
 
 
-def loss_of(logits: Tensor, tumour: Tensor, weight: Tensor, dice: float) -> Tensor:
-    """Return binary cross-entropy plus a Dice term for each scene; pixels of weight 0 count nowhere.
-
-    The Dice term is smoothed by a few pixels, so that on a scene without tumour it asks for an empty answer.
-
-    Args:
-        logits: (N, 1, H, W).
-        tumour: the same shape, 0 or 1.
-        weight: the same shape, 0 or 1.
-        dice: weight of the Dice term.
-    """
-    entropy = nn.functional.binary_cross_entropy_with_logits(logits, tumour, weight, reduction="sum") / weight.sum()
-    probability = torch.sigmoid(logits) * weight
-    overlap = (probability * tumour).sum(dim=(1, 2, 3))
-    area = probability.sum(dim=(1, 2, 3)) + (tumour * weight).sum(dim=(1, 2, 3))
-    agreement = (2 * overlap + DICE_SMOOTHING_PX) / (area + DICE_SMOOTHING_PX)
-    return entropy + dice * (1 - agreement).mean()
+def _report(learner: Learner, lap: _Lap, verdict: Verdict, started: float, *, is_best: bool) -> EpochReport:
+    return EpochReport(
+        epoch=learner.standing.epoch,
+        epochs=learner.schedule.epochs,
+        train_loss=lap.loss,
+        validation_loss=verdict.loss,
+        mean_dice=verdict.mean_dice,
+        learning_rate=learner.learning_rate,
+        slices_per_s=lap.slices / lap.seconds,
+        seconds=time.perf_counter() - started,
+        memory_mb=_memory_mb(learner.device),
+        is_best=is_best,
+    )
 
 
-def _step(
-    network: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, schedule: Schedule, device: torch.device
-) -> float:
-    planes = batch.planes.to(device, memory_format=torch.channels_last)
-    tumour, weight = batch.tumour.to(device), batch.weight.to(device)
-    with half_precision(device):
-        logits = network(planes)
-    loss = loss_of(logits.float(), tumour, weight, schedule.dice)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise DataSetError(f"The loss became {value}.", "Lower the learning rate of the preset, and look at the data.")
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
-    nn.utils.clip_grad_norm_(network.parameters(), LONGEST_GRADIENT)
-    optimiser.step()
-    return value
+def _has_lost_patience(learner: Learner) -> bool:
+    patience, standing = learner.schedule.patience, learner.standing
+    return patience is not None and standing.epoch - standing.best_epoch >= patience
 
 
-def half_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Use bf16 where it runs in hardware; its range needs no loss scaling."""
-    enabled = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+def _memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MEGABYTE
+    return float(psutil.Process().memory_info().rss) / MEGABYTE

@@ -1,8 +1,12 @@
-"""Training presets: every choice that makes a checkpoint what it is, in frozen values that travel with its card."""
+"""Training presets: every choice that makes a checkpoint what it is, in frozen values that travel with its card.
+
+No torch here: pages list presets and their numbers.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from lungseg.card import NetworkShape
 from lungseg.errors import DataSetError
@@ -12,10 +16,110 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """How the network learns.
+
+    Attributes:
+        epochs: epochs, each followed by validation.
+        batch: slices or scenes a step.
+        steps: optimiser steps an epoch; None for as many as show as many slices as there are.
+        optimiser: `adam`, or `adamw`, whose weight decay does not pass through the moments.
+        learning_rate: the highest rate.
+        warm_up: share of all steps in which the rate rises to its highest.
+        decay: what the rate does from then on: nothing, or half a cosine down to zero.
+        weight_decay: of the optimiser.
+        dice: weight of the Dice term beside binary cross-entropy; 0 for none.
+        ema: decay of the exponential moving average of the weights, which is then what is validated and kept; None
+            for the weights themselves.
+        longest_gradient: longer gradients are shortened to this norm; None for never.
+        half_precision: whether convolutions run in bf16 where the hardware has it.
+        parts: a batch passes through the network in this many parts whose gradients add up, to save memory.
+        patience: training ends when so many epochs in a row were no better than the best; None for never.
+    """
+
+    epochs: int
+    batch: int
+    steps: int | None = None
+    optimiser: Literal["adam", "adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    warm_up: float = 0.0
+    decay: Literal["none", "cosine"] = "none"
+    weight_decay: float = 0.0
+    dice: float = 0.0
+    ema: float | None = None
+    longest_gradient: float | None = None
+    half_precision: bool = True
+    parts: int = 1
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a schedule that trains nothing.
+
+        Raises:
+            DataSetError: a count is not positive.
+        """
+        counts = (self.epochs, self.batch, self.steps, self.parts, self.patience)
+        if any(count is not None and count < 1 for count in counts):
+            raise DataSetError(f"{self} trains nothing.", "Give positive numbers of epochs, steps, slices and parts.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """One way to train, complete: with the data and a seed it determines the checkpoint.
+
+    Attributes:
+        name: what `lungseg train --preset` calls it.
+        summary: one line that tells it from the others.
+        network: shape of the UNet.
+        preprocessing: how slices are made, in training and ever after.
+        schedule: how the network learns.
+    """
+
+    name: str
+    summary: str
+    network: NetworkShape
+    preprocessing: Preprocessing
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Warp:
+    """How slices are bent; values are drawn evenly from the ranges.
+
+    Attributes:
+        scale: factor of the size.
+        rotation_degrees: angle.
+        elastic_px: strength of the elastic transformation: a displacement field of noise between -1 and 1 pixel is
+            smoothed, then multiplied by it.
+        elastic_smoothing_px: standard deviation of that smoothing.
+    """
+
+    scale: Range = (0.85, 1.15)
+    rotation_degrees: Range = (-45.0, 45.0)
+    elastic_px: Range = (1.0, 40.0)
+    elastic_smoothing_px: Range = (4.0, 8.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlicePreset(Preset):
+    """Trains on the slices of a slice store.
+
+    Attributes:
+        skip_slices: the first slices of a scan, far below the lungs, that are left out; never more than a third of a
+            scan, and none from its lowest slice with tumour on.
+        warp: how slices are bent.
+    """
+
+    skip_slices: int = 30
+    warp: Warp = field(default_factory=Warp)
+
+
+@dataclass(frozen=True, slots=True)
 class SceneMix:
     """What the network is shown, as shares of one and as ranges from which values are drawn evenly.
 
     Attributes:
+        side_px: side of a square scene.
         mosaic: share of scenes put together from four crops of different patients; the rest are parts of whole scans.
         mosaic_scan: share of mosaic tiles cut from whole scans, so that a tile does not betray its source.
         lesion: share of whole-scan scenes centred on a marked lesion of that scan.
@@ -37,6 +141,7 @@ class SceneMix:
         blur_px: standard deviation of the smoothing, pixels.
     """
 
+    side_px: int = 128
     mosaic: float = 0.45
     mosaic_scan: float = 0.25
     lesion: float = 0.15
@@ -61,8 +166,10 @@ class SceneMix:
         """Refuse shares that don't add up.
 
         Raises:
-            DataSetError: the shares of whole-scan scenes exceed one.
+            DataSetError: the shares of whole-scan scenes exceed one, or a scene has no pixels.
         """
+        if self.side_px < 1:
+            raise DataSetError(f"Scenes of {self.side_px} px show nothing.", "Give a positive side.")
         shares = self.lesion + self.mined + self.wall + self.anywhere
         if shares > 1:
             raise DataSetError(
@@ -70,72 +177,70 @@ class SceneMix:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How the network learns.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenePreset(Preset):
+    """Trains on scenes put together from few whole scans and many crops of nodules.
 
     Attributes:
-        epochs: epochs, each followed by validation.
-        steps: optimiser steps an epoch.
-        batch: scenes a step.
-        side_px: side of a square scene.
-        learning_rate: highest rate of AdamW, reached after the warm-up, then lowered along a cosine to zero.
-        warm_up: share of all steps in which the rate rises.
-        weight_decay: of AdamW.
-        dice: weight of the Dice term beside binary cross-entropy.
-        ema: decay of the exponential moving average of the weights; the average is what is kept.
-    """
-
-    epochs: int = 12
-    steps: int = 400
-    batch: int = 16
-    side_px: int = 128
-    learning_rate: float = 2e-3
-    warm_up: float = 0.04
-    weight_decay: float = 1e-2
-    dice: float = 1.0
-    ema: float = 0.998
-
-    def __post_init__(self) -> None:
-        """Refuse a schedule that trains nothing.
-
-        Raises:
-            DataSetError: a count is not positive.
-        """
-        if min(self.epochs, self.steps, self.batch, self.side_px) < 1:
-            raise DataSetError(f"{self} trains nothing.", "Give positive numbers of epochs, steps, scenes and pixels.")
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """One way to train, complete: with the data and a seed it determines the checkpoint.
-
-    Attributes:
-        name: what `lungseg train --preset` calls it.
-        network: shape of the UNet.
-        preprocessing: how slices are made, in training and ever after.
-        schedule: how the network learns.
-        mix: what it is shown.
+        mix: what the network is shown.
         held_out: share of patients kept for validation.
         held_out_scans: whole scans kept for validation.
     """
 
-    name: str
-    network: NetworkShape
-    preprocessing: Preprocessing
-    schedule: Schedule = field(default_factory=Schedule)
     mix: SceneMix = field(default_factory=SceneMix)
     held_out: float = 0.1
     held_out_scans: tuple[str, ...] = ("lung_103",)
 
 
-FIRST = Preset(
-    name="first",
-    network=NetworkShape(width=16, depth=4, channels=3),
+BASELINE = SlicePreset(
+    name="baseline",
+    summary="Plain 2-D UNet of 2015 on single slices: cross-entropy, Adam 1e-4.",
+    network=NetworkShape(width=64, depth=4, channels=1),
+    preprocessing=Preprocessing(),
+    schedule=Schedule(epochs=30, batch=8, optimiser="adam", learning_rate=1e-4),
+)
+"""The method of the research prototype; its numbers are requirements."""
+
+NEIGHBOURS = SlicePreset(
+    name="neighbours",
+    summary="Slices with their neighbours in a lung window, Dice + cross-entropy, cosine rate, moving average.",
+    network=NetworkShape(width=32, depth=4, channels=3),
     preprocessing=Preprocessing(channels=3, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0),
+    schedule=Schedule(
+        epochs=30,
+        batch=8,
+        optimiser="adamw",
+        learning_rate=1e-3,
+        warm_up=0.03,
+        decay="cosine",
+        weight_decay=1e-2,
+        dice=1.0,
+        ema=0.99,
+        longest_gradient=5.0,
+    ),
 )
 
-PRESETS = {preset.name: preset for preset in (FIRST,)}
+FIRST = ScenePreset(
+    name="first",
+    summary="For few whole scans and many crops: scenes with pasted nodules; made the shipped checkpoint.",
+    network=NetworkShape(width=16, depth=4, channels=3),
+    preprocessing=Preprocessing(channels=3, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0),
+    schedule=Schedule(
+        epochs=12,
+        batch=16,
+        steps=400,
+        optimiser="adamw",
+        learning_rate=2e-3,
+        warm_up=0.04,
+        decay="cosine",
+        weight_decay=1e-2,
+        dice=1.0,
+        ema=0.998,
+        longest_gradient=5.0,
+    ),
+)
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (BASELINE, NEIGHBOURS, FIRST)}
 
 
 def find_preset(name: str) -> Preset:

@@ -1,191 +1,200 @@
-"""From a data folder and a preset to one checkpoint with its card."""
+"""From an order to one checkpoint with its card."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from lungseg import __version__
-from lungseg.card import ModelCard
-from lungseg.checkpoint import best_device, save_checkpoint
-from lungseg.errors import DataSetError
-from lungseg.training.batches import SceneBatches, load
-from lungseg.training.loop import Callbacks, EpochReport, StepReport, train
-from lungseg.training.presets import Preset
-from lungseg.training.scenes import SceneMaker
-from lungseg.training.sources import SOURCES, Library, Points, read_library, split_by_patient
-from lungseg.training.validation import Scores, Validation, false_alarms
+from lungseg.card import ModelCard, read_card
+from lungseg.checkpoint import best_device, load_checkpoint, save_checkpoint
+from lungseg.errors import CheckpointError, DataSetError, RunCancelledError
+from lungseg.records import CaseScore, Progress
+from lungseg.training.course import Course
+from lungseg.training.learner import Learner
+from lungseg.training.loop import Callbacks, Verdict, train
+from lungseg.training.order import EpochReport, Listener, TrainingOrder
+from lungseg.training.presets import Preset, ScenePreset, SlicePreset
+from lungseg.training.resume import RunFolder, disk_errors
+from lungseg.training.scene_course import SceneCourse
+from lungseg.training.slice_course import SliceCourse
 from lungseg.unet import UNet
 
-INTENDED_USE = (
-    "Research use only, not a medical device: points a trained reader to possible lung tumours in CT of the chest. "
-    "A mask without lesions does not mean that there is no tumour."
-)
-KNOWN_FAILURES = (
-    "Trained on few whole scans: heart or diaphragm where a slice cuts their dome, bowel under the diaphragm and "
-    "collapsed lung can be marked as tumour, with high probability.",
-    "Large tumours, above all those that invade the mediastinum or the chest wall, are outlined in part.",
-    "Nodules below about 5 mm, and slices more than 5 mm apart, are hardly represented.",
-)
-NOMINAL_THRESHOLD = 0.5
-NOMINAL_SMALLEST_ML = 0.1
-"""Operating point at which epochs are compared, before one is chosen."""
+LEAST_STEPS_TO_ESTIMATE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be trained.
+def train_order(order: TrainingOrder, listener: Listener | None = None, *, resume: bool = False) -> ModelCard:
+    """Train, keep the best epoch as a checkpoint, give it its best operating point, and score it there.
 
-    Attributes:
-        preset: how.
-        data: folder with the sources.
-        output: folder for the checkpoint.
-        name: of the checkpoint.
-        seed: of every random choice.
-        device: `auto`, `cpu` or `cuda`.
-        loaders: processes that make scenes; 0 makes them in this one.
-    """
+    After each epoch its state is written, and the checkpoint where it is the best so far, each complete or not at all:
+    whatever ends the run costs the running epoch at most. Asked to stop, it returns after the current step; the
+    checkpoint then has the scores of its epoch and the nominal threshold, and the run can be resumed.
 
-    preset: Preset
-    data: Path
-    output: Path
-    name: str
-    seed: int = 0
-    device: str = "auto"
-    loaders: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who is told of the progress of an order.
-
-    Attributes:
-        on_step: told of each step.
-        on_epoch: told of each epoch.
-        should_stop: asked after each step; the best checkpoint so far is kept.
-    """
-
-    on_step: Callable[[StepReport], None]
-    on_epoch: Callable[[EpochReport, Scores], None]
-    should_stop: Callable[[], bool]
-
-
-def train_checkpoint(order: Order, listener: Listener) -> ModelCard:
-    """Read the data, train, keep the best epoch as a checkpoint, and give it its best operating point.
-
-    The checkpoint is written after each epoch that is better than those before, complete or not at all, so that
-    whatever ends the run leaves the best one behind.
+    Args:
+        order: what is trained.
+        listener: who is told.
+        resume: go on where an earlier call with this order ended; from the beginning where that left nothing.
 
     Returns:
         The card of the checkpoint.
 
     Raises:
-        DataSetError: the data can't be used, or the loss is not finite.
+        DataSetError: the data can't be used.
+        TrainingError: the loss is not finite, memory does not suffice, or the run can't go on from its state.
+        StorageError: the disk refused; the state before is kept.
+        RunCancelledError: stopped before there was anything to keep.
     """
-    started = time.perf_counter()
+    listener = listener or Listener()
+    folder = RunFolder(order)
+    if resume and (finished := _finished(folder)):
+        listener.on_scores(_scores_of(finished))
+        return finished
     torch.manual_seed(order.seed)
-    preset, device = order.preset, best_device(order.device)
-    seen, held_out = split_by_patient(read_library(order.data), preset.held_out, preset.held_out_scans)
-    maker = SceneMaker(seen, preset)
-    validation = Validation(held_out, _blank_card(order, seen, held_out), device)
-    best = Best(validation, order.output)
-
-    def on_epoch(report: EpochReport, network: nn.Module) -> None:
-        if report.is_best:
-            best.keep(network, report, time.perf_counter() - started)
-        maker.mined = _mine(network, seen, validation.card, device)
-        listener.on_epoch(report, validation.latest)
-
-    train(
-        UNet(preset.network),
-        preset.schedule,
-        batches=lambda epoch: load(SceneBatches(maker, preset, order.seed, epoch), order.loaders),
-        validate=lambda network: validation.score(network).score,
-        callbacks=Callbacks(listener.on_step, on_epoch, listener.should_stop),
-        device=device,
-    )
-    return best.calibrate()
+    preset, device = order.resolve(), best_device(order.device)
+    course = _course(order, preset, device, listener)
+    learner = Learner(UNet(preset.network), preset.schedule, device=device, steps=preset.schedule.epochs * course.steps)
+    run = _Run(order, course, learner, folder, listener)
+    if not (resume and run.go_on()):
+        folder.begin()
+    train(learner, batches=course.batches, validate=run.judge, callbacks=run.callbacks)
+    return run.finish()
 
 
-class Best:
-    """The best network so far, on disk as a checkpoint.
+class _Run:
+    """One call of `train_order`: the course, the learner and the folder, and who is told of them."""
 
-    Args:
-        validation: what scores it.
-        output: folder of the checkpoint.
-    """
+    def __init__(
+        self, order: TrainingOrder, course: Course, learner: Learner, folder: RunFolder, listener: Listener
+    ) -> None:
+        self._order, self._course, self._learner = order, course, learner
+        self._folder, self._listener = folder, listener
+        self._pace = _Pace(learner, course.steps, listener.on_progress)
+        self._is_stopped = False
 
-    def __init__(self, validation: Validation, output: Path) -> None:
-        self._validation = validation
-        self._output = output
-        self._card = validation.card
-        self._network: UNet | None = None
+    @property
+    def callbacks(self) -> Callbacks:
+        """What the loop tells this run."""
+        return Callbacks(
+            on_step=self._pace.on_step,
+            on_epoch=self._on_epoch,
+            on_state=lambda: self._folder.save(self._learner.state()),
+            on_notice=self._listener.on_notice,
+            should_stop=self._should_stop,
+        )
 
-    def keep(self, network: nn.Module, report: EpochReport, seconds: float) -> None:
-        """Write a network that is better than those before."""
-        self._network = UNet(self._card.network)
-        self._network.load_state_dict(network.state_dict())
-        training = {**self._card.training, "best_epoch": report.epoch, "seconds": round(seconds)}
-        card = replace(self._validation.at(self._validation.latest), training=training)
-        self._card = save_checkpoint(self._network, card, self._output)
+    def go_on(self) -> bool:
+        """Take up the state that is there; False where there is none."""
+        state = self._folder.load()
+        if state is None:
+            return False
+        self._learner.restore(state)
+        try:
+            load_checkpoint(self._folder.weights)
+        except CheckpointError:  # killed between weights and card: the next epoch is kept, whatever its rank
+            self._learner.standing = replace(self._learner.standing, best=None)
+        self._course.learn_from(self._learner.kept)
+        self._listener.on_start(f"Going on after epoch {self._learner.standing.epoch}.")
+        return True
 
-    def calibrate(self) -> ModelCard:
-        """Choose the operating point of the network that was kept, write it again, and return its card.
+    def judge(self, network: nn.Module) -> Verdict:
+        """Say that validation has begun, which takes its time, and judge."""
+        self._listener.on_progress(Progress("validating"))
+        return self._course.judge(network)
+
+    def finish(self) -> ModelCard:
+        """Calibrate and score the checkpoint that was kept, unless the run was stopped.
 
         Raises:
-            DataSetError: none was kept.
+            RunCancelledError: stopped before there was anything to keep.
         """
-        if self._network is None:
-            raise DataSetError("Training ended before its first validation.", "Let it run for a step or more.")
-        calibrated = self._validation.at(self._validation.calibrate(self._network))
-        return save_checkpoint(self._network, replace(calibrated, training=self._card.training), self._output)
+        if self._learner.standing.best is None:
+            raise RunCancelledError("Training was stopped before its first epoch.", "Start it again.")
+        network, card = load_checkpoint(self._folder.weights)
+        if self._is_stopped:
+            return card
+        self._listener.on_progress(Progress("scoring"))
+        network.to(self._learner.device)
+        try:
+            card = self._course.calibrated(network, card, self._should_stop)
+        except RunCancelledError:
+            return card
+        card = self._save(network, replace(card, training={**card.training, "finished": True}))
+        self._listener.on_scores(self._course.scores)
+        self._folder.end()
+        return card
 
+    def _should_stop(self) -> bool:
+        self._is_stopped = self._is_stopped or self._listener.should_stop()
+        return self._is_stopped
 
-def _mine(network: nn.Module, seen: Library, card: ModelCard, device: torch.device) -> dict[int, Points]:
-    """Find, for each scan by its number, where the network suspects tumour that is not there."""
-    found = {at: false_alarms(network, scan, card, device) for at, scan in enumerate(seen.scans)}
-    return {at: points for at, points in found.items() if len(points)}
+    def _on_epoch(self, report: EpochReport, network: nn.Module) -> None:
+        if report.is_best:
+            judged = self._course.judged()
+            self._save(network, replace(judged, training={**judged.training, **self._provenance(report)}))
+        self._course.learn_from(network)
+        self._listener.on_epoch(report)
+        self._listener.on_scores(self._course.scores)
+        self._listener.on_examples(self._course.examples())
 
+    def _save(self, network: nn.Module, card: ModelCard) -> ModelCard:
+        kept = UNet(card.network)
+        kept.load_state_dict(network.state_dict())
+        with disk_errors():
+            return save_checkpoint(kept, card, self._order.output)
 
-def _blank_card(order: Order, seen: Library, held_out: Library) -> ModelCard:
-    """Write down all that is known before training: what from, how, and for what."""
-    preset = order.preset
-    return ModelCard(
-        name=order.name,
-        preset=preset.name,
-        network=preset.network,
-        preprocessing=preset.preprocessing,
-        threshold=NOMINAL_THRESHOLD,
-        min_lesion_ml=NOMINAL_SMALLEST_ML,
-        sha256="",
-        intended_use=INTENDED_USE,
-        training={
-            "schedule": asdict(preset.schedule),
-            "scenes": asdict(preset.mix),
-            "seed": order.seed,
+    def _provenance(self, report: EpochReport) -> dict[str, object]:
+        return {
+            "seed": self._order.seed,
             "code_version": __version__,
             "torch": str(torch.__version__),
-            "device": order.device,
-            "known_failures": KNOWN_FAILURES,
-            "held_out_patients": held_out.patients,
-        },
-        data=tuple(_source(folder, seen, held_out) for folder in SOURCES),
-    )
+            "device": str(self._learner.device),
+            "best_epoch": report.epoch,
+            "seconds": round(self._learner.standing.seconds),
+            "finished": False,
+        }
 
 
-def _source(folder: str, seen: Library, held_out: Library) -> dict[str, Any]:
-    attribution, licence = SOURCES[folder]
-    items, held = seen.from_folder(folder), held_out.from_folder(folder)
-    return {
-        "folder": folder,
-        "attribution": attribution,
-        "licence": licence,
-        "trained_on": {"items": len(items), "patients": len({item.patient for item in items})},
-        "held_out": {"items": len(held), "patients": len({item.patient for item in held})},
-    }
+class _Pace:
+    """Tells how far a run has come and how long it will take, from the steps made since it began or went on."""
+
+    def __init__(self, learner: Learner, steps: int, on_progress: Callable[[Progress], None]) -> None:
+        self._learner, self._steps, self._on_progress = learner, steps, on_progress
+        self._started: float | None = None
+        self._first = 0
+
+    def on_step(self, step: int) -> None:
+        """Tell of a step. The first one, which warms up, is not counted into the pace."""
+        if self._started is None:
+            self._started, self._first = time.perf_counter(), step
+        total = self._steps * self._learner.schedule.epochs
+        made = step - self._first
+        pace_s = (time.perf_counter() - self._started) / made if made >= LEAST_STEPS_TO_ESTIMATE else None
+        left_s = pace_s * (total - step) if pace_s is not None else None
+        self._on_progress(Progress("training", step, total, left_s))
+
+
+def _course(order: TrainingOrder, preset: Preset, device: torch.device, listener: Listener) -> Course:
+    if isinstance(preset, SlicePreset):
+        return SliceCourse(order, preset, device, listener)
+    if isinstance(preset, ScenePreset):
+        return SceneCourse(order, preset, device, listener)
+    raise DataSetError(f"The preset {preset.name!r} says not what it trains on.", "Make it of slices or of scenes.")
+
+
+def _finished(folder: RunFolder) -> ModelCard | None:
+    """Return the card of a run that has ended well."""
+    if not folder.weights.is_file():
+        return None
+    try:
+        card = read_card(folder.weights)
+    except CheckpointError:
+        return None
+    return card if card.training.get("finished") else None
+
+
+def _scores_of(card: ModelCard) -> tuple[CaseScore, ...]:
+    return tuple(CaseScore.from_report(row) for row in card.scores.get("cases", ()))

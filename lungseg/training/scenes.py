@@ -18,7 +18,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from lungseg.training.presets import Preset, Range
+from lungseg.training.presets import Range, ScenePreset
 from lungseg.training.sources import CONSENSUS, CROP_PX, NODULE_MM, Library, Marks, Nodule, Points
 
 Pixel = TypeVar("Pixel", np.uint8, np.int16, np.float32)
@@ -164,10 +164,10 @@ class SceneMaker:
         preset: how it is shown.
     """
 
-    def __init__(self, library: Library, preset: Preset) -> None:
+    def __init__(self, library: Library, preset: ScenePreset) -> None:
         self.library = library
         self.mix = preset.mix
-        self.side = preset.schedule.side_px
+        self.side = preset.mix.side_px
         self.reach = preset.preprocessing.channels // 2
         self.mined: dict[int, Points] = {}
         self._nodules = _normalised([nodule.extent_mm for nodule in library.nodules])

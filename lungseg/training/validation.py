@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-import cc3d
 import cv2
 import numpy as np
 import torch
@@ -19,8 +18,10 @@ from torch import nn
 from lungseg.card import ModelCard
 from lungseg.inference import Segmenter
 from lungseg.metrics import bootstrap_interval, dice, match_lesions
-from lungseg.postprocessing import CERTAIN, CONNECTIVITY, ProbabilityMap, drop_small
-from lungseg.training.loop import half_precision
+from lungseg.postprocessing import CERTAIN, ProbabilityMap, drop_small, numbered
+from lungseg.records import CaseScore
+from lungseg.training.course import CHOSEN_ON_THESE
+from lungseg.training.learner import half_precision
 from lungseg.training.sources import CONSENSUS, Crop, Library, Points, Scan
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -44,6 +45,8 @@ class ScanScore:
         lesions: in the reference.
         found: of them.
         false: lesions that are none.
+        reference_ml: volume of the reference mask.
+        predicted_ml: volume of the mask.
     """
 
     name: str
@@ -51,6 +54,8 @@ class ScanScore:
     lesions: int
     found: int
     false: int
+    reference_ml: float
+    predicted_ml: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +85,32 @@ class Scores:
         scans = [scan.dice - PRICE_OF_FALSE_IN_SCAN * scan.false for scan in self.scans]
         return (crops + float(np.mean(scans))) / 2
 
+    @property
+    def cases(self) -> tuple[CaseScore, ...]:
+        """The whole scans, as cases are told of everywhere; nobody has measured surfaces and time."""
+        return tuple(
+            CaseScore(
+                case=scan.name,
+                dice=scan.dice,
+                hd95_mm=math.nan,
+                nsd_2mm=math.nan,
+                reference_ml=scan.reference_ml,
+                predicted_ml=scan.predicted_ml,
+                lesions_reference=scan.lesions,
+                lesions_found=scan.found,
+                false_lesions=scan.false,
+                seconds=math.nan,
+            )
+            for scan in self.scans
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return what a model card tells of it."""
         values = np.array(self.crops)
         interval = bootstrap_interval(values, within=(0.0, 1.0))
         larger = values[np.array(self.crop_extent_mm) >= np.quantile(self.crop_extent_mm, LARGER_QUARTILE)]
         return {
-            "note": "Epoch, threshold and smallest lesion were chosen on these same cases.",
+            "note": CHOSEN_ON_THESE,
             "held_out_nodules": {
                 "nodules": len(values),
                 "dice_mean": round(float(values.mean()), 4),
@@ -96,16 +120,7 @@ class Scores:
                 "share_of_zeros": round(float((values == 0).mean()), 4),
                 "false_lesions": self.crop_false,
             },
-            "held_out_scans": [
-                {
-                    "scan": scan.name,
-                    "dice": None if math.isnan(scan.dice) else round(scan.dice, 4),
-                    "lesions_reference": scan.lesions,
-                    "lesions_found": scan.found,
-                    "false_lesions": scan.false,
-                }
-                for scan in self.scans
-            ],
+            "cases": [score.report() for score in self.cases],
         }
 
 
@@ -231,7 +246,7 @@ def _crop_dice(crop: Crop, mask: NDArray[np.bool_]) -> float:
 
 
 def _crop_false(crop: Crop, mask: NDArray[np.bool_], min_ml: float) -> int:
-    labels = cc3d.connected_components(mask, connectivity=CONNECTIVITY)
+    labels, _ = numbered(mask)
     large = np.bincount(labels.ravel()) * crop.voxel_ml >= min_ml
     large[0] = False
     large[np.unique(labels[crop.readers > 0])] = False
@@ -244,4 +259,7 @@ def _scan_score(
     mask = answer.above(threshold)
     drop_small(mask, scan.grid, min_ml)
     match = match_lesions(mask, reference)
-    return ScanScore(scan.name, dice(mask, reference), match.reference, match.found, match.false)
+    reference_ml, predicted_ml = (int(each.sum()) * scan.grid.voxel_ml for each in (reference, mask))
+    return ScanScore(
+        scan.name, dice(mask, reference), match.reference, match.found, match.false, reference_ml, predicted_ml
+    )

@@ -58,9 +58,9 @@ def test_nodule_of_the_demo_scan_is_found(segmenter, demo_files):
 
 @pytest.mark.shared_data
 def test_scores_of_the_card_can_be_made_again(segmenter, shared_data):
-    (told,) = segmenter.card.scores["held_out_scans"]
+    (told,) = segmenter.card.scores["cases"]
     folder = shared_data / "chest_ct_msd_layout"
-    name = f"{told['scan']}.nii.gz"
+    name = f"{told['case']}.nii.gz"
     overlap, match = found_in(segmenter, folder / "imagesTr" / name, folder / "labelsTr" / name)
     assert overlap == pytest.approx(told["dice"], abs=0.02)  # half precision differs a little between processors
     assert (match.reference, match.found) == (told["lesions_reference"], told["lesions_found"])

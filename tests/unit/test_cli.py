@@ -1,7 +1,6 @@
 """The command line: what it writes, what it refuses, and that its documentation is complete."""
 
 import json
-import sys
 
 import click
 import nibabel as nib
@@ -14,20 +13,6 @@ from lungseg.config import CHECKOUT
 from tests.phantoms import write_chest, write_nifti
 
 REFUSED = 2
-
-
-@pytest.fixture
-def lungseg(environment, monkeypatch, capsys):
-    """Run a command in this process; returns exit code, stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lungseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.mark.parametrize("codes", ["LPS", "SAR"])

@@ -192,9 +192,6 @@ def test_run_given_back_whose_case_was_deleted_is_no_matter(database, case):
 def test_work_is_seen_without_taking_a_lock(database, case):
     with database.read() as session:
         assert not queue.has_work(session, LOST)
-    add(database, case, kind=RunKind.TRAIN)
-    with database.read() as session:
-        assert not queue.has_work(session, LOST)
     add(database, case)
     with database.begin(), database.read() as session:
         assert queue.has_work(session, LOST)

@@ -65,7 +65,7 @@ def test_one_version_is_given_once(database):
     with database.begin() as session:
         insert_case(session, case := new_case())
         insert_mask(session, new_mask(case.id))
-    with pytest.raises(StorageError, match="(?i)unique constraint"), database.begin() as session:
+    with pytest.raises(StorageError, match=r"(?i)unique constraint"), database.begin() as session:
         insert_mask(session, new_mask(case.id))
 
 

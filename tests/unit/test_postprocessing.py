@@ -99,3 +99,16 @@ def test_map_that_does_not_cover_its_grid_is_refused():
     probability = probability_map()
     with pytest.raises(GridMismatchError, match="4, 32, 32"):
         ProbabilityMap(probability.canvases[:3], probability.frame, probability.grid)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1), (3, 1, 1), (1, 1, 5), (1, 5, 3), (3, 3, 3), (5, 1, 7)])
+def test_specks_side_by_side_in_a_thin_box_are_lesions_each(shape):
+    specks = np.zeros(shape, bool)
+    specks[::2, ::2, ::2] = True
+    mask = np.zeros(GRID.shape, bool)
+    mask[3 : 3 + shape[0], 4 : 4 + shape[1], 2 : 2 + shape[2]] = specks
+    found = lesions_of(mask, GRID)
+    assert len(found) == specks.sum()
+    assert {lesion.volume_ml for lesion in found} == {GRID.voxel_ml}
+    drop_small(mask, GRID, 1.5 * GRID.voxel_ml)
+    assert not mask.any()

@@ -1,93 +1,203 @@
-"""The loop: what it minimises, when it stops, whom it tells."""
+"""The loop and the learner: what is learned, what is kept, how it ends, and that it goes on as if never interrupted."""
 
+import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from lungseg.card import NetworkShape
-from lungseg.errors import DataSetError
+from lungseg.errors import DataSetError, DivergedError, OutOfMemoryError, TrainingError
 from lungseg.training.batches import Batch
-from lungseg.training.loop import Callbacks, loss_of, rate_at, train
+from lungseg.training.learner import Learner, loss_of, rate_at
+from lungseg.training.loop import Callbacks, Verdict, train
 from lungseg.training.presets import Schedule
 from lungseg.unet import UNet
 
 CPU = torch.device("cpu")
-SCHEDULE = Schedule(epochs=4, steps=5, batch=3, side_px=16, learning_rate=0.02, ema=0.5)
+STEPS = 5
+SCHEDULE = Schedule(epochs=4, batch=3, learning_rate=0.02, decay="cosine", dice=1.0, ema=0.5, half_precision=False)
 
 
 def bright_squares(epoch, poison=0.0):
     generator = torch.Generator().manual_seed(epoch)
-    for _ in range(SCHEDULE.steps):
+    for _ in range(STEPS):
         tumour = torch.zeros(3, 1, 16, 24)
         tumour[:, :, 4:10, 5:15] = 1
         noise = torch.randn(3, 1, 16, 24, generator=generator) * 0.1
-        yield Batch(tumour + noise + poison, tumour, torch.ones_like(tumour))
+        yield Batch(tumour + noise + poison, tumour)
 
 
 class Witness:
     def __init__(self, stop_after=math.inf):
-        self.steps, self.epochs, self.networks, self.stop_after = [], [], [], stop_after
+        self.steps, self.epochs, self.networks, self.states, self.notices = [], [], [], [], []
+        self.stop_after = stop_after
 
-    @property
-    def callbacks(self):
-        return Callbacks(self.steps.append, self.on_epoch, lambda: len(self.steps) >= self.stop_after)
+    def callbacks(self, learner):
+        return Callbacks(
+            on_step=self.steps.append,
+            on_epoch=self.on_epoch,
+            on_state=lambda: self.states.append(copy.deepcopy(learner.state())),
+            on_notice=self.notices.append,
+            should_stop=lambda: len(self.steps) >= self.stop_after,
+        )
 
     def on_epoch(self, report, network):
         self.epochs.append(report)
         self.networks.append(network)
 
 
-def run(witness, batches=bright_squares, validate=lambda _: 0.0):
+def no_better(_network):
+    return Verdict(rank=(0.0,))
+
+
+def fresh_learner(schedule=SCHEDULE, kind=UNet):
     torch.manual_seed(0)
-    network = UNet(NetworkShape(width=4, depth=2, channels=1))
-    train(network, SCHEDULE, batches=batches, validate=validate, callbacks=witness.callbacks, device=CPU)
-    return network
+    network = kind(NetworkShape(width=4, depth=2, channels=1))
+    return Learner(network, schedule, device=CPU, steps=schedule.epochs * STEPS)
+
+
+def run(witness, batches=bright_squares, validate=no_better, learner=None, schedule=SCHEDULE):
+    learner = learner or fresh_learner(schedule)
+    train(learner, batches=batches, validate=validate, callbacks=witness.callbacks(learner))
+    return learner
+
+
+def weights_of(learner):
+    return {name: tensor for name, tensor in learner.state().tensors.items() if name.startswith("network.")}
 
 
 def test_loss_falls_and_everyone_is_told():
     witness = Witness()
     run(witness)
-    assert [report.done for report in witness.steps] == list(range(1, 21))
+    assert witness.steps == list(range(1, 21))
     assert [report.epoch for report in witness.epochs] == [1, 2, 3, 4]
-    assert witness.epochs[-1].loss < 0.8 * witness.epochs[0].loss
+    assert witness.epochs[-1].train_loss < 0.8 * witness.epochs[0].train_loss
     assert witness.epochs[-1].learning_rate == pytest.approx(0.0, abs=1e-9)
+    assert witness.epochs[-1].slices_per_s > 0
+    assert witness.epochs[-1].memory_mb > 10
+    assert len(witness.states) == 4
 
 
 def test_same_seed_gives_the_same_weights():
-    first, second = run(Witness()).state_dict(), run(Witness()).state_dict()
+    first, second = (weights_of(run(Witness())) for _ in range(2))
     assert all(first[name].equal(second[name]) for name in first)
 
 
 def test_best_epochs_are_told_apart():
-    scores = iter([0.2, 0.5, 0.4, 0.6])
+    ranks = iter([(0.2, -1.0), (0.2, -0.5), (0.2, -0.6), (0.6, -9.0)])
     witness = Witness()
-    run(witness, validate=lambda _: next(scores))
+    run(witness, validate=lambda _: Verdict(rank=next(ranks)))
     assert [report.is_best for report in witness.epochs] == [True, True, False, True]
 
 
-def test_validated_is_the_moving_average():
-    seen, witness = [], Witness()
-
-    def validate(network):
-        seen.append(network)
-        return 0.0
-
-    trained = run(witness, validate=validate)
-    assert seen == witness.networks
-    assert not seen[0].head.weight.equal(trained.head.weight)
+def test_kept_is_the_moving_average_or_the_network_itself():
+    for ema in (0.5, None):
+        witness = Witness()
+        learner = run(witness, schedule=replace(SCHEDULE, ema=ema))
+        is_network = witness.networks[0].head.weight.equal(learner.state().tensors["network.head.weight"])
+        assert is_network == (ema is None)
 
 
-def test_stop_ends_after_the_step_and_validates_what_there_is():
+def test_stop_returns_after_the_step():
     witness = Witness(stop_after=7)
     run(witness)
     assert len(witness.steps) == 7
-    assert [report.epoch for report in witness.epochs] == [1, 2]
+    assert [report.epoch for report in witness.epochs] == [1]
+    assert len(witness.states) == 1
+
+
+def test_stop_in_the_first_epoch_keeps_what_there_is_but_no_state():
+    witness = Witness(stop_after=2)
+    run(witness)
+    assert [report.epoch for report in witness.epochs] == [1]
+    assert witness.epochs[0].is_best
+    assert witness.states == []
+
+
+def test_training_ends_early_when_nothing_gets_better():
+    witness = Witness()
+    run(witness, schedule=replace(SCHEDULE, epochs=50, patience=3))
+    assert len(witness.epochs) == 4
+    assert "No epoch since 1 was better" in witness.notices[0]
 
 
 def test_loss_that_is_not_finite_ends_training():
-    with pytest.raises(DataSetError, match="loss became nan"):
+    with pytest.raises(DivergedError, match="loss became nan in step 1"):
         run(Witness(), batches=lambda epoch: bright_squares(epoch, poison=math.nan))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw"])
+@pytest.mark.parametrize("ema", [0.5, None])
+def test_learner_goes_on_as_if_never_interrupted(optimiser, ema):
+    schedule = replace(SCHEDULE, optimiser=optimiser, ema=ema)
+    uninterrupted = Witness()
+    expected = weights_of(run(uninterrupted, schedule=schedule))
+    resumed = Witness()
+    learner = fresh_learner(schedule)
+    learner.restore(uninterrupted.states[1])
+    torch.rand(5)  # whatever happened meanwhile
+    actual = weights_of(run(resumed, learner=learner))
+    assert [report.epoch for report in resumed.epochs] == [3, 4]
+    assert [r.train_loss for r in resumed.epochs] == [r.train_loss for r in uninterrupted.epochs[2:]]
+    assert all(expected[name].equal(actual[name]) for name in expected)
+
+
+def test_state_of_another_network_is_refused():
+    witness = Witness()
+    run(witness)
+    other = Learner(UNet(NetworkShape(width=8, depth=2)), SCHEDULE, device=CPU, steps=20)
+    with pytest.raises(TrainingError, match="can't go on from its state"):
+        other.restore(witness.states[0])
+
+
+class NarrowUNet(UNet):
+    """Refuses more than one slice at a time, as a full memory would."""
+
+    most, message = 1, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
+
+    def forward(self, x):
+        if len(x) > self.most:
+            raise RuntimeError(self.message)
+        return super().forward(x)
+
+
+def test_batch_is_halved_until_it_fits_and_this_is_said():
+    witness = Witness()
+    learner = run(witness, learner=fresh_learner(kind=NarrowUNet))
+    assert learner.parts == 4
+    assert len(witness.steps) == 20
+    assert witness.notices == [
+        "Memory ran out: a batch of 3 now passes through the network 2 at a time, its gradients added up.",
+        "Memory ran out: a batch of 3 now passes through the network 1 at a time, its gradients added up.",
+    ]
+    assert witness.epochs[-1].train_loss < witness.epochs[0].train_loss
+
+
+def test_single_slice_that_does_not_fit_ends_training(monkeypatch):
+    monkeypatch.setattr(NarrowUNet, "most", 0)
+    with pytest.raises(OutOfMemoryError, match="single slice"):
+        run(Witness(), learner=fresh_learner(kind=NarrowUNet))
+
+
+def test_other_errors_of_the_network_are_not_taken_for_a_full_memory(monkeypatch):
+    monkeypatch.setattr(NarrowUNet, "message", "shapes differ")
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run(Witness(), learner=fresh_learner(kind=NarrowUNet))
+
+
+def test_gradients_of_parts_add_up_to_those_of_the_batch():
+    """Without batch normalisation, which sees its part alone, parts change nothing but rounding."""
+    batch = next(bright_squares(1))
+    learned = []
+    for parts in (1, 3):
+        torch.manual_seed(0)
+        network = torch.nn.Conv2d(1, 1, 3, padding=1)
+        schedule = replace(SCHEDULE, parts=parts, ema=None, dice=0.0)
+        Learner(network, schedule, device=CPU, steps=9).step(batch, print)
+        learned.append(network.weight.grad)
+    torch.testing.assert_close(learned[0], learned[1])
 
 
 def test_pixels_without_weight_count_nowhere():
@@ -99,6 +209,13 @@ def test_pixels_without_weight_count_nowhere():
     other[:, :, :, 4:] = 1 - other[:, :, :, 4:]
     wild = torch.where(weight == 1, logits, torch.full_like(logits, 50.0))
     assert loss_of(logits, tumour, weight, 1.0) == loss_of(wild, other, weight, 1.0)
+
+
+def test_without_dice_and_weights_the_loss_is_cross_entropy():
+    logits = torch.linspace(-3, 3, 48).reshape(2, 1, 4, 6)
+    tumour = (logits > 1).float()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, tumour)
+    torch.testing.assert_close(loss_of(logits, tumour, None, 0.0), expected)
 
 
 def test_perfect_answer_costs_nothing_also_without_tumour():
@@ -117,14 +234,19 @@ def test_dice_term_is_per_scene():
 
 
 def test_rate_rises_then_falls_to_zero():
-    schedule = Schedule(epochs=10, steps=10, warm_up=0.1)
-    rates = [rate_at(step, schedule) for step in range(101)]
+    schedule = Schedule(epochs=10, batch=1, warm_up=0.1, decay="cosine")
+    rates = [rate_at(step, schedule, 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0.0)
 
 
-def test_schedule_that_trains_nothing_is_refused():
+def test_rate_of_the_baseline_never_changes():
+    assert {rate_at(step, Schedule(epochs=3, batch=1), 30) for step in range(31)} == {1.0}
+
+
+@pytest.mark.parametrize("field", ["epochs", "batch", "steps", "parts", "patience"])
+def test_schedule_that_trains_nothing_is_refused(field):
     with pytest.raises(DataSetError, match="trains nothing"):
-        Schedule(steps=0)
+        replace(SCHEDULE, **{field: 0})

@@ -16,8 +16,9 @@ from lungseg.errors import DataSetError
 from lungseg.postprocessing import CERTAIN, ProbabilityMap
 from lungseg.preprocessing import Frame
 from lungseg.training import presets
+from lungseg.training.order import Listener, TrainingOrder
 from lungseg.training.presets import FIRST, find_preset
-from lungseg.training.recipe import Listener, Order, train_checkpoint
+from lungseg.training.recipe import train_order
 from lungseg.training.sources import read_library, split_by_patient
 from lungseg.training.validation import Answers, Validation, false_alarms
 from tests.networks import save_network
@@ -38,24 +39,31 @@ def held_out(data):
 
 class Witness:
     def __init__(self, stop_after=math.inf):
-        self.steps, self.epochs, self.stop_after = [], [], stop_after
+        self.steps, self.epochs, self.scores, self.stop_after = [], [], [], stop_after
 
     @property
     def listener(self):
         return Listener(
-            self.steps.append,
-            lambda report, scores: self.epochs.append((report, scores)),
-            lambda: len(self.steps) >= self.stop_after,
+            on_progress=lambda progress: progress.stage == "training" and self.steps.append(progress),
+            on_epoch=self.epochs.append,
+            on_scores=self.scores.append,
+            should_stop=lambda: len(self.steps) >= self.stop_after,
         )
 
 
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
+
+
 def order_in(folder, data, **changes):
-    return replace(Order(preset=TINY, data=data, output=folder, name="tiny-1", device="cpu", loaders=0), **changes)
+    order = TrainingOrder(preset="tiny", data=data, output=folder, name="tiny-1", device="cpu", loaders=0)
+    return replace(order, **changes)
 
 
 def test_checkpoint_is_written_with_all_that_made_it(tmp_path, data):
     witness = Witness()
-    card = train_checkpoint(order_in(tmp_path, data, seed=4), witness.listener)
+    card = train_order(order_in(tmp_path, data, seed=4), witness.listener)
     network, read = load_checkpoint(tmp_path / "tiny-1.safetensors")
     assert read.sha256 == card.sha256
     assert network.shape == TINY.network
@@ -65,14 +73,15 @@ def test_checkpoint_is_written_with_all_that_made_it(tmp_path, data):
     assert read.training["best_epoch"] in (1, 2)
     assert [source["licence"] for source in read.data] == ["CC BY 3.0", "CC BY 3.0", "CC BY 4.0 / CC BY 3.0"]
     assert all(source["trained_on"]["items"] and source["held_out"]["items"] for source in read.data[:2])
-    assert read.scores["held_out_scans"][0]["scan"] == "lung_103"
+    assert read.scores["cases"][0]["case"] == "lung_103"
     assert (len(witness.steps), len(witness.epochs)) == (6, 2)
+    assert [score.case for score in witness.scores[-1]] == ["lung_103"]
+    assert witness.scores[-1][0].reference_ml == pytest.approx(24.4, rel=0.1)
 
 
 def test_same_seed_makes_the_same_checkpoint(tmp_path, data):
-    one_epoch = replace(TINY, schedule=replace(TINY.schedule, epochs=1))
     cards = [
-        train_checkpoint(order_in(tmp_path / name, data, preset=one_epoch, seed=seed), Witness().listener)
+        train_order(order_in(tmp_path / name, data, epochs=1, seed=seed), Witness().listener)
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
     assert cards[0].sha256 == cards[1].sha256 != cards[2].sha256
@@ -80,7 +89,7 @@ def test_same_seed_makes_the_same_checkpoint(tmp_path, data):
 
 def test_stopped_training_leaves_a_checkpoint(tmp_path, data):
     witness = Witness(stop_after=2)
-    card = train_checkpoint(order_in(tmp_path, data), witness.listener)
+    card = train_order(order_in(tmp_path, data), witness.listener)
     assert len(witness.steps) == 2
     assert card.training["best_epoch"] == 1
     assert load_checkpoint(tmp_path / "tiny-1.safetensors")[1].sha256 == card.sha256
@@ -88,18 +97,17 @@ def test_stopped_training_leaves_a_checkpoint(tmp_path, data):
 
 def test_data_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DataSetError, match="There is no folder chest_ct_msd_layout"):
-        train_checkpoint(order_in(tmp_path / "out", tmp_path), Witness().listener)
+        train_order(order_in(tmp_path / "out", tmp_path), Witness().listener)
     assert not (tmp_path / "out").exists()
 
 
 def test_unknown_preset_names_those_there_are():
-    with pytest.raises(DataSetError, match="Choose one of: first"):
+    with pytest.raises(DataSetError, match="Choose one of: baseline, "):
         find_preset("none")
     assert find_preset("first") is FIRST
 
 
 def test_command_trains_and_prints_what_was_measured(tmp_path, data, environment, monkeypatch):
-    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
     arguments = ["train", "--preset", "tiny", "--data", str(data), "--epochs", "1", "--output", str(tmp_path / "out")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output

@@ -12,7 +12,7 @@ from lungseg.training.scenes import CropView, Look, Paste, Pose, ScanView, Scene
 from lungseg.training.sources import read_library
 from tests.training_data import TINY, write_data
 
-SIDE = TINY.schedule.side_px
+SIDE = TINY.mix.side_px
 WHOLE = (0, SIDE)
 PLAIN = Look(1.0, 0.0, 0.0, 0.0, 0.0, mirror=False, upside_down=False, seed=7)
 LUNG_SLICE = 15

@@ -1,0 +1,23 @@
+"""`lungseg execute`: the child process of a run; the worker calls it, nobody else."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from lungseg.config import Settings
+
+
+def execute(
+    run: Annotated[str, typer.Argument(help="Id of the run.")],
+    attempt: Annotated[int, typer.Option(help="The start of the run that this process carries out.")],
+) -> None:
+    """Train a claimed run as the child of a worker."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("lungseg").setLevel(logging.INFO)
+    from lungseg import trainer
+
+    trainer.watch_parent()
+    trainer.execute(Settings.from_environment(), run, attempt)

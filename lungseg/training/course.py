@@ -1,0 +1,72 @@
+"""What the two ways to train have in common: a course gives batches, judges networks and knows what they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from lungseg.card import ModelCard
+from lungseg.records import CaseScore
+from lungseg.training.batches import Batch
+from lungseg.training.loop import Verdict
+from lungseg.training.order import TrainingOrder
+from lungseg.training.presets import Preset
+
+INTENDED_USE = (
+    "Research use only, not a medical device: points a trained reader to possible lung tumours in CT of the chest. "
+    "A mask without lesions does not mean that there is no tumour."
+)
+NOMINAL_THRESHOLD = 0.5
+NOMINAL_SMALLEST_ML = 0.1
+"""Operating point at which epochs are compared, before one is chosen."""
+CHOSEN_ON_THESE = "Epoch, threshold and smallest lesion were chosen on these same cases."
+
+
+class Course(Protocol):
+    """The data of a run, divided into what is learned from and what is held out.
+
+    Attributes:
+        steps: optimiser steps an epoch.
+        card: all that is known before training.
+        scores: of the cases held out, as `judge` last found them.
+    """
+
+    steps: int
+    card: ModelCard
+    scores: tuple[CaseScore, ...]
+
+    def batches(self, epoch: int) -> Iterable[Batch]:
+        """Give the batches of an epoch, from 1 on."""
+
+    def judge(self, network: nn.Module) -> Verdict:
+        """Apply a network to what is held out."""
+
+    def judged(self) -> ModelCard:
+        """Return the card with what `judge` last found."""
+
+    def learn_from(self, network: nn.Module) -> None:
+        """Look where a network stands after an epoch, where the next batches depend on it."""
+
+    def examples(self) -> list[NDArray[np.uint8]]:
+        """Draw slices held out, as `judge` last saw them: pictures (H, W, 3)."""
+
+    def calibrated(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
+        """Return a network's card with its best operating point, and set `scores` to what it reaches there."""
+
+
+def blank_card(order: TrainingOrder, preset: Preset) -> ModelCard:
+    """Write down what both kinds of training know before they begin."""
+    return ModelCard(
+        name=order.name,
+        preset=preset.name,
+        network=preset.network,
+        preprocessing=preset.preprocessing,
+        threshold=NOMINAL_THRESHOLD,
+        min_lesion_ml=NOMINAL_SMALLEST_ML,
+        sha256="",
+        intended_use=INTENDED_USE,
+    )

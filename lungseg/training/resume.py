@@ -1,0 +1,133 @@
+"""What a run that was killed goes on from: written after each epoch, complete or not at all, and never a pickle.
+
+::
+
+    OUTPUT/<name>.order.json           what is trained
+    OUTPUT/<name>.resume               safetensors: weights, average, moments, random generators; numbers as metadata
+    OUTPUT/<name>.safetensors, .json   the best checkpoint so far, with its card
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from lungseg.errors import DataSetError, DiskFullError, StorageError, TrainingError
+from lungseg.training.learner import LearnerState
+from lungseg.training.order import TrainingOrder
+
+ORDER_END, STATE_END = ".order.json", ".resume"
+NUMBERS = "numbers"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        order: what is trained.
+    """
+
+    def __init__(self, order: TrainingOrder) -> None:
+        self.weights = order.output / f"{order.name}.safetensors"
+        self._order = order
+        self._order_file = order.output / f"{order.name}{ORDER_END}"
+        self._state_file = order.output / f"{order.name}{STATE_END}"
+
+    def begin(self) -> None:
+        """Write down what is trained; what an earlier run of this name left to go on from is removed.
+
+        Raises:
+            StorageError: the folder can't be written.
+        """
+        with disk_errors():
+            self._order.output.mkdir(parents=True, exist_ok=True)
+            self._state_file.unlink(missing_ok=True)
+            _replace(self._order_file, self._order.to_json().encode())
+
+    def save(self, state: LearnerState) -> None:
+        """Replace the state by a newer one; where that fails, the old one stays.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+        with disk_errors():
+            _replace(self._state_file, save(tensors, {NUMBERS: json.dumps(state.numbers)}))
+
+    def load(self) -> LearnerState | None:
+        """Read the state; None before the first epoch was complete.
+
+        Raises:
+            TrainingError: it is damaged.
+        """
+        if not self._state_file.is_file():
+            return None
+        try:
+            with safe_open(self._state_file, framework="pt") as stored:
+                numbers = json.loads(stored.metadata()[NUMBERS])
+                return LearnerState({name: stored.get_tensor(name) for name in stored.keys()}, numbers)  # noqa: SIM118 - not a dict
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+            raise TrainingError(
+                f"The state of the run in {self._state_file.name} can't be read ({error}).", "Start a new run."
+            ) from error
+
+    def end(self) -> None:
+        """Remove what only a run that has not ended needs."""
+        self._state_file.unlink(missing_ok=True)
+
+
+def read_order(run: Path) -> TrainingOrder:
+    """Read what was ordered in the folder of a run; the folder may have moved.
+
+    Raises:
+        DataSetError: there is no run, or more than one.
+    """
+    orders = sorted(run.glob(f"*{ORDER_END}"))
+    if len(orders) != 1:
+        raise DataSetError(
+            f"{run} holds {len(orders)} training runs.", "Give the folder that `lungseg train` wrote one run to."
+        )
+    return TrainingOrder.from_json(orders[0].read_text(encoding="utf-8")).moved_to(run)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn what the disk refuses into an error that says what to do.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        kind = DiskFullError if error.errno in NO_ROOM else StorageError
+        raise kind(
+            f"The run can't be kept ({error.strerror or error}).",
+            "Make room on the disk or check the rights of the folder, then resume: nothing but this epoch is lost.",
+        ) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that after a power cut the old one or the new one is there."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

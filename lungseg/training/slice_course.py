@@ -1,0 +1,199 @@
+"""Training on the slices of a data set."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lungseg.card import ModelCard
+from lungseg.dataset.findings import Finding, has_errors
+from lungseg.dataset.layout import Pair, open_data_set
+from lungseg.dataset.lint import lint
+from lungseg.dataset.split import Split, read_split, split_cases
+from lungseg.dataset.store import CANVAS, SliceStore, StoredCase, is_store, prepare
+from lungseg.errors import DataSetError
+from lungseg.evaluation import evaluate
+from lungseg.inference import Segmenter
+from lungseg.metrics import summarise
+from lungseg.training.batches import Batch, load, suitable_loaders
+from lungseg.training.course import CHOSEN_ON_THESE, blank_card
+from lungseg.training.loop import Verdict
+from lungseg.training.order import Listener, TrainingOrder
+from lungseg.training.presets import SlicePreset
+from lungseg.training.sampling import SliceTable
+from lungseg.training.slice_validation import SliceValidation, calibrate
+from lungseg.training.slices import SliceBatches
+
+MOST_NAMED = 5
+
+
+class SliceCourse:
+    """Slices of the cases learned from, drawn by weight and bent; whole volumes of the cases held out.
+
+    A data set folder is made a slice store first, or its store is brought up to date.
+
+    Args:
+        order: what is trained.
+        preset: how, with the numbers of the order.
+        device: where.
+        listener: told how preparation goes.
+
+    Attributes:
+        table: the slices learned from.
+        steps, card, scores: see `course.Course`.
+
+    Raises:
+        DataSetError: something stands against training on these data.
+        StorageError: the store can't be written.
+        RunCancelledError: the listener said so during preparation.
+    """
+
+    def __init__(self, order: TrainingOrder, preset: SlicePreset, device: torch.device, listener: Listener) -> None:
+        _check_size(preset)
+        store = open_store(order, listener)
+        split = split_store(store, order)
+        known = {case.case: case for case in store.cases}
+        self._seen = tuple(known[case] for case in split.train)
+        self._held_out = tuple(known[case] for case in split.validation)
+        self._order, self._preset, self._device = order, preset, device
+        self._loaders = suitable_loaders(device) if order.loaders is None else order.loaders
+        self.table = SliceTable.of(self._seen, preset.skip_slices)
+        self.steps = len(self._epoch(1))
+        self.card = replace(blank_card(order, preset), training=self._training(), data=(self._source(store),))
+        self._validation = SliceValidation(self._held_out, preset, threshold=self.card.threshold, device=device)
+        self.scores = self._validation.scores
+        listener.on_start(
+            f"{len(self._seen)} cases to learn from with {len(self.table)} slices, "
+            f"{int(self.table.has_tumour.sum())} of them with tumour: each of these weighs "
+            f"{self.table.tumour_weight:.1f}, so that {self.table.tumour_share:.0%} of those shown hold tumour. "
+            f"{len(self._held_out)} cases held out."
+        )
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Give the batches of an epoch, from 1 on."""
+        return load(self._epoch(epoch), self._loaders, device=self._device)
+
+    def judge(self, network: nn.Module) -> Verdict:
+        """Apply a network to all slices of the cases held out."""
+        verdict = self._validation.judge(network)
+        self.scores = self._validation.scores
+        return verdict
+
+    def judged(self) -> ModelCard:
+        """Return the card with the scores at the network's resolution."""
+        return replace(self.card, scores=self._report("network"))
+
+    def learn_from(self, network: nn.Module) -> None:
+        """Do nothing: which slices are shown does not depend on what the network says of them."""
+
+    def examples(self) -> list[NDArray[np.uint8]]:
+        """Draw a slice of each of the first cases held out."""
+        return self._validation.examples
+
+    def calibrated(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
+        """Choose the operating point on the scans held out and score the network on them as `lungseg evaluate` does.
+
+        Where not one of the scans can be segmented, the scores at the network's resolution stay.
+
+        Raises:
+            RunCancelledError: `should_stop` said so.
+        """
+        point = calibrate(network, card, self._held_out, self._device, should_stop)
+        chosen = replace(card, threshold=point.threshold, min_lesion_ml=point.min_ml)
+        pairs = [Pair(case.case, case.patient, case.scan, case.mask) for case in self._held_out]
+        segmenter = Segmenter(copy.deepcopy(network), chosen, self._device)
+        scores, _ = evaluate(pairs, segmenter, should_stop=should_stop)
+        if not scores:
+            return card
+        self.scores = scores
+        return replace(chosen, scores=self._report("scan"))
+
+    def _epoch(self, epoch: int) -> SliceBatches:
+        return SliceBatches(self._seen, self.table, self._preset, seed=self._order.seed, epoch=epoch)
+
+    def _training(self) -> dict[str, Any]:
+        return {
+            "schedule": asdict(self._preset.schedule),
+            "warp": asdict(self._preset.warp),
+            "skip_slices": self._preset.skip_slices,
+            "tumour_weight": self.table.tumour_weight,
+            "tumour_share": self.table.tumour_share,
+            "cases": [case.case for case in self._seen],
+            "held_out_cases": [case.case for case in self._held_out],
+        }
+
+    def _source(self, store: SliceStore) -> dict[str, Any]:
+        return {
+            "folder": store.data_set.name,
+            "attribution": store.data_set.name,
+            "licence": store.data_set.licence or "unknown",
+            "trained_on": _counted(self._seen),
+            "held_out": _counted(self._held_out),
+        }
+
+    def _report(self, resolution: str) -> dict[str, Any]:
+        return {
+            "note": CHOSEN_ON_THESE,
+            "resolution": resolution,
+            "cases": [score.report() for score in self.scores],
+            "summary": summarise(self.scores, failed=len(self._held_out) - len(self.scores)).report(),
+        }
+
+
+def open_store(order: TrainingOrder, listener: Listener) -> SliceStore:
+    """Open the slice store of an order, or make that of its data set.
+
+    Raises:
+        DataSetError: the data are neither.
+        StorageError: the store can't be written.
+        RunCancelledError: the listener said so.
+    """
+    if is_store(order.data):
+        return SliceStore.open(order.data)
+    return prepare(
+        open_data_set(order.data),
+        order.store or order.output / "store",
+        on_progress=listener.on_progress,
+        should_stop=listener.should_stop,
+    )
+
+
+def split_store(store: SliceStore, order: TrainingOrder) -> Split:
+    """Divide a store as ordered; what stands against training is refused.
+
+    Raises:
+        DataSetError: an error of the data set, or no split can be made.
+    """
+    given = read_split(order.split) if order.split else None
+    findings = lint(store.data_set, store.facts, given)
+    if has_errors(findings):
+        raise DataSetError(_said(findings), "Repair the data set (`lungseg lint` lists all of it), then train again.")
+    return split_cases(store.cases, folds=order.folds, fold=order.fold, seed=order.seed, given=given)
+
+
+def _said(findings: tuple[Finding, ...]) -> str:
+    errors = [finding for finding in findings if finding.is_error]
+    named = "; ".join(f"{finding.case or 'all'}: {finding.found}" for finding in errors[:MOST_NAMED])
+    more = f" and {len(errors) - MOST_NAMED} more" if len(errors) > MOST_NAMED else ""
+    return f"{len(errors)} findings stand against training on it: {named}{more}"
+
+
+def _check_size(preset: SlicePreset) -> None:
+    if preset.preprocessing.size != CANVAS.size:
+        raise DataSetError(
+            f"The preset {preset.name!r} wants slices of {preset.preprocessing.size} px; "
+            f"a store holds them with {CANVAS.size}.",
+            f"Give the preset a canvas of {CANVAS.size} px.",
+        )
+
+
+def _counted(cases: tuple[StoredCase, ...]) -> dict[str, int]:
+    slices = sum(len(case.slice_tumour_px) for case in cases)
+    return {"items": len(cases), "patients": len({case.patient for case in cases}), "slices": slices}

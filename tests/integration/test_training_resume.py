@@ -1,0 +1,295 @@
+"""Training from a data set folder to a scored checkpoint; killed, stopped, out of disk, and resumed."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from lungseg.card import NetworkShape, read_card
+from lungseg.checkpoint import load_checkpoint
+from lungseg.cli import app
+from lungseg.dataset.layout import open_data_set
+from lungseg.dataset.store import prepare
+from lungseg.errors import DataSetError, RunCancelledError, StorageError, TrainingError
+from lungseg.training import presets
+from lungseg.training.order import Listener, TrainingOrder
+from lungseg.training.presets import BASELINE, NEIGHBOURS
+from lungseg.training.recipe import train_order
+from lungseg.training.resume import RunFolder, read_order
+from tests.data_sets import write_data_set, write_pair
+
+SMALL = replace(
+    NEIGHBOURS,
+    name="small",
+    network=NetworkShape(width=4, depth=2, channels=3),
+    schedule=replace(NEIGHBOURS.schedule, epochs=4, steps=3, batch=2),
+)
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+from lungseg.training import presets
+from lungseg.training.order import Listener, TrainingOrder
+from lungseg.training.recipe import train_order
+from tests.integration.test_training_resume import SMALL
+torch.set_num_threads(1)
+presets.PRESETS["small"] = SMALL
+order = TrainingOrder.from_json(Path(sys.argv[1]).read_text())
+listener = Listener(on_epoch=lambda r: print(r.epoch, r.train_loss.hex(), r.validation_loss.hex(), flush=True),
+                    on_progress=lambda p: print(p.stage, p.done, flush=True))
+print("sha", train_order(order, listener, resume=sys.argv[2] == "resume").sha256)
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    return prepare(open_data_set(write_data_set(folder / "data", cases=2)), folder / "store", workers=1).folder
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "small", SMALL)
+
+
+def order_in(folder, data, **changes):
+    order = TrainingOrder(preset="small", data=data, output=folder, name="run", device="cpu", loaders=0, seed=3)
+    return replace(order, **changes)
+
+
+class Witness:
+    def __init__(self, stop_after=10**9):
+        self.epochs, self.scores, self.examples, self.notices, self.starts, self.steps = [], [], [], [], [], 0
+        self.stop_after = stop_after
+
+    @property
+    def listener(self):
+        return Listener(
+            on_start=self.starts.append,
+            on_progress=self.on_progress,
+            on_epoch=self.epochs.append,
+            on_scores=self.scores.append,
+            on_examples=self.examples.append,
+            on_notice=self.notices.append,
+            should_stop=lambda: self.steps >= self.stop_after,
+        )
+
+    def on_progress(self, progress):
+        self.steps += progress.stage == "training"
+
+
+def run_child(order, mode, folder, kill_at=None):
+    """Train in a process of its own; kill it with -9 when it prints a line. Returns its lines."""
+    (folder / "order.json").write_text(order.to_json())
+    command = [sys.executable, "-c", CHILD, str(folder / "order.json"), mode]
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            lines.append(line.strip())
+            if line.strip() == kill_at:
+                process.send_signal(signal.SIGKILL)
+    assert process.returncode == (-signal.SIGKILL if kill_at else 0)
+    return [line for line in lines if not line.startswith(("training", "validating", "scoring"))]
+
+
+def test_killed_in_its_third_epoch_and_resumed_a_run_gives_the_same_bits(tmp_path, store):
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = run_child(order_in(tmp_path / "whole" / "out", store, loaders=1), "begin", tmp_path / "whole")
+    order = order_in(tmp_path / "killed" / "out", store, loaders=1)
+    before = run_child(order, "begin", tmp_path / "killed", kill_at="training 8")
+    after = run_child(order, "resume", tmp_path / "killed")
+    assert len(whole) == 5
+    assert [line[0] for line in before] == ["1", "2"]
+    assert before + after == whole
+    assert not RunFolder(order).load()
+
+
+def test_run_gives_checkpoint_scores_and_pictures(tmp_path, store):
+    witness = Witness()
+    card = train_order(order_in(tmp_path, store), witness.listener)
+    assert [report.epoch for report in witness.epochs] == [1, 2, 3, 4]
+    assert witness.epochs[-1].train_loss < witness.epochs[0].train_loss
+    assert all(0 <= report.mean_dice <= 1 and report.validation_loss > 0 for report in witness.epochs)
+    assert "each of these weighs" in witness.starts[0]
+    assert [picture.shape for picture in witness.examples[0]] == [(256, 256, 3)]
+    assert len(witness.scores) == 5
+    assert np.isnan(witness.scores[0][0].hd95_mm)
+    assert [score.report() for score in witness.scores[-1]] == card.scores["cases"]
+    assert card.scores["resolution"] == "scan"
+    assert card.training["finished"]
+    assert set(card.training["cases"]).isdisjoint(card.training["held_out_cases"])
+    assert card.data[0]["licence"] == "CC-BY-SA 4.0"
+    assert load_checkpoint(tmp_path / "run.safetensors")[1] == card
+
+
+def test_finished_run_is_not_trained_again_but_told_again(tmp_path, store):
+    first = train_order(order_in(tmp_path, store, epochs=1), Listener())
+    witness = Witness()
+    assert train_order(order_in(tmp_path, store, epochs=1), witness.listener, resume=True) == first
+    assert witness.steps == 0
+    assert [score.report() for score in witness.scores[0]] == first.scores["cases"]
+
+
+def test_stopped_run_keeps_its_best_epoch_and_goes_on(tmp_path, store):
+    stopped = Witness(stop_after=5)
+    card = train_order(order_in(tmp_path, store), stopped.listener)
+    assert (stopped.steps, len(stopped.epochs)) == (5, 1)
+    assert not card.training["finished"]
+    assert card.scores["resolution"] == "network"
+    resumed = Witness()
+    card = train_order(order_in(tmp_path, store), resumed.listener, resume=True)
+    assert [report.epoch for report in resumed.epochs] == [2, 3, 4]
+    assert resumed.starts[-1] == "Going on after epoch 1."
+    assert card.training["finished"]
+
+
+def test_run_stopped_in_its_first_epoch_begins_anew_when_resumed(tmp_path, store):
+    card = train_order(order_in(tmp_path, store), Witness(stop_after=2).listener)
+    assert card.training["best_epoch"] == 1
+    resumed = Witness()
+    train_order(order_in(tmp_path, store, epochs=2), resumed.listener, resume=True)
+    assert [report.epoch for report in resumed.epochs] == [1, 2]
+
+
+def test_run_killed_between_weights_and_card_keeps_the_next_epoch(tmp_path, store):
+    train_order(order_in(tmp_path, store), Witness(stop_after=5).listener)
+    with (tmp_path / "run.safetensors").open("ab") as stream:
+        stream.write(b"later")
+    resumed = Witness()
+    card = train_order(order_in(tmp_path, store, epochs=2), resumed.listener, resume=True)
+    assert resumed.epochs[0].is_best
+    assert card.training["best_epoch"] == 2
+
+
+def test_full_disk_keeps_the_state_before(tmp_path, store):
+    """A limit on the size of files stands for the disk: the checkpoint still fits, the state does not."""
+    order = order_in(tmp_path, store)
+    train_order(order, Witness(stop_after=5).listener)
+    kept = (tmp_path / "run.resume").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="can't be kept") as caught:
+            train_order(order, Witness().listener, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "resume" in caught.value.remedy
+    assert (tmp_path / "run.resume").read_bytes() == kept
+    assert not list(tmp_path.glob("*.partial"))
+    assert train_order(order, Witness().listener, resume=True).training["finished"]
+
+
+def test_damaged_state_is_refused(tmp_path, store):
+    order = order_in(tmp_path, store)
+    train_order(order, Witness(stop_after=5).listener)
+    (tmp_path / "run.resume").write_bytes(b"\x00" * 100)
+    with pytest.raises(TrainingError, match="can't be read"):
+        train_order(order, Witness().listener, resume=True)
+
+
+def test_no_state_holds_a_pickle(tmp_path, store):
+    train_order(order_in(tmp_path, store), Witness(stop_after=5).listener)
+    content = (tmp_path / "run.resume").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert json.loads(header["__metadata__"]["numbers"])["standing"]["epoch"] == 1
+    assert any(name.startswith("optimiser.0.exp_avg") for name in header)
+    assert "rng.cpu" in header
+
+
+def test_data_set_folder_is_prepared_and_its_faults_stop_training(tmp_path):
+    data = write_data_set(tmp_path / "data", cases=2)
+    train_order(order_in(tmp_path / "out", data, epochs=1, store=tmp_path / "store"), Listener())
+    assert (tmp_path / "store" / "lung_001.hu.npy").is_file()
+
+    def all_empty(hu, mask):
+        mask[:] = 0
+
+    write_pair(data, "lung_003", edit=all_empty)
+    write_pair(data, "lung_004", edit=lambda hu, mask: (hu, mask[:-3]))
+    (data / "dataset.json").unlink()
+    witness = Witness()
+    with pytest.raises(DataSetError, match="stand against training") as caught:
+        train_order(order_in(tmp_path / "other", data, store=tmp_path / "store"), witness.listener)
+    assert "lung_004" in caught.value.found
+    assert "lungseg lint" in caught.value.remedy
+    assert not (tmp_path / "other" / "run.safetensors").exists()
+
+
+def test_folds_hold_out_different_patients(tmp_path, store):
+    held_out = [
+        train_order(order_in(tmp_path / str(fold), store, epochs=1, folds=2, fold=fold)).training["held_out_cases"]
+        for fold in (0, 1)
+    ]
+    assert sorted(held_out) == [["lung_001"], ["lung_002"]]
+
+
+def test_stop_during_preparation_ends_the_run(tmp_path):
+    data = write_data_set(tmp_path / "data", cases=2)
+    with pytest.raises(RunCancelledError):
+        train_order(order_in(tmp_path / "out", data), Listener(should_stop=lambda: True))
+
+
+def test_preset_whose_canvas_no_store_has_is_refused(tmp_path, store, monkeypatch):
+    odd = replace(BASELINE, name="odd", preprocessing=replace(BASELINE.preprocessing, size=128))
+    monkeypatch.setitem(presets.PRESETS, "odd", odd)
+    with pytest.raises(DataSetError, match="wants slices of 128 px"):
+        train_order(order_in(tmp_path, store, preset="odd"))
+
+
+def test_order_survives_json_and_a_moved_folder(tmp_path, store):
+    order = order_in(tmp_path / "a", store, folds=2, fold=1, store=tmp_path / "a" / "store")
+    assert TrainingOrder.from_json(order.to_json()) == order
+    RunFolder(order).begin()
+    (tmp_path / "a").rename(tmp_path / "b")
+    moved = read_order(tmp_path / "b")
+    assert (moved.output, moved.store, moved.data) == (tmp_path / "b", tmp_path / "b" / "store", store)
+
+
+def test_order_that_is_none_is_refused(tmp_path):
+    with pytest.raises(DataSetError, match="order can't be read"):
+        TrainingOrder.from_json("[]")
+    with pytest.raises(DataSetError, match="holds 0 training runs"):
+        read_order(tmp_path)
+
+
+def test_command_trains_stops_and_resumes(tmp_path, store, environment):
+    runner = CliRunner()
+    arguments = ["train", "--data", str(store), "--preset", "small", "--epochs", "1", "--batch", "3", "--name", "mine"]
+    result = runner.invoke(app, [*arguments, "--folds", "2", "--fold", "1"])
+    assert result.exit_code == 0, result.output
+    assert "epoch 1/1" in result.output
+    assert "50% of those shown hold tumour" in result.output
+    (folder,) = environment.runs.iterdir()
+    card = read_card(folder / "mine.safetensors")
+    assert (card.training["schedule"]["epochs"], card.training["schedule"]["batch"]) == (1, 3)
+    again = runner.invoke(app, ["train", "--resume", folder.name])
+    assert again.exit_code == 0, again.output
+    assert "mine: epoch 1" in again.output
+
+
+def test_command_wants_data_or_a_run(environment):
+    with pytest.raises(DataSetError, match="--data or goes on with --resume"):
+        CliRunner().invoke(app, ["train"], catch_exceptions=False)
+    with pytest.raises(DataSetError, match="There is no run 'x'"):
+        CliRunner().invoke(app, ["train", "--resume", "x"], catch_exceptions=False)
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_real_slices_are_learned(tmp_path, shared_data, monkeypatch):
+    """A narrow baseline on real scans: within a few steps the loss falls, and an unseen scan is scored."""
+    schedule = replace(BASELINE.schedule, epochs=2, steps=15, batch=4, learning_rate=1e-2)
+    real = replace(BASELINE, name="small", network=NetworkShape(width=4, depth=2), schedule=schedule)
+    monkeypatch.setitem(presets.PRESETS, "small", real)
+    witness = Witness()
+    card = train_order(order_in(tmp_path / "out", shared_data / "chest_ct_msd_layout"), witness.listener)
+    assert witness.epochs[-1].train_loss < 0.8 * witness.epochs[0].train_loss
+    assert len(card.scores["cases"]) == 1
+    assert card.scores["cases"][0]["lesions_reference"] >= 1
