@@ -131,6 +131,11 @@ class Settings:
         return self.home / "thumbnails"
 
     @property
+    def stores(self) -> Path:
+        """Folder of slice stores, named by data set id."""
+        return self.home / "stores"
+
+    @property
     def runs(self) -> Path:
         """Folder of what runs leave behind (checkpoints, logs), named by run id."""
         return self.home / "runs"

@@ -19,12 +19,17 @@
     │   ├── NoLungError            scan.no_lung
     │   └── GridMismatchError      scan.grid_mismatch
     ├── CheckpointError            checkpoint.unusable
+    ├── PromotionError             promotion.refused
     ├── DataSetError               data.unusable
+    ├── TrainingError              training.failed
+    │   ├── DivergedError          training.diverged
+    │   └── OutOfMemoryError       training.out_of_memory
     ├── SetupError                 setup.incomplete
     ├── StorageError               storage.failed
     │   └── DiskFullError          storage.disk_full
     ├── NotFoundError              record.not_found
     ├── AccessError                access.refused
+    ├── RunGoesOnError             run.goes_on
     └── RunCancelledError          run.cancelled
 
 Each says what was found and what to do; `code` is stable and goes into the database, reports and tests.
@@ -150,10 +155,34 @@ class CheckpointError(LungSegError):
     code = "checkpoint.unusable"
 
 
+class PromotionError(LungSegError):
+    """The checkpoint of a run is kept out of `models/`."""
+
+    code = "promotion.refused"
+
+
 class DataSetError(LungSegError):
     """A training data set is missing or can't be used."""
 
     code = "data.unusable"
+
+
+class TrainingError(LungSegError):
+    """Training ended before it was done; a resumed run goes on from its last epoch."""
+
+    code = "training.failed"
+
+
+class DivergedError(TrainingError):
+    """The loss is not finite."""
+
+    code = "training.diverged"
+
+
+class OutOfMemoryError(TrainingError):
+    """Not even a single slice fits into memory."""
+
+    code = "training.out_of_memory"
 
 
 class SetupError(LungSegError):
@@ -184,6 +213,12 @@ class AccessError(LungSegError):
     """An address of a file is not signed by this server, or has expired."""
 
     code = "access.refused"
+
+
+class RunGoesOnError(LungSegError):
+    """Something was asked of a run that has not ended, and needs its end."""
+
+    code = "run.goes_on"
 
 
 class RunCancelledError(LungSegError):

@@ -1,5 +1,6 @@
 """What tests share: an installation of their own, a chest phantom as a file, the real scans where they are at hand."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,22 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings
     monkeypatch.setenv("LUNGSEG_DATABASE_URL", settings.database_url)
     monkeypatch.setenv("LUNGSEG_DEVICE", settings.device)
     return settings
+
+
+@pytest.fixture
+def lungseg(environment, monkeypatch, capsys):
+    """Run a command in this process; returns exit code, stdout and stderr."""
+
+    from lungseg import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lungseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

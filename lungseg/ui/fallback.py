@@ -7,12 +7,12 @@ from typing import Any
 import streamlit as st
 
 from lungseg.errors import LungSegError
+from lungseg.overlay import WINDOWS
 from lungseg.records import Lesion
 from lungseg.services.viewing import Scene, scene_of, slice_figure
 from lungseg.ui.formatting import lesion_count, millilitres
 from lungseg.ui.resources import database, settings
 
-WINDOWS = {"Lung": (-600.0, 1500.0), "Mediastinum": (40.0, 400.0), "Bone": (400.0, 1800.0)}
 KEPT_FIGURES = 4
 
 
@@ -23,12 +23,13 @@ def slice_viewer(scene: Scene, reason: LungSegError | None = None) -> None:
     else:
         st.info(f"{reason.found} {reason.remedy} Until then: axial slices only.")
     name = st.segmented_control(
-        "Window", list(WINDOWS), default="Lung", key="viewer_window", label_visibility="collapsed"
-    )
+        "Window", list(WINDOWS), default="lung", format_func=str.capitalize, key="viewer_window",
+        label_visibility="collapsed",
+    )  # fmt: skip
     picture, table = st.columns([7, 4])
     with picture:
         contents = tuple(mask.sha256 if mask else "" for mask in (scene.model, scene.reference))
-        figure = _figure(scene.case.id, WINDOWS[name or "Lung"], contents)
+        figure = _figure(scene.case.id, WINDOWS[name or "lung"], contents)
         st.plotly_chart(figure, key="viewer_slices", theme=None, config={"displayModeBar": False})
     with table:
         _lesions(scene)

@@ -22,3 +22,18 @@ def cases_page() -> Page:
 def viewer_page() -> Page:
     """The viewer; `?case=ID` names the case."""
     return st.Page(PAGES / "viewer.py", title="Viewer", url_path="viewer")
+
+
+def data_set_page() -> Page:
+    """Data sets, their figures and faults; `?dataset=ID` names one."""
+    return st.Page(PAGES / "dataset.py", title="Data set", url_path="dataset")
+
+
+def training_page() -> Page:
+    """Ordering and watching training runs; `?run=ID` names the run."""
+    return st.Page(PAGES / "training.py", title="Training", url_path="training")
+
+
+def runs_page() -> Page:
+    """All runs, compared; each `?run=ID` names one that is chosen."""
+    return st.Page(PAGES / "runs.py", title="Runs", url_path="runs")

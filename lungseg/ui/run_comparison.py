@@ -1,0 +1,153 @@
+"""Several runs beside each other: curves, what was set differently, and one against another case by case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import streamlit as st
+
+from lungseg.figures.scores import dice_scatter
+from lungseg.figures.training import Curve
+from lungseg.records import CaseScore, CaseSummary, Run, RunSummary
+from lungseg.services import training
+from lungseg.services.comparison import Comparison, Setting, compare, different_settings, scores_csv, viewable
+from lungseg.ui.formatting import escape
+from lungseg.ui.resources import database
+from lungseg.ui.run_choice import ask
+from lungseg.ui.run_details import chart, view_column
+from lungseg.ui.run_look import heading, run_name, score, swatch
+
+Scores = dict[str, tuple[CaseScore, ...]]
+WORST_SHOWN = 8
+MOST_LEGEND = 12
+
+
+def comparison(summaries: Sequence[RunSummary], cases: Sequence[CaseSummary]) -> None:
+    """Draw the comparison of two or more runs, in the order they were chosen."""
+    runs = [summary.run for summary in summaries]
+    ids = tuple(run.id for run in runs)
+    _head(summaries)
+    epochs, scores = training.epochs_of(database(), ids), training.scores_of(database(), ids)
+    curves = [Curve(run_name(run), number, epochs[run.id]) for number, run in enumerate(runs)]
+    if any(curve.epochs for curve in curves):
+        chart([curve for curve in curves if curve.epochs])
+    _settings(runs, different_settings(runs))
+    _one_against_another(runs, scores, cases)
+
+
+def _head(summaries: Sequence[RunSummary]) -> None:
+    rows = "".join(
+        f"<div>{swatch(number)}<b>{escape(run_name(summary.run))}</b>Dice {score(summary.best_dice)}, "
+        f"loss {score(summary.validation_loss)}, {summary.epochs} epochs</div>"
+        for number, summary in enumerate(summaries[:MOST_LEGEND])
+    )
+    more = f"<div>and {len(summaries) - MOST_LEGEND} more</div>" if len(summaries) > MOST_LEGEND else ""
+    with st.container(key="runs_head", horizontal=True, vertical_alignment="top", gap="small"):
+        st.html(f'<div class="lungseg-legend">{rows}{more}</div>')
+        if all(summary.run.state.is_final for summary in summaries):
+            ids = tuple(summary.run.id for summary in summaries)
+            st.button("Delete", key="runs_delete", type="tertiary", on_click=ask, args=("delete", ids))
+
+
+def _settings(runs: Sequence[Run], settings: Sequence[Setting]) -> None:
+    if not settings:
+        heading("Settings", "<span>All the same.</span>")
+        return
+    heading("Settings that differ")
+    head = "".join(f"<th>{swatch(number)}{escape(run_name(run))}</th>" for number, run in enumerate(runs))
+    rows = "".join(
+        f"<tr><td>{escape(row.name)}</td>{''.join(f'<td>{escape(value)}</td>' for value in row.values)}</tr>"
+        for row in settings
+    )
+    st.html(f'<div class="lungseg-wide"><table class="lungseg-diff"><tr><th></th>{head}</tr>{rows}</table></div>')
+
+
+def _one_against_another(runs: Sequence[Run], scores: Scores, cases: Sequence[CaseSummary]) -> None:
+    scored = [run for run in runs if scores[run.id]]
+    if len(scored) < 2:  # noqa: PLR2004 - a comparison takes two
+        heading("Case by case")
+        st.html(
+            '<div class="lungseg-quiet">Fewer than two of these runs have scores of cases. They appear when a training '
+            "run ends, or with an evaluation.</div>"
+        )
+        return
+    first, second = _pair(scored)
+    result = compare(scores[first.id], scores[second.id])
+    st.html(f'<div class="lungseg-verdict">{verdict_html(result, run_name(first), run_name(second))}</div>')
+    if result.pairs:
+        numbers = (runs.index(first), runs.index(second))
+        _scatter(result, (run_name(first), run_name(second)), numbers, cases)
+    st.download_button(
+        "Export scores (CSV)",
+        lambda: scores_csv(scores, {run.id: run_name(run) for run in runs}),
+        file_name="lungseg-scores.csv",
+        mime="text/csv",
+        on_click="ignore",
+        key="runs_export_scores",
+    )
+
+
+def _pair(scored: Sequence[Run]) -> tuple[Run, Run]:
+    """Ask which two runs are compared; with two there is nothing to ask."""
+    heading("Case by case")
+    if len(scored) == 2:  # noqa: PLR2004 - a pair
+        return scored[0], scored[1]
+    key = "_".join(run.id[:6] for run in scored)
+    left, right = st.columns(2, gap="small")
+    first = left.selectbox("From", scored, format_func=run_name, key=f"runs_first_{key}")
+    second = right.selectbox("To", scored, index=1, format_func=run_name, key=f"runs_second_{key}")
+    return first, second
+
+
+def verdict_html(result: Comparison, first: str, second: str) -> str:
+    """Say in a sentence, as HTML, by how much the second run differs and whether that means anything."""
+    difference = result.difference
+    if not difference.pairs:
+        return "No case was scored in both runs: train or evaluate them on the same data set and fold."
+    cases = f"{difference.pairs} case{'s' if difference.pairs > 1 else ''}"
+    left_out = f", {difference.left_out} left out" if difference.left_out else ""
+    amount = f"<b>{difference.mean:+.3f}</b> Dice on {cases} scored by both{left_out}"
+    if difference.interval is None:
+        return f"{escape(second)} less {escape(first)}: {amount}. <b>Inside the noise</b>: one case says nothing."
+    low, high = difference.interval
+    interval = f"95 % interval {low:+.3f} to {high:+.3f}"
+    if difference.is_inside_noise:
+        return f"{escape(second)} less {escape(first)}: {amount}, {interval}. <b>Inside the noise.</b>"
+    word = result.verdict
+    return f'<b class="{word}">{escape(second)} is {word}</b> than {escape(first)}: {amount}, {interval}.'
+
+
+def _scatter(
+    result: Comparison, names: tuple[str, str], numbers: tuple[int, int], cases: Sequence[CaseSummary]
+) -> None:
+    known = [pair for pair in result.pairs if not math.isnan(pair.change)]
+    left, right = st.columns([52, 48], gap="small")
+    figure = dice_scatter(
+        [pair.case for pair in known],
+        [pair.first.dice for pair in known],
+        [pair.second.dice for pair in known],
+        names=names,
+        numbers=numbers,
+    )
+    left.plotly_chart(figure, key="runs_scatter", theme=None, config={"displayModeBar": False})
+    with right:
+        heading("Lost most")
+        links = viewable(cases, [pair.case for pair in known])
+        worst = known[:WORST_SHOWN]
+        st.dataframe(
+            {
+                "Case": [pair.case for pair in worst],
+                "Change": [pair.change for pair in worst],
+                "Dice": [pair.second.dice for pair in worst],
+                **view_column(links, [pair.case for pair in worst]),
+            },
+            key="runs_worst",
+            hide_index=True,
+            row_height=28,
+            column_config={
+                "Change": st.column_config.NumberColumn(format="%+.3f", width=62),
+                "Dice": st.column_config.NumberColumn(format="%.3f", width=56),
+                "View": st.column_config.LinkColumn(display_text="Open", width=52),
+            },
+        )

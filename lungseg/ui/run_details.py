@@ -1,0 +1,171 @@
+"""What there is to know of one chosen run, and what can be done with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from lungseg.figures.training import Curve, Measure, overlaid_curves
+from lungseg.metrics import summarise
+from lungseg.records import CaseScore, CaseSummary, Run, RunKind, RunSummary, Summary
+from lungseg.services import promotion, training
+from lungseg.services.comparison import viewable, worst_first
+from lungseg.ui.formatting import escape
+from lungseg.ui.navigation import training_page
+from lungseg.ui.resources import database, settings
+from lungseg.ui.run_choice import ask
+from lungseg.ui.run_look import facts, failure_box, heading, known, run_name, score, state_html
+from lungseg.ui.run_table import last_part, preset_of
+
+LONGEST_NAME, LONGEST_NOTES, MOST_TAGS = 80, 4000, 12
+CASES_PX = 250
+
+
+def details(summary: RunSummary, cases: Sequence[CaseSummary], known_tags: Sequence[str]) -> None:
+    """Draw one run: how it stands, its curve, its scores case by case, name, tags and notes."""
+    run = summary.run
+    _head(run)
+    if run.failure:
+        failure_box(run.failure, key="runs_failure")
+    scores = training.scores_of(database(), (run.id,))[run.id]
+    _facts(summary, summarise(scores) if scores else None)
+    curves = [Curve(run_name(run), 0, training.epochs_of(database(), (run.id,))[run.id])]
+    if curves[0].epochs:
+        chart(curves)
+    if scores:
+        _scores(scores, cases)
+    _texts(run, known_tags)
+    with st.expander("Configuration"):
+        st.code(json.dumps(run.configuration, indent=2), language="json")
+
+
+def chart(curves: Sequence[Curve]) -> None:
+    """Draw one measure of the runs over their epochs; the user chooses which."""
+    measure = st.segmented_control(
+        "Measure", list(Measure), default=Measure.DICE, format_func=lambda each: each.label, required=True,
+        key="runs_measure", label_visibility="collapsed",
+    )  # fmt: skip
+    figure = overlaid_curves(curves, Measure(measure))
+    st.plotly_chart(figure, key="runs_curves", theme=None, config={"displayModeBar": False})
+
+
+def _head(run: Run) -> None:
+    with st.container(key="runs_head", horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(f'<div class="lungseg-title">{escape(run_name(run))}</div>', width="content")
+        st.html(f'<div class="lungseg-status">{state_html(run)}</div>')
+        if run.kind is RunKind.TRAIN:
+            st.page_link(training_page(), label="Watch", query_params={"run": run.id})
+        if promotion.checkpoint_of(settings(), run) and run.state.is_final:
+            st.button("Promote", key="runs_promote", on_click=ask, args=("promote", (run.id,)))
+        if run.state.is_final:
+            st.button("Delete", key="runs_delete", on_click=ask, args=("delete", (run.id,)), type="tertiary")
+
+
+def _facts(summary: RunSummary, scored: Summary | None) -> None:
+    if scored is None:
+        if summary.best_dice is not None:
+            facts([("Best mean Dice", score(summary.best_dice)), ("Lowest loss", score(summary.validation_loss))])
+    else:
+        interval = f"{scored.interval[0]:.2f} – {scored.interval[1]:.2f}" if scored.interval else "one case"
+        facts(
+            [
+                ("Mean Dice", f"{score(scored.mean)} <em>{interval}</em>"),
+                ("Median", score(scored.median)),
+                ("Dice 0", f"{known(100 * scored.share_of_zeros, '{:.0f} %')} <em>of {scored.cases} cases</em>"),
+                ("HD95, median", known(scored.median_hd95_mm, "{:.1f} mm")),
+                ("Lesions found", known(100 * scored.sensitivity, "{:.0f} %")),
+                ("False / scan", f"{scored.false_lesions_a_scan:.1f}"),
+            ]
+        )
+    st.html(f'<div class="lungseg-quiet">{_origin_html(summary.run)}</div>')
+
+
+def _origin_html(run: Run) -> str:
+    """Say in one line what a run was made from, and with what."""
+    parts = [
+        f"<b>{escape(preset_of(run) or '–')}</b>",
+        f'<span title="{escape(run.dataset or "")}">{escape(last_part(run.dataset))}</span>',
+        f"seed {run.seed}" if run.seed is not None else "",
+        escape(run.device or ""),
+        f"code {escape(run.code_version)}",
+        f'<span title="{run.checkpoint_sha256}">weights {run.checkpoint_sha256[:12]}</span>'
+        if run.checkpoint_sha256
+        else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _scores(scores: Sequence[CaseScore], cases: Sequence[CaseSummary]) -> None:
+    heading("Cases, worst first")
+    ordered = worst_first(scores)
+    links = viewable(cases, [each.case for each in ordered])
+    st.dataframe(
+        {
+            "Case": [each.case for each in ordered],
+            "Dice": [each.dice for each in ordered],
+            "HD95": [each.hd95_mm for each in ordered],
+            "NSD": [each.nsd_2mm for each in ordered],
+            "Reference": [each.reference_ml for each in ordered],
+            "Predicted": [each.predicted_ml for each in ordered],
+            "Found": [f"{each.lesions_found} / {each.lesions_reference}" for each in ordered],
+            "False": [each.false_lesions for each in ordered],
+            **view_column(links, [each.case for each in ordered]),
+        },
+        key="runs_cases",
+        hide_index=True,
+        height=min(CASES_PX, 28 * (len(ordered) + 1) + 3),
+        row_height=28,
+        column_config=_case_looks(),
+    )
+
+
+def view_column(links: Mapping[str, str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Give the column that leads into the viewer; none where it knows none of the cases."""
+    return {"View": [f"/viewer?case={links[name]}" if name in links else "" for name in names]} if links else {}
+
+
+def _case_looks() -> dict[str, Any]:
+    look = st.column_config
+    return {
+        "Dice": look.NumberColumn(format="%.3f", width=56),
+        "HD95": look.NumberColumn("HD95 (mm)", format="%.1f", width=76),
+        "NSD": look.NumberColumn("NSD 2 mm", format="%.2f", width=72),
+        "Reference": look.NumberColumn("Ref. (ml)", format="%.2f", width=68),
+        "Predicted": look.NumberColumn("Pred. (ml)", format="%.2f", width=72),
+        "Found": look.TextColumn(width=54, help="Lesions found / lesions of the reference mask."),
+        "False": look.NumberColumn(width=48, help="Lesions of the mask that touch none of the reference."),
+        "View": look.LinkColumn(display_text="Open", width=52),
+    }
+
+
+def _texts(run: Run, known_tags: Sequence[str]) -> None:
+    """Ask for name, tags and notes; each is kept as soon as it is changed."""
+    left, right = st.columns(2, gap="small")
+    keys = {name: f"runs_{name}_{run.id}" for name in ("name", "tags", "notes")}
+    left.text_input(
+        "Name", run.name, max_chars=LONGEST_NAME, key=keys["name"], on_change=_keep_name, args=(run.id, keys["name"])
+    )
+    right.multiselect(
+        "Tags", sorted({*known_tags, *run.tags}), default=list(run.tags), max_selections=MOST_TAGS,
+        accept_new_options=True, placeholder="Add a tag", key=keys["tags"], on_change=_keep_tags,
+        args=(run.id, keys["tags"]),
+    )  # fmt: skip
+    st.text_area(
+        "Notes", run.notes, max_chars=LONGEST_NOTES, height=68, key=keys["notes"], on_change=_keep_notes,
+        args=(run.id, keys["notes"]),
+    )  # fmt: skip
+
+
+def _keep_name(run_id: str, key: str) -> None:
+    training.rename(database(), run_id, st.session_state[key])
+
+
+def _keep_tags(run_id: str, key: str) -> None:
+    training.set_tags(database(), run_id, st.session_state[key])
+
+
+def _keep_notes(run_id: str, key: str) -> None:
+    training.set_notes(database(), run_id, st.session_state[key])

@@ -1,0 +1,65 @@
+"""The page Runs as a whole: the table, and beside it what was chosen in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from lungseg.errors import NotFoundError
+from lungseg.records import RunSummary
+from lungseg.services import cases, promotion, training
+from lungseg.ui.resources import database, settings
+from lungseg.ui.run_choice import DIALOG_ASKED, chosen_ids
+from lungseg.ui.run_comparison import comparison
+from lungseg.ui.run_details import details
+from lungseg.ui.run_look import heading
+from lungseg.ui.run_table import run_table
+from lungseg.ui.theme import show_error
+
+POLL_S = 4.0
+
+
+def overview() -> None:
+    """Draw the page; as long as a run goes on it is drawn anew every few seconds."""
+    is_active = training.is_any_active(database())
+    st.fragment(_draw, run_every=POLL_S if is_active else None)(is_active)
+
+
+def _draw(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
+    if DIALOG_ASKED in st.session_state:
+        st.rerun()  # a dialog that a fragment opens would close with the fragment's next turn
+    summaries = training.list_runs(database())
+    if not summaries:
+        st.info(
+            "There is no run yet. Start one on the page Training, or run "
+            "`lungseg train --data FOLDER --preset baseline`.",
+            icon=":material/model_training:",
+        )
+        return
+    table, beside = st.columns([56, 44], gap="medium")
+    with table:
+        run_table(summaries, promotion.promoted_names(settings()))
+    with beside, st.container(key="runs_details"):
+        _chosen(summaries)
+    if was_active and all(summary.run.state.is_final for summary in summaries):
+        st.rerun()
+
+
+def _chosen(summaries: Sequence[RunSummary]) -> None:
+    known = {summary.run.id: summary for summary in summaries}
+    chosen = [known[run_id] for run_id in chosen_ids() if run_id in known]
+    if len(chosen) < len(chosen_ids()):
+        show_error(NotFoundError("A run that the address names does not exist.", "Choose from the table."))
+    if not chosen:
+        heading("Details")
+        st.html(
+            '<div class="lungseg-quiet">Tick a run to see its curves and its scores case by case; tick several to lay '
+            "their curves over each other, see which settings differ, and whether a difference in Dice is more than "
+            "noise.</div>"
+        )
+    elif len(chosen) == 1:
+        tags = sorted({tag for summary in summaries for tag in summary.run.tags})
+        details(chosen[0], cases.list_cases(database()), tags)
+    else:
+        comparison(chosen, cases.list_cases(database()))

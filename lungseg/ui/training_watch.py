@@ -1,0 +1,162 @@
+"""Watching a training run: how it stands, its curves, example slices, its log.
+
+All of it comes from the database and the run's folder, so that any number of browsers can watch and come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from lungseg.errors import LungSegError
+from lungseg.figures.training import live_curves
+from lungseg.records import EpochRecord, Run, RunState
+from lungseg.services import runs, training
+from lungseg.services.worker_process import ensure_worker
+from lungseg.ui.formatting import ago, duration, escape, exact
+from lungseg.ui.navigation import runs_page
+from lungseg.ui.resources import database, settings
+from lungseg.ui.run_look import facts, failure_box, heading, megabytes, meter, run_name, score, state_html
+from lungseg.ui.theme import show_error
+
+POLL_S = 2.0
+LOG_LINES = 200
+EXAMPLES_SHOWN = 6
+
+
+def watch(run_id: str) -> None:
+    """Draw a run; as long as it goes on this part alone is drawn anew, every two seconds."""
+    is_active = not runs.get_run(database(), run_id).state.is_final
+    st.fragment(_watch, run_every=POLL_S if is_active else None)(run_id, is_active)
+
+
+def nothing_yet() -> None:
+    """Say what to do first."""
+    st.info(
+        "No training run yet. Give the folder of a data set at the left (Medical Segmentation Decathlon layout: "
+        "`dataset.json`, `imagesTr`, `labelsTr`), choose a preset and start. The same from the command line: "
+        "`lungseg train --data FOLDER --preset baseline`.",
+        icon=":material/model_training:",
+    )
+
+
+def _watch(run_id: str, was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
+    run = runs.get_run(database(), run_id)
+    epochs = training.epochs_of(database(), (run_id,))[run_id]
+    middle, right = st.columns([60, 40], gap="medium")
+    with middle:
+        _head(run)
+        _facts(run, epochs)
+        if run.failure:
+            failure_box(run.failure, key="training_failure")
+        _curves(run, epochs)
+    with right:
+        _examples(run, epochs)
+        _log(run)
+    if was_active and run.state.is_final:
+        st.rerun()
+
+
+def _head(run: Run) -> None:
+    with st.container(key="training_head", horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(f'<div class="lungseg-title">{escape(run_name(run))}</div>', width="content")
+        bar = meter(run.progress.fraction if run.progress else 0.0) if run.state is RunState.RUNNING else ""
+        st.html(f'<div class="lungseg-status">{bar}{state_html(run)}</div>')
+        _actions(run)
+
+
+def _actions(run: Run) -> None:
+    if not run.state.is_final:
+        st.button(
+            "Stop", key="training_stop", on_click=_stop, args=(run.id,), disabled=run.stop_requested,
+            help="Ends after the current step; the best checkpoint is kept and training can be resumed.",
+        )  # fmt: skip
+        return
+    if training.can_resume(settings(), run):
+        st.button("Resume", key="training_resume", on_click=_resume, args=(run.id,))
+    st.page_link(runs_page(), label="Compare and promote", query_params={"run": run.id})
+
+
+def _facts(run: Run, epochs: Sequence[EpochRecord]) -> None:
+    last = epochs[-1] if epochs else None
+    scored = [record for record in epochs if record.mean_dice is not None]
+    best = max(scored, key=lambda record: record.mean_dice or 0.0) if scored else None
+    shown = [("Epoch", f"{last.epoch if last else 0} <em>of {training.planned_epochs(run)}</em>")]
+    shown.append(("Best mean Dice", f"{score(best.mean_dice)} <em>epoch {best.epoch}</em>" if best else "–"))
+    if last:
+        shown += [
+            ("Training loss", score(last.train_loss)),
+            ("Validation loss", score(last.validation_loss)),
+            ("Slices / s", f"{last.slices_per_s:.0f}"),
+            ("Memory", megabytes(last.memory_mb)),
+        ]
+    left_s = _left_s(run, epochs)
+    if left_s is not None:
+        shown.append(("Time left", duration(left_s)))
+    facts(shown)
+
+
+def _left_s(run: Run, epochs: Sequence[EpochRecord]) -> float | None:
+    """Estimate the seconds left of all epochs: as the run tells while it trains, else from its last epochs."""
+    if run.state is not RunState.RUNNING:
+        return None
+    if run.progress and run.progress.stage == "training" and run.progress.left_s is not None:
+        return run.progress.left_s
+    recent = epochs[-3:]
+    if not recent:
+        return None
+    mean_s = sum(record.seconds for record in recent) / len(recent)
+    return mean_s * max(0, training.planned_epochs(run) - recent[-1].epoch)
+
+
+def _curves(run: Run, epochs: Sequence[EpochRecord]) -> None:
+    if not epochs:
+        if run.state is RunState.RUNNING:
+            st.html('<div class="lungseg-quiet">The curves begin with the end of the first epoch.</div>')
+        return
+    figure = live_curves(epochs, training.planned_epochs(run))
+    st.plotly_chart(figure, key="training_curves", theme=None, config={"displayModeBar": False})
+
+
+def _examples(run: Run, epochs: Sequence[EpochRecord]) -> None:
+    pictures = training.example_pictures(settings(), run.id)[:EXAMPLES_SHOWN]
+    when = ""
+    if pictures and epochs:
+        last = epochs[-1]
+        when = f'<span title="{exact(last.finished_at)}">after epoch {last.epoch}, {ago(last.finished_at)}</span>'
+    legend = (
+        '<span style="color:var(--lungseg-reference)">reference</span>'
+        '<span style="color:var(--lungseg-model)">prediction</span>'
+    )
+    heading("Examples held out", f"{legend}{when}")
+    with st.container(key="training_examples"):
+        if not pictures:
+            st.html('<div class="lungseg-quiet">Slices with their masks appear after the first epoch.</div>')
+            return
+        for start in range(0, len(pictures), 3):
+            for cell, picture in zip(st.columns(3, gap="small"), pictures[start : start + 3], strict=False):
+                cell.image(str(picture), width="stretch")
+
+
+def _log(run: Run) -> None:
+    if run.warnings:
+        heading("Notices")
+        st.html(f'<ul class="lungseg-warnings">{"".join(f"<li>{escape(text)}</li>" for text in run.warnings)}</ul>')
+    lines = training.log_lines(settings(), run.id, most=LOG_LINES)
+    heading("Log")
+    text = escape("\n".join(lines)) or "Nothing yet."
+    st.html(f'<pre class="lungseg-log"><span>{text}</span></pre>')
+
+
+def _stop(run_id: str) -> None:
+    runs.request_stop(database(), run_id)
+
+
+def _resume(run_id: str) -> None:
+    try:
+        training.resume(settings(), database(), run_id)
+    except LungSegError as error:
+        show_error(error)
+        return
+    ensure_worker(settings())

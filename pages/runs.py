@@ -1,0 +1,10 @@
+"""Runs: all of them in a table; one in detail, several compared; each `?run=ID` names one that is chosen."""
+
+from __future__ import annotations
+
+from lungseg.ui.run_dialogs import pending_dialog, said
+from lungseg.ui.run_overview import overview
+
+pending_dialog()
+overview()
+said()

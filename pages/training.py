@@ -1,0 +1,20 @@
+"""Training: order a run, see what it will cost, watch it; `?run=ID` names the run."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lungseg.ui.training_order import order_form
+from lungseg.ui.training_queue import choose_run, queue
+from lungseg.ui.training_watch import nothing_yet, watch
+
+run_id = choose_run()
+order, run = st.columns([22, 78], gap="medium")
+with order:
+    order_form()
+    queue(run_id)
+with run:
+    if run_id is None:
+        nothing_yet()
+    else:
+        watch(run_id)

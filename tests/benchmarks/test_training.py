@@ -1,0 +1,143 @@
+"""How fast slices are made and learned from, against a plain loop in the same run, and what memory it takes."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from lungseg.card import NetworkShape
+from lungseg.dataset.layout import open_data_set
+from lungseg.dataset.store import prepare
+from lungseg.training.augmentation import Augmentation
+from lungseg.training.batches import load
+from lungseg.training.learner import Learner
+from lungseg.training.presets import BASELINE
+from lungseg.training.sampling import SliceTable
+from lungseg.training.slices import SliceBatches, read_slice
+from lungseg.unet import UNet
+from tests.data_sets import write_data_set
+
+PROCESSES = 2
+STEPS = 4
+ROUNDS = 3
+PRESET = replace(BASELINE, network=NetworkShape(width=32, depth=4, channels=1))
+"""The baseline at half its width: a round of the plain loop takes seconds instead of a minute."""
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    return prepare(open_data_set(write_data_set(folder / "data", cases=3)), folder / "store").cases
+
+
+def batches_of(cases, epoch, preset=BASELINE):
+    return SliceBatches(cases, SliceTable.of(cases, preset.skip_slices), preset, seed=1, epoch=epoch)
+
+
+def test_input_pipeline(benchmark, cases):
+    """Read, bend, scale and collate with as many processes as the goal names cores; starting them is not counted."""
+    many = cases * 8
+    rates = []
+
+    def epoch():
+        batches = batches_of(many, len(rates) + 1)
+        loading = iter(load(batches, PROCESSES))
+        for _ in range(8):
+            next(loading)
+        started, slices = time.perf_counter(), 0
+        for batch in loading:
+            slices += len(batch)
+        rates.append(slices / (time.perf_counter() - started))
+
+    benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
+    benchmark.extra_info["slices_per_s"] = max(rates)
+
+
+def test_batch_in_one_process(benchmark, cases):
+    """The processor's own time, which other work on the machine lengthens less than the time on the clock."""
+    batches = batches_of(cases, 1)
+    seconds = []
+
+    def one_batch():
+        started = time.process_time()
+        batches[len(seconds) % (len(batches) - 1)]
+        seconds.append(time.process_time() - started)
+
+    benchmark.pedantic(one_batch, rounds=30, warmup_rounds=2)
+    benchmark.extra_info["slices_per_s_of_one_core"] = BASELINE.schedule.batch / float(np.median(seconds))
+
+
+class PlainLoop:
+    """What one writes first: float32, NCHW, a file for each slice, read and bent where it is needed."""
+
+    def __init__(self, cases, folder):
+        self._folder, self._table = folder, SliceTable.of(cases, PRESET.skip_slices)
+        for row in range(len(self._table)):
+            case, k = cases[self._table.case[row]], int(self._table.k[row])
+            np.save(folder / f"{row}.npy", read_slice(case, k, PRESET.preprocessing))
+            np.save(folder / f"{row}.mask.npy", np.array(case.tumour[k]))
+        self._augmentation = Augmentation(PRESET.warp, PRESET.preprocessing.padding)
+        self._network = UNet(PRESET.network).train()
+        self._optimiser = torch.optim.Adam(self._network.parameters(), lr=PRESET.schedule.learning_rate)
+
+    def epoch(self):
+        rows = self._table.draw(1, 1)[: STEPS * PRESET.schedule.batch]
+        for chunk in np.split(rows, STEPS):
+            items = [self._augmentation.apply(int(row), *self._read(row)) for row in chunk]
+            planes = torch.stack([torch.from_numpy(planes).permute(2, 0, 1) for planes, _ in items]).contiguous()
+            tumour = torch.stack([torch.from_numpy(tumour)[None].float() for _, tumour in items])
+            loss = nn.functional.binary_cross_entropy_with_logits(self._network(planes), tumour)
+            self._optimiser.zero_grad()
+            loss.backward()
+            self._optimiser.step()
+
+    def _read(self, row):
+        return np.load(self._folder / f"{row}.npy"), np.load(self._folder / f"{row}.mask.npy")
+
+
+def our_epoch(learner, cases):
+    preset = replace(PRESET, schedule=replace(PRESET.schedule, steps=STEPS))
+    for batch in load(batches_of(cases, 1, preset), 1):
+        learner.step(batch, print)
+
+
+def test_training_step_against_a_plain_loop(benchmark, cases, tmp_path):
+    """Both in turn, so that whatever else the machine does weighs on both."""
+    plain = PlainLoop(cases, tmp_path)
+    learner = Learner(UNet(PRESET.network), PRESET.schedule, device=torch.device("cpu"), steps=100)
+    seconds = {"plain": [], "ours": []}
+
+    def both():
+        for name, run in (("plain", plain.epoch), ("ours", lambda: our_epoch(learner, cases))):
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+
+    benchmark.pedantic(both, rounds=ROUNDS, warmup_rounds=1)
+    plain_s, ours_s = (min(seconds[name][1:]) for name in ("plain", "ours"))
+    benchmark.extra_info["slices_per_s_plain"] = STEPS * PRESET.schedule.batch / plain_s
+    benchmark.extra_info["slices_per_s"] = STEPS * PRESET.schedule.batch / ours_s
+    benchmark.extra_info["percent_of_the_plain_loop"] = 100 * plain_s / ours_s
+
+
+def test_memory_of_the_input_pipeline_does_not_grow_with_the_cases(benchmark, cases):
+    """Sixty times the cases, here the same files over and over, and every slice of them read."""
+    process = psutil.Process()
+    grown = []
+
+    def all_slices():
+        many = cases * 20
+        batches = batches_of(many, 1)
+        batches[0]
+        before = process.memory_info().rss
+        for n in range(0, len(batches), 2):
+            batches[n]
+        grown.append((process.memory_info().rss - before) / 1024**2)
+
+    benchmark.pedantic(all_slices, rounds=2)
+    benchmark.extra_info["grown_mb"] = max(grown)
+    assert max(grown) < 50
