@@ -1,136 +1,133 @@
-"""The child process of a training run: the engine at work, its reports written into the database.
+"""What child processes do: train, and score a checkpoint; each writes what it reaches into the database as it goes.
 
-The worker starts it and waits. It ends when its work is done, when it is asked to stop, or when the worker is gone:
-two processes never train the same run.
+A job is a function of a task. It returns the columns that its finished run gets, or None where it was asked to stop;
+what it reached until then is in the database and in the run's folder, and the same call with the same run goes on there.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from lungseg import overlay
-from lungseg.card import ModelCard
+from lungseg.card import ModelCard, read_card
 from lungseg.config import Settings
-from lungseg.db import Database, open_database
+from lungseg.dataset.layout import Pair, open_data_set
+from lungseg.dataset.store import SliceStore, is_store
+from lungseg.db import Database
 from lungseg.db import training as rows
-from lungseg.errors import LungSegError, RunCancelledError
-from lungseg.records import CaseScore, EpochRecord, Run, RunState
+from lungseg.errors import DataSetError
+from lungseg.evaluation import evaluate
+from lungseg.inference import Segmenter
+from lungseg.metrics import summarise
+from lungseg.records import CaseFailure, CaseScore, EpochRecord, Progress, Run, RunKind
 from lungseg.services import results
-from lungseg.services.failures import failure_of
-from lungseg.services.pulse import Pulse
-from lungseg.services.runs import get_run
-from lungseg.services.training import EXAMPLES, LOG, order_of
+from lungseg.services.training import EXAMPLES, order_of, scores_of
 from lungseg.training.order import EpochReport, Listener
 from lungseg.training.recipe import train_order
 
 log = logging.getLogger(__name__)
 
-STANDARD_INPUT = 0
-PREDECESSOR_S = 120.0
-"""How long to wait for an earlier child of the same run, whose worker was killed, to end."""
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A claimed run, and what its job needs.
 
-def execute(settings: Settings, run_id: str, attempt: int) -> None:
-    """Train a claimed run; every way out of it is recorded.
-
-    Args:
+    Attributes:
         settings: of the installation.
-        run_id: the run.
-        attempt: the claim; where another one has begun since, nothing is done.
+        database: where the run is kept.
+        run: as claimed.
+        tell: to be told of progress.
+        should_stop: to be asked often; whoever asked for the stop decides what becomes of the run.
+    """
+
+    settings: Settings
+    database: Database
+    run: Run
+    tell: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+
+
+def train(task: Task) -> dict[str, Any] | None:
+    """Train, or go on with training after the last complete epoch.
 
     Raises:
-        NotFoundError: there is no such run.
+        LungSegError: as `train_order`.
     """
-    with closing(open_database(settings.database_url)) as database:
-        run = get_run(database, run_id)
-        if run.state is not RunState.RUNNING or run.attempts != attempt:
-            log.info("run %s: not ours any more", run.id)
-            return
-        folder = settings.runs / run.id
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock").acquire(timeout=PREDECESSOR_S), _logging_to(folder / LOG):
-            _Training(settings, database, run).carry_out()
+    return _Training(task).carry_out()
+
+
+def score(task: Task) -> dict[str, Any] | None:
+    """Score a checkpoint on cases of a data set; those that an earlier attempt has scored are not scored again.
+
+    Raises:
+        CheckpointError: it is gone or damaged.
+        DataSetError: the data are gone, or hold none of the cases.
+        RunCancelledError: asked to stop.
+    """
+    return _Scoring(task).carry_out()
+
+
+JOBS: Mapping[RunKind, Callable[[Task], dict[str, Any] | None]] = {RunKind.TRAIN: train, RunKind.EVALUATE: score}
+"""What a child process can do."""
 
 
 class _Training:
-    """A claimed run at work."""
+    """A training run at work.
 
-    def __init__(self, settings: Settings, database: Database, run: Run) -> None:
-        self._settings, self._database, self._run = settings, database, run
-        self._leaves = threading.Event()
+    The scores in the database are those of the checkpoint that the run keeps at that moment, never those of a later
+    epoch that was worse.
+    """
 
-    def carry_out(self) -> None:
-        """Train, and write down what came of it."""
-        log.info("attempt %d", self._run.attempts)
-        try:
-            with _on_terminate(self._leaves.set), Pulse(self._database, self._run) as pulse:
-                order = order_of(self._settings, self._database, self._run)
-                card = train_order(order, self._listener(pulse), resume=True)
-                is_stopped = pulse.should_stop()
-            self._conclude(card, is_stopped=is_stopped)
-        except RunCancelledError:
-            self._conclude(None, is_stopped=not self._leaves.is_set())
-        except LungSegError as error:
-            log.error("%s", error)  # noqa: TRY400 - our own errors say all there is to say
-            results.keep_failure(self._database, self._run, failure_of(error))
-        except Exception as error:
-            log.exception("the run failed")
-            results.keep_failure(self._database, self._run, failure_of(error))
+    def __init__(self, task: Task) -> None:
+        self._task, self._database, self._run = task, task.database, task.run
+        self._order = order_of(task.settings, task.database, task.run)
+        self._is_best = False
 
-    def _conclude(self, card: ModelCard | None, *, is_stopped: bool) -> None:
-        if self._leaves.is_set() and not is_stopped and not (card and card.training.get("finished")):
-            log.info("back into the queue")
-            results.give_back(self._database, self._run)
-            return
-        state = RunState.CANCELLED if is_stopped or card is None else RunState.DONE
-        log.info("%s", state.lower())
-        results.keep_training(self._database, self._run, state, card)
+    def carry_out(self) -> dict[str, Any] | None:
+        results.note_code(self._database, self._run)
+        card = train_order(self._order, self._listener(), resume=True)
+        if not card.training.get("finished"):
+            return None
+        self._write_scores(tuple(CaseScore.from_report(row) for row in card.scores.get("cases", ())))
+        return _columns(card)
 
-    def _listener(self, pulse: Pulse) -> Listener:
+    def _listener(self) -> Listener:
         return Listener(
-            on_progress=pulse.tell,
+            on_start=lambda text: log.info("%s", text),
+            on_progress=self._task.tell,
             on_epoch=self._keep_epoch,
             on_scores=self._keep_scores,
             on_examples=self._keep_examples,
             on_notice=self._keep_notice,
-            should_stop=lambda: self._leaves.is_set() or pulse.should_stop(),
+            should_stop=self._task.should_stop,
         )
 
     def _keep_epoch(self, report: EpochReport) -> None:
         log.info("%s", _line(report))
-        record = EpochRecord(
-            run_id=self._run.id,
-            epoch=report.epoch,
-            train_loss=report.train_loss,
-            validation_loss=report.validation_loss,
-            mean_dice=report.mean_dice,
-            learning_rate=report.learning_rate,
-            slices_per_s=report.slices_per_s,
-            seconds=report.seconds,
-            memory_mb=report.memory_mb,
-            finished_at=datetime.now(UTC),
-        )
-        with self._database.begin() as session:
-            rows.keep_epoch(session, record)
+        self._is_best = report.is_best
+        record = _record(self._run, report)
+        kept = _columns(read_card(self._order.output / f"{self._order.name}.safetensors"))
+        results.insist(lambda: results.keep_epoch(self._database, self._run, record, **kept))
 
     def _keep_scores(self, scores: tuple[CaseScore, ...]) -> None:
-        with self._database.begin() as session:
-            rows.keep_scores(session, self._run.id, scores)
+        if self._is_best:
+            self._write_scores(scores)
+
+    def _write_scores(self, scores: tuple[CaseScore, ...]) -> None:
+        results.insist(lambda: results.keep_scores(self._database, self._run, scores))
 
     def _keep_examples(self, pictures: list[NDArray[np.uint8]]) -> None:
-        folder = self._settings.runs / self._run.id / EXAMPLES
+        folder = self._order.output / EXAMPLES
         for number, picture in enumerate(pictures):
             partial = folder / f"{number:02d}.partial"
             overlay.write_png(partial, picture)
@@ -138,57 +135,53 @@ class _Training:
 
     def _keep_notice(self, text: str) -> None:
         log.warning("%s", text)
-        with self._database.begin() as session:
-            rows.add_warning(session, self._run.id, text)
+        results.insist(lambda: results.keep_warning(self._database, self._run, text))
 
 
-def watch_parent() -> None:
-    """End this process at once when the worker that started it is gone: its end of the standard input closes."""
+class _Scoring:
+    """An evaluation run at work."""
 
-    def wait() -> None:
-        # not `sys.stdin.read`, whose lock a process forked meanwhile would wait for
-        while os.read(STANDARD_INPUT, 1):
-            pass
-        log.error("the worker is gone; this process ends")
-        os._exit(1)
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._failures: list[CaseFailure] = []
+        self._began = time.monotonic()
 
-    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
+    def carry_out(self) -> dict[str, Any]:
+        task, said = self._task, self._task.run.configuration
+        task.tell(Progress("loading"))
+        segmenter = Segmenter.load(said["checkpoint"], models=task.settings.models, device=said["device"])
+        results.note_provenance(task.database, task.run, segmenter.card, str(segmenter.device))
+        wanted = _wanted(Path(said["data"]), said.get("cases"))
+        known = {score.case for score in self._known()}
+        left = [pair for pair in wanted if pair.case not in known]
+        evaluate(left, segmenter, on_case=lambda each: self._keep(each, len(left)), should_stop=task.should_stop)
+        summary = summarise(self._known(), failed=len(self._failures))
+        return {"result": {"summary": summary.report(), "failures": [each.report() for each in self._failures]}}
+
+    def _known(self) -> tuple[CaseScore, ...]:
+        return scores_of(self._task.database, (self._task.run.id,))[self._task.run.id]
+
+    def _keep(self, outcome: CaseScore | CaseFailure, total: int) -> None:
+        if isinstance(outcome, CaseFailure):
+            log.warning("%s: %s", outcome.case, outcome.failure.found)
+            self._failures.append(outcome)
+            done = len(self._failures)
+        log.info("%s of %d cases", outcome.case, total)
+        results.insist(lambda: results.keep_score(self._task.database, self._task.run, outcome))
 
 
-def _line(report: EpochReport) -> str:
-    validation = "" if report.validation_loss is None else f", validation {report.validation_loss:.4f}"
-    dice = "" if report.mean_dice is None else f", mean Dice {report.mean_dice:.3f}"
-    best = ", best so far" if report.is_best else ""
-    return (
-        f"epoch {report.epoch} of {report.epochs}: loss {report.train_loss:.4f}{validation}{dice}{best}; "
-        f"{report.slices_per_s:.1f} slices/s, {report.seconds:.0f} s"
+def _wanted(data: Path, cases: list[str] | None) -> list[Pair]:
+    """Find the labelled cases of a data set or of a slice store, all of them or those named.
+
+    Raises:
+        DataSetError: there is none of them.
+    """
+    pairs = (
+        [Pair(case.case, case.patient, case.scan, case.mask) for case in SliceStore.open(data).cases]
+        if is_store(data)
+        else list(open_data_set(data).labelled)
     )
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Write what the package logs into a file that the pages show."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    logger = logging.getLogger("lungseg")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-@contextmanager
-def _on_terminate(leave: Callable[[], None]) -> Iterator[None]:
-    """Call `leave` at SIGTERM or SIGINT instead of ending at once."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        leave()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    found = pairs if cases is None else [pair for pair in pairs if pair.case in cases]
+    if not found:
+        raise DataSetError(f"{data} holds none of the cases to score.", "Choose the data set that they are from.")
+    return found

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -18,6 +18,7 @@ from rich.table import Table
 from lungseg.cli.console import err, out, progress_bar
 from lungseg.config import Device, Settings
 from lungseg.errors import DataSetError
+from lungseg.records import Progress
 
 if TYPE_CHECKING:
     from lungseg.card import ModelCard
@@ -109,7 +110,7 @@ def _listener() -> Iterator[tuple[Listener, Event]]:
         with progress_bar() as tell:
             listener = Listener(
                 on_start=lambda text: err.print(text, soft_wrap=True, highlight=False, style="dim"),
-                on_progress=tell,
+                on_progress=lambda step: tell(replace(step, stage=_stage(step))),
                 on_epoch=lambda report: err.print(_line(report), highlight=False),
                 on_notice=lambda text: err.print(text, soft_wrap=True, highlight=False),
                 should_stop=asked_to_stop.is_set,
@@ -117,6 +118,10 @@ def _listener() -> Iterator[tuple[Listener, Event]]:
             yield listener, asked_to_stop
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _stage(step: Progress) -> str:
+    return step.stage if step.left_s is None else f"{step.stage}, {timedelta(seconds=round(step.left_s))} left"
 
 
 def _line(report: EpochReport) -> str:

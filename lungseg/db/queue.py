@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from lungseg.db.runs import run_of
 from lungseg.db.tables import RunRow
-from lungseg.records import Failure, Progress, Run, RunState
+from lungseg.records import Failure, Progress, Run, RunKind, RunState
 
 MOST_LOSSES = 3
 """Processes that a run may lose in a row without getting anywhere. An epoch that was kept is getting somewhere: a long
@@ -72,7 +72,7 @@ def take_back(session: Session, lost: Lost, now: datetime) -> tuple[Run, ...]:
 
 
 def claim(session: Session, worker: str, now: datetime) -> Run | None:
-    """Begin the run that waits longest; no two workers ever get the same.
+    """Begin the run that waits longest, scans of readers before all else; no two workers ever get the same.
 
     Args:
         session: a writing transaction.
@@ -85,7 +85,7 @@ def claim(session: Session, worker: str, now: datetime) -> Run | None:
     waiting = (
         select(RunRow.id)
         .where(RunRow.state == RunState.QUEUED)
-        .order_by(RunRow.queued_at, RunRow.id)
+        .order_by(RunRow.kind != RunKind.SEGMENT, RunRow.queued_at, RunRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )

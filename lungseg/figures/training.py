@@ -62,7 +62,7 @@ def live_curves(epochs: Sequence[EpochRecord], planned: int) -> go.Figure:
     )
     for measure, row, colour in rows:
         trace = _line(measure.label, measure, epochs, {"color": colour, "width": 1.8})
-        trace.showlegend = row == 1  # below, the axis says what it is
+        trace.update(showlegend=row == 1)  # below, the axis says what it is
         figure.add_trace(trace, row=row, col=1)
     _mark_best(figure, epochs)
     dark(figure, height=LIVE_PX, hovermode="x unified")
@@ -81,7 +81,7 @@ def overlaid_curves(curves: Sequence[Curve], measure: Measure) -> go.Figure:
     figure = go.Figure()
     for curve in curves:
         line = {"color": run_colour(curve.number), "dash": run_dash(curve.number), "width": 1.6}
-        figure.add_trace(_line(curve.name, measure, curve.epochs, line, is_unit_shown=False))
+        figure.add_trace(_line(curve.name, measure, curve.epochs, line))
     dark(figure, height=OVERLAY_PX, hovermode="x unified", showlegend=False)
     figure.update_xaxes(title_text="Epoch", title_font_size=11, tickformat="d")
     figure.update_yaxes(title_text=measure.label, title_font_size=11, title_standoff=4)
@@ -94,7 +94,7 @@ def _line(
     epochs: Sequence[EpochRecord],
     line: dict[str, object],
     *,
-    is_unit_shown: bool = True,
+    is_listed: bool = False,
 ) -> go.Scatter:
     points = [(record.epoch, getattr(record, measure)) for record in epochs]
     known = [(epoch, value) for epoch, value in points if value is not None]
@@ -104,7 +104,8 @@ def _line(
         name=name,
         mode="lines+markers" if len(known) < 2 else "lines",  # noqa: PLR2004 - a line needs two points to be seen
         line=line,
-        hovertemplate=f"{name} %{{y:.4g}}<extra></extra>" if is_unit_shown else f"%{{y:.4g}} {name}<extra></extra>",
+        hovertemplate=f"%{{y:.4g}} {name}<extra></extra>",
+        showlegend=is_listed,
     )
 
 

@@ -47,10 +47,10 @@ def read(database, run):
         return get_run(session, run.id)
 
 
-def test_the_run_that_waits_longest_comes_first(database, case):
+def test_the_run_that_waits_longest_comes_first_and_scans_before_the_rest(database, case):
     late = add(database, case, queued_at=NOW)
     early = add(database, case, queued_at=NOW - timedelta(minutes=1))
-    add(database, case, queued_at=NOW - timedelta(minutes=2), kind=RunKind.EVALUATE)
+    training = add(database, case, queued_at=NOW - timedelta(minutes=2), kind=RunKind.TRAIN)
     first = claim(database)
     assert first is not None
     assert (first.id, first.state, first.attempts, first.started_at) == (early.id, RunState.RUNNING, 1, NOW)
@@ -58,6 +58,7 @@ def test_the_run_that_waits_longest_comes_first(database, case):
     second = claim(database)
     assert second is not None
     assert second.id == late.id
+    assert claim(database).id == training.id
     assert claim(database) is None
 
 

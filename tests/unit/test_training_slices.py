@@ -221,7 +221,7 @@ def test_data_that_disappear_are_told_as_what_they_are(processes):
         list(load(Vanishing(vanish), processes))
 
 
-def test_killed_process_is_told(capfd):
+def test_killed_process_is_told():
     import os
     import signal
 

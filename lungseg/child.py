@@ -1,0 +1,130 @@
+"""The child process of a run: its job at work while a pulse beats, and every way out of it recorded.
+
+The worker starts it and waits. It ends when its work is done, when it is asked to stop, or when the worker is gone:
+two processes never work on the same run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from lungseg.config import Settings
+from lungseg.db import Database, open_database
+from lungseg.errors import LungSegError, RunCancelledError
+from lungseg.records import Run, RunState
+from lungseg.services import results
+from lungseg.services.failures import failure_of
+from lungseg.services.pulse import Pulse
+from lungseg.services.runs import get_run
+from lungseg.services.training import LOG, run_lock
+from lungseg.trainer import JOBS, Task
+
+log = logging.getLogger(__name__)
+
+PREDECESSOR_S = 120.0
+"""How long to wait for an earlier child of the same run, whose worker was killed, to end."""
+
+
+def execute(settings: Settings, run_id: str, attempt: int) -> None:
+    """Carry out a claimed run; every way out of it is recorded.
+
+    Args:
+        settings: of the installation.
+        run_id: the run.
+        attempt: the claim; where another one has begun since, nothing is done.
+
+    Raises:
+        NotFoundError: there is no such run.
+    """
+    with closing(open_database(settings.database_url)) as database:
+        run = get_run(database, run_id)
+        if run.state is not RunState.RUNNING or run.attempts != attempt:
+            log.info("run %s: not ours any more", run.id)
+            return
+        folder = settings.runs / run.id
+        with run_lock(folder).acquire(timeout=PREDECESSOR_S), _logging_to(folder / LOG):
+            log.info("attempt %d", run.attempts)
+            _carry_out(settings, database, run)
+
+
+def watch_parent() -> None:
+    """End this process at once when the worker that started it is gone: its end of the standard input closes."""
+
+    def wait() -> None:
+        # not `sys.stdin.read`, whose lock a process forked meanwhile would wait for
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        log.error("the worker is gone; this process ends")
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
+
+
+def _carry_out(settings: Settings, database: Database, run: Run) -> None:
+    leaves = threading.Event()
+    with _on_terminate(leaves.set):
+        try:
+            with Pulse(database, run) as pulse:
+                task = Task(settings, database, run, pulse.tell, lambda: leaves.is_set() or pulse.should_stop())
+                outcome = JOBS[run.kind](task)
+        except RunCancelledError:
+            outcome = None
+        except Exception as error:
+            _end_failed(database, run, error)
+            return
+        if outcome is not None:
+            log.info("done")
+            results.insist(lambda: results.keep_done(database, run, **outcome))
+        elif pulse.should_stop():
+            log.info("stopped")
+            results.insist(lambda: results.keep_cancelled(database, run))
+        else:
+            log.info("back into the queue")
+            results.insist(lambda: results.give_back(database, run))
+
+
+def _end_failed(database: Database, run: Run, error: Exception) -> None:
+    """Write down why a run failed; the text of a foreign error goes to the log alone."""
+    if isinstance(error, LungSegError):
+        log.error("%s", error)
+    else:
+        log.error("the run failed", exc_info=error)
+    failure = failure_of(error)
+    results.insist(lambda: results.keep_failure(database, run, failure))
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Write what the package logs into a file that the pages show."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger = logging.getLogger("lungseg")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _on_terminate(leave: Callable[[], None]) -> Iterator[None]:
+    """Call `leave` at SIGTERM or SIGINT instead of ending at once."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        leave()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
