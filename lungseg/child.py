@@ -77,7 +77,12 @@ def _carry_out(settings: Settings, database: Database, run: Run) -> None:
                 outcome = JOBS[run.kind](task)
         except RunCancelledError:
             outcome = None
+        except LungSegError as error:
+            log.error("%s", error)  # noqa: TRY400 - our own errors say all there is to say
+            _end_failed(database, run, error)
+            return
         except Exception as error:
+            log.exception("the run failed")
             _end_failed(database, run, error)
             return
         if outcome is not None:
@@ -92,11 +97,6 @@ def _carry_out(settings: Settings, database: Database, run: Run) -> None:
 
 
 def _end_failed(database: Database, run: Run, error: Exception) -> None:
-    """Write down why a run failed; the text of a foreign error goes to the log alone."""
-    if isinstance(error, LungSegError):
-        log.error("%s", error)
-    else:
-        log.error("the run failed", exc_info=error)
     failure = failure_of(error)
     results.insist(lambda: results.keep_failure(database, run, failure))
 

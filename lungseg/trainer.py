@@ -1,7 +1,7 @@
 """What child processes do: train, and score a checkpoint; each writes what it reaches into the database as it goes.
 
-A job is a function of a task. It returns the columns that its finished run gets, or None where it was asked to stop;
-what it reached until then is in the database and in the run's folder, and the same call with the same run goes on there.
+A job is a function of a task. It returns the columns that its finished run gets, or None where it was asked to stop:
+what it reached until then is in the database and in the run's folder, and the same job of the same run goes on there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from lungseg.config import Settings
 from lungseg.dataset.layout import Pair, open_data_set
 from lungseg.dataset.store import SliceStore, is_store
 from lungseg.db import Database
-from lungseg.db import training as rows
 from lungseg.errors import DataSetError
 from lungseg.evaluation import evaluate
 from lungseg.inference import Segmenter
@@ -116,7 +115,7 @@ class _Training:
         log.info("%s", _line(report))
         self._is_best = report.is_best
         record = _record(self._run, report)
-        kept = _columns(read_card(self._order.output / f"{self._order.name}.safetensors"))
+        kept = _columns(read_card(self._order.output / f"{self._order.name}.safetensors")) if report.is_best else {}
         results.insist(lambda: results.keep_epoch(self._database, self._run, record, **kept))
 
     def _keep_scores(self, scores: tuple[CaseScore, ...]) -> None:
@@ -142,32 +141,35 @@ class _Scoring:
     """An evaluation run at work."""
 
     def __init__(self, task: Task) -> None:
-        self._task = task
+        self._task, self._database, self._run = task, task.database, task.run
         self._failures: list[CaseFailure] = []
-        self._began = time.monotonic()
+        self._began, self._done, self._total = time.monotonic(), 0, 0
 
     def carry_out(self) -> dict[str, Any]:
-        task, said = self._task, self._task.run.configuration
-        task.tell(Progress("loading"))
-        segmenter = Segmenter.load(said["checkpoint"], models=task.settings.models, device=said["device"])
-        results.note_provenance(task.database, task.run, segmenter.card, str(segmenter.device))
-        wanted = _wanted(Path(said["data"]), said.get("cases"))
-        known = {score.case for score in self._known()}
-        left = [pair for pair in wanted if pair.case not in known]
-        evaluate(left, segmenter, on_case=lambda each: self._keep(each, len(left)), should_stop=task.should_stop)
-        summary = summarise(self._known(), failed=len(self._failures))
+        said = self._run.configuration
+        self._task.tell(Progress("loading"))
+        segmenter = Segmenter.load(said["checkpoint"], models=self._task.settings.models, device=said["device"])
+        results.note_provenance(self._database, self._run, segmenter.card, str(segmenter.device))
+        known = {score.case for score in self._scores()}
+        left = [pair for pair in _wanted(Path(said["data"]), said["cases"]) if pair.case not in known]
+        self._total = len(left)
+        evaluate(left, segmenter, on_case=self._keep, should_stop=self._task.should_stop)
+        summary = summarise(self._scores(), failed=len(self._failures))
         return {"result": {"summary": summary.report(), "failures": [each.report() for each in self._failures]}}
 
-    def _known(self) -> tuple[CaseScore, ...]:
-        return scores_of(self._task.database, (self._task.run.id,))[self._task.run.id]
+    def _scores(self) -> tuple[CaseScore, ...]:
+        return scores_of(self._database, (self._run.id,))[self._run.id]
 
-    def _keep(self, outcome: CaseScore | CaseFailure, total: int) -> None:
+    def _keep(self, outcome: CaseScore | CaseFailure) -> None:
+        self._done += 1
         if isinstance(outcome, CaseFailure):
-            log.warning("%s: %s", outcome.case, outcome.failure.found)
+            log.warning("%s can't be scored: %s", outcome.case, outcome.failure.found)
             self._failures.append(outcome)
-            done = len(self._failures)
-        log.info("%s of %d cases", outcome.case, total)
-        results.insist(lambda: results.keep_score(self._task.database, self._task.run, outcome))
+        else:
+            log.info("%s: Dice %.3f", outcome.case, outcome.dice)
+            results.insist(lambda: results.keep_score(self._database, self._run, outcome))
+        left_s = (time.monotonic() - self._began) / self._done * (self._total - self._done)
+        self._task.tell(Progress("scoring", self._done, self._total, left_s))
 
 
 def _wanted(data: Path, cases: list[str] | None) -> list[Pair]:
@@ -185,3 +187,39 @@ def _wanted(data: Path, cases: list[str] | None) -> list[Pair]:
     if not found:
         raise DataSetError(f"{data} holds none of the cases to score.", "Choose the data set that they are from.")
     return found
+
+
+def _columns(card: ModelCard) -> dict[str, Any]:
+    """Say on the run which checkpoint it keeps."""
+    result = {key: card.training.get(key) for key in ("best_epoch", "seconds")}
+    return {
+        "checkpoint": card.name,
+        "checkpoint_sha256": card.sha256,
+        "device": card.training.get("device"),
+        "result": {**result, "summary": card.scores.get("summary")},
+    }
+
+
+def _record(run: Run, report: EpochReport) -> EpochRecord:
+    return EpochRecord(
+        run_id=run.id,
+        epoch=report.epoch,
+        train_loss=report.train_loss,
+        validation_loss=report.validation_loss,
+        mean_dice=report.mean_dice,
+        learning_rate=report.learning_rate,
+        slices_per_s=report.slices_per_s,
+        seconds=report.seconds,
+        memory_mb=report.memory_mb,
+        finished_at=datetime.now(UTC),
+    )
+
+
+def _line(report: EpochReport) -> str:
+    validation = "" if report.validation_loss is None else f", validation {report.validation_loss:.4f}"
+    dice = "" if report.mean_dice is None else f", mean Dice {report.mean_dice:.3f}"
+    best = ", best so far" if report.is_best else ""
+    return (
+        f"epoch {report.epoch} of {report.epochs}: loss {report.train_loss:.4f}{validation}{dice}{best}; "
+        f"{report.slices_per_s:.1f} slices/s, {report.seconds:.0f} s"
+    )

@@ -17,7 +17,6 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -51,9 +50,6 @@ SWEEP_EVERY_S = 600.0
 CHILD_POLL_S = 0.2
 CHILD_LEAVES_S = 20.0
 """How long a training process may take to end its step before it is killed."""
-RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
-
-Kept = TypeVar("Kept")
 
 
 def work(settings: Settings, *, once: bool = False) -> None:
@@ -141,10 +137,10 @@ class Worker:
     def _carry_out(self, run: Run) -> None:
         if run.kind is RunKind.PREPARE:
             self._prepare(run)
-        elif run.kind is RunKind.TRAIN:
-            self._train(run)
-        else:
+        elif run.kind is RunKind.SEGMENT:
             self._segment(run)
+        else:
+            self._in_child(run)
 
     def _prepare(self, run: Run) -> None:
         """Bring the slice store of a data set up to date; a lost or stopped run is taken up where it ended."""
@@ -157,28 +153,35 @@ class Worker:
                 on_progress=pulse.tell,
                 should_stop=lambda: self._leaves or pulse.should_stop(),
             )
-        kept = _insist(lambda: results.keep_outcome(self._database, run, outcome))
+        kept = results.insist(lambda: results.keep_done(self._database, run, result=outcome))
         log.info("run %s: %s", run.id, "done" if kept else "dropped")
 
-    def _train(self, run: Run) -> None:
-        """Let a child process train, so that its crash costs nobody else; what it leaves unfinished is taken back.
+    def _in_child(self, run: Run) -> None:
+        """Let a child process carry a run out, so that its crash costs nobody else. The child records what it does.
 
-        Its standard input tells it whether this worker is alive.
+        Its standard input, which nothing is ever written to, tells it whether this worker is alive.
         """
         self._segmenter = None  # its memory is the child's now
         command = [sys.executable, "-m", "lungseg", "execute", run.id, "--attempt", str(run.attempts)]
-        with subprocess.Popen(
-            command, cwd=CHECKOUT, env=self._settings.to_environment(), stdin=subprocess.PIPE
-        ) as child:
-            asked_s: float | None = None
-            while child.poll() is None:
-                if self._leaves and asked_s is None:
-                    asked_s = time.monotonic()
-                    child.terminate()
-                elif asked_s is not None and time.monotonic() - asked_s > CHILD_LEAVES_S:
-                    child.kill()
-                time.sleep(CHILD_POLL_S)
+        environment = self._settings.to_environment()
+        with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdin=subprocess.PIPE) as child:
+            self._wait_for(child)
         log.info("run %s: its process ended with code %d", run.id, child.returncode)
+        if self._leaves:
+            results.insist(lambda: results.give_back(self._database, run))
+        elif child.returncode != 0:
+            results.insist(lambda: results.keep_loss(self._database, run, _end_of(child.returncode)))
+
+    def _wait_for(self, child: subprocess.Popen[bytes]) -> None:
+        """Wait for the end of a child; where this worker is to leave, ask the child to end, then insist."""
+        asked_s: float | None = None
+        while child.poll() is None:
+            if self._leaves and asked_s is None:
+                asked_s = time.monotonic()
+                child.terminate()
+            elif asked_s is not None and time.monotonic() - asked_s > CHILD_LEAVES_S:
+                child.kill()
+            time.sleep(CHILD_POLL_S)
 
     def _segment(self, run: Run) -> None:
         mask_id = uuid4().hex
@@ -187,7 +190,7 @@ class Worker:
         kept = False
         try:
             segmentation, picture = self._compute(run, mask)
-            kept = _insist(
+            kept = results.insist(
                 lambda: results.keep_segmentation(self._settings, self._database, run, mask_id, segmentation)
             )
         finally:
@@ -234,14 +237,14 @@ class Worker:
     def _end_stopped(self, run: Run) -> None:
         if self._leaves:
             log.info("run %s: back into the queue", run.id)
-            _insist(lambda: results.give_back(self._database, run))
+            results.insist(lambda: results.give_back(self._database, run))
         else:
             log.info("run %s: stopped", run.id)
-            _insist(lambda: results.keep_cancelled(self._database, run))
+            results.insist(lambda: results.keep_cancelled(self._database, run))
 
     def _end_failed(self, run: Run, error: Exception) -> None:
         failure = failure_of(error)
-        _insist(lambda: results.keep_failure(self._database, run, failure))
+        results.insist(lambda: results.keep_failure(self._database, run, failure))
 
     def _sweep(self) -> None:
         if time.monotonic() - self._swept_s >= SWEEP_EVERY_S:
@@ -249,15 +252,12 @@ class Worker:
             self._swept_s = time.monotonic()
 
 
-def _insist(action: Callable[[], Kept]) -> Kept:
-    """Do what must reach the database, again where that is locked; raises StorageError only after long trying."""
-    for pause_s in RETRY_PAUSES_S:
-        try:
-            return action()
-        except StorageError as error:
-            log.warning("trying again in %.1f s: %s", pause_s, error.found)
-            time.sleep(pause_s)
-    return action()
+def _end_of(code: int) -> str:
+    """Say in words how a process ended."""
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"ended with exit code {code}"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from lungseg.cli import (
     execute,
     film,
     lint,
+    measure,
     prepare,
     segment,
     serve,
@@ -48,6 +49,7 @@ app.command()(stats.stats)
 app.command()(prepare.prepare)
 app.command()(train.train)
 app.command(hidden=True)(execute.execute)
+app.command(hidden=True)(measure.measure)
 
 
 @app.callback(invoke_without_command=True)

@@ -14,10 +14,10 @@ def execute(
     run: Annotated[str, typer.Argument(help="Id of the run.")],
     attempt: Annotated[int, typer.Option(help="The start of the run that this process carries out.")],
 ) -> None:
-    """Train a claimed run as the child of a worker."""
+    """Carry a claimed run out as the child of a worker."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("lungseg").setLevel(logging.INFO)
-    from lungseg import trainer
+    from lungseg import child
 
-    trainer.watch_parent()
-    trainer.execute(Settings.from_environment(), run, attempt)
+    child.watch_parent()
+    child.execute(Settings.from_environment(), run, attempt)

@@ -13,11 +13,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from filelock import Timeout
 from rich.table import Table
 
 from lungseg.cli.console import err, out, progress_bar
 from lungseg.config import Device, Settings
-from lungseg.errors import DataSetError
+from lungseg.errors import DataSetError, RunGoesOnError
 from lungseg.records import Progress
 
 if TYPE_CHECKING:
@@ -69,9 +70,21 @@ def train(
             split=split,
             store=unregistered_store(settings, data),
         )
-    with _listener() as (listener, asked_to_stop):
+    with _alone(order.output), _listener() as (listener, asked_to_stop):
         card = train_order(order, listener, resume=resume is not None)
     _conclude(card, order, is_stopped=asked_to_stop.is_set())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Work on the run in a folder; nobody else does meanwhile."""
+    from lungseg.services.training import run_lock
+
+    try:
+        with run_lock(folder).acquire(blocking=False):
+            yield
+    except Timeout as error:
+        raise RunGoesOnError(f"Another process trains in {folder}.", "Stop that run first, or wait for it.") from error
 
 
 def _conclude(card: ModelCard, order: TrainingOrder, *, is_stopped: bool) -> None:

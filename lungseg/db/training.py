@@ -30,6 +30,12 @@ def keep_scores(session: Session, run_id: str, scores: Iterable[CaseScore]) -> N
         session.execute(insert(ScoreRow), rows)
 
 
+def keep_score(session: Session, run_id: str, score: CaseScore) -> None:
+    """Keep the score of a case; one that it has already is replaced. The run got somewhere."""
+    session.merge(ScoreRow(run_id=run_id, **score.report()))
+    session.execute(update(RunRow).where(RunRow.id == run_id).values(losses=0))
+
+
 def epochs_of(session: Session, run_ids: Collection[str]) -> dict[str, tuple[EpochRecord, ...]]:
     """Return the epochs of runs, first to last; an empty tuple for a run that has none."""
     found: dict[str, list[EpochRecord]] = {run_id: [] for run_id in run_ids}

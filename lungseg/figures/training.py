@@ -15,6 +15,7 @@ from lungseg.records import EpochRecord
 TRAIN_COLOUR, VALIDATION_COLOUR, DICE_COLOUR, RATE_COLOUR = RUN_COLOURS[0], RUN_COLOURS[1], RUN_COLOURS[2], QUIET
 LIVE_PX = 640
 OVERLAY_PX = 240
+FEW_EPOCHS = 15
 
 
 class Measure(StrEnum):
@@ -67,11 +68,12 @@ def live_curves(epochs: Sequence[EpochRecord], planned: int) -> go.Figure:
     _mark_best(figure, epochs)
     dark(figure, height=LIVE_PX, hovermode="x unified")
     last = max(planned, epochs[-1].epoch if epochs else 1, 2)
-    figure.update_xaxes(range=[0.5, last + 0.5], tickformat="d")
+    figure.update_xaxes(range=[0.5, last + 0.5], **_whole_epochs(last))
     figure.update_xaxes(title_text="Epoch", title_font_size=11, row=3, col=1)
     for row, title in ((1, "Loss"), (2, "Mean Dice"), (3, "Rate")):
         figure.update_yaxes(title_text=title, title_font_size=11, title_standoff=4, row=row, col=1)
     figure.update_yaxes(rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(rangemode="nonnegative", row=2, col=1)
     figure.update_yaxes(exponentformat="power", nticks=4, rangemode="tozero", row=3, col=1)
     return figure
 
@@ -83,9 +85,15 @@ def overlaid_curves(curves: Sequence[Curve], measure: Measure) -> go.Figure:
         line = {"color": run_colour(curve.number), "dash": run_dash(curve.number), "width": 1.6}
         figure.add_trace(_line(curve.name, measure, curve.epochs, line))
     dark(figure, height=OVERLAY_PX, hovermode="x unified", showlegend=False)
-    figure.update_xaxes(title_text="Epoch", title_font_size=11, tickformat="d")
+    longest = max((curve.epochs[-1].epoch for curve in curves if curve.epochs), default=0)
+    figure.update_xaxes(title_text="Epoch", title_font_size=11, **_whole_epochs(longest))
     figure.update_yaxes(title_text=measure.label, title_font_size=11, title_standoff=4)
     return figure
+
+
+def _whole_epochs(last: int) -> dict[str, object]:
+    """Keep a short axis from ticks between epochs."""
+    return {"tickformat": "d", **({"dtick": 1} if last <= FEW_EPOCHS else {})}
 
 
 def _line(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 
-from lungseg.errors import LungSegError
+from lungseg.errors import DiskFullError, LungSegError
 from lungseg.records import Failure
 from lungseg.services.storage import no_room
 
 OUT_OF_MEMORY = Failure(
     code="run.out_of_memory",
-    found="There was not enough memory for this scan.",
-    remedy="Close other programs or use a machine with more memory, then queue the run again.",
+    found="There was not enough memory.",
+    remedy="Close other programs or use a machine with more memory, then start the run again.",
 )
 
 
@@ -20,7 +20,7 @@ def failure_of(error: BaseException) -> Failure:
 
     The text of a foreign error may hold a path or a value of the scan; it goes to the log, never onto the run.
     """
-    if _is_disk_full(error):
+    if _is_disk_full(error) and not isinstance(error, DiskFullError):
         error = no_room()
     if isinstance(error, LungSegError):
         return Failure(error.code, error.found, error.remedy)
@@ -29,13 +29,13 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, OSError):
         return Failure(
             "storage.failed",
-            f"A file of the case could not be read or written ({error.strerror or type(error).__name__}).",
-            "Check the folder LUNGSEG_HOME, its rights and its disk, then queue the run again.",
+            f"A file of the run could not be read or written ({error.strerror or type(error).__name__}).",
+            "Check the data and the folder LUNGSEG_HOME, their rights and their disk, then start the run again.",
         )
     return Failure(
         "run.crashed",
         f"The run ended with an unexpected {type(error).__name__}.",
-        "Queue the run again; if it fails again, report it with the end of logs/worker.log.",
+        "Start the run again; if it fails again, report it with the end of logs/worker.log.",
     )
 
 

@@ -1,18 +1,40 @@
-"""What a run leaves in the database at its end; each function is one transaction and can be called again."""
+"""What a run leaves in the database; each function is one transaction and can be called again (`insist`)."""
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from lungseg.card import ModelCard, sha256_of
 from lungseg.config import Settings
-from lungseg.db import Database, queue
+from lungseg.db import Database, queue, training
+from lungseg.db import runs as rows
 from lungseg.db.masks import insert_mask, next_version
-from lungseg.records import Failure, Mask, MaskKind, Run, RunState, Segmentation
+from lungseg.errors import StorageError
+from lungseg.records import CaseScore, EpochRecord, Failure, Mask, MaskKind, Run, RunState, Segmentation
 from lungseg.services.runs import code_version
 from lungseg.services.storage import mask_path
+
+log = logging.getLogger(__name__)
+
+RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+
+Kept = TypeVar("Kept")
+
+
+def insist(action: Callable[[], Kept]) -> Kept:
+    """Do what must reach the database, again where that is locked; raises StorageError only after long trying."""
+    for pause_s in RETRY_PAUSES_S:
+        try:
+            return action()
+        except StorageError as error:
+            log.warning("trying again in %.1f s: %s", pause_s, error.found)
+            time.sleep(pause_s)
+    return action()
 
 
 def note_provenance(database: Database, run: Run, card: ModelCard, device: str) -> None:
@@ -78,25 +100,53 @@ def keep_segmentation(
     return kept
 
 
-def keep_outcome(database: Database, run: Run, outcome: dict[str, Any]) -> bool:
-    """Finish a run that leaves files and these figures; False where it is no longer the caller's."""
+def keep_done(database: Database, run: Run, **columns: Any) -> bool:
+    """Finish a run that has done its work, with these columns; False where it is no longer the caller's."""
     with database.begin() as session:
-        return queue.finish(session, run, RunState.DONE, datetime.now(UTC), result=outcome, progress=None)
+        return queue.finish(session, run, RunState.DONE, datetime.now(UTC), progress=None, **columns)
 
 
-def keep_training(database: Database, run: Run, state: RunState, card: ModelCard | None) -> bool:
-    """Finish a training run, DONE or CANCELLED, with the checkpoint that it kept, if any.
+def note_code(database: Database, run: Run) -> None:
+    """Write down which code carries a claimed run out."""
+    with database.begin() as session:
+        queue.note(session, run, code_version=code_version())
 
-    Returns:
-        Whether it was kept; False where the run is no longer the caller's.
+
+def keep_epoch(database: Database, run: Run, record: EpochRecord, **columns: Any) -> None:
+    """Keep an epoch of a claimed run; where it is the best so far, `columns` say which checkpoint the run has now."""
+    with database.begin() as session:
+        training.keep_epoch(session, record)
+        if columns:
+            queue.note(session, run, **columns)
+
+
+def keep_scores(database: Database, run: Run, scores: tuple[CaseScore, ...]) -> None:
+    """Replace the scores of a run."""
+    with database.begin() as session:
+        training.keep_scores(session, run.id, scores)
+
+
+def keep_score(database: Database, run: Run, score: CaseScore) -> None:
+    """Keep the score of one case."""
+    with database.begin() as session:
+        training.keep_score(session, run.id, score)
+
+
+def keep_warning(database: Database, run: Run, text: str) -> None:
+    """Add a sentence to the warnings of a run."""
+    with database.begin() as session:
+        training.add_warning(session, run.id, text)
+
+
+def keep_loss(database: Database, run: Run, end: str) -> None:
+    """Say on a run that its process ended in the middle of it; nothing where it had come to an end before.
+
+    The run itself is taken back by the worker as any lost one.
     """
-    kept: dict[str, Any] = {}
-    if card:
-        best = {key: card.training.get(key) for key in ("best_epoch", "seconds")}
-        kept = {"checkpoint": card.name, "checkpoint_sha256": card.sha256, "result": best}
-        kept["device"] = card.training.get("device")
     with database.begin() as session:
-        return queue.finish(session, run, state, datetime.now(UTC), code_version=code_version(), progress=None, **kept)
+        now = rows.get_run(session, run.id)
+        if now.state is RunState.RUNNING and now.attempts == run.attempts:
+            training.add_warning(session, run.id, f"Attempt {run.attempts} {end} before the run was done.")
 
 
 def keep_failure(database: Database, run: Run, failure: Failure) -> bool:

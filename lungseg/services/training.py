@@ -5,51 +5,32 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from lungseg import nifti
+from filelock import FileLock
+
+from lungseg.card import find_weights, read_card
 from lungseg.config import Settings
 from lungseg.dataset.layout import open_data_set
-from lungseg.dataset.store import SliceStore, is_store
+from lungseg.dataset.store import is_store
 from lungseg.db import Database
 from lungseg.db import runs as run_rows
 from lungseg.db import training as rows
-from lungseg.errors import DataSetError, LungSegError, NotFoundError, RunGoesOnError
+from lungseg.errors import DataSetError, NotFoundError, RunGoesOnError, StorageError
 from lungseg.records import CaseScore, EpochRecord, Run, RunKind, RunState, RunSummary
 from lungseg.services.datasets import find_store, unregistered_store
 from lungseg.services.runs import blank_run, get_run
 from lungseg.training.order import TrainingOrder
-from lungseg.training.presets import Preset, ScenePreset, find_preset
+from lungseg.training.presets import ScenePreset, find_preset
 
 TRAINING_KINDS = frozenset({RunKind.TRAIN})
+RESUMABLE_KINDS = frozenset({RunKind.TRAIN, RunKind.EVALUATE})
 RECENT = 30
-EPOCHS_FOR_ESTIMATE = 20
 LOG = "log.txt"
 EXAMPLES = "examples"
-TRAINED_SHARE = 0.8
-"""Share of the cases that are trained on where a fifth is held out."""
-SECONDS_PER_MEGAWEIGHT = 0.05
-"""Rule of thumb before anything was measured: seconds to learn from one 256 x 256 slice, for a million weights, on two
-cores (`make bench`, plain training step of a UNet)."""
-MEGABYTES_AT_LEAST, MEGABYTES_PER_CHANNEL = 700.0, 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a training run will cost, about.
-
-    Attributes:
-        seconds: of wall time.
-        memory_mb: in use.
-        basis: one sentence on where the figures come from.
-    """
-
-    seconds: float
-    memory_mb: float
-    basis: str
+LOCK = "lock"
 
 
 def queue_training(settings: Settings, database: Database, fields: Mapping[str, Any]) -> Run:
@@ -64,10 +45,10 @@ def queue_training(settings: Settings, database: Database, fields: Mapping[str, 
     Raises:
         DataSetError: the data can't be used, or a field is out of range.
     """
-    data = _checked_data(fields)
-    said = {key: value for key, value in fields.items() if key not in {"data", "name"} and value is not None}
-    run = blank_run(RunKind.TRAIN, {"data": str(data), **said})
+    data = checked_data(fields)
     name = str(fields.get("name") or "").strip()
+    said = {key: value for key, value in fields.items() if value is not None}
+    run = blank_run(RunKind.TRAIN, {**said, "data": str(data), "name": _file_name(name or said["preset"])})
     run = replace(run, name=name, dataset=str(data), seed=int(said.get("seed", 0)))
     order_of(settings, database, run)
     with database.begin() as session:
@@ -76,7 +57,7 @@ def queue_training(settings: Settings, database: Database, fields: Mapping[str, 
 
 
 def order_of(settings: Settings, database: Database, run: Run) -> TrainingOrder:
-    """Return what a training run is to do, in the terms of the engine.
+    """Return what a training run is to do, in the terms of the engine; later changes of its name change nothing here.
 
     Raises:
         DataSetError: its configuration is out of range.
@@ -88,38 +69,91 @@ def order_of(settings: Settings, database: Database, run: Run) -> TrainingOrder:
         preset=said["preset"],
         data=data,
         output=settings.runs / run.id,
-        name=_file_name(run.name or said["preset"]),
+        name=said["name"],
         device=said.get("device", settings.device),
         store=find_store(settings, database, data) or unregistered_store(settings, data),
         **numbers,
     )
 
 
-def estimate(settings: Settings, database: Database, fields: Mapping[str, Any]) -> Estimate:
-    """Say what a training run will cost: from epochs of its preset that were trained here, else by a rule of thumb.
+def queue_evaluation(
+    settings: Settings,
+    database: Database,
+    data: Path,
+    *,
+    checkpoint: str | None = None,
+    cases: Collection[str] | None = None,
+    name: str = "",
+) -> Run:
+    """Queue the scoring of a checkpoint on the labelled cases of a data set.
+
+    Args:
+        settings: of the installation.
+        database: where the run is kept.
+        data: folder of a data set, or a slice store.
+        checkpoint: name in `models` or path of the weights; None for the one of the settings.
+        cases: names of those to score; None for all.
+        name: what the user calls the run.
 
     Raises:
-        DataSetError: the data can't be used, or a field is out of range.
+        CheckpointError: there is no such checkpoint.
+        DataSetError: the data can't be used.
     """
-    preset = find_preset(fields["preset"])
-    data = _checked_data(fields)
-    epochs = int(fields.get("epochs") or preset.schedule.epochs)
-    slices = epochs * _slices_an_epoch(settings, database, data, preset, int(fields.get("batch") or 0))
-    with database.read() as session:
-        known = rows.latest_epochs(session, preset.name, EPOCHS_FOR_ESTIMATE)
-    if known:
-        pace = median(epoch.slices_per_s for _, epoch in known)
-        memory_mb = max(epoch.memory_mb for _, epoch in known)
-        return Estimate(slices / max(pace, 1e-3), memory_mb, f"Measured: {len(known)} epochs of this preset here.")
-    width, depth = preset.network.width, preset.network.depth
-    megaweights = 31.0 * (width / 64) ** 2 * 4.0 ** (depth - 4)
-    memory_mb = MEGABYTES_AT_LEAST + MEGABYTES_PER_CHANNEL * width * int(fields.get("batch") or preset.schedule.batch)
-    basis = "A rule of thumb for two cores; after the first epoch of this preset it is measured."
-    return Estimate(slices * SECONDS_PER_MEGAWEIGHT * megaweights, memory_mb, basis)
+    weights = find_weights(checkpoint or settings.checkpoint, settings.models).resolve()
+    card = read_card(weights)
+    folder = data.expanduser().resolve()
+    if not is_store(folder):
+        open_data_set(folder)
+    wanted = None if cases is None else sorted(cases)
+    said = {"checkpoint": str(weights), "data": str(folder), "cases": wanted, "device": settings.device}
+    run = replace(
+        blank_run(RunKind.EVALUATE, said),
+        checkpoint=card.name,
+        checkpoint_sha256=card.sha256,
+        name=name.strip() or f"{card.name} on {folder.name}",
+        dataset=str(folder),
+    )
+    with database.begin() as session:
+        run_rows.insert_run(session, run)
+    return run
+
+
+def queue_rival(settings: Settings, database: Database, run_id: str, checkpoint: str | None = None) -> Run:
+    """Queue the scoring of another checkpoint on the cases that a training run has held out, to compare the two.
+
+    Args:
+        settings: of the installation.
+        database: where both runs are kept.
+        run_id: the training run.
+        checkpoint: the other checkpoint; None for the one that segments where nobody names another.
+
+    Raises:
+        NotFoundError: there is no such run.
+        CheckpointError: one of the checkpoints is missing.
+        DataSetError: the run has held out no cases, or its data are gone.
+    """
+    run = get_run(database, run_id)
+    cases = read_card(settings.runs / run.id / f"{run.checkpoint}.safetensors").training.get("held_out_cases")
+    if not cases or run.dataset is None:
+        raise DataSetError("The run has held out no cases of a data set.", "Choose a run that trained on slices.")
+    return queue_evaluation(settings, database, Path(run.dataset), checkpoint=checkpoint, cases=cases)
+
+
+def run_lock(folder: Path) -> FileLock:
+    """Return the lock that whoever works on the run in a folder holds; the kernel opens it however that process ends.
+
+    Raises:
+        StorageError: the folder can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"The folder of the run can't be made ({error.strerror}).", "Check its disk.") from error
+    return FileLock(folder / LOCK)
 
 
 def resume(settings: Settings, database: Database, run_id: str) -> Run:
-    """Queue a training run that failed or was stopped once more; it goes on after its last complete epoch.
+    """Queue a run that failed or was stopped once more; it goes on after its last complete epoch or case.
 
     Raises:
         NotFoundError: there is no such run, or it can't be resumed.
@@ -133,9 +167,9 @@ def resume(settings: Settings, database: Database, run_id: str) -> Run:
 
 
 def can_resume(settings: Settings, run: Run) -> bool:
-    """Tell whether a run may go on: a training run that failed or was stopped after it had begun."""
+    """Tell whether a run may go on: one that trains or scores, and failed or was stopped after it had begun."""
     has_ended_early = run.state in {RunState.FAILED, RunState.CANCELLED}
-    return run.kind in TRAINING_KINDS and has_ended_early and (settings.runs / run.id).is_dir()
+    return run.kind in RESUMABLE_KINDS and has_ended_early and (settings.runs / run.id).is_dir()
 
 
 def planned_epochs(run: Run) -> int:
@@ -225,8 +259,8 @@ def _note(database: Database, run_id: str, **said: Any) -> None:
         rows.note(session, run_id, **said)
 
 
-def _checked_data(fields: Mapping[str, Any]) -> Path:
-    """Return the folder to train from.
+def checked_data(fields: Mapping[str, Any]) -> Path:
+    """Return the folder to train from; `fields` as `queue_training` takes them.
 
     Raises:
         DataSetError: it is neither a store nor what the preset trains from.
@@ -238,26 +272,6 @@ def _checked_data(fields: Mapping[str, Any]) -> Path:
     elif not is_store(data):
         open_data_set(data)
     return data
-
-
-def _slices_an_epoch(settings: Settings, database: Database, data: Path, preset: Preset, batch: int) -> int:
-    """Count the slices that an epoch shows, about."""
-    schedule = preset.schedule
-    if schedule.steps is not None:
-        return schedule.steps * (batch or schedule.batch)
-    store = data if is_store(data) else find_store(settings, database, data) or unregistered_store(settings, data)
-    try:
-        depths = [len(case.slice_tumour_px) for case in SliceStore.open(store).cases]
-    except DataSetError:
-        depths = [_depth(pair.scan) for pair in open_data_set(data).labelled]
-    return max(1, round(TRAINED_SHARE * sum(depths)))
-
-
-def _depth(scan: Path) -> int:
-    try:
-        return nifti.read_grid(scan).to_ras().shape[2]
-    except LungSegError:
-        return 0
 
 
 def _file_name(text: str) -> str:

@@ -132,7 +132,7 @@ def _report(learner: Learner, lap: _Lap, verdict: Verdict, started: float, *, is
         learning_rate=learner.learning_rate,
         slices_per_s=lap.slices / lap.seconds,
         seconds=time.perf_counter() - started,
-        memory_mb=_memory_mb(learner.device),
+        memory_mb=memory_mb(learner.device),
         is_best=is_best,
     )
 
@@ -142,7 +142,8 @@ def _has_lost_patience(learner: Learner) -> bool:
     return patience is not None and standing.epoch - standing.best_epoch >= patience
 
 
-def _memory_mb(device: torch.device) -> float:
+def memory_mb(device: torch.device) -> float:
+    """Return the highest memory of a GPU so far; on the CPU that of the process now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MEGABYTE
     return float(psutil.Process().memory_info().rss) / MEGABYTE

@@ -7,6 +7,7 @@ import streamlit as st
 from lungseg.errors import LungSegError
 from lungseg.services import promotion, runs, training
 from lungseg.services.promotion import Offer
+from lungseg.services.worker_process import ensure_worker
 from lungseg.ui.formatting import escape, plain
 from lungseg.ui.resources import database, settings
 from lungseg.ui.run_choice import DIALOG_ASKED, choose, chosen_ids
@@ -87,6 +88,20 @@ def _terms(offered: Offer) -> None:
     st.html(f'<div class="lungseg-quiet">{fate}</div>')
     if offered.refusal:
         st.html(f'<div class="lungseg-failure"><b>Kept out.</b> {escape(offered.refusal)}</div>')
+    if not offered.comparison.difference.pairs:
+        checkpoint = rival if offered.replaces else None
+        label = f"Score {plain(rival)} on the same cases first"
+        st.button(label, key="runs_score_rival", on_click=_score_rival, args=(offered.run.id, checkpoint))
+
+
+def _score_rival(run_id: str, checkpoint: str | None) -> None:
+    try:
+        run = training.queue_rival(settings(), database(), run_id, checkpoint)
+    except LungSegError as error:
+        st.session_state[REFUSED] = error
+    else:
+        ensure_worker(settings())
+        st.session_state[SAID] = f"{plain(run_name(run))} waits for the worker. Promote when it is done."
 
 
 @st.dialog("Delete")

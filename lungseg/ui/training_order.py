@@ -8,7 +8,7 @@ import streamlit as st
 
 from lungseg.errors import LungSegError
 from lungseg.records import RegisteredDataSet, RunKind, RunState
-from lungseg.services import datasets, training
+from lungseg.services import datasets, estimation, training
 from lungseg.services.worker_process import ensure_worker
 from lungseg.training.presets import PRESETS, find_preset
 from lungseg.ui.formatting import duration, escape
@@ -18,6 +18,7 @@ from lungseg.ui.run_look import megabytes
 MOST_EPOCHS, LARGEST_BATCH, MOST_FOLDS, LARGEST_SEED = 1000, 256, 10, 2**31 - 1
 LONGEST_NAME = 80
 FIRST_CHOICE = "baseline"
+POLL_S = 2.0
 DEVICES = {"auto": "Automatic", "cpu": "CPU", "cuda": "GPU (CUDA)"}
 
 
@@ -109,16 +110,24 @@ def _start(fields: dict[str, Any], *, is_fit: bool) -> None:
 
 
 def _estimate(fields: dict[str, Any]) -> LungSegError | None:
+    """Say what a run will cost; a preset that this machine has never run is tried out meanwhile, for a few steps."""
     try:
-        estimate = training.estimate(settings(), database(), fields)
+        cost = estimation.estimate(settings(), database(), fields)
+        is_measuring = not cost.is_measured and estimation.start_measuring(settings(), database(), fields)
     except LungSegError as error:
         _refused(error)
         return error
-    st.html(
-        f'<div class="lungseg-quiet">About <b>{duration(estimate.seconds)}</b> and '
-        f"<b>{megabytes(estimate.memory_mb)}</b> of memory. {escape(estimate.basis)}</div>"
-    )
+    st.fragment(_cost, run_every=POLL_S if is_measuring else None)(fields, is_measuring)
     return None
+
+
+def _cost(fields: dict[str, Any], was_measuring: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
+    cost = estimation.estimate(settings(), database(), fields)
+    remark = " A few steps are being measured now." if was_measuring and not cost.is_measured else ""
+    st.html(
+        f'<div class="lungseg-quiet">About <b>{duration(cost.seconds)}</b> and '
+        f"<b>{megabytes(cost.memory_mb)}</b> of memory. {escape(cost.basis)}{remark}</div>"
+    )
 
 
 def _refused(error: LungSegError) -> None:

@@ -46,7 +46,7 @@ def _watch(run_id: str, was_active: bool) -> None:  # noqa: FBT001 - Streamlit p
     epochs = training.epochs_of(database(), (run_id,))[run_id]
     middle, right = st.columns([60, 40], gap="medium")
     with middle:
-        _head(run)
+        _head(run, epochs)
         _facts(run, epochs)
         if run.failure:
             failure_box(run.failure, key="training_failure")
@@ -58,12 +58,19 @@ def _watch(run_id: str, was_active: bool) -> None:  # noqa: FBT001 - Streamlit p
         st.rerun()
 
 
-def _head(run: Run) -> None:
+def _head(run: Run, epochs: Sequence[EpochRecord]) -> None:
     with st.container(key="training_head", horizontal=True, vertical_alignment="center", gap="small"):
         st.html(f'<div class="lungseg-title">{escape(run_name(run))}</div>', width="content")
-        bar = meter(run.progress.fraction if run.progress else 0.0) if run.state is RunState.RUNNING else ""
+        bar = meter(_share(run, epochs)) if run.state is RunState.RUNNING else ""
         st.html(f'<div class="lungseg-status">{bar}{state_html(run)}</div>')
         _actions(run)
+
+
+def _share(run: Run, epochs: Sequence[EpochRecord]) -> float:
+    """Tell how much is done: steps while it counts them, else epochs."""
+    if run.progress and run.progress.total:
+        return run.progress.fraction
+    return len(epochs) / training.planned_epochs(run)
 
 
 def _actions(run: Run) -> None:
@@ -88,7 +95,7 @@ def _facts(run: Run, epochs: Sequence[EpochRecord]) -> None:
         shown += [
             ("Training loss", score(last.train_loss)),
             ("Validation loss", score(last.validation_loss)),
-            ("Slices / s", f"{last.slices_per_s:.0f}"),
+            ("Slices / s", f"{last.slices_per_s:.3g}"),
             ("Memory", megabytes(last.memory_mb)),
         ]
     left_s = _left_s(run, epochs)

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database, open_database
-from lungseg.services import viewer_bundle, worker_process
+from lungseg.services import estimation, viewer_bundle, worker_process
 
 ENTRY = CHECKOUT / "lungseg" / "ui" / "entry.py"
 VIEWER_PAGE = "../../pages/viewer.py"
@@ -33,8 +33,9 @@ def bundle(environment: Settings):
 
 @pytest.fixture
 def open_page(environment: Settings, monkeypatch) -> Iterator[Callable[..., AppTest]]:
-    """Open the list of cases, or the viewer of a case; no worker is started."""
+    """Open the list of cases, or the viewer of a case; no worker is started, and nothing measured."""
     monkeypatch.setattr(worker_process, "_start", lambda settings: None)
+    monkeypatch.setattr(estimation, "_start", lambda settings, order: None)
     st.cache_resource.clear()
 
     def run(*, viewer: bool = False, case: str | None = None) -> AppTest:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from lungseg.errors import NotFoundError
-from lungseg.records import Failure, Progress, RunState
+from lungseg.records import Failure, Progress, RunKind, RunState
 from lungseg.services import datasets, runs, training
 from tests.app.test_pages import everything
 from tests.data_sets import write_data_set
@@ -229,6 +229,25 @@ def test_promotion_is_refused_with_the_reason_and_overridden_with_a_comment(
     card = json.loads((tmp_path / "models" / "bad.json").read_text())
     assert card["training"]["promotion"]["comment"] == "finds small ones"
     assert set(table(visit("runs"))["In models/"]) == {"bad", "good"}
+
+
+def test_checkpoint_in_use_is_scored_on_the_cases_held_out(visit, environment, database, tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("LUNGSEG_CHECKPOINT", "present")
+    save_network(tmp_path / "models", "present")
+    write_data_set(tmp_path / "lungs")
+    run = training_run("new", checkpoint="new", dataset=str(tmp_path / "lungs"))
+    card = save_network(environment.runs / run.id, "new", logit=1.0)
+    said = replace(card, training={"held_out_cases": ["lung_002"]})
+    (environment.runs / run.id / "new.json").write_text(said.to_json())
+    keep(database, run, dice=LOW)
+    page = visit("runs", run.id)
+    page.button(key="runs_promote").click().run()
+    assert "No case was scored in both runs" in everything(page)
+    page.button(key="runs_score_rival").click().run()
+    assert not page.exception
+    (queued,) = (each.run for each in training.list_runs(database) if each.run.kind is RunKind.EVALUATE)
+    assert (queued.checkpoint, queued.configuration["cases"]) == ("present", ["lung_002"])
 
 
 def test_runs_are_deleted_with_their_files(visit, environment, database):

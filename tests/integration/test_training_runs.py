@@ -1,88 +1,19 @@
 """Training as runs of the worker: recorded, stopped, killed, resumed, deleted."""
 
-import os
-import runpy
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from lungseg.card import read_card
 from lungseg.checkpoint import load_checkpoint
-from lungseg.config import CHECKOUT
-from lungseg.db import open_database
-from lungseg.errors import DataSetError, NotFoundError, RunGoesOnError
+from lungseg.errors import CheckpointError, DataSetError, NotFoundError, RunGoesOnError
 from lungseg.records import RunState
-from lungseg.services import training
+from lungseg.services import estimation, training
 from lungseg.services.runs import get_run, request_stop
-from lungseg.training import presets
-from tests.data_sets import write_data_set
-
-SMALL_PRESETS = CHECKOUT / "tests" / "small_presets"
-PATIENCE_S = 120.0
-
-
-@pytest.fixture
-def database(environment):
-    opened = open_database(environment.database_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def fields(environment, tmp_path, monkeypatch):
-    """What the page would order; child processes find the preset for tests through PYTHONPATH."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SMALL_PRESETS), str(CHECKOUT)]))
-    runpy.run_path(str(SMALL_PRESETS / "sitecustomize.py"))
-    yield {"data": str(write_data_set(tmp_path / "set")), "preset": "small", "device": "cpu", "name": "my try / 1"}
-    del presets.PRESETS["small"]
-
-
-@pytest.fixture
-def worker(environment):
-    """Start a worker; all of them are gone at the end."""
-    started = []
-
-    def start(*options):
-        process = subprocess.Popen([sys.executable, "-m", "lungseg", "worker", *options], cwd=CHECKOUT)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + PATIENCE_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-    return value
-
-
-def child_of(worker):
-    def find():
-        children = psutil.Process(worker.pid).children()
-        return next((child for child in children if "execute" in " ".join(child.cmdline())), None)
-
-    return wait_for(find)
-
-
-def epochs(database, run):
-    return training.epochs_of(database, [run.id])[run.id]
-
-
-def losses(database, run):
-    return [record.train_loss for record in epochs(database, run)]
-
-
-def state(database, run):
-    return get_run(database, run.id).state
+from tests.networks import WIDE, save_network
+from tests.runs_at_work import PATIENCE_S, child_of, epochs, is_gone, scores, state, wait_for
 
 
 def test_run_is_recorded_whole(environment, database, fields, worker):
@@ -91,7 +22,7 @@ def test_run_is_recorded_whole(environment, database, fields, worker):
     done = get_run(database, run.id)
     assert (done.state, done.failure, done.name) == (RunState.DONE, None, "my try / 1")
     assert [record.epoch for record in epochs(database, run)] == [1, 2, 3, 4]
-    (score,) = training.scores_of(database, [run.id])[run.id]
+    (score,) = scores(database, run)
     assert score.lesions_reference == 1
     assert training.example_pictures(environment, run.id)
     assert any("epoch 4 of 4" in line for line in training.log_lines(environment, run.id, most=50))
@@ -99,7 +30,11 @@ def test_run_is_recorded_whole(environment, database, fields, worker):
     assert load_checkpoint(weights)[1].sha256 == done.checkpoint_sha256
     (summary,) = training.list_runs(database)
     assert (summary.epochs, summary.run.id) == (4, run.id)
-    assert training.estimate(environment, database, fields).basis.startswith("Measured")
+    assert (done.result["best_epoch"], done.result["summary"]["cases"]) == (
+        read_card(weights).training["best_epoch"],
+        1,
+    )
+    assert estimation.estimate(environment, database, fields).is_measured
     training.delete_run(environment, database, run.id)
     assert not weights.exists()
     assert training.list_runs(database) == ()
@@ -115,20 +50,27 @@ def test_killed_process_costs_the_running_epoch_at_most(environment, database, f
     assert process.wait(PATIENCE_S) == 0
     assert get_run(database, disturbed.id).state is RunState.DONE
     assert get_run(database, disturbed.id).attempts == 2
-    assert losses(database, disturbed) == losses(database, undisturbed)
+    assert [each.train_loss for each in epochs(database, disturbed)] == [
+        each.train_loss for each in epochs(database, undisturbed)
+    ]
+    assert any("Attempt 1 was ended by SIGKILL" in text for text in get_run(database, disturbed.id).warnings)
 
 
-def test_killed_worker_takes_its_child_along_and_the_next_goes_on(environment, database, fields, worker):
+def test_killed_worker_takes_all_its_processes_along_and_the_next_goes_on(environment, database, fields, worker):
     run = training.queue_training(environment, database, {**fields, "epochs": 6})
     first = worker()
     wait_for(lambda: epochs(database, run))
-    child = child_of(first)
+    processes = psutil.Process(first.pid).children(recursive=True)
+    assert len(processes) >= 2  # the child, and what makes its batches
     first.kill()
     first.wait()
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
-    assert worker("--once").wait(PATIENCE_S) == 0
+    kept = get_run(database, run.id)
+    load_checkpoint(environment.runs / run.id / f"{kept.checkpoint}.safetensors")
+    second = worker("--once")
+    wait_for(lambda: all(is_gone(process) for process in processes))
+    assert second.wait(PATIENCE_S) == 0
     assert state(database, run) is RunState.DONE
-    assert len(epochs(database, run)) == 6
+    assert [each.epoch for each in epochs(database, run)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_stopped_run_keeps_its_best_checkpoint_and_can_go_on(environment, database, fields, worker):
@@ -140,37 +82,64 @@ def test_stopped_run_keeps_its_best_checkpoint_and_can_go_on(environment, databa
     request_stop(database, run.id)
     wait_for(lambda: state(database, run) is RunState.CANCELLED)
     stopped = get_run(database, run.id)
-    load_checkpoint(environment.runs / run.id / f"{stopped.checkpoint}.safetensors")
+    weights = environment.runs / run.id / f"{stopped.checkpoint}.safetensors"
+    assert load_checkpoint(weights)[1].sha256 == stopped.checkpoint_sha256
     process.terminate()
     process.wait(PATIENCE_S)
-    before = len(epochs(database, run))
+    kept = epochs(database, run)
+    before = len(kept)
     assert 1 <= before < 40
+    assert [score.report() for score in scores(database, run)] == read_card(weights).scores["cases"]
     assert training.can_resume(environment, stopped)
+    training.rename(database, run.id, "called otherwise by now")
     assert training.resume(environment, database, run.id).state is RunState.QUEUED
     worker()
     wait_for(lambda: len(epochs(database, run)) > before)
+    assert epochs(database, run)[:before] == kept
     request_stop(database, run.id)
     wait_for(lambda: state(database, run) is RunState.CANCELLED)
 
 
-def test_worker_that_leaves_gives_the_run_back(environment, database, fields, worker):
+@pytest.mark.parametrize("is_training", [True, False], ids=["in an epoch", "while it loads"])
+def test_worker_that_leaves_gives_the_run_back(environment, database, fields, worker, is_training):
     run = training.queue_training(environment, database, {**fields, "epochs": 40})
     process = worker()
-    wait_for(lambda: epochs(database, run))
+    child = child_of(process)
+    if is_training:
+        wait_for(lambda: epochs(database, run))
     process.terminate()
     assert process.wait(PATIENCE_S) == 0
+    assert is_gone(child)
     assert state(database, run) is RunState.QUEUED
     with pytest.raises(NotFoundError, match="can't be resumed"):
         training.resume(environment, database, run.id)
 
 
-def test_data_that_disappear_fail_the_run_with_a_reason(environment, database, fields, worker):
-    run = training.queue_training(environment, database, fields)
-    Path(fields["data"]).rename(Path(fields["data"]).with_name("elsewhere"))
+def test_another_checkpoint_is_scored_on_the_cases_held_out(environment, database, fields, worker, small_checkpoint):
+    run = training.queue_training(environment, database, {**fields, "epochs": 1})
     assert worker("--once").wait(PATIENCE_S) == 0
-    failed = get_run(database, run.id)
-    assert failed.state is RunState.FAILED
-    assert failed.failure.code == "data.unusable"
+    rival = training.queue_rival(environment, database, run.id, str(small_checkpoint))
+    assert worker("--once").wait(PATIENCE_S) == 0
+    done = get_run(database, rival.id)
+    assert (done.state, done.failure, done.checkpoint) == (RunState.DONE, None, "all-tumour")
+    (ours,), (theirs,) = scores(database, run), scores(database, rival)
+    assert (theirs.case, theirs.reference_ml) == (ours.case, ours.reference_ml)
+    assert theirs.predicted_ml > 100
+    assert done.result["summary"]["cases"] == 1
+
+
+def test_scoring_goes_on_with_the_cases_that_are_left(environment, database, fields, worker, tmp_path):
+    save_network(tmp_path, "slow", WIDE)
+    slow = str(tmp_path / "slow.safetensors")
+    run = training.queue_evaluation(environment, database, Path(fields["data"]), checkpoint=slow)
+    process = worker("--once")
+    wait_for(lambda: scores(database, run))
+    child_of(process).send_signal(signal.SIGKILL)
+    assert process.wait(PATIENCE_S) == 0
+    done = get_run(database, run.id)
+    assert (done.state, done.attempts, len(scores(database, run))) == (RunState.DONE, 2, 3)
+    log = "\n".join(training.log_lines(environment, run.id, most=99))
+    assert [log.count(f"lung_00{n}: Dice") for n in (1, 2, 3)] == [1, 1, 1]
 
 
 def test_orders_that_can_not_be_carried_out_are_refused_at_once(environment, database, fields, tmp_path):
@@ -191,3 +160,31 @@ def test_labels_of_a_run_are_kept(environment, database, fields):
     kept = get_run(database, run.id)
     assert (kept.name, kept.tags, kept.notes) == ("better", ("a", "b"), "look at case 3")
     assert training.planned_epochs(kept) == 4
+
+
+def test_command_does_not_train_beside_the_process_of_a_run(lungseg, fields, tmp_path):
+    with training.run_lock(tmp_path / "run").acquire():
+        code, _, said = lungseg("train", "--data", fields["data"], "--preset", "small", "--output", tmp_path / "run")
+    assert code == 2
+    assert "Another process trains" in said
+
+
+def test_evaluation_wants_a_data_set_and_a_checkpoint(environment, database, fields, tmp_path):
+    with pytest.raises(DataSetError, match="is no data set"):
+        training.queue_evaluation(environment, database, tmp_path / "home")
+    with pytest.raises(CheckpointError, match="no checkpoint 'none'"):
+        training.queue_evaluation(environment, database, Path(fields["data"]), checkpoint="none")
+    run = training.queue_training(environment, database, fields)
+    with pytest.raises(CheckpointError):
+        training.queue_rival(environment, database, run.id)
+    assert [summary.run.id for summary in training.list_runs(database)] == [run.id]
+
+
+def test_evaluation_of_cases_that_are_not_there_fails_with_the_reason(
+    environment, database, fields, worker, small_checkpoint
+):
+    run = training.queue_evaluation(
+        environment, database, Path(fields["data"]), checkpoint=str(small_checkpoint), cases=["lung_999"]
+    )
+    assert worker("--once").wait(PATIENCE_S) == 0
+    assert get_run(database, run.id).failure.code == "data.unusable"

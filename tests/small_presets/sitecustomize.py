@@ -1,10 +1,12 @@
-"""Found by child processes of tests through PYTHONPATH: a preset that learns phantoms in seconds."""
+"""Found by child processes of tests through PYTHONPATH: presets that learn phantoms in seconds."""
+
+from dataclasses import replace
 
 from lungseg.card import NetworkShape
 from lungseg.preprocessing import Preprocessing
 from lungseg.training import presets
 
-presets.PRESETS["small"] = presets.SlicePreset(
+SMALL = presets.SlicePreset(
     name="small",
     summary="For tests.",
     network=NetworkShape(width=4, depth=2, channels=1),
@@ -12,3 +14,7 @@ presets.PRESETS["small"] = presets.SlicePreset(
     schedule=presets.Schedule(epochs=4, batch=4, steps=6, learning_rate=1e-3, ema=0.9),
     skip_slices=0,
 )
+DIVERGING = replace(
+    SMALL, name="diverging", schedule=replace(SMALL.schedule, learning_rate=1e38, warm_up=0.5, ema=None)
+)
+presets.PRESETS.update({preset.name: preset for preset in (SMALL, DIVERGING)})

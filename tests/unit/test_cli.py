@@ -128,7 +128,7 @@ def test_version_is_printed(lungseg):
 def documented_commands():
     group = typer.main.get_command(cli.app)
     assert isinstance(group, click.Group) or hasattr(group, "commands")
-    return group.commands
+    return {name: command for name, command in group.commands.items() if not command.hidden}
 
 
 def test_every_command_and_option_is_documented():

@@ -1,0 +1,259 @@
+"""What a training run will cost: from epochs that were trained here, else from a few measured steps, else by a rule.
+
+No torch here: `start_measuring` lets a process of its own take the steps, and what it finds is kept for the next time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lungseg import nifti
+from lungseg.config import CHECKOUT, Settings
+from lungseg.dataset.layout import open_data_set
+from lungseg.dataset.store import SliceStore, is_store
+from lungseg.db import Database
+from lungseg.db import training as rows
+from lungseg.errors import DataSetError, LungSegError
+from lungseg.records import EpochRecord, Run
+from lungseg.services.datasets import find_store, unregistered_store
+from lungseg.services.training import checked_data, is_any_active
+from lungseg.training.presets import Preset, SlicePreset, find_preset
+
+log = logging.getLogger(__name__)
+
+MOST_EPOCHS = 20
+HELD_OUT = 0.2
+"""Share of the patients that is held out where no folds are ordered."""
+FORWARD = 1 / 3
+"""Cost of applying a network to a slice, in parts of that of learning from it."""
+PREPARE_S = 5.0
+"""Time to prepare a full-size scan that is in no store yet (`make bench`: four in 20 s on two cores)."""
+SECONDS_PER_MEGAWEIGHT = 0.05
+"""Rule of thumb before anything was measured: seconds to learn from one 256 x 256 slice, for a million weights, on two
+cores (`make bench`, plain training step of a UNet)."""
+MEGABYTES_AT_LEAST, MEGABYTES_PER_CHANNEL = 700.0, 4.0
+PACES = "paces.json"
+MEASURING_S = 180.0
+"""A measurement that was begun this long ago has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a training run will cost, about.
+
+    Attributes:
+        seconds: of wall time.
+        memory_mb: in use.
+        basis: one sentence on where the figures come from.
+        is_measured: whether this machine has shown its pace with this preset.
+    """
+
+    seconds: float
+    memory_mb: float
+    basis: str
+    is_measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How quickly a network learns on this machine, and what memory it takes."""
+
+    slices_per_s: float
+    memory_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be estimated, with the numbers of the preset where none are given."""
+
+    preset: Preset
+    data: Path
+    epochs: int
+    batch: int
+    device: str
+    held_out: float
+
+    @classmethod
+    def of(cls, settings: Settings, fields: Mapping[str, Any]) -> _Order:
+        preset = find_preset(fields["preset"])
+        return cls(
+            preset=preset,
+            data=checked_data(fields),
+            epochs=int(fields.get("epochs") or preset.schedule.epochs),
+            batch=int(fields.get("batch") or preset.schedule.batch),
+            device=str(fields.get("device") or settings.device),
+            held_out=1 / int(fields["folds"]) if fields.get("folds") else HELD_OUT,
+        )
+
+    @property
+    def key(self) -> str:
+        """Name what a pace was measured with."""
+        return f"{self.preset.name}/{self.batch}/{self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What an order asks for, in slices.
+
+    Attributes:
+        train: slices that an epoch shows.
+        held_out: slices that validation looks at after each.
+        prepare_s: seconds until the slices are there.
+    """
+
+    train: float
+    held_out: float
+    prepare_s: float
+
+    def seconds(self, epochs: int, slices_per_s: float) -> float:
+        """Return the time of a whole run; calibrating and scoring at the end look at what is held out twice more."""
+        slices = epochs * (self.train + FORWARD * self.held_out) + 2 * FORWARD * self.held_out
+        return self.prepare_s + slices / max(slices_per_s, 1e-3)
+
+
+def estimate(settings: Settings, database: Database, fields: Mapping[str, Any]) -> Estimate:
+    """Say what a training run will cost.
+
+    Args:
+        settings: of the installation.
+        database: where runs and their epochs are kept.
+        fields: as `services.training.queue_training` takes them.
+
+    Raises:
+        DataSetError: the data can't be used, or a field is out of range.
+    """
+    order = _Order.of(settings, fields)
+    work = _work(settings, database, order)
+    with database.read() as session:
+        known = [each for each in rows.latest_epochs(session, order.preset.name, MOST_EPOCHS) if _is_like(each, order)]
+    if known:
+        return _from_epochs(known, order, work)
+    pace = _paces(settings).get(order.key)
+    if pace:
+        seconds = work.seconds(order.epochs, pace.slices_per_s)
+        return Estimate(seconds, pace.memory_mb, "From a few measured steps on this machine.", is_measured=True)
+    return _by_rule(order, work)
+
+
+def start_measuring(settings: Settings, database: Database, fields: Mapping[str, Any]) -> bool:
+    """Start a process that takes a few steps with a preset, unless that was done before or something runs already.
+
+    Returns:
+        Whether a measurement is under way; `estimate` tells its result as soon as there is one.
+
+    Raises:
+        DataSetError: the data can't be used, or a field is out of range.
+    """
+    order = _Order.of(settings, fields)
+    if order.key in _paces(settings) or is_any_active(database):
+        return False
+    mark = settings.home / "measuring"
+    if mark.exists() and time.time() - mark.stat().st_mtime < MEASURING_S:
+        return mark.read_text(encoding="utf-8") == order.key
+    mark.write_text(order.key, encoding="utf-8")
+    _start(settings, order)
+    return True
+
+
+def keep_pace(settings: Settings, preset: str, batch: int, device: str, pace: Pace) -> None:
+    """Keep what was measured, and say that the measurement is over."""
+    known = {key: asdict(each) for key, each in _paces(settings).items()}
+    known[f"{preset}/{batch}/{device}"] = asdict(pace)
+    partial = settings.home / f"{PACES}.partial"
+    partial.write_text(json.dumps(known, indent=2), encoding="utf-8")
+    os.replace(partial, settings.home / PACES)
+    (settings.home / "measuring").unlink(missing_ok=True)
+
+
+def _start(settings: Settings, order: _Order) -> None:
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    arguments = (order.preset.name, "--batch", str(order.batch), "--device", order.device)
+    with (settings.logs / "measure.log").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lungseg", "measure", *arguments],
+            cwd=CHECKOUT,
+            env=settings.to_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    log.info("measuring %s, process %d", order.key, process.pid)
+    threading.Thread(target=process.wait, name="measure-reaper", daemon=True).start()  # leaves no zombie
+
+
+def _paces(settings: Settings) -> dict[str, Pace]:
+    try:
+        known = json.loads((settings.home / PACES).read_text(encoding="utf-8"))
+        return {key: Pace(**fields) for key, fields in known.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _is_like(known: tuple[Run, EpochRecord], order: _Order) -> bool:
+    return bool(known[0].configuration.get("device", order.device) == order.device)
+
+
+def _from_epochs(known: list[tuple[Run, EpochRecord]], order: _Order, work: _Work) -> Estimate:
+    """Take whole epochs where the same was trained before, else their pace."""
+    same = [epoch for run, epoch in known if _is_same(run, order)]
+    memory_mb = max(epoch.memory_mb for _, epoch in known)
+    if same:
+        seconds = median(epoch.seconds for epoch in same)
+        whole = work.prepare_s + order.epochs * seconds + seconds * work.held_out / (work.train + work.held_out)
+        return Estimate(whole, memory_mb, f"From {_counted(same)} of this preset on these data here.", is_measured=True)
+    pace = median(epoch.slices_per_s for _, epoch in known)
+    basis = f"From {_counted(known)} of this preset on other data here."
+    return Estimate(work.seconds(order.epochs, pace), memory_mb, basis, is_measured=True)
+
+
+def _is_same(run: Run, order: _Order) -> bool:
+    batch = int(run.configuration.get("batch") or order.preset.schedule.batch)
+    held_out = 1 / int(run.configuration["folds"]) if run.configuration.get("folds") else HELD_OUT
+    return (run.dataset, batch, held_out) == (str(order.data), order.batch, order.held_out)
+
+
+def _counted(epochs: list[Any]) -> str:
+    return "an epoch" if len(epochs) == 1 else f"{len(epochs)} epochs"
+
+
+def _by_rule(order: _Order, work: _Work) -> Estimate:
+    width, depth = order.preset.network.width, order.preset.network.depth
+    megaweights = 31.0 * (width / 64) ** 2 * 4.0 ** (depth - 4)
+    memory_mb = MEGABYTES_AT_LEAST + MEGABYTES_PER_CHANNEL * width * order.batch
+    seconds = work.seconds(order.epochs, 1 / (SECONDS_PER_MEGAWEIGHT * megaweights))
+    basis = "A rule of thumb for two processor cores: this preset has not been tried on this machine yet."
+    return Estimate(seconds, memory_mb, basis, is_measured=False)
+
+
+def _work(settings: Settings, database: Database, order: _Order) -> _Work:
+    if order.preset.schedule.steps is not None:
+        return _Work(order.preset.schedule.steps * order.batch, 0.0, 0.0)
+    data = order.data
+    store = data if is_store(data) else find_store(settings, database, data) or unregistered_store(settings, data)
+    try:
+        depths = [len(case.slice_tumour_px) for case in SliceStore.open(store).cases]
+        prepare_s = 0.0
+    except DataSetError:
+        depths = [_depth(pair.scan) for pair in open_data_set(data).labelled]
+        prepare_s = PREPARE_S * len(depths)
+    skipped = order.preset.skip_slices if isinstance(order.preset, SlicePreset) else 0
+    shown = sum(depth - min(skipped, depth // 3) for depth in depths)
+    return _Work(max(1.0, (1 - order.held_out) * shown), order.held_out * sum(depths), prepare_s)
+
+
+def _depth(scan: Path) -> int:
+    try:
+        return nifti.read_grid(scan).to_ras().shape[2]
+    except LungSegError:
+        return 0
