@@ -39,10 +39,11 @@ FORWARD = 1 / 3
 """Cost of applying a network to a slice, in parts of that of learning from it."""
 PREPARE_S = 5.0
 """Time to prepare a full-size scan that is in no store yet (`make bench`: four in 20 s on two cores)."""
-SECONDS_PER_MEGAWEIGHT = 0.05
-"""Rule of thumb before anything was measured: seconds to learn from one 256 x 256 slice, for a million weights, on two
-cores (`make bench`, plain training step of a UNet)."""
-MEGABYTES_AT_LEAST, MEGABYTES_PER_CHANNEL = 700.0, 4.0
+SECONDS_PER_MEGAWEIGHT = 0.02
+"""Rule of thumb before anything was measured: seconds to learn from one 256 x 256 slice, for a million weights; two
+cores with bf16 took 0.57 s for the 31 million of `baseline`, 0.17 s for the 7.8 million of `neighbours`."""
+MEGABYTES_AT_LEAST, MEGABYTES_PER_CHANNEL = 600.0, 1.6
+"""Likewise: 1,410 MB for 8 slices at width 64, 1,010 MB at width 32."""
 PACES = "paces.json"
 MEASURING_S = 180.0
 """A measurement that was begun this long ago has failed."""

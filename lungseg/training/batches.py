@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lungseg.dataset.parallel import end_with_parent
 from lungseg.errors import LungSegError, TrainingError
 from lungseg.preprocessing import Preprocessing
 from lungseg.training.presets import ScenePreset
@@ -115,7 +116,7 @@ def load(batches: EpochBatches, processes: int, *, device: torch.device | None =
         batch_size=None,
         num_workers=processes,
         prefetch_factor=PREFETCH if processes else None,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_set_up,
         pin_memory=device is not None and device.type == "cuda",
     )
     try:
@@ -138,7 +139,11 @@ def suitable_loaders(device: torch.device) -> int:
     return 1 if device.type == "cpu" else max(1, min(MOST_LOADERS, processors - 1))
 
 
-def _ignore_interrupts(_process: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to every process, to the one that trains."""
+def _set_up(_process: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the one that trains; end when that one ends.
+
+    torch's own watch misses a parent that is killed in the moment in which this process begins.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()

@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of training, as a terminal sends it: to the command and to its loaders."""
+"""Ctrl-C and kill -9 in the middle of training, and what becomes of the loaders."""
 
 import os
 import signal
@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+
+import psutil
 
 from lungseg.checkpoint import load_checkpoint
 from tests.training_data import write_data
@@ -19,6 +21,21 @@ from tests.training_data import TINY
 presets.PRESETS["tiny"] = replace(TINY, schedule=replace(TINY.schedule, epochs=1000))
 sys.argv = ["lungseg", "train", "--preset", "tiny", "--data", sys.argv[1], "--output", sys.argv[2]]
 cli.main()
+"""
+
+SLOW_LOADER = """
+import time, torch
+from lungseg.training import batches
+class Epoch:
+    def __len__(self): return 100
+    def __getitem__(self, n): return batches.Batch(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8))
+set_up = batches._set_up
+def slowly(process):
+    print("begun", flush=True)
+    time.sleep(1)
+    set_up(process)
+batches._set_up = slowly
+list(batches.load(Epoch(), 1))
 """
 
 
@@ -37,6 +54,15 @@ def test_interrupt_keeps_the_best_checkpoint_and_ends_every_process(tmp_path, en
     assert "the best checkpoint is kept" in errors
     assert "Traceback" not in errors
     assert load_checkpoint(output / "tiny.safetensors")[1].training["best_epoch"] < 1000
+
+
+def test_loader_whose_parent_is_killed_while_it_begins_ends_too():
+    """A moment that torch's own watch over the parent does not cover."""
+    with subprocess.Popen([sys.executable, "-c", SLOW_LOADER], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        (loader,) = psutil.Process(process.pid).children()
+        process.kill()
+    wait_for(lambda: not loader.is_running() or loader.status() == psutil.STATUS_ZOMBIE, seconds=20)
 
 
 def wait_for(condition, seconds=90):
