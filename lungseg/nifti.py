@@ -419,7 +419,7 @@ def _skip(stream: IO[bytes], count: int) -> None:
 def _read_into(stream: IO[bytes], target: memoryview) -> None:
     done = 0
     while done < len(target):
-        count = stream.readinto(target[done:])  # type: ignore[attr-defined]
+        count = stream.readinto(target[done:])  # type: ignore[attr-defined] # typing.IO lacks it
         if not count:
             raise TruncatedScanError(
                 f"The file ends {len(target) - done:,} bytes before its last voxel.", "Copy or export it again."

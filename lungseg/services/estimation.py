@@ -38,7 +38,7 @@ HELD_OUT = 0.2
 FORWARD = 1 / 3
 """Cost of applying a network to a slice, in parts of that of learning from it."""
 PREPARE_S = 5.0
-"""Time to prepare a full-size scan that is in no store yet (`make bench`: four in 20 s on two cores)."""
+"""Time to prepare a full-size scan that is in no store yet: four took 4 s on two free cores, 39 s on busy ones."""
 SECONDS_PER_MEGAWEIGHT = 0.02
 """Rule of thumb before anything was measured: seconds to learn from one 256 x 256 slice, for a million weights; two
 cores with bf16 took 0.57 s for the 31 million of `baseline`, 0.17 s for the 7.8 million of `neighbours`."""
