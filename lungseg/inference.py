@@ -15,7 +15,6 @@ from lungseg.checkpoint import best_device, load_checkpoint
 from lungseg.errors import RunCancelledError
 from lungseg.lungfield import LungField, find_lungs
 from lungseg.postprocessing import CERTAIN, ProbabilityMap
-from lungseg.preprocessing import Frame
 from lungseg.volume import Volume
 
 BATCH = 8
@@ -69,7 +68,7 @@ class Segmenter:
             RunCancelledError: `should_stop` said so.
         """
         field = lungs or find_lungs(volume)
-        frame = Frame.of(volume.grid, self.card.preprocessing.size)
+        frame = self.card.preprocessing.frame(volume.grid)
         canvases = np.zeros((volume.grid.shape[2], frame.size, frame.size), dtype=np.uint8)
         rows, columns = field.window(frame, 2**self.card.network.depth)
         first, last = field.slices

@@ -2,10 +2,12 @@
 
 The order, and its inverse, in one place:
 
-1. axial slices k0..k1 of the RAS+ array, each with its `channels - 1` neighbours (the border slice is repeated);
+1. axial slices k0..k1 of the RAS+ array, each with its `channels - 1` neighbours, `neighbour_mm` apart where slices are
+   nearer than that (the border slice is repeated);
 2. turned to the way films are hung: row 0 is anterior, column 0 is the patient's right;
 3. HU clipped to [`hu_floor`, `hu_ceiling`] and divided by `hu_scale`, so that -1000 HU becomes about -0.33;
-4. resized into the middle of a `size` x `size` canvas that shows the slice undistorted in mm.
+4. resized into the middle of a `size` x `size` canvas that shows the slice undistorted in mm, pixels no finer than
+   `finest_mm`.
 
 A slice that is square in mm, as CT slices are, fills the canvas: step 4 is then a plain resize of 512x512 to 256x256.
 """
@@ -32,6 +34,8 @@ class Preprocessing:
     Attributes:
         size: side of the square canvas, in pixels.
         channels: neighbouring slices that a network sees at once; odd, 1 is plain 2-D.
+        neighbour_mm: distance of these slices, as near as whole slices allow; 0 for one slice after the other.
+        finest_mm: pixels of the canvas are never smaller, so that a narrow field of view is not blown up; 0 for any.
         hu_floor: HU below this (padding outside the field of view) are raised to it.
         hu_ceiling: HU above this are lowered to it.
         hu_scale: what HU are divided by.
@@ -42,6 +46,8 @@ class Preprocessing:
     hu_floor: float = -1024.0
     hu_ceiling: float = 3071.0
     hu_scale: float = 3071.0
+    neighbour_mm: float = 0.0
+    finest_mm: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that no slice stack can be made with.
@@ -77,15 +83,25 @@ class Preprocessing:
         Returns:
             (last - first, channels, size, size) float32 array.
         """
-        frame = Frame.of(volume.grid, self.size)
+        frame = self.frame(volume.grid)
+        depth, slice_mm = volume.grid.shape[2], volume.grid.spacing_mm[2]
+        near = np.stack([self.neighbours(k, depth, slice_mm) for k in range(first, last)])
+        needed, places = np.unique(near, return_inverse=True)
+        planes = [frame.shrink(self.scale(hang(volume.hu[:, :, k])), fill=self.padding) for k in needed]
+        return np.stack(planes)[places.reshape(near.shape)]
+
+    def frame(self, grid: Grid) -> Frame:
+        """Return where the axial slices of an RAS+ grid lie on the canvas."""
+        return Frame.of(grid, self.size, finest_mm=self.finest_mm)
+
+    def neighbours(self, k: int, depth: int, slice_mm: float) -> NDArray[np.intp]:
+        """List the slices that a network sees with slice k of `depth`, (channels,), itself in the middle."""
         reach = self.channels // 2
-        depth = volume.grid.shape[2]
-        planes = np.empty((last - first + 2 * reach, self.size, self.size), dtype=np.float32)
-        for row, k in enumerate(range(first - reach, last + reach)):
-            hung = hang(volume.hu[:, :, min(max(k, 0), depth - 1)])
-            planes[row] = frame.shrink(self.scale(hung), fill=self.padding)
-        windows = np.lib.stride_tricks.sliding_window_view(planes, self.channels, axis=0)
-        return windows.transpose(0, 3, 1, 2).copy()
+        return np.clip(k + self.step(slice_mm) * np.arange(-reach, reach + 1), 0, depth - 1)
+
+    def step(self, slice_mm: float) -> int:
+        """Count the slices from one neighbour to the next."""
+        return max(1, round(self.neighbour_mm / slice_mm))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +121,14 @@ class Frame:
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, grid: Grid, size: int) -> Frame:
-        """Fit the axial slices of an RAS+ grid into a canvas, undistorted in mm and centred."""
+    def of(cls, grid: Grid, size: int, *, finest_mm: float = 0.0) -> Frame:
+        """Fit the axial slices of an RAS+ grid into a canvas, undistorted in mm and centred.
+
+        Pixels are `finest_mm` or larger: a field of view that is smaller than such a canvas leaves a rim around it.
+        """
         width_mm = grid.shape[0] * grid.spacing_mm[0]
         height_mm = grid.shape[1] * grid.spacing_mm[1]
-        side_mm = max(width_mm, height_mm)
+        side_mm = max(width_mm, height_mm, size * finest_mm)
         rows = max(1, round(size * height_mm / side_mm))
         columns = max(1, round(size * width_mm / side_mm))
         top, left = (size - rows) // 2, (size - columns) // 2

@@ -21,8 +21,8 @@ TINY = ScenePreset(
     preprocessing=Preprocessing(size=64, channels=3, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0),
     schedule=Schedule(epochs=2, steps=3, batch=4, decay="cosine", dice=1.0, ema=0.9),
     mix=SceneMix(side_px=32),
-    held_out=0.5,
-    held_out_scans=("lung_103",),
+    tested=0.2,
+    held_out=0.4,
 )
 
 

@@ -28,14 +28,17 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        Path | None, typer.Option(help="Data set folder, slice store, or folder of the sources of `first`.")
+        Path | None, typer.Option(help="Data set folder, slice store, or folder of the sources of `scenes`.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="How to train: baseline, neighbours or first.")] = "baseline",
+    preset: Annotated[str, typer.Option(help="How to train: baseline, neighbours or scenes.")] = "baseline",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the preset's.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Slices a step; default: the preset's.")] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="Folds of a cross-validation.")] = None,
     fold: Annotated[int | None, typer.Option(min=0, help="The fold that is held out, 0 for the first.")] = None,
     split: Annotated[Path | None, typer.Option(help="JSON with the cases of train and validation.")] = None,
+    hold_out: Annotated[
+        list[str] | None, typer.Option(help="A whole scan that `scenes` does not learn from; more than once for more.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the checkpoint; default: the preset's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one under the home.")] = None,
@@ -68,6 +71,7 @@ def train(
             folds=folds,
             fold=fold,
             split=split,
+            hold_out=tuple(hold_out or ()),
             store=unregistered_store(settings, data),
         )
     with _alone(order.output), _listener() as (listener, asked_to_stop):

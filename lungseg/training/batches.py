@@ -32,11 +32,13 @@ class Batch:
         planes: (N, channels, H, W) float32, scaled HU.
         tumour: (N, 1, H, W) uint8 or float32, 0 or 1.
         weight: (N, 1, H, W) float32, 0 where the answer is not known, else 1; None where it is known everywhere.
+        tile: (N, 1, H, W) uint8, number of the tile of a mosaic; None where nothing is put together.
     """
 
     planes: Tensor
     tumour: Tensor
     weight: Tensor | None = None
+    tile: Tensor | None = None
 
     @classmethod
     def of(cls, scenes: list[Scene], preprocessing: Preprocessing) -> Batch:
@@ -44,18 +46,20 @@ class Batch:
         planes = preprocessing.scale(np.stack([scene.planes for scene in scenes]))
         tumour = np.stack([scene.tumour for scene in scenes])[:, None].astype(np.float32)
         weight = np.stack([scene.weight for scene in scenes])[:, None].astype(np.float32)
-        return cls(torch.from_numpy(planes), torch.from_numpy(tumour), torch.from_numpy(weight))
+        tile = np.stack([scene.tile for scene in scenes])[:, None]
+        return cls(*(torch.from_numpy(array) for array in (planes, tumour, weight, tile)))
 
     def __len__(self) -> int:
         return len(self.planes)
 
     def __getitem__(self, part: slice) -> Batch:
-        return Batch(self.planes[part], self.tumour[part], None if self.weight is None else self.weight[part])
+        weight, tile = (each if each is None else each[part] for each in (self.weight, self.tile))
+        return Batch(self.planes[part], self.tumour[part], weight, tile)
 
     def pin_memory(self) -> Batch:
         """Move to memory from which a GPU reads without waiting; called by the loader."""
-        weight = None if self.weight is None else self.weight.pin_memory()
-        return Batch(self.planes.pin_memory(), self.tumour.pin_memory(), weight)
+        weight, tile = (each if each is None else each.pin_memory() for each in (self.weight, self.tile))
+        return Batch(self.planes.pin_memory(), self.tumour.pin_memory(), weight, tile)
 
 
 class EpochBatches(Protocol):

@@ -16,7 +16,7 @@ from lungseg.errors import DivergedError, OutOfMemoryError, TrainingError
 from lungseg.training.batches import Batch
 from lungseg.training.presets import Schedule
 
-DICE_SMOOTHING_PX = 8.0
+MOST_TILES = 4
 OUT_OF_MEMORY_ON_CPU = "DefaultCPUAllocator"
 
 
@@ -162,10 +162,12 @@ class Learner:
         """Add the gradients of a part of a batch; returns its share of the loss."""
         planes = batch.planes.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         tumour = batch.tumour.to(self.device, non_blocking=True).float()
-        weight = None if batch.weight is None else batch.weight.to(self.device, non_blocking=True)
+        weight, tile = (
+            each if each is None else each.to(self.device, non_blocking=True) for each in (batch.weight, batch.tile)
+        )
         with half_precision(self.device, wanted=self.schedule.half_precision):
             logits = self._network(planes)
-        loss = loss_of(logits.float(), tumour, weight, self.schedule.dice) * share
+        loss = loss_of(logits.float(), tumour, self.schedule, weight=weight, tile=tile) * share
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(
@@ -201,26 +203,37 @@ def rate_at(step: int, schedule: Schedule, steps: int) -> float:
     return (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise)))) / 2
 
 
-def loss_of(logits: Tensor, tumour: Tensor, weight: Tensor | None, dice: float) -> Tensor:
+def loss_of(
+    logits: Tensor, tumour: Tensor, schedule: Schedule, *, weight: Tensor | None = None, tile: Tensor | None = None
+) -> Tensor:
     """Return binary cross-entropy plus a Dice term for each slice; pixels of weight 0 count nowhere.
 
-    The Dice term is smoothed by a few pixels, so that on a slice without tumour it asks for an empty answer.
+    The Dice term is smoothed by a few pixels, so that on a slice without tumour it asks for an empty answer. In a
+    mosaic it is taken for each tile, so that a small nodule counts as much as a large one beside it.
 
     Args:
         logits: (N, 1, H, W).
         tumour: the same shape, 0 or 1.
+        schedule: what the Dice term weighs, and its smoothing.
         weight: the same shape, 0 or 1; None for 1 everywhere.
-        dice: weight of the Dice term.
+        tile: the same shape, number of the tile; None where slices are whole.
     """
     known = torch.ones_like(tumour) if weight is None else weight
     entropy = nn.functional.binary_cross_entropy_with_logits(logits, tumour, known, reduction="sum") / known.sum()
-    if not dice:
+    if not schedule.dice:
         return entropy
-    probability = torch.sigmoid(logits) * known
+    parts = [known] if tile is None else [known * (tile == number) for number in range(MOST_TILES)]
+    shown = torch.stack([part.sum(dim=(1, 2, 3)) > 0 for part in parts]).float()
+    agreement = torch.stack([_soft_dice(logits, tumour, part, schedule.dice_smoothing_px) for part in parts])
+    return entropy + schedule.dice * (1 - (agreement * shown).sum(dim=0) / shown.sum(dim=0).clamp(min=1)).mean()
+
+
+def _soft_dice(logits: Tensor, tumour: Tensor, part: Tensor, smoothing_px: float) -> Tensor:
+    """Return the smoothed Dice of each slice (N,) over the pixels of a part of it, (N, 1, H, W), 0 or 1."""
+    probability = torch.sigmoid(logits) * part
     overlap = (probability * tumour).sum(dim=(1, 2, 3))
-    area = probability.sum(dim=(1, 2, 3)) + (tumour * known).sum(dim=(1, 2, 3))
-    agreement = (2 * overlap + DICE_SMOOTHING_PX) / (area + DICE_SMOOTHING_PX)
-    return entropy + dice * (1 - agreement).mean()
+    area = probability.sum(dim=(1, 2, 3)) + (tumour * part).sum(dim=(1, 2, 3))
+    return (2 * overlap + smoothing_px) / (area + smoothing_px)
 
 
 def half_precision(device: torch.device, *, wanted: bool = True) -> AbstractContextManager[Any]:

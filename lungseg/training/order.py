@@ -26,7 +26,7 @@ class TrainingOrder:
 
     Attributes:
         preset: name of the preset.
-        data: a slice store, a data set folder, or the folder of sources of the preset `first`.
+        data: a slice store, a data set folder, or the folder of sources of the preset `scenes`.
         output: folder for the checkpoint and for what a resumed run goes on from.
         name: of the checkpoint.
         seed: of every random choice.
@@ -36,6 +36,7 @@ class TrainingOrder:
         folds: number of folds of a cross-validation; None to hold out a seeded share of the patients.
         fold: the one of them that is held out, 0 for the first.
         split: JSON of a split that is used as it is; see `dataset.split.read_split`.
+        hold_out: whole scans that a preset of scenes does not learn from.
         store: where the slice store of a data set folder is made; None for a folder in `output`.
         loaders: processes that make batches; None for as many as suit the device, 0 makes them in this one.
     """
@@ -51,6 +52,7 @@ class TrainingOrder:
     folds: int | None = None
     fold: int | None = None
     split: Path | None = None
+    hold_out: tuple[str, ...] = ()
     store: Path | None = None
     loaders: int | None = None
 
@@ -92,6 +94,7 @@ class TrainingOrder:
         """
         try:
             fields = json.loads(text)
+            fields["hold_out"] = tuple(fields.get("hold_out", ()))
             return cls(**{**fields, **{key: Path(fields[key]) for key in (*PATHS, "split") if fields.get(key)}})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataSetError(f"The training order can't be read ({error!r}).", "Start a new run.") from error

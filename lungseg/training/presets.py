@@ -29,6 +29,7 @@ class Schedule:
         decay: what the rate does from then on: nothing, or half a cosine down to zero.
         weight_decay: of the optimiser.
         dice: weight of the Dice term beside binary cross-entropy; 0 for none.
+        dice_smoothing_px: pixels added to both sides of its fraction; lesions much smaller than that count little.
         ema: decay of the exponential moving average of the weights, which is then what is validated and kept; None
             for the weights themselves.
         longest_gradient: longer gradients are shortened to this norm; None for never.
@@ -46,6 +47,7 @@ class Schedule:
     decay: Literal["none", "cosine"] = "none"
     weight_decay: float = 0.0
     dice: float = 0.0
+    dice_smoothing_px: float = 8.0
     ema: float | None = None
     longest_gradient: float | None = None
     half_precision: bool = True
@@ -122,11 +124,13 @@ class SceneMix:
         side_px: side of a square scene.
         mosaic: share of scenes put together from four crops of different patients; the rest are parts of whole scans.
         mosaic_scan: share of mosaic tiles cut from whole scans, so that a tile does not betray its source.
+        mosaic_nodule: share of mosaic tiles cut from nodules in 3-D.
+        slice_mm: thickness of the slices of those.
         lesion: share of whole-scan scenes centred on a marked lesion of that scan.
         mined: share of whole-scan scenes centred where the network last saw tumour that is not there.
         wall: share of whole-scan scenes centred where lung meets pleura, hilum or diaphragm.
-        anywhere: share of whole-scan scenes centred anywhere in the slice, bone, table and air included.
-        paste: share of scenes at a wall or in the lung that get a nodule pasted in.
+        chest: share of whole-scan scenes centred anywhere in the chest, heart and diaphragm included.
+        paste: share of scenes at a wall, in the chest or in the lung that get a nodule pasted in.
         decoy: share of pastes that carry healthy lung of another scan instead of tumour.
         pixel_mm: pixel size of a scene.
         zoom: factor by which crops of a mosaic are enlarged.
@@ -134,6 +138,7 @@ class SceneMix:
         largest_mm: pasted nodules grow to this size at most.
         solid_hu: density that enlarged nodules get, since small ones are diluted by the air around them.
         rotation_degrees: rotation of whole scans and crops to either side.
+        aspect: factor by which one side of them is stretched.
         noise_hu: standard deviation of added noise.
         gain: factor on HU.
         offset_hu: shift of HU.
@@ -142,20 +147,23 @@ class SceneMix:
     """
 
     side_px: int = 128
-    mosaic: float = 0.45
-    mosaic_scan: float = 0.25
+    mosaic: float = 0.4
+    mosaic_scan: float = 0.2
+    mosaic_nodule: float = 0.3
+    slice_mm: Range = (1.0, 5.0)
     lesion: float = 0.15
     mined: float = 0.25
-    wall: float = 0.25
-    anywhere: float = 0.1
-    paste: float = 0.6
+    wall: float = 0.2
+    chest: float = 0.2
+    paste: float = 0.65
     decoy: float = 0.2
     pixel_mm: Range = (1.05, 1.95)
     zoom: Range = (0.85, 2.0)
-    enlarge: float = 4.0
-    largest_mm: float = 80.0
+    enlarge: float = 6.0
+    largest_mm: float = 90.0
     solid_hu: Range = (-20.0, 80.0)
     rotation_degrees: float = 30.0
+    aspect: Range = (0.85, 1.18)
     noise_hu: Range = (0.0, 35.0)
     gain: Range = (0.96, 1.04)
     offset_hu: Range = (-25.0, 25.0)
@@ -170,7 +178,7 @@ class SceneMix:
         """
         if self.side_px < 1:
             raise DataSetError(f"Scenes of {self.side_px} px show nothing.", "Give a positive side.")
-        shares = self.lesion + self.mined + self.wall + self.anywhere
+        shares = self.lesion + self.mined + self.wall + self.chest
         if shares > 1:
             raise DataSetError(
                 f"The shares of whole-scan scenes add up to {shares:.2f}.", "Lower them to one or less in all."
@@ -183,13 +191,16 @@ class ScenePreset(Preset):
 
     Attributes:
         mix: what the network is shown.
+        tested: share of patients that nothing is chosen on.
         held_out: share of patients kept for validation.
-        held_out_scans: whole scans kept for validation.
+        labelled_from: epoch from which whole scans with labels are shown; until then runs that hold out different ones
+            of them are the same, so that one can go on from the other's state.
     """
 
     mix: SceneMix = field(default_factory=SceneMix)
+    tested: float = 0.1
     held_out: float = 0.1
-    held_out_scans: tuple[str, ...] = ("lung_103",)
+    labelled_from: int = 1
 
 
 BASELINE = SlicePreset(
@@ -220,27 +231,31 @@ NEIGHBOURS = SlicePreset(
     ),
 )
 
-FIRST = ScenePreset(
-    name="first",
-    summary="For few whole scans and many crops: scenes with pasted nodules; made the shipped checkpoint.",
-    network=NetworkShape(width=16, depth=4, channels=3),
-    preprocessing=Preprocessing(channels=3, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0),
+SCENES = ScenePreset(
+    name="scenes",
+    summary="For few whole scans and many crops: scenes with pasted tumours; made the shipped checkpoint.",
+    network=NetworkShape(width=16, depth=4, channels=5),
+    preprocessing=Preprocessing(
+        channels=5, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0, neighbour_mm=3.0, finest_mm=1.1
+    ),
     schedule=Schedule(
-        epochs=12,
+        epochs=16,
         batch=16,
         steps=400,
         optimiser="adamw",
         learning_rate=2e-3,
-        warm_up=0.04,
+        warm_up=0.02,
         decay="cosine",
         weight_decay=1e-2,
         dice=1.0,
+        dice_smoothing_px=3.0,
         ema=0.998,
         longest_gradient=5.0,
     ),
+    labelled_from=10,
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (BASELINE, NEIGHBOURS, FIRST)}
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (BASELINE, NEIGHBOURS, SCENES)}
 
 
 def find_preset(name: str) -> Preset:

@@ -19,7 +19,7 @@ from lungseg.training.loop import Verdict
 from lungseg.training.order import Listener, TrainingOrder
 from lungseg.training.presets import ScenePreset
 from lungseg.training.scenes import SceneMaker
-from lungseg.training.sources import SOURCES, Library, read_library, split_by_patient
+from lungseg.training.sources import SOURCES, Division, Library, divide, read_library
 from lungseg.training.validation import Validation, false_alarms
 
 KNOWN_FAILURES = (
@@ -46,30 +46,39 @@ class SceneCourse:
     """
 
     def __init__(self, order: TrainingOrder, preset: ScenePreset, device: torch.device, _listener: Listener) -> None:
-        self._seen, held_out = split_by_patient(read_library(order.data), preset.held_out, preset.held_out_scans)
+        parts = divide(read_library(order.data), tested=preset.tested, held_out=preset.held_out, scans=order.hold_out)
+        self._seen = parts.seen
         self._maker = SceneMaker(self._seen, preset)
         self._preset, self._seed, self._device = preset, order.seed, device
         self._loaders = suitable_loaders(device) if order.loaders is None else order.loaders
         self.steps = preset.schedule.steps or 1
         self.card = replace(
             blank_card(order, preset),
-            training=_training(preset, held_out),
-            data=tuple(_source(folder, self._seen, held_out) for folder in SOURCES),
+            training=_training(preset, parts),
+            data=tuple(_source(folder, parts) for folder in SOURCES),
         )
-        self._validation = Validation(held_out, self.card, device)
+        self._validation = Validation(parts.held_out, self.card, device)
+        self._epoch = 0
         self.scores: tuple[CaseScore, ...] = ()
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Give the batches of an epoch, from 1 on."""
+        self._epoch = epoch
+        shown = [
+            at
+            for at, scan in enumerate(self._seen.scans)
+            if epoch >= self._preset.labelled_from or not len(scan.lesion)
+        ]
+        self._maker.scans = shown
         scenes = SceneBatches(self._maker, self._preset, self._seed, epoch)
         return load(scenes, self._loaders, device=self._device)
 
     def judge(self, network: nn.Module) -> Verdict:
-        """Apply a network to the scans and crops held out."""
+        """Apply a network to what is held out. The later epoch ranks higher: the schedule ends at rate zero."""
         scores = self._validation.score(network)
         self.scores = scores.cases
         known = [case.dice for case in scores.cases if not np.isnan(case.dice)]
-        return Verdict(rank=(scores.score,), mean_dice=float(np.mean(known)) if known else None)
+        return Verdict(rank=(float(self._epoch),), mean_dice=float(np.mean(known)) if known else None)
 
     def judged(self) -> ModelCard:
         """Return the card with what `judge` last found."""
@@ -93,22 +102,28 @@ class SceneCourse:
         return replace(self._validation.at(scores), training=card.training)
 
 
-def _training(preset: ScenePreset, held_out: Library) -> dict[str, Any]:
+def _training(preset: ScenePreset, parts: Division) -> dict[str, Any]:
     return {
         "schedule": asdict(preset.schedule),
         "scenes": asdict(preset.mix),
         "known_failures": KNOWN_FAILURES,
-        "held_out_patients": held_out.patients,
+        "held_out_patients": parts.held_out.patients,
+        "tested_patients": parts.tested.patients,
     }
 
 
-def _source(folder: str, seen: Library, held_out: Library) -> dict[str, Any]:
+def _source(folder: str, parts: Division) -> dict[str, Any]:
     attribution, licence = SOURCES[folder]
-    items, held = seen.from_folder(folder), held_out.from_folder(folder)
     return {
         "folder": folder,
         "attribution": attribution,
         "licence": licence,
-        "trained_on": {"items": len(items), "patients": len({item.patient for item in items})},
-        "held_out": {"items": len(held), "patients": len({item.patient for item in held})},
+        "trained_on": _counted(parts.seen, folder),
+        "held_out": _counted(parts.held_out, folder),
+        "tested": _counted(parts.tested, folder),
     }
+
+
+def _counted(library: Library, folder: str) -> dict[str, int]:
+    items = library.from_folder(folder)
+    return {"items": len(items), "patients": len({item.patient for item in items})}

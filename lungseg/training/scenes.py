@@ -10,6 +10,7 @@ same ones.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -36,6 +37,8 @@ SMALLEST_TARGET_MM = 5.0
 SOLID_TOLERANCE_HU = 80.0
 TEXTURE_HU = 15.0
 SEAM_PX = 2
+NODULE_SLICES = 0.8
+"""Share of nodule tiles whose slice cuts the nodule."""
 INNER_SLICES = 0.8
 """Share of crop tiles that show a slice with both neighbours."""
 
@@ -49,39 +52,65 @@ class Pose:
         target: where on the tile it is placed.
         scale: tile pixels per source pixel.
         degrees: rotation.
+        aspect: by how much columns are stretched after that.
     """
 
     source: Point
     target: Point
     scale: float
     degrees: float
+    aspect: float = 1.0
 
     @property
     def matrix(self) -> Affine2:
         """(2, 3) matrix from source to tile for `cv2.warpAffine`, x before y."""
-        row, column = self.source
-        matrix = cv2.getRotationMatrix2D((column, row), self.degrees, self.scale)
-        matrix[:, 2] += np.array([self.target[1] - column, self.target[0] - row])
-        return np.asarray(matrix, dtype=np.float64)
+        matrix = np.asarray(cv2.getRotationMatrix2D((0, 0), self.degrees, self.scale), dtype=np.float64)
+        matrix[0, :2] *= self.aspect
+        matrix[:, 2] = np.array(self.target[::-1]) - matrix[:, :2] @ np.array(self.source[::-1])
+        return matrix
 
 
 @dataclass(frozen=True, slots=True)
 class ScanView:
-    """A part of a whole scan: which scan and slice, how many slices each plane averages, and its pose."""
+    """A part of a whole scan.
+
+    Attributes:
+        scan: which one.
+        k: its slice.
+        thickness: how many slices each plane averages.
+        stride: slices from one plane to the next.
+        pose: which part.
+    """
 
     scan: int
     k: int
     thickness: int
+    stride: int
     pose: Pose
 
 
 @dataclass(frozen=True, slots=True)
 class CropView:
-    """A part of a crop: which crop and slice, and its pose."""
+    """A part of a crop: which crop and slice, how many slices from one plane to the next, and its pose."""
 
     crop: int
     k: int
+    stride: int
     pose: Pose
+
+
+@dataclass(frozen=True, slots=True)
+class NoduleView:
+    """A part of a nodule in 3-D with its surroundings: which one, where its planes lie (mm), and its pose."""
+
+    nodule: int
+    z: float
+    slice_mm: float
+    plane_mm: float
+    pose: Pose
+
+
+View: TypeAlias = ScanView | CropView | NoduleView
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +119,7 @@ class Tile:
 
     rows: tuple[int, int]
     columns: tuple[int, int]
-    view: ScanView | CropView
+    view: View
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +130,8 @@ class Paste:
         nodule: which one.
         onto: what it is put into.
         z: its slice, 1 mm apart, that falls on the middle plane.
-        slice_mm: distance of the scene's planes.
+        slice_mm: thickness of the scene's planes.
+        plane_mm: their distance.
         enlarge: factor in all three directions.
         pose: where it goes.
         solid_hu: density where it is enlarged.
@@ -112,6 +142,7 @@ class Paste:
     onto: ScanView
     z: float
     slice_mm: float
+    plane_mm: float
     enlarge: float
     pose: Pose
     solid_hu: float
@@ -149,11 +180,13 @@ class Scene:
         planes: (channels, side, side) neighbouring slices in HU; not yet scaled.
         tumour: (side, side), 1 in tumour of the middle plane.
         weight: (side, side), 0 where the answer is not known.
+        tile: (side, side), number of the tile, from 0 on.
     """
 
     planes: Planes
     tumour: Marks
     weight: Marks
+    tile: Marks
 
 
 class SceneMaker:
@@ -162,17 +195,23 @@ class SceneMaker:
     Args:
         library: what is shown; at least one scan, nodule and crop.
         preset: how it is shown.
+
+    Attributes:
+        scans: numbers of the whole scans that are shown.
+        mined: for some of them, points that are shown more often.
     """
 
     def __init__(self, library: Library, preset: ScenePreset) -> None:
         self.library = library
         self.mix = preset.mix
         self.side = preset.mix.side_px
+        self.preprocessing = preset.preprocessing
         self.reach = preset.preprocessing.channels // 2
+        self.scans = list(range(len(library.scans)))
         self.mined: dict[int, Points] = {}
         self._nodules = _normalised([nodule.extent_mm for nodule in library.nodules])
-        self._crops = _normalised([crop.extent_mm for crop in library.crops])
-        self._marked = [n for n, scan in enumerate(library.scans) if len(scan.lesion)]
+        self._nodule_tiles = _normalised([math.sqrt(nodule.extent_mm) for nodule in library.nodules])
+        self._crops = _normalised([math.sqrt(crop.extent_mm) for crop in library.crops])
 
     # ---------------------------------------------------------------- draw
 
@@ -203,10 +242,16 @@ class SceneMaker:
         for rows in ((0, row), (row, self.side)):
             for columns in ((0, column), (column, self.side)):
                 shape = rows[1] - rows[0], columns[1] - columns[0]
-                is_scan = rng.random() < self.mix.mosaic_scan
-                draw = self._draw_lung_view if is_scan else self._draw_crop_view
-                tiles.append(Tile(rows, columns, draw(rng, shape, pixel_mm)))
+                tiles.append(Tile(rows, columns, self._draw_tile_view(rng, shape, pixel_mm)))
         return tuple(tiles)
+
+    def _draw_tile_view(self, rng: Generator, shape: tuple[int, int], pixel_mm: float) -> View:
+        kind = rng.random()
+        if kind < self.mix.mosaic_scan:
+            return self._draw_lung_view(rng, shape, pixel_mm)
+        if kind < self.mix.mosaic_scan + self.mix.mosaic_nodule:
+            return self._draw_nodule_view(rng, shape, pixel_mm)
+        return self._draw_crop_view(rng, shape, pixel_mm)
 
     def _draw_crop_view(self, rng: Generator, shape: tuple[int, int], pixel_mm: float) -> CropView:
         at = int(rng.choice(len(self.library.crops), p=self._crops))
@@ -214,11 +259,25 @@ class SceneMaker:
         scale = _log_uniform(rng, self.mix.zoom) * crop.pixel_mm / pixel_mm
         middle = (CROP_PX - 1) / 2
         target = _draw_middle(rng, shape[0], CROP_PX * scale), _draw_middle(rng, shape[1], CROP_PX * scale)
-        pose = Pose((middle, middle), target, scale, self._draw_rotation(rng))
-        return CropView(at, _draw_inner_slice(rng, len(crop.hu), self.reach), pose)
+        stride = self.preprocessing.step(crop.slice_mm)
+        k = _draw_inner_slice(rng, len(crop.hu), self.reach * stride)
+        return CropView(at, k, stride, self._draw_pose(rng, (middle, middle), target, scale))
+
+    def _draw_nodule_view(self, rng: Generator, shape: tuple[int, int], pixel_mm: float) -> NoduleView:
+        at = int(rng.choice(len(self.library.nodules), p=self._nodule_tiles))
+        nodule = self.library.nodules[at]
+        depth, rows, columns = nodule.hu.shape
+        scale = _log_uniform(rng, self.mix.zoom) * NODULE_MM / pixel_mm
+        target = _draw_middle(rng, shape[0], rows * scale), _draw_middle(rng, shape[1], columns * scale)
+        slice_mm = _log_uniform(rng, self.mix.slice_mm)
+        marked = np.flatnonzero(nodule.mask.any(axis=(1, 2)))
+        first, last = (marked[0], marked[-1]) if rng.random() < NODULE_SLICES else (0, depth - 1)
+        pose = self._draw_pose(rng, ((rows - 1) / 2, (columns - 1) / 2), target, scale)
+        plane_mm = slice_mm * self.preprocessing.step(slice_mm)
+        return NoduleView(at, rng.uniform(first, last), slice_mm, plane_mm, pose)
 
     def _draw_lung_view(self, rng: Generator, shape: tuple[int, int], pixel_mm: float) -> ScanView:
-        at = int(rng.integers(len(self.library.scans)))
+        at = int(rng.choice(self.scans))
         return self._view_of(rng, at, _draw_point(rng, self.library.scans[at].lung), shape, pixel_mm)
 
     def _draw_scan_scene(self, rng: Generator, pixel_mm: float) -> tuple[tuple[Tile, ...], Paste | None]:
@@ -231,20 +290,21 @@ class SceneMaker:
 
     def _draw_place(self, rng: Generator, kind: float) -> tuple[int, tuple[int, int, int], bool]:
         """Choose scan and point by the shares of the mix, and whether a tumour may be pasted there."""
-        lesion, mined, wall, anywhere = np.cumsum([self.mix.lesion, self.mix.mined, self.mix.wall, self.mix.anywhere])
-        if kind < lesion and self._marked:
-            at = int(rng.choice(self._marked))
+        lesion, mined, wall, chest = np.cumsum([self.mix.lesion, self.mix.mined, self.mix.wall, self.mix.chest])
+        marked = [at for at in self.scans if len(self.library.scans[at].lesion)]
+        if kind < lesion and marked:
+            at = int(rng.choice(marked))
             return at, _draw_point(rng, self.library.scans[at].lesion), False
-        if kind < mined and self.mined:
-            at = int(rng.choice(list(self.mined)))
+        mined_in = [at for at in self.scans if at in self.mined]
+        if kind < mined and mined_in:
+            at = int(rng.choice(mined_in))
             return at, _draw_point(rng, self.mined[at]), False
-        at = int(rng.integers(len(self.library.scans)))
+        at = int(rng.choice(self.scans))
         scan = self.library.scans[at]
         if mined <= kind < wall:
             return at, _draw_point(rng, scan.wall), True
-        if wall <= kind < anywhere:
-            row, column = (int(rng.integers(length)) for length in scan.hu.shape[1:])
-            return at, (int(rng.choice(np.flatnonzero(scan.usable))), row, column), False
+        if wall <= kind < chest:
+            return at, _draw_point(rng, scan.chest), True
         return at, _draw_point(rng, scan.lung), True
 
     def _view_of(
@@ -252,9 +312,11 @@ class SceneMaker:
     ) -> ScanView:
         scan = self.library.scans[at]
         pairs = 2 * scan.slice_mm <= THICK_MM
+        thickness = 2 if pairs and rng.random() < 1 / 3 else 1
         target = tuple(length * rng.uniform(0.1, 0.9) for length in shape)
-        pose = Pose(point[1:], (target[0], target[1]), scan.pixel_mm / pixel_mm, self._draw_rotation(rng))
-        return ScanView(at, point[0], 2 if pairs and rng.random() < 1 / 3 else 1, pose)
+        pose = self._draw_pose(rng, point[1:], (target[0], target[1]), scan.pixel_mm / pixel_mm)
+        stride = thickness * self.preprocessing.step(scan.slice_mm * thickness)
+        return ScanView(at, point[0], thickness, stride, pose)
 
     def _draw_paste(self, rng: Generator, view: ScanView, pixel_mm: float) -> Paste:
         at = int(rng.choice(len(self.library.nodules), p=self._nodules))
@@ -269,6 +331,7 @@ class SceneMaker:
             onto=view,
             z=rng.uniform(slices.min(), slices.max()),
             slice_mm=self.library.scans[view.scan].slice_mm * view.thickness,
+            plane_mm=self.library.scans[view.scan].slice_mm * view.stride,
             enlarge=enlarge,
             pose=Pose(
                 (float(rows.mean()), float(columns.mean())),
@@ -280,8 +343,9 @@ class SceneMaker:
             decoy=self._draw_lung_view(rng, shape, pixel_mm) if rng.random() < self.mix.decoy else None,
         )
 
-    def _draw_rotation(self, rng: Generator) -> float:
-        return float(rng.uniform(-self.mix.rotation_degrees, self.mix.rotation_degrees))
+    def _draw_pose(self, rng: Generator, source: Point, target: Point, scale: float) -> Pose:
+        degrees = float(rng.uniform(-self.mix.rotation_degrees, self.mix.rotation_degrees))
+        return Pose(source, target, scale, degrees, _log_uniform(rng, self.mix.aspect))
 
     # --------------------------------------------------------------- apply
 
@@ -289,18 +353,21 @@ class SceneMaker:
         """Make the scene of a plan."""
         planes = np.empty((2 * self.reach + 1, self.side, self.side), dtype=np.float32)
         tumour = np.zeros((self.side, self.side), dtype=np.uint8)
-        weight = np.ones_like(tumour)
-        for tile in plan.tiles:
+        weight, number = np.ones_like(tumour), np.zeros_like(tumour)
+        for at, tile in enumerate(plan.tiles):
             rows, columns = slice(*tile.rows), slice(*tile.columns)
             part = self._show(tile.view, (tile.rows[1] - tile.rows[0], tile.columns[1] - tile.columns[0]))
             planes[:, rows, columns], tumour[rows, columns], weight[rows, columns] = part
+            number[rows, columns] = at
             _ignore_seams(weight, tile)
         if plan.paste:
             self._paste(plan.paste, planes, tumour, np.random.default_rng(plan.look.seed))
-        return _with_look(Scene(planes, tumour, weight), plan.look)
+        return _with_look(Scene(planes, tumour, weight, number), plan.look)
 
-    def _show(self, view: ScanView | CropView, shape: tuple[int, int]) -> tuple[Planes, Marks, Marks]:
-        return self._show_crop(view, shape) if isinstance(view, CropView) else self._show_scan(view, shape)
+    def _show(self, view: View, shape: tuple[int, int]) -> tuple[Planes, Marks, Marks]:
+        if isinstance(view, CropView):
+            return self._show_crop(view, shape)
+        return self._show_nodule(view, shape) if isinstance(view, NoduleView) else self._show_scan(view, shape)
 
     def _show_scan(self, view: ScanView, shape: tuple[int, int]) -> tuple[Planes, Marks, Marks]:
         scan = self.library.scans[view.scan]
@@ -315,16 +382,29 @@ class SceneMaker:
         last = len(crop.hu) - 1
         planes = np.stack(
             [
-                _warp(crop.hu[min(max(view.k + step, 0), last)], matrix, shape, cv2.INTER_LINEAR, cv2.BORDER_REFLECT)
-                for step in range(-self.reach, self.reach + 1)
+                _warp(crop.hu[min(max(k, 0), last)], matrix, shape, cv2.INTER_LINEAR, cv2.BORDER_REFLECT)
+                for k in self._slices(view)
             ]
         ).astype(np.float32)
         readers = _warp(crop.readers[view.k], matrix, shape, cv2.INTER_NEAREST)
         covered = _warp(np.ones((CROP_PX, CROP_PX), np.uint8), matrix, shape, cv2.INTER_NEAREST)
         return planes, (readers >= CONSENSUS).astype(np.uint8), covered * (readers != CONSENSUS - 1)
 
-    def _slices(self, view: ScanView) -> list[int]:
-        return [view.k + step * view.thickness for step in range(-self.reach, self.reach + 1)]
+    def _show_nodule(self, view: NoduleView, shape: tuple[int, int]) -> tuple[Planes, Marks, Marks]:
+        nodule, matrix = self.library.nodules[view.nodule], view.pose.matrix
+        heights = [view.z + step * view.plane_mm for step in range(-self.reach, self.reach + 1)]
+        planes = np.stack(
+            [
+                _warp(_mean_slab(nodule.hu, z, view.slice_mm), matrix, shape, cv2.INTER_LINEAR, cv2.BORDER_REFLECT)
+                for z in heights
+            ]
+        )
+        mask = _mean_slab(nodule.mask, view.z, view.slice_mm)
+        covered = _warp(np.ones(nodule.hu.shape[1:], np.uint8), matrix, shape, cv2.INTER_NEAREST)
+        return planes, (_warp(mask, matrix, shape, cv2.INTER_LINEAR) >= 1 / 2).astype(np.uint8), covered
+
+    def _slices(self, view: ScanView | CropView) -> list[int]:
+        return [view.k + step * view.stride for step in range(-self.reach, self.reach + 1)]
 
     def _paste(self, paste: Paste, planes: Planes, tumour: Marks, rng: Generator) -> None:
         """Lay the nodule over planes and tumour in place, as far as there is room in the chest."""
@@ -333,7 +413,7 @@ class SceneMaker:
         shape = self.side, self.side
         decoy = self._show_scan(paste.decoy, shape)[0] if paste.decoy else None
         for at, k in enumerate(self._slices(view)):
-            step = (at - self.reach) * paste.slice_mm
+            step = (at - self.reach) * paste.plane_mm
             inside, hu = _nodule_plane(nodule, paste, step, shape)
             inside &= _warp(scan.room[_clamp(k, len(scan.room))], view.pose.matrix, shape, cv2.INTER_NEAREST)
             if not inside.any():
@@ -348,14 +428,17 @@ class SceneMaker:
 def _nodule_plane(nodule: Nodule, paste: Paste, step_mm: float, shape: tuple[int, int]) -> tuple[Marks, Planes]:
     """Return mask and HU of the nodule in one plane of the scene, `step_mm` above its middle plane."""
     z = paste.z + step_mm / paste.enlarge
-    half = paste.slice_mm / paste.enlarge / 2
-    first = _clamp(round(z - half), len(nodule.hu))
-    last = max(first, _clamp(round(z + half) - 1, len(nodule.hu)))
-    hu = nodule.hu[first : last + 1].mean(axis=0, dtype=np.float32)
-    mask = nodule.mask[first : last + 1].mean(axis=0, dtype=np.float32)
+    hu, mask = (_mean_slab(stack, z, paste.slice_mm / paste.enlarge) for stack in (nodule.hu, nodule.mask))
     matrix = paste.pose.matrix
     inside = _warp(mask, matrix, shape, cv2.INTER_LINEAR) >= 1 / 2
     return inside.astype(np.uint8), _warp(hu, matrix, shape, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+
+
+def _mean_slab(stack: NDArray[np.int16] | Marks, z: float, thickness: float) -> Planes:
+    """Average the slices of a stack (slices, rows, columns) that lie within `thickness` around slice z."""
+    first = _clamp(round(z - thickness / 2), len(stack))
+    last = max(first, _clamp(round(z + thickness / 2) - 1, len(stack)))
+    return np.asarray(stack[first : last + 1].mean(axis=0, dtype=np.float32), dtype=np.float32)
 
 
 def _blend(inside: Marks, enlarge: float) -> Planes:
@@ -383,7 +466,7 @@ def _with_look(scene: Scene, look: Look) -> Scene:
     planes += np.stack([_blurred(plane, look.grain_px) for plane in noise])
     across = slice(None, None, -1 if look.mirror else 1)
     through = slice(None, None, -1 if look.upside_down else 1)
-    return Scene(planes[through, :, across], scene.tumour[:, across], scene.weight[:, across])
+    return Scene(planes[through, :, across], scene.tumour[:, across], scene.weight[:, across], scene.tile[:, across])
 
 
 def _blurred(plane: Planes, sigma_px: float) -> Planes:

@@ -95,7 +95,7 @@ class SliceValidation:
         planes = batch.planes.to(self._device, memory_format=torch.channels_last)
         with torch.inference_mode(), half_precision(self._device, wanted=schedule.half_precision):
             logits = network(planes).float()
-        loss = loss_of(logits, batch.tumour.to(self._device).float(), None, schedule.dice)
+        loss = loss_of(logits, batch.tumour.to(self._device).float(), schedule)
         return float(loss), (torch.sigmoid(logits[:, 0]) * CERTAIN).round().byte().cpu().numpy()
 
     def _draw(self, case: StoredCase, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -64,8 +64,7 @@ class SliceBatches:
 def read_slice(case: StoredCase, k: int, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Read a slice with its neighbours, scaled: (size, size, channels); the border slice is repeated."""
     hu = case.hu
-    reach = preprocessing.channels // 2
-    near = np.clip(np.arange(k - reach, k + reach + 1), 0, len(hu) - 1)
+    near = preprocessing.neighbours(k, len(hu), case.spacing_mm[2])
     return np.ascontiguousarray(preprocessing.scale(hu[near].astype(np.float32)).transpose(1, 2, 0))
 
 

@@ -15,7 +15,7 @@ import csv
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -74,6 +74,7 @@ class Scan:
         usable: for each slice, whether all tumour in it is marked.
         lung: (N, 3) slice, row, column of points in air-filled lung, usable slices only.
         wall: the same for points of the lung near its boundary.
+        chest: the same for points between and around the lungs, heart and diaphragm included.
         lesion: the same for points in tumour.
         grid: its RAS+ grid.
     """
@@ -86,6 +87,7 @@ class Scan:
     usable: NDArray[np.bool_]
     lung: Points
     wall: Points
+    chest: Points
     lesion: Points
     grid: Grid
 
@@ -206,29 +208,47 @@ def read_library(folder: Path) -> Library:
     )
 
 
-def split_by_patient(library: Library, share: float, scans: tuple[str, ...]) -> tuple[Library, Library]:
-    """Split into a part to train on and a part held out, never with one patient in both.
+@dataclass(frozen=True, slots=True)
+class Division:
+    """A library divided by patient: learned from, looked at while learning, and left for the end."""
 
-    A patient is held out when a hash of the name falls into the share, so that the split needs no list and does not
-    move when data are added. Patients of whole scans go where their scan goes.
+    seen: Library
+    held_out: Library
+    tested: Library
+
+
+def divide(library: Library, *, tested: float, held_out: float, scans: tuple[str, ...]) -> Division:
+    """Divide a library, never with one patient in two parts.
+
+    A patient goes where a hash of the name falls, so that the division needs no list and does not move when data are
+    added. Whole scans go where `scans` says; what else there is of their patients is left out, since their scans show
+    the same.
 
     Args:
         library: everything.
-        share: of the patients to hold out, about.
-        scans: names of the whole scans to hold out.
+        tested: share of the patients to leave for the end, about.
+        held_out: share of the patients to hold out, about.
+        scans: names of the whole scans to hold out; the others are learned from.
 
     Raises:
-        DataSetError: a scan of that name is not there, or one side would have no scan.
+        DataSetError: a scan of that name is not there, or none would be left to learn from.
     """
-    fixed = {scan.patient: scan.name in scans for scan in library.scans}
-    if not set(scans) <= {scan.name for scan in library.scans} or len(set(fixed.values())) == 1:
-        there = ", ".join(scan.name for scan in library.scans)
-        raise DataSetError(f"The scans {', '.join(scans)} can't be held out of {there}.", "Hold out some, not all.")
+    names = {scan.name for scan in library.scans}
+    if not set(scans) < names:
+        raise DataSetError(
+            f"The scans {', '.join(scans)} can't be held out of {', '.join(sorted(names))}.", "Hold out some, not all."
+        )
+    known = {scan.patient for scan in library.scans}
 
-    def is_held_out(patient: str) -> bool:
-        return fixed.get(patient, hash_share(patient) < share)
+    def part(low: float, high: float, whole: tuple[Scan, ...]) -> Library:
+        crops = library.of(lambda patient: patient not in known and low <= hash_share(patient) < high)
+        return replace(crops, scans=whole)
 
-    return library.of(lambda patient: not is_held_out(patient)), library.of(is_held_out)
+    return Division(
+        seen=part(tested + held_out, 1.0, tuple(scan for scan in library.scans if scan.name not in scans)),
+        held_out=part(tested, tested + held_out, tuple(scan for scan in library.scans if scan.name in scans)),
+        tested=part(0.0, tested, ()),
+    )
 
 
 def hash_share(patient: str) -> float:
@@ -253,7 +273,8 @@ def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> Scan:
         tumour = np.stack([hang(mask[:, :, k]) for k in range(depth)]).astype(np.uint8)
     usable = np.ones(depth, dtype=np.bool_)
     usable[[k for k in UNMARKED.get(name, ()) if k < depth]] = False
-    coarse = find_lungs(volume).lungs * usable[:, None, None]
+    field = find_lungs(volume)
+    coarse, thorax = (each * usable[:, None, None] for each in (field.lungs, field.thorax))
     coarse_mm = volume.grid.spacing_mm[0] * hu.shape[1] / coarse.shape[1]
     inner = _each(coarse, cv2.MORPH_ERODE, WALL_MM / coarse_mm)
     closed = _each(_each(coarse, cv2.MORPH_CLOSE, CLOSING_MM / coarse_mm), cv2.MORPH_DILATE, 1.0)
@@ -267,6 +288,7 @@ def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> Scan:
         usable=usable,
         lung=_points(coarse, hu.shape),
         wall=_points(coarse - inner, hu.shape),
+        chest=_points(thorax, hu.shape),
         lesion=_points(tumour, hu.shape),
         grid=volume.grid,
     )

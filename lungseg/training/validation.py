@@ -19,6 +19,7 @@ from lungseg.card import ModelCard
 from lungseg.inference import Segmenter
 from lungseg.metrics import bootstrap_interval, dice, match_lesions
 from lungseg.postprocessing import CERTAIN, ProbabilityMap, drop_small, numbered
+from lungseg.preprocessing import Preprocessing
 from lungseg.records import CaseScore
 from lungseg.training.course import CHOSEN_ON_THESE
 from lungseg.training.learner import half_precision
@@ -82,6 +83,8 @@ class Scores:
     def score(self) -> float:
         """One number to compare epochs and operating points: Dice of both kinds, less what false lesions cost."""
         crops = float(np.mean(self.crops)) - PRICE_OF_FALSE_IN_CROP * self.crop_false / len(self.crops)
+        if not self.scans:
+            return crops
         scans = [scan.dice - PRICE_OF_FALSE_IN_SCAN * scan.false for scan in self.scans]
         return (crops + float(np.mean(scans))) / 2
 
@@ -223,8 +226,7 @@ def _probabilities(
     network: nn.Module, crops: tuple[Crop, ...], card: ModelCard, device: torch.device
 ) -> Iterable[NDArray[np.uint8]]:
     network.eval()
-    reach = card.preprocessing.channels // 2
-    stacks = np.concatenate([_stack(crop, reach) for crop in crops])
+    stacks = np.concatenate([_stack(crop, card.preprocessing) for crop in crops])
     answers = []
     with torch.inference_mode(), half_precision(device):
         for first in range(0, len(stacks), SLICES_AT_ONCE):
@@ -234,10 +236,10 @@ def _probabilities(
     return np.split(np.concatenate(answers), ends[:-1])
 
 
-def _stack(crop: Crop, reach: int) -> NDArray[np.int16]:
-    """Give each slice its neighbours, (slices, channels, 64, 64); the border slice is repeated, as in inference."""
-    padded = np.pad(crop.hu, ((reach, reach), (0, 0), (0, 0)), mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0).transpose(0, 3, 1, 2)
+def _stack(crop: Crop, preprocessing: Preprocessing) -> NDArray[np.int16]:
+    """Give each slice its neighbours, (slices, channels, 64, 64)."""
+    depth = len(crop.hu)
+    return crop.hu[np.stack([preprocessing.neighbours(k, depth, crop.slice_mm) for k in range(depth)])]
 
 
 def _crop_dice(crop: Crop, mask: NDArray[np.bool_]) -> float:

@@ -51,6 +51,23 @@ def test_neighbours_are_channels_and_the_border_slice_is_repeated():
     np.testing.assert_array_equal(stack[-1, 2], plain[-1])
 
 
+@pytest.mark.parametrize(("slice_mm", "step"), [(0.625, 5), (1.0, 3), (1.25, 2), (2.5, 1), (5.0, 1)])
+def test_neighbours_of_thin_slices_are_taken_at_a_distance(slice_mm, step):
+    made = Preprocessing(size=32, channels=5, neighbour_mm=3.0)
+    scan = volume(spacing_mm=(3.0, 3.2, slice_mm))
+    plain = Preprocessing(size=32).slice_stack(scan, 0, 40)[:, 0]
+    stack = made.slice_stack(scan, 20, 22)
+    np.testing.assert_array_equal(stack[1], plain[21 + step * np.arange(-2, 3)])
+    assert made.neighbours(1, 40, slice_mm).tolist() == [max(0, 1 + step * at) for at in (-2, -1, 0, 1, 2)]
+
+
+def test_narrow_field_of_view_is_not_blown_up():
+    grid = Grid((64, 64, 6), np.diag([1.4, 1.4, 2.5, 1.0]))
+    frame = Preprocessing(size=128, finest_mm=1.1).frame(grid)
+    assert (frame.rows, frame.columns) == ((23, 104), (23, 104))  # 89.6 mm in pixels of 1.1 mm
+    assert Preprocessing(size=128).frame(grid).rows == (0, 128)
+
+
 def test_slabs_are_cut_from_the_whole_stack():
     made = Preprocessing(size=32, channels=3)
     scan = volume()

@@ -18,6 +18,7 @@ from lungseg.unet import UNet
 CPU = torch.device("cpu")
 STEPS = 5
 SCHEDULE = Schedule(epochs=4, batch=3, learning_rate=0.02, decay="cosine", dice=1.0, ema=0.5, half_precision=False)
+WITH_DICE = Schedule(epochs=1, batch=1, dice=1.0, dice_smoothing_px=8.0)
 
 
 def bright_squares(epoch, poison=0.0):
@@ -208,19 +209,19 @@ def test_pixels_without_weight_count_nowhere():
     other = tumour.clone()
     other[:, :, :, 4:] = 1 - other[:, :, :, 4:]
     wild = torch.where(weight == 1, logits, torch.full_like(logits, 50.0))
-    assert loss_of(logits, tumour, weight, 1.0) == loss_of(wild, other, weight, 1.0)
+    assert loss_of(logits, tumour, WITH_DICE, weight=weight) == loss_of(wild, other, WITH_DICE, weight=weight)
 
 
 def test_without_dice_and_weights_the_loss_is_cross_entropy():
     logits = torch.linspace(-3, 3, 48).reshape(2, 1, 4, 6)
     tumour = (logits > 1).float()
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, tumour)
-    torch.testing.assert_close(loss_of(logits, tumour, None, 0.0), expected)
+    torch.testing.assert_close(loss_of(logits, tumour, replace(WITH_DICE, dice=0.0)), expected)
 
 
 def test_perfect_answer_costs_nothing_also_without_tumour():
     for tumour in (torch.zeros(1, 1, 4, 6), torch.ones(1, 1, 4, 6)):
-        assert float(loss_of((tumour - 0.5) * 60, tumour, torch.ones_like(tumour), 1.0)) == pytest.approx(0, abs=1e-6)
+        assert float(loss_of((tumour - 0.5) * 60, tumour, WITH_DICE)) == pytest.approx(0, abs=1e-6)
 
 
 def test_dice_term_is_per_scene():
@@ -228,9 +229,31 @@ def test_dice_term_is_per_scene():
     tumour[0] = 1
     logits = (tumour - 0.5) * 60
     logits[1] = 30.0  # all wrong, in one scene of two
-    weight = torch.ones_like(tumour)
-    term = loss_of(logits, tumour, weight, 1.0) - loss_of(logits, tumour, weight, 0.0)
-    assert float(term) == pytest.approx((1 - 8 / 408) / 2, abs=1e-4)
+    assert float(dice_term(logits, tumour)) == pytest.approx((1 - 8 / 408) / 2, abs=1e-4)
+
+
+def test_dice_term_counts_each_tile_of_a_mosaic_alike():
+    tile = torch.zeros(1, 1, 20, 20, dtype=torch.uint8)
+    tile[..., :4, :4] = 1
+    tumour = torch.ones(1, 1, 20, 20)
+    logits = torch.where(tile == 1, -30.0, 30.0)  # all wrong in the small one of two tiles
+    assert float(dice_term(logits, tumour, tile)) == pytest.approx((1 - 8 / 24) / 2, abs=1e-4)
+
+
+def test_tile_whose_answer_is_unknown_is_left_out_of_the_dice_term():
+    tile = torch.zeros(1, 1, 20, 20, dtype=torch.uint8)
+    tile[..., :10] = 1
+    tumour = torch.ones(1, 1, 20, 20)
+    logits = torch.full_like(tumour, -30.0)
+    known = (tile == 0).float()
+    assert float(dice_term(logits, tumour, tile, known)) == pytest.approx(1 - 8 / 208, abs=1e-4)
+
+
+def dice_term(logits, tumour, tile=None, weight=None):
+    with_dice, without = (
+        loss_of(logits, tumour, replace(WITH_DICE, dice=dice), weight=weight, tile=tile) for dice in (1.0, 0.0)
+    )
+    return with_dice - without
 
 
 def test_rate_rises_then_falls_to_zero():

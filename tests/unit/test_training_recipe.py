@@ -17,14 +17,15 @@ from lungseg.postprocessing import CERTAIN, ProbabilityMap
 from lungseg.preprocessing import Frame
 from lungseg.training import presets
 from lungseg.training.order import Listener, TrainingOrder
-from lungseg.training.presets import FIRST, find_preset
+from lungseg.training.presets import SCENES, find_preset
 from lungseg.training.recipe import train_order
-from lungseg.training.sources import read_library, split_by_patient
+from lungseg.training.sources import divide, read_library
 from lungseg.training.validation import Answers, Validation, false_alarms
 from tests.networks import save_network
 from tests.training_data import TINY, write_data
 
 CPU = torch.device("cpu")
+HELD_OUT = ("lung_103",)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def held_out(data):
-    return split_by_patient(read_library(data), TINY.held_out, TINY.held_out_scans)[1]
+    return divide(read_library(data), tested=TINY.tested, held_out=TINY.held_out, scans=HELD_OUT).held_out
 
 
 class Witness:
@@ -57,7 +58,9 @@ def tiny(monkeypatch):
 
 
 def order_in(folder, data, **changes):
-    order = TrainingOrder(preset="tiny", data=data, output=folder, name="tiny-1", device="cpu", loaders=0)
+    order = TrainingOrder(
+        preset="tiny", data=data, output=folder, name="tiny-1", device="cpu", loaders=0, hold_out=HELD_OUT
+    )
     return replace(order, **changes)
 
 
@@ -70,7 +73,8 @@ def test_checkpoint_is_written_with_all_that_made_it(tmp_path, data):
     assert read.training["seed"] == 4
     assert read.training["schedule"]["steps"] == TINY.schedule.steps
     assert "LIDC-IDRI-0314" in read.training["held_out_patients"]
-    assert read.training["best_epoch"] in (1, 2)
+    assert not set(read.training["held_out_patients"]) & set(read.training["tested_patients"])
+    assert read.training["best_epoch"] == 2
     assert [source["licence"] for source in read.data] == ["CC BY 3.0", "CC BY 3.0", "CC BY 4.0 / CC BY 3.0"]
     assert all(source["trained_on"]["items"] and source["held_out"]["items"] for source in read.data[:2])
     assert read.scores["cases"][0]["case"] == "lung_103"
@@ -104,11 +108,23 @@ def test_data_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
 def test_unknown_preset_names_those_there_are():
     with pytest.raises(DataSetError, match="Choose one of: baseline, "):
         find_preset("none")
-    assert find_preset("first") is FIRST
+    assert find_preset("scenes") is SCENES
 
 
 def test_command_trains_and_prints_what_was_measured(tmp_path, data, environment, monkeypatch):
-    arguments = ["train", "--preset", "tiny", "--data", str(data), "--epochs", "1", "--output", str(tmp_path / "out")]
+    arguments = [
+        "train",
+        "--preset",
+        "tiny",
+        "--data",
+        str(data),
+        "--epochs",
+        "1",
+        "--hold-out",
+        "lung_103",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "epoch 1/1" in result.output

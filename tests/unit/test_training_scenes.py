@@ -8,7 +8,7 @@ import pytest
 from lungseg.errors import DataSetError
 from lungseg.training.batches import Batch, SceneBatches, load
 from lungseg.training.presets import SceneMix
-from lungseg.training.scenes import CropView, Look, Paste, Pose, ScanView, SceneMaker, ScenePlan, Tile
+from lungseg.training.scenes import CropView, Look, NoduleView, Paste, Pose, ScanView, SceneMaker, ScenePlan, Tile
 from lungseg.training.sources import read_library
 from tests.training_data import TINY, write_data
 
@@ -34,12 +34,23 @@ def lung_view(maker, row_column=None):
     lung = maker.library.scans[0].lung
     left = lung[(lung[:, 0] == LUNG_SLICE) & (lung[:, 2] > 48)]
     row, column = row_column or left.mean(axis=0)[1:].tolist()
-    return ScanView(scan=0, k=LUNG_SLICE, thickness=1, pose=Pose((round(row), round(column)), MIDDLE, 1.0, 0.0))
+    pose = Pose((round(row), round(column)), MIDDLE, 1.0, 0.0)
+    return ScanView(scan=0, k=LUNG_SLICE, thickness=1, stride=1, pose=pose)
 
 
 def paste_on(view, *, enlarge=1.0, decoy=None):
     pose = Pose((14.0, 20.0), MIDDLE, enlarge * 0.5, 0.0)
-    return Paste(nodule=0, onto=view, z=9.0, slice_mm=1.0, enlarge=enlarge, pose=pose, solid_hu=40.0, decoy=decoy)
+    return Paste(
+        nodule=0,
+        onto=view,
+        z=9.0,
+        slice_mm=1.0,
+        plane_mm=1.0,
+        enlarge=enlarge,
+        pose=pose,
+        solid_hu=40.0,
+        decoy=decoy,
+    )
 
 
 def scene_of(maker, view, paste=None, look=PLAIN):
@@ -49,6 +60,8 @@ def scene_of(maker, view, paste=None, look=PLAIN):
 def test_pose_lays_its_source_point_on_its_target():
     pose = Pose((12.0, 30.0), (5.0, 9.0), 1.7, 33.0)
     np.testing.assert_allclose(pose.matrix @ [30.0, 12.0, 1.0], [9.0, 5.0])
+    stretched = replace(pose, degrees=0.0, aspect=1.2)
+    np.testing.assert_allclose(stretched.matrix @ [31.0, 13.0, 1.0], [9.0 + 1.2 * 1.7, 5.0 + 1.7])
 
 
 def test_same_seed_draws_the_same_plans_and_pixels(maker):
@@ -72,7 +85,7 @@ def test_every_scene_is_complete(maker):
 def test_part_of_a_scan_shows_the_marked_lesion_in_its_place(maker):
     scan = maker.library.scans[0]
     k, row, column = scan.lesion[len(scan.lesion) // 2].tolist()
-    scene = scene_of(maker, ScanView(0, k, 1, Pose((row, column), MIDDLE, 1.0, 0.0)))
+    scene = scene_of(maker, ScanView(0, k, 1, 1, Pose((row, column), MIDDLE, 1.0, 0.0)))
     window = (slice(row - SIDE // 2, row + SIDE // 2), slice(column - SIDE // 2, column + SIDE // 2))
     np.testing.assert_array_equal(scene.planes[1], scan.hu[k][window])
     np.testing.assert_array_equal(scene.tumour, scan.tumour[k][window])
@@ -86,24 +99,52 @@ def test_neighbouring_slices_are_the_outer_planes(maker):
         np.testing.assert_array_equal(plane, scan.hu[k][24:56, 32:64])
 
 
+def test_planes_of_thin_slices_lie_apart_as_in_inference(maker):
+    scan = maker.library.scans[0]
+    view = replace(lung_view(maker, (40, 48)), stride=3)
+    for plane, k in zip(scene_of(maker, view).planes, (12, 15, 18), strict=True):
+        np.testing.assert_array_equal(plane, scan.hu[k][24:56, 32:64])
+
+
+def test_tile_of_a_nodule_in_3d_shows_its_slab_and_its_mask(maker):
+    nodule = maker.library.nodules[0]
+    scene = scene_of(maker, NoduleView(0, z=9.0, slice_mm=2.0, plane_mm=3.0, pose=Pose((14.0, 20.0), MIDDLE, 1.0, 0.0)))
+    assert scene.tumour.sum() == nodule.mask[9].sum()
+    assert scene.planes[1][scene.tumour == 1].mean() == pytest.approx(56)
+    assert scene.planes[2][scene.tumour == 1].mean() == pytest.approx((56 - 844) / 2)  # one slice of the slab holds it
+    beyond = scene_of(maker, NoduleView(0, 17.0, 2.0, 3.0, Pose((14.0, 20.0), MIDDLE, 1.0, 0.0)))
+    assert not beyond.tumour.any()
+    assert beyond.weight[3:31].all()
+    assert not beyond.weight[0].any()
+
+
+def test_scans_that_are_not_shown_are_in_no_scene(maker):
+    maker.scans = [1]
+    maker.mined = {0: np.array([[17, 22, 33]], dtype=np.int32)}
+    rng = np.random.default_rng(0)
+    views = [tile.view for _ in range(100) for tile in maker.draw(rng).tiles]
+    assert {view.scan for view in views if isinstance(view, ScanView)} == {1}
+    assert {type(view) for view in views} == {ScanView, CropView, NoduleView}
+
+
 def test_thick_slices_are_averaged_in_pairs(maker):
     scan = maker.library.scans[0]
-    view = ScanView(0, LUNG_SLICE, 2, Pose((40, 48), MIDDLE, 1.0, 0.0))
+    view = ScanView(0, LUNG_SLICE, 2, 2, Pose((40, 48), MIDDLE, 1.0, 0.0))
     expected = (scan.hu[LUNG_SLICE].astype(np.float32) + scan.hu[LUNG_SLICE + 1])[24:56, 32:64] / 2
     np.testing.assert_allclose(scene_of(maker, view).planes[1], expected)
 
 
 def test_unlabelled_slices_ask_for_no_answer(maker):
-    view = ScanView(2, 25, 1, Pose((40, 48), MIDDLE, 1.0, 0.0))
+    view = ScanView(2, 25, 1, 1, Pose((40, 48), MIDDLE, 1.0, 0.0))
     assert not scene_of(maker, view).weight.any()
 
 
 def test_pixels_of_one_reader_and_beyond_the_crop_ask_for_no_answer(maker):
-    scene = scene_of(maker, CropView(0, 2, Pose((31.0, 31.0), (10.0, 16.0), 1.0, 0.0)))
+    scene = scene_of(maker, CropView(0, 2, 1, Pose((31.0, 31.0), (10.0, 16.0), 1.0, 0.0)))
     readers = maker.library.crops[0].readers[2]
     assert scene.tumour.sum() == (readers >= 2).sum()
     assert not (scene.tumour.astype(bool) & (scene.weight == 0)).any()
-    far = scene_of(maker, CropView(0, 2, Pose((31.0, 31.0), (-20.0, 16.0), 1.0, 0.0)))
+    far = scene_of(maker, CropView(0, 2, 1, Pose((31.0, 31.0), (-20.0, 16.0), 1.0, 0.0)))
     assert far.weight[: SIDE // 4].all()
     assert not far.weight[SIDE // 2 :].any()
 
@@ -130,7 +171,7 @@ def test_enlarged_nodule_becomes_a_solid_tumour_of_that_size(maker):
 def test_tumour_is_pasted_only_where_a_lung_tumour_can_lie(maker):
     scan = maker.library.scans[0]
     k, row, column = scan.wall[scan.wall[:, 0] == LUNG_SLICE][0].tolist()
-    view = ScanView(0, k, 1, Pose((row, column), MIDDLE, 1.0, 0.0))
+    view = ScanView(0, k, 1, 1, Pose((row, column), MIDDLE, 1.0, 0.0))
     scene = scene_of(maker, view, paste_on(view, enlarge=3.0))
     room = np.pad(scan.room[k], SIDE)[
         row + SIDE // 2 : row + 3 * SIDE // 2, column + SIDE // 2 : column + 3 * SIDE // 2
@@ -141,23 +182,24 @@ def test_tumour_is_pasted_only_where_a_lung_tumour_can_lie(maker):
 
 def test_decoy_changes_pixels_but_is_no_tumour(maker):
     view = lung_view(maker)
-    heart = ScanView(0, LUNG_SLICE, 1, Pose((40, 48), MIDDLE, 1.0, 0.0))
+    heart = ScanView(0, LUNG_SLICE, 1, 1, Pose((40, 48), MIDDLE, 1.0, 0.0))
     scene = scene_of(maker, view, paste_on(view, enlarge=3.0, decoy=heart))
     assert not scene.tumour.any()
     assert (scene.planes != scene_of(maker, view).planes).any()
 
 
 def test_seams_of_a_mosaic_ask_for_no_answer(maker):
-    view = CropView(0, 2, Pose((31.0, 31.0), (8.0, 8.0), 2.0, 0.0))
+    view = CropView(0, 2, 1, Pose((31.0, 31.0), (8.0, 8.0), 2.0, 0.0))
     tiles = tuple(Tile(rows, columns, view) for rows in ((0, 20), (20, SIDE)) for columns in ((0, 14), (14, SIDE)))
     scene = maker.apply(ScenePlan(tiles, None, PLAIN))
     assert not scene.weight[18:22].any()
     assert not scene.weight[:, 12:16].any()
     assert scene.weight[5:10, 5:10].all()
+    assert [scene.tile[at] for at in ((0, 0), (0, 31), (31, 0), (31, 31))] == [0, 1, 2, 3]
 
 
 def test_look_mirrors_planes_and_answer_alike(maker):
-    view = CropView(0, 2, Pose((31.0, 31.0), (10.0, 9.0), 1.0, 0.0))
+    view = CropView(0, 2, 1, Pose((31.0, 31.0), (10.0, 9.0), 1.0, 0.0))
     plain, mirrored = scene_of(maker, view), scene_of(maker, view, look=replace(PLAIN, mirror=True))
     np.testing.assert_array_equal(mirrored.tumour, plain.tumour[:, ::-1])
     np.testing.assert_array_equal(mirrored.planes, plain.planes[:, :, ::-1])
@@ -170,7 +212,7 @@ def test_gain_keeps_air_and_offset_moves_all(maker):
 
 
 def test_mined_points_are_shown(library):
-    preset = replace(TINY, mix=SceneMix(mosaic=0.0, lesion=0.0, mined=1.0, wall=0.0, anywhere=0.0))
+    preset = replace(TINY, mix=SceneMix(mosaic=0.0, lesion=0.0, mined=1.0, wall=0.0, chest=0.0))
     maker = SceneMaker(library, preset)
     maker.mined = {1: np.array([[17, 22, 33]], dtype=np.int32)}
     view = maker.draw(np.random.default_rng(0)).tiles[0].view
@@ -180,7 +222,7 @@ def test_mined_points_are_shown(library):
 
 def test_shares_above_one_are_refused():
     with pytest.raises(DataSetError, match=r"add up to 1\.40"):
-        SceneMix(lesion=0.9, mined=0.0, wall=0.5, anywhere=0.0)
+        SceneMix(lesion=0.9, mined=0.0, wall=0.5, chest=0.0)
 
 
 def test_batches_are_the_same_whichever_process_makes_them(maker):

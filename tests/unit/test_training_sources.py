@@ -1,5 +1,7 @@
 """Reading the three sources, and splitting them by patient."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,9 +11,9 @@ from lungseg.training.sources import (
     CROPS,
     NODULES,
     SCANS,
+    divide,
     hash_share,
     read_library,
-    split_by_patient,
     unhang_stack,
 )
 from tests.phantoms import LESION_INDEX, SHAPE, chest
@@ -52,6 +54,7 @@ def test_points_lie_in_what_they_are_named_after(library):
     assert scan.tumour[tuple(scan.lesion.T)].all()
     assert len(scan.wall) < len(scan.lung)
     assert scan.room[tuple(scan.wall.T)].all()
+    assert 0.1 < (scan.hu[tuple(scan.chest.T)] < -400).mean() < 0.9
 
 
 def test_slices_with_an_unmarked_nodule_are_neither_tumour_nor_background(library):
@@ -79,17 +82,26 @@ def test_nodules_cut_off_at_the_border_are_left_out(library):
 
 
 def test_no_patient_is_on_both_sides_of_the_split(library):
-    seen, held_out = split_by_patient(library, 0.5, ("lung_103",))
-    assert not set(seen.patients) & set(held_out.patients)
-    assert set(seen.patients) | set(held_out.patients) == set(library.patients)
-    assert [scan.name for scan in held_out.scans] == ["lung_103"]
-    assert seen.crops
-    assert held_out.crops
+    parts = divide(library, tested=0.2, held_out=0.4, scans=("lung_103",))
+    patients = [set(part.patients) for part in (parts.seen, parts.held_out, parts.tested)]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == len(library.patients)
+    assert [scan.name for scan in parts.held_out.scans] == ["lung_103"]
+    assert not parts.tested.scans
+    assert parts.seen.crops
+    assert parts.held_out.crops
+    assert parts.tested.crops
 
 
-def test_patient_of_a_whole_scan_goes_where_the_scan_goes(library):
-    held_out = split_by_patient(library, 0.0, ("lung_103",))[1]
-    assert held_out.patients == ("LIDC-IDRI-0314",)
+def test_division_of_crops_does_not_depend_on_the_scans_held_out(library):
+    one, other = (divide(library, tested=0.2, held_out=0.4, scans=scans) for scans in (("lung_103",), ()))
+    assert one.seen.crops == other.seen.crops
+    assert one.tested == other.tested
+
+
+def test_crops_of_patients_with_a_whole_scan_are_left_out(library):
+    crop = replace(library.crops[0], patient="LIDC-IDRI-0314")
+    parts = divide(replace(library, crops=(crop, *library.crops[1:])), tested=0.2, held_out=0.4, scans=("lung_103",))
+    assert sum(len(part.crops) for part in (parts.seen, parts.held_out, parts.tested)) == len(library.crops) - 1
 
 
 def test_share_of_a_patient_is_the_same_everywhere_and_even():
@@ -98,10 +110,10 @@ def test_share_of_a_patient_is_the_same_everywhere_and_even():
     assert np.mean(np.array(shares) < 0.1) == pytest.approx(0.1, abs=0.03)  # five standard deviations
 
 
-@pytest.mark.parametrize("scans", [("lung_999",), ("lung_102", "lung_103", "lung_201"), ()])
-def test_split_that_leaves_a_side_without_a_scan_is_refused(library, scans):
+@pytest.mark.parametrize("scans", [("lung_999",), ("lung_102", "lung_103", "lung_201")])
+def test_division_that_leaves_no_scan_to_learn_from_is_refused(library, scans):
     with pytest.raises(DataSetError, match="can't be held out"):
-        split_by_patient(library, 0.1, scans)
+        divide(library, tested=0.1, held_out=0.1, scans=scans)
 
 
 def test_missing_source_is_named(tmp_path):
