@@ -58,7 +58,7 @@ def segment_scan(
     tell(Progress("measuring"))
     found = probability.above(card.threshold)
     drop_small(found, volume.grid, card.min_lesion_ml)
-    lesions = lesions_of(found, volume.grid, probability)
+    lesions = lesions_of(found, volume.grid, probability, card.calibration)
     tell(Progress("writing"))
     nifti.write_mask(found, mask, like=scan)
     own_grid = nifti.read_grid(scan)
@@ -76,6 +76,7 @@ def segment_scan(
         device=f"{segmenter.device}, {str(segmenter.dtype).removeprefix('torch.')}",
         threshold=card.threshold,
         min_lesion_ml=card.min_lesion_ml,
+        probability_is_calibrated=card.calibration is not None,
         warnings=warnings_about(volume, lungs),
     )
     if on_volume:

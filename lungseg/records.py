@@ -53,7 +53,8 @@ class Lesion:
         centre_index: the voxel of the lesion nearest to its centre of mass, (i, j, k) on the RAS+ grid.
         extent_mm: side lengths of its bounding box along R, A, S, mm.
         slices: first and last axial slice (k on the RAS+ grid) that it touches.
-        probability: mean probability of its voxels, 0 to 1; None where no network gave the mask.
+        probability: that it is a lesion, 0 to 1: calibrated where the checkpoint is, else the mean over its voxels;
+            None where no network gave the mask.
     """
 
     number: int
@@ -253,6 +254,7 @@ class Segmentation:
         device: where the network ran, with its number type ("cpu, bfloat16").
         threshold: probability from which a voxel counted as tumour.
         min_lesion_ml: smaller components were dropped.
+        probability_is_calibrated: whether the lesions' probabilities are calibrated; else they are means over voxels.
         warnings: what a reader should know of the scan.
     """
 
@@ -269,6 +271,7 @@ class Segmentation:
     device: str
     threshold: float
     min_lesion_ml: float
+    probability_is_calibrated: bool
     warnings: tuple[str, ...]
 
     def report(self) -> dict[str, Any]:

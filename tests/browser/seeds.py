@@ -49,6 +49,7 @@ def add_prediction(settings, database, case: Case, mask) -> None:
         device="cpu",
         threshold=0.5,
         min_lesion_ml=0.1,
+        probability_is_calibrated=False,
         warnings=("The scan ends inside the left lung.",),
     )
     results.keep_segmentation(settings, database, run, mask_id, segmentation)
