@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lungseg.calibration import LesionCalibration
 from lungseg.errors import CheckpointError
 from lungseg.preprocessing import Preprocessing
 
@@ -39,6 +40,21 @@ class NetworkShape:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """What a checkpoint reaches at one threshold, on patients held out.
+
+    Attributes:
+        threshold: probability from which a pixel counts as tumour.
+        sensitivity: share of the lesions that are found.
+        false_lesions_a_scan: mean number of false lesions.
+    """
+
+    threshold: float
+    sensitivity: float
+    false_lesions_a_scan: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """What a checkpoint is, how it came about and how good it is.
 
@@ -54,6 +70,8 @@ class ModelCard:
         scores: what was measured, on which cases.
         intended_use: for whom and what for.
         sha256: of the weights file.
+        calibration: what turns the evidence for a lesion into a probability; None where none was fitted.
+        operating_points: what other thresholds reach, lowest first; empty where nobody measured it.
     """
 
     name: str
@@ -67,6 +85,8 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     data: tuple[dict[str, Any], ...] = ()
     scores: dict[str, Any] = field(default_factory=dict)
+    calibration: LesionCalibration | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a card whose parts contradict each other.
@@ -104,6 +124,9 @@ class ModelCard:
             fields["network"] = NetworkShape(**fields["network"])
             fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
             fields["data"] = tuple(fields["data"])
+            if fields.get("calibration"):
+                fields["calibration"] = LesionCalibration(**fields["calibration"])
+            fields["operating_points"] = tuple(OperatingPoint(**each) for each in fields.get("operating_points", ()))
             return cls(**fields)
         except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
             raise CheckpointError(f"The model card can't be read ({error}).", remedy) from error

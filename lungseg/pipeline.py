@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from lungseg import nifti
 from lungseg.inference import Segmenter
-from lungseg.lungfield import LungField, find_lungs
+from lungseg.lungfield import find_lungs
 from lungseg.postprocessing import drop_small, lesions_of, slice_voxels
+from lungseg.quality import findings_of
 from lungseg.records import Progress, Segmentation
 from lungseg.volume import Volume
-
-THICK_SLICE_MM = 5.0
 
 OnProgress = Callable[[Progress], None]
 
@@ -58,7 +57,7 @@ def segment_scan(
     tell(Progress("measuring"))
     found = probability.above(card.threshold)
     drop_small(found, volume.grid, card.min_lesion_ml)
-    lesions = lesions_of(found, volume.grid, probability)
+    lesions = lesions_of(found, volume.grid, probability, card.calibration)
     tell(Progress("writing"))
     nifti.write_mask(found, mask, like=scan)
     own_grid = nifti.read_grid(scan)
@@ -76,26 +75,12 @@ def segment_scan(
         device=f"{segmenter.device}, {str(segmenter.dtype).removeprefix('torch.')}",
         threshold=card.threshold,
         min_lesion_ml=card.min_lesion_ml,
-        warnings=warnings_about(volume, lungs),
+        probability_is_calibrated=card.calibration is not None,
+        findings=findings_of(volume, lungs),
     )
     if on_volume:
         on_volume(volume, found)
     return result
-
-
-def warnings_about(volume: Volume, lungs: LungField) -> tuple[str, ...]:
-    """Say what makes a result on this scan less sure."""
-    first, last = lungs.slices
-    slice_mm = volume.grid.spacing_mm[2]
-    found = (
-        (slice_mm > THICK_SLICE_MM, f"Slices are {slice_mm:.1f} mm apart; small lesions fall between them."),
-        (lungs.touches_border, "The lungs reach the edge of the field of view; what lies outside was not seen."),
-        (
-            first == 0 and last == volume.grid.shape[2],
-            "The lungs reach the first and the last slice; parts may be missing.",
-        ),
-    )
-    return tuple(text for applies, text in found if applies)
 
 
 def peak_rss_mb() -> float:

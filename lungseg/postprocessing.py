@@ -10,6 +10,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from lungseg.calibration import LesionCalibration
 from lungseg.errors import GridMismatchError
 from lungseg.preprocessing import Frame, unhang
 from lungseg.records import Lesion
@@ -22,6 +23,8 @@ CERTAIN = 255
 """8-bit value of probability 1."""
 CONNECTIVITY: Final = 26
 """Voxels that share a corner belong to one lesion."""
+EVIDENCE_PERCENTILE = 90
+"""Of a lesion's voxels, for its evidence: robust against single voxels, and hardly moved by the threshold."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,18 +83,62 @@ def drop_small(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None:
         mask[box] = large[labels]
 
 
-def lesions_of(mask: NDArray[np.bool_], grid: Grid, probability: ProbabilityMap | None = None) -> tuple[Lesion, ...]:
+@dataclass(frozen=True, slots=True)
+class LesionEvidence:
+    """What speaks for one component of a mask, and whether it is real: what a calibration is fitted to.
+
+    Attributes:
+        volume_ml: its volume.
+        evidence: 90th percentile of the probabilities of its voxels, 0 to 1.
+        is_true: whether it shares a voxel with the reference mask.
+    """
+
+    volume_ml: float
+    evidence: float
+    is_true: bool
+
+
+def lesions_of(
+    mask: NDArray[np.bool_],
+    grid: Grid,
+    probability: ProbabilityMap | None = None,
+    calibration: LesionCalibration | None = None,
+) -> tuple[Lesion, ...]:
     """Measure the connected components of a mask, largest first.
 
     Args:
         mask: (I, J, K) bool on `grid`.
         grid: RAS+ grid of the volume.
         probability: the network's answer on the same grid; without it lesions have no probability.
+        calibration: turns evidence and volume into the lesion's probability; without it that is the mean over its
+            voxels.
     """
     check_on_grid(mask, grid)
-    measured = [_measure(inside, box, grid, probability) for inside, box in _components(mask)]
+    measured = [_measure(inside, box, grid, probability, calibration) for inside, box in _components(mask)]
     measured.sort(key=lambda lesion: lesion.volume_ml, reverse=True)
     return tuple(replace(lesion, number=number) for number, lesion in enumerate(measured, start=1))
+
+
+def lesion_evidence(
+    mask: NDArray[np.bool_], probability: ProbabilityMap, reference: NDArray[np.bool_]
+) -> tuple[LesionEvidence, ...]:
+    """Gather the evidence for each connected component of a mask, in no particular order.
+
+    Args:
+        mask: (I, J, K) bool on the grid of `probability`.
+        probability: the network's answer.
+        reference: (I, J, K) bool, the reference mask on the same grid.
+    """
+    check_on_grid(mask, probability.grid)
+    check_on_grid(reference, probability.grid)
+    return tuple(
+        LesionEvidence(
+            volume_ml=int(inside.sum()) * probability.grid.voxel_ml,
+            evidence=_percentile(_levels(inside, box, probability)),
+            is_true=bool(reference[box][inside].any()),
+        )
+        for inside, box in _components(mask)
+    )
 
 
 def numbered(mask: NDArray[np.bool_]) -> tuple[NDArray[np.unsignedinteger], int]:
@@ -119,7 +166,13 @@ def _components(mask: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], Bo
             yield labels[part] == label, _shifted(part, block)
 
 
-def _measure(inside: NDArray[np.bool_], box: Box, grid: Grid, probability: ProbabilityMap | None) -> Lesion:
+def _measure(
+    inside: NDArray[np.bool_],
+    box: Box,
+    grid: Grid,
+    probability: ProbabilityMap | None,
+    calibration: LesionCalibration | None,
+) -> Lesion:
     """Measure one component; its number, which depends on the others, stays 0."""
     corner = np.array([part.start for part in box])
     voxels = np.argwhere(inside)
@@ -127,23 +180,38 @@ def _measure(inside: NDArray[np.bool_], box: Box, grid: Grid, probability: Proba
     nearest = voxels[np.linalg.norm((voxels - centre) * grid.spacing_mm, axis=1).argmin()] + corner
     x, y, z = (centre + corner).tolist()
     r, a, s = (n * mm for n, mm in zip(inside.shape, grid.spacing_mm, strict=True))
+    volume_ml = len(voxels) * grid.voxel_ml
+    levels = None if probability is None else _levels(inside, box, probability)
     return Lesion(
         number=0,
-        volume_ml=len(voxels) * grid.voxel_ml,
+        volume_ml=volume_ml,
         centre_mm=grid.position_mm((x, y, z)),
         centre_index=(int(nearest[0]), int(nearest[1]), int(nearest[2])),
         extent_mm=(r, a, s),
         slices=(box[2].start, box[2].stop - 1),
-        probability=None if probability is None else _mean_probability(inside, box, probability),
+        probability=None if levels is None else _lesion_probability(levels, volume_ml, calibration),
     )
 
 
-def _mean_probability(inside: NDArray[np.bool_], box: Box, probability: ProbabilityMap) -> float:
-    total = sum(
-        int(probability.plane(k)[box[0], box[1]][inside[:, :, row]].sum(dtype=np.int64))
-        for row, k in enumerate(range(box[2].start, box[2].stop))
-    )
-    return total / (CERTAIN * int(inside.sum()))
+def _lesion_probability(levels: NDArray[np.int64], volume_ml: float, calibration: LesionCalibration | None) -> float:
+    if calibration is not None:
+        return calibration.probability(_percentile(levels), volume_ml)
+    return float(levels @ np.arange(len(levels))) / (CERTAIN * int(levels.sum()))
+
+
+def _levels(inside: NDArray[np.bool_], box: Box, probability: ProbabilityMap) -> NDArray[np.int64]:
+    """Count the voxels of a component at each 8-bit probability, (256,)."""
+    levels = np.zeros(CERTAIN + 1, dtype=np.int64)
+    for row, k in enumerate(range(box[2].start, box[2].stop)):
+        values = probability.plane(k)[box[0], box[1]][inside[:, :, row]]
+        levels += np.bincount(values, minlength=CERTAIN + 1)
+    return levels
+
+
+def _percentile(levels: NDArray[np.int64]) -> float:
+    """Return the evidence that counts at each 8-bit probability amount to, 0 to 1, by nearest rank."""
+    rank = int(levels.sum()) * EVIDENCE_PERCENTILE / 100
+    return int(np.searchsorted(np.cumsum(levels), rank)) / CERTAIN
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> Box | None:

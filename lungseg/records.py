@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -53,7 +53,8 @@ class Lesion:
         centre_index: the voxel of the lesion nearest to its centre of mass, (i, j, k) on the RAS+ grid.
         extent_mm: side lengths of its bounding box along R, A, S, mm.
         slices: first and last axial slice (k on the RAS+ grid) that it touches.
-        probability: mean probability of its voxels, 0 to 1; None where no network gave the mask.
+        probability: that it is a lesion, 0 to 1: calibrated where the checkpoint is, else the mean over its voxels;
+            None where no network gave the mask.
     """
 
     number: int
@@ -63,6 +64,39 @@ class Lesion:
     extent_mm: tuple[float, float, float]
     slices: tuple[int, int]
     probability: float | None
+
+
+class ScanSeverity(StrEnum):
+    """What a finding means for a result on the scan, gravest first."""
+
+    NOT_UNDERSTOOD = "not understood"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFinding:
+    """What was noticed of a scan that a reader of its result should know.
+
+    Attributes:
+        code: stable name of the kind of finding.
+        severity: of a scan that was NOT_UNDERSTOOD nobody may say that it shows no lesion.
+        text: what was found, in a sentence.
+    """
+
+    code: str
+    severity: ScanSeverity
+    text: str
+
+    @classmethod
+    def all_from(cls, kept: Sequence[Mapping[str, str]] | None) -> tuple[ScanFinding, ...]:
+        """Read findings back from a report; there are none in those of older releases."""
+        return tuple(cls(each["code"], ScanSeverity(each["severity"]), each["text"]) for each in kept or ())
+
+
+def doubts_in(findings: Sequence[ScanFinding]) -> tuple[str, ...]:
+    """Say why a scan was not understood; empty where it was."""
+    return tuple(each.text for each in findings if each.severity is ScanSeverity.NOT_UNDERSTOOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +287,8 @@ class Segmentation:
         device: where the network ran, with its number type ("cpu, bfloat16").
         threshold: probability from which a voxel counted as tumour.
         min_lesion_ml: smaller components were dropped.
-        warnings: what a reader should know of the scan.
+        probability_is_calibrated: whether the lesions' probabilities are calibrated; else they are means over voxels.
+        findings: what a reader should know of the scan, gravest first.
     """
 
     lesions: tuple[Lesion, ...]
@@ -269,11 +304,29 @@ class Segmentation:
     device: str
     threshold: float
     min_lesion_ml: float
-    warnings: tuple[str, ...]
+    probability_is_calibrated: bool
+    findings: tuple[ScanFinding, ...]
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the scan was not understood; empty where it was."""
+        return doubts_in(self.findings)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The findings that make the result less sure, as sentences."""
+        return tuple(each.text for each in self.findings if each.severity is not ScanSeverity.NOTE)
 
     def report(self) -> dict[str, Any]:
         """Return the segmentation as JSON-ready values."""
-        return asdict(self)
+        return {**asdict(self), "understood": not self.doubts, "warnings": list(self.warnings)}
+
+
+def statement(lesions: int, doubts: Sequence[str]) -> str:
+    """Say what a result says: of a scan that was not understood, never that it shows no lesion."""
+    if not lesions:
+        return f"No statement: {' '.join(doubts)}" if doubts else "No lesion found"
+    return f"{lesions} lesion{'s' if lesions > 1 else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +359,7 @@ class CaseSummary:
         volume_ml: volume of all of them together.
         largest_ml: volume of the largest; None where there is none.
         has_reference: whether a reference mask was added.
+        doubts: why the scan was not understood when that mask was made; empty where it was.
     """
 
     case: Case
@@ -314,6 +368,7 @@ class CaseSummary:
     volume_ml: float | None
     largest_ml: float | None
     has_reference: bool
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

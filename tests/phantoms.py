@@ -10,6 +10,7 @@ SPACING_MM = (3.0, 3.2, 6.0)
 LESION_INDEX = (66, 44, 22)
 LESION_RADIUS_MM = 18.0
 OBLIQUE_DEGREES = 20.0
+LUNG_HU = -850
 
 
 def chest(
@@ -21,11 +22,17 @@ def chest(
     hu = np.full(shape, -1000, dtype=np.int16)
     hu[(x / 125) ** 2 + (y / 100) ** 2 < 1] = 40
     for side in (-1, 1):
-        hu[((x - side * 55) / 45) ** 2 + (y / 70) ** 2 + (z / 100) ** 2 < 1] = -850
+        hu[((x - side * 55) / 45) ** 2 + (y / 70) ** 2 + (z / 100) ** 2 < 1] = LUNG_HU
     centre = [axis[n] for axis, n in zip(axes, lesion_index, strict=True)]
     lesion = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2 < lesion_radius_mm**2
     hu[lesion] = lesion_hu
     return hu, lesion
+
+
+def with_vessels(hu, seed=5):
+    """Give the lungs of a phantom the texture of real ones."""
+    noise = np.random.default_rng(seed).normal(0.0, 80.0, hu.shape)
+    return np.where(hu == LUNG_HU, hu + noise, hu).astype(np.int16)
 
 
 def ras_affine(spacing_mm=SPACING_MM, origin_mm=(-101.0, 57.0, -340.0), *, oblique=False):

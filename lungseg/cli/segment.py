@@ -12,7 +12,7 @@ from lungseg.cli.console import err, out, progress_bar, warn
 from lungseg.cli.output import check_outputs, write_report
 from lungseg.config import Device, Settings
 from lungseg.errors import ScanError, StorageError
-from lungseg.records import Segmentation
+from lungseg.records import Segmentation, statement
 
 
 def segment(
@@ -61,8 +61,7 @@ def check_paths(scan: Path, mask: Path, report: Path | None) -> None:
 
 def lesion_table(result: Segmentation) -> Table:
     """Lay out the lesions of a segmentation, largest first."""
-    count = len(result.lesions)
-    title = "No lesion found" if not count else f"{count} lesion{'s' if count > 1 else ''}"
+    title = statement(len(result.lesions), result.doubts)
     table = Table("#", "volume (ml)", "centre R A S (mm)", "extent (mm)", "slices", "probability", title=title)
     for lesion in result.lesions:
         table.add_row(

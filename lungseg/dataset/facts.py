@@ -246,9 +246,10 @@ def _content(volume: Volume) -> str:
 
 def _find_lungs(volume: Volume) -> LungField | None:
     try:
-        return find_lungs(volume)
+        field = find_lungs(volume)
     except NoLungError:
         return None
+    return field if field.is_recognised else None
 
 
 def _lung_facts(field: LungField) -> LungFacts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from lungseg.db.masks import prediction_totals, referenced_case_ids, triple
+from lungseg.db.masks import prediction_doubts, prediction_totals, referenced_case_ids, triple
 from lungseg.db.runs import latest_segment_runs
 from lungseg.db.tables import CaseRow
 from lungseg.errors import NotFoundError
@@ -73,6 +73,7 @@ def list_summaries(session: Session) -> tuple[CaseSummary, ...]:
     """Return all cases, newest first, in as many queries for a thousand cases as for one."""
     latest = latest_segment_runs(session)
     totals = prediction_totals(session)
+    doubts = prediction_doubts(session)
     referenced = referenced_case_ids(session)
     rows = session.scalars(select(CaseRow).order_by(CaseRow.created_at.desc(), CaseRow.id))
     return tuple(
@@ -83,6 +84,7 @@ def list_summaries(session: Session) -> tuple[CaseSummary, ...]:
             volume_ml=totals[row.id].volume_ml if row.id in totals else None,
             largest_ml=totals[row.id].largest_ml if row.id in totals else None,
             has_reference=row.id in referenced,
+            doubts=doubts.get(row.id, ()),
         )
         for row in rows
     )

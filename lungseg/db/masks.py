@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import Subquery, func, select
 from sqlalchemy.orm import Session, selectinload
 
-from lungseg.db.tables import LesionRow, MaskRow
+from lungseg.db.tables import LesionRow, MaskRow, RunRow
 from lungseg.errors import NotFoundError
-from lungseg.records import Lesion, Mask, MaskKind
+from lungseg.records import Lesion, Mask, MaskKind, ScanFinding, doubts_in
 
 Number = TypeVar("Number", int, float)
 
@@ -91,12 +91,7 @@ def referenced_case_ids(session: Session) -> frozenset[str]:
 
 def prediction_totals(session: Session) -> dict[str, PredictionTotals]:
     """Return the totals of the newest prediction of each case that has one, by case id."""
-    newest = (
-        select(MaskRow.case_id, func.max(MaskRow.version).label("version"))
-        .where(MaskRow.kind == MaskKind.PREDICTION)
-        .group_by(MaskRow.case_id)
-        .subquery()
-    )
+    newest = _newest_predictions()
     rows = session.execute(
         select(MaskRow.case_id, func.count(LesionRow.number), MaskRow.volume_ml, func.max(LesionRow.volume_ml))
         .join(newest, (newest.c.case_id == MaskRow.case_id) & (newest.c.version == MaskRow.version))
@@ -105,6 +100,27 @@ def prediction_totals(session: Session) -> dict[str, PredictionTotals]:
         .group_by(MaskRow.id, MaskRow.case_id, MaskRow.volume_ml)
     )
     return {case_id: PredictionTotals(lesions, volume, largest) for case_id, lesions, volume, largest in rows}
+
+
+def prediction_doubts(session: Session) -> dict[str, tuple[str, ...]]:
+    """Return why the run of the newest prediction did not understand the scan, by case id; mostly empty."""
+    newest = _newest_predictions()
+    rows = session.execute(
+        select(MaskRow.case_id, RunRow.result["findings"])
+        .join(newest, (newest.c.case_id == MaskRow.case_id) & (newest.c.version == MaskRow.version))
+        .where(MaskRow.kind == MaskKind.PREDICTION)
+        .join(RunRow, RunRow.id == MaskRow.run_id)
+    )
+    return {case_id: doubts_in(ScanFinding.all_from(findings)) for case_id, findings in rows}
+
+
+def _newest_predictions() -> Subquery:
+    return (
+        select(MaskRow.case_id, func.max(MaskRow.version).label("version"))
+        .where(MaskRow.kind == MaskKind.PREDICTION)
+        .group_by(MaskRow.case_id)
+        .subquery()
+    )
 
 
 def _row_of(lesion: Lesion) -> LesionRow:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lungseg import nifti
 from lungseg.config import Settings
 from lungseg.db import Database
-from lungseg.records import Case, Mask, MaskKind, Run
+from lungseg.records import Case, Mask, MaskKind, Run, ScanFinding, ScanSeverity, doubts_in, statement
 from lungseg.services import cases, runs
 from lungseg.volume import Grid, Orientation
 
@@ -37,6 +37,22 @@ class Scene:
     reference: Mask | None
     made_by: Run | None
     latest_run: Run | None
+
+    @property
+    def findings(self) -> tuple[ScanFinding, ...]:
+        """What the run that made `model` noticed of the scan, gravest first."""
+        return ScanFinding.all_from(self.made_by.result.get("findings")) if self.made_by else ()
+
+    @property
+    def remarks(self) -> list[tuple[ScanSeverity, str]]:
+        """What is to be shown of the findings; of older results, the warnings that were kept of them."""
+        warnings = self.made_by.warnings if self.made_by else ()
+        return [(each.severity, each.text) for each in self.findings] or [(ScanSeverity.WARNING, w) for w in warnings]
+
+    @property
+    def statement(self) -> str:
+        """What is to be said of `model` by someone who doesn't see it."""
+        return statement(len(self.model.lesions) if self.model else 0, doubts_in(self.findings))
 
 
 def scene_of(settings: Settings, database: Database, case_id: str) -> Scene:

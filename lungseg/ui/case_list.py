@@ -7,7 +7,7 @@ from typing import Literal
 
 import streamlit as st
 
-from lungseg.records import CaseSummary, RunState
+from lungseg.records import CaseSummary, RunState, statement
 from lungseg.services import cases, runs
 from lungseg.services.worker_process import ensure_worker
 from lungseg.ui.case_bar import POLL_S, status_html
@@ -98,8 +98,8 @@ def _row(summary: CaseSummary) -> None:
         cells[1].page_link(viewer_page(), label=plain(case.name), query_params={"case": case.id})
         cells[2].html(f'<div class="lungseg-status">{status_html(run)}{_failure_html(summary)}</div>')
         cells[3].html(f"{voxels(case.shape)}<br><small>{spacing(case.spacing_mm)}</small>")
-        cells[4].html("–" if summary.lesions is None else str(summary.lesions))
-        cells[5].html(millilitres(summary.volume_ml))
+        cells[4].html(_lesions_html(summary))
+        cells[5].html(millilitres(None if summary.doubts and not summary.lesions else summary.volume_ml))
         cells[6].html(f'<span title="{exact(case.created_at)}">{ago(case.created_at)}</span>')
         with cells[7]:
             _menu(summary)
@@ -152,6 +152,14 @@ def _delete_now(case_id: str) -> None:
 def _thumbnail_html(summary: CaseSummary) -> str:
     address = thumbnail_address(settings(), summary.case)
     return f'<img class="lungseg-thumb" src="{address}" alt="">' if address else '<div class="lungseg-thumb"></div>'
+
+
+def _lesions_html(summary: CaseSummary) -> str:
+    if summary.lesions is None:
+        return "–"
+    if summary.lesions == 0 and summary.doubts:
+        return f'<span title="{escape(statement(0, summary.doubts))}">No statement</span>'
+    return str(summary.lesions)
 
 
 def _failure_html(summary: CaseSummary) -> str:

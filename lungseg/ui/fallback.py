@@ -8,7 +8,7 @@ import streamlit as st
 
 from lungseg.errors import LungSegError
 from lungseg.overlay import WINDOWS
-from lungseg.records import Lesion
+from lungseg.records import Lesion, ScanSeverity
 from lungseg.services.viewing import Scene, scene_of, slice_figure
 from lungseg.ui.formatting import lesion_count, millilitres
 from lungseg.ui.resources import database, settings
@@ -33,6 +33,7 @@ def slice_viewer(scene: Scene, reason: LungSegError | None = None) -> None:
         st.plotly_chart(figure, key="viewer_slices", theme=None, config={"displayModeBar": False})
     with table:
         _lesions(scene)
+        _remarks(scene)
 
 
 @st.cache_resource(max_entries=KEPT_FIGURES, show_spinner="Drawing the slices …")
@@ -42,10 +43,20 @@ def _figure(case_id: str, window: tuple[float, float], contents: tuple[str, ...]
 
 
 def _lesions(scene: Scene) -> None:
-    for mask, title in ((scene.model, "Model"), (scene.reference, "Reference")):
+    for mask, title, nothing in (
+        (scene.model, "Model", scene.statement),
+        (scene.reference, "Reference", "No lesion in this mask"),
+    ):
         if mask is not None:
-            st.caption(f"{title}: {lesion_count(len(mask.lesions))}, {millilitres(mask.volume_ml)}")
+            found = f"{lesion_count(len(mask.lesions))}, {millilitres(mask.volume_ml)}" if mask.lesions else nothing
+            st.caption(f"{title}: {found}")
             st.dataframe([_row(lesion) for lesion in mask.lesions], hide_index=True, key=f"viewer_lesions_{title}")
+
+
+def _remarks(scene: Scene) -> None:
+    for severity, text in scene.remarks:
+        show = {ScanSeverity.NOT_UNDERSTOOD: st.error, ScanSeverity.WARNING: st.warning, ScanSeverity.NOTE: st.info}
+        show[severity](text)
 
 
 def _row(lesion: Lesion) -> dict[str, str | float]:

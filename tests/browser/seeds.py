@@ -7,7 +7,7 @@ from uuid import uuid4
 from lungseg import nifti
 from lungseg.db import queue
 from lungseg.postprocessing import lesions_of, slice_voxels
-from lungseg.records import Case, Segmentation
+from lungseg.records import Case, ScanFinding, ScanSeverity, Segmentation
 from lungseg.services import cases, results, runs
 from lungseg.services.storage import mask_path
 
@@ -49,6 +49,7 @@ def add_prediction(settings, database, case: Case, mask) -> None:
         device="cpu",
         threshold=0.5,
         min_lesion_ml=0.1,
-        warnings=("The scan ends inside the left lung.",),
+        probability_is_calibrated=False,
+        findings=(ScanFinding("view.slices", ScanSeverity.WARNING, "The scan ends inside the left lung."),),
     )
     results.keep_segmentation(settings, database, run, mask_id, segmentation)

@@ -17,10 +17,10 @@ from lungseg.card import sha256_of
 from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.db import engine, open_database
 from lungseg.inference import Segmenter
-from lungseg.records import MaskKind, RunState
-from lungseg.services import cases, runs, storage
+from lungseg.records import MaskKind, RunState, ScanSeverity
+from lungseg.services import cases, runs, storage, viewing
 from tests.networks import WIDE, save_network
-from tests.phantoms import chest, ras_affine, write_chest, write_nifti
+from tests.phantoms import chest, ras_affine, with_vessels, write_chest, write_nifti
 
 
 @pytest.fixture
@@ -127,6 +127,20 @@ def test_scan_without_any_finding_has_a_mask_and_no_lesion(settings, database, c
     assert (mask.lesions, mask.volume_ml) == ((), 0.0)
     assert cases.list_cases(database)[0].lesions == 0
     assert storage.thumbnail_path(settings, case.id).is_file()
+    assert cases.list_cases(database)[0].doubts == ()
+    assert viewing.scene_of(settings, database, case.id).statement == "No lesion found"
+
+
+def test_nothing_is_stated_of_a_scan_that_was_not_understood(settings, database, tmp_path):
+    save_network(settings.models, "nothing", logit=-9.0)
+    write_nifti(tmp_path / "crop.nii.gz", with_vessels(chest()[0])[55:76, 25:60, 16:22], ras_affine())
+    case = ingest(settings, database, tmp_path / "crop.nii.gz")
+    assert work_off(replace(settings, checkpoint="nothing"), database, case).state is RunState.DONE
+    scene = viewing.scene_of(settings, database, case.id)
+    assert scene.statement.startswith("No statement: The lungs are cut")
+    assert scene.remarks[0][0] is ScanSeverity.NOT_UNDERSTOOD
+    summary = cases.list_cases(database)[0]
+    assert (summary.lesions, len(summary.doubts)) == (0, 1)
 
 
 def without_lung(path):

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lungseg.card import ModelCard, NetworkShape, find_weights, read_card, sha256_of
+from lungseg.calibration import LesionCalibration
+from lungseg.card import ModelCard, NetworkShape, OperatingPoint, find_weights, read_card, sha256_of
 from lungseg.checkpoint import best_device, load_checkpoint, save_checkpoint
 from lungseg.errors import CheckpointError
 from lungseg.preprocessing import Preprocessing
@@ -77,6 +78,17 @@ def test_weights_without_card_and_names_nobody_knows_are_refused(saved):
     weights.with_suffix(".json").unlink()
     with pytest.raises(CheckpointError, match="no model card"):
         read_card(weights)
+
+
+def test_calibration_and_operating_points_travel_with_the_card_and_old_cards_have_none():
+    points = (OperatingPoint(0.3, 0.95, 4.0), OperatingPoint(0.6, 0.8, 0.5))
+    card = replace(CARD, calibration=LesionCalibration(-1.0, 0.7, 0.4), operating_points=points)
+    assert ModelCard.from_json(card.to_json()) == card
+    fields = json.loads(CARD.to_json())
+    del fields["calibration"], fields["operating_points"]
+    assert ModelCard.from_json(json.dumps(fields)) == CARD
+    with pytest.raises(CheckpointError, match="card can't be read"):
+        ModelCard.from_json(json.dumps({**fields, "calibration": {"slope": 1.0}}))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 9}'])

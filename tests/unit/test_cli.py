@@ -10,7 +10,8 @@ import typer
 
 from lungseg import cli, errors
 from lungseg.config import CHECKOUT
-from tests.phantoms import write_chest, write_nifti
+from tests.networks import save_network
+from tests.phantoms import chest, ras_affine, with_vessels, write_chest, write_nifti
 
 REFUSED = 2
 
@@ -35,6 +36,22 @@ def test_segment_writes_mask_and_report(lungseg, small_checkpoint, tmp_path, cod
     for lesion in found["lesions"]:
         assert {"volume_ml", "centre_mm", "extent_mm", "probability"} <= set(lesion)
         assert 0 < lesion["probability"] <= 1
+
+
+def test_crop_of_a_scan_is_segmented_and_nothing_is_stated(lungseg, tmp_path):
+    checkpoint = tmp_path / f"{save_network(tmp_path, logit=-9.0).name}.safetensors"
+    crop = with_vessels(chest()[0])[55:76, 25:60, 16:22]
+    write_nifti(tmp_path / "crop.nii", crop, ras_affine())
+    targets = ("-o", tmp_path / "mask.nii", "--json", tmp_path / "report.json")
+    code, stdout, stderr = lungseg("segment", tmp_path / "crop.nii", *targets, "--checkpoint", checkpoint)
+    assert code == 0, stderr
+    assert "No lesion found" not in stdout + stderr
+    assert "No statement: The lungs are cut by the field of view" in " ".join(stdout.split())
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["lesions"], report["understood"], report["probability_is_calibrated"]) == ([], False, False)
+    assert report["findings"][0]["code"] == "lungs.not_recognised"
+    assert report["findings"][0]["severity"] == "not understood"
+    assert report["findings"][0]["text"] == report["warnings"][0]
 
 
 def test_segment_takes_a_checkpoint_by_name(lungseg, small_checkpoint, chest_scan, tmp_path, monkeypatch):

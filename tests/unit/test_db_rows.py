@@ -122,11 +122,11 @@ def test_list_takes_as_many_queries_for_many_cases_as_for_one(database):
 
     with database.begin() as session:
         keep_full_case(session)
-    assert queries() == (1, 4)
+    assert queries() == (1, 5)
     with database.begin() as session:
         for minute in range(30):
             keep_full_case(session, minute)
-    assert queries() == (31, 4)
+    assert queries() == (31, 5)
 
 
 def test_states_are_kept_as_words(database):

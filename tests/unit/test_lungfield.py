@@ -7,7 +7,7 @@ from lungseg.errors import NoLungError
 from lungseg.lungfield import find_lungs
 from lungseg.preprocessing import Frame, hang
 from lungseg.volume import Grid, Volume
-from tests.phantoms import SHAPE, chest, ras_affine
+from tests.phantoms import SHAPE, chest, ras_affine, with_vessels
 
 GRID = Grid(SHAPE, ras_affine())
 
@@ -19,6 +19,7 @@ def test_lungs_are_found_with_the_lesion_inside_the_field():
     frame = Frame.of(GRID, 256)
     for k in np.flatnonzero(lesion.any(axis=(0, 1))):
         assert (field.on_canvas(frame, k) >= frame.shrink_mask(hang(lesion[:, :, k]))).all()
+    assert field.is_recognised
     assert not field.touches_border
 
 
@@ -60,3 +61,52 @@ def test_lungs_cut_by_the_field_of_view_are_noticed():
     cut[[0, -1]] = 40
     grid = Grid(cut.shape, ras_affine())
     assert find_lungs(Volume(cut, grid)).touches_border
+
+
+def part(hu, i=slice(None), j=slice(None), k=slice(None)):
+    cut = hu[i, j, k]
+    return Volume(cut, Grid(cut.shape, ras_affine()))
+
+
+def test_crop_of_a_lung_is_looked_at_everywhere_and_not_recognised():
+    field = find_lungs(part(with_vessels(chest()[0]), slice(55, 76), slice(25, 60), slice(16, 22)))
+    assert not field.is_recognised
+    assert field.touches_border
+    assert field.thorax.all()
+    assert field.slices == (0, 6)
+    assert field.lungs.mean() > 0.3
+
+
+def test_lung_that_is_open_in_some_slices_is_searched_there_as_a_whole():
+    hu = with_vessels(chest()[0])
+    hu[78:, 25:50, 18:24] = -850
+    hu = with_vessels(hu)
+    field = find_lungs(part(hu))
+    assert field.is_recognised
+    assert field.touches_border
+    assert field.thorax.all(axis=(1, 2)).nonzero()[0].tolist() == [18, 19, 20, 21, 22, 23]
+    whole = find_lungs(part(with_vessels(chest()[0])))
+    assert field.volume_ml > 0.95 * whole.volume_ml
+
+
+@pytest.mark.parametrize("foam_hu", [-900, -940])
+def test_body_on_a_mattress_has_no_lung(foam_hu):
+    hu = np.full(SHAPE, -1000, np.int16)
+    hu[20:76, 25:60] = 40
+    hu[:, 5:25] = foam_hu
+    hu += np.random.default_rng(1).normal(0.0, 15.0, SHAPE).astype(np.int16)
+    with pytest.raises(NoLungError, match="lungs have more"):
+        find_lungs(Volume(hu, GRID))
+
+
+def test_water_and_noise_have_no_lung():
+    hu = np.random.default_rng(2).normal(0.0, 300.0, SHAPE).astype(np.int16)
+    for scan in (hu, np.zeros(SHAPE, np.int16)):
+        with pytest.raises(NoLungError):
+            find_lungs(Volume(scan, GRID))
+
+
+@pytest.mark.parametrize(("shift", "named"), [(1024, "\\+1024 HU"), (-1024, "-1024 HU")])
+def test_values_that_are_shifted_are_said_to_be(shift, named):
+    with pytest.raises(NoLungError, match=named):
+        find_lungs(Volume(chest()[0] + np.int16(shift), GRID))

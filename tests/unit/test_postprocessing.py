@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from lungseg.calibration import LesionCalibration
 from lungseg.errors import GridMismatchError
-from lungseg.postprocessing import ProbabilityMap, drop_small, lesions_of, slice_voxels
+from lungseg.postprocessing import ProbabilityMap, drop_small, lesion_evidence, lesions_of, slice_voxels
 from lungseg.preprocessing import Frame
 from lungseg.volume import Grid
 from tests.phantoms import ras_affine
@@ -93,6 +94,46 @@ def test_lesion_probability_is_the_mean_over_its_voxels():
     probability = probability_map()
     (lesion,) = lesions_of(probability.above(0.8), probability.grid, probability)
     assert lesion.probability == pytest.approx(204 / 255)
+
+
+def graded_map():
+    """A block of probabilities that grow along the canvas, at full resolution: 100 to 199 of 255."""
+    grid = Grid((32, 32, 3), np.diag([1.0, 1.0, 2.0, 1.0]))
+    canvases = np.zeros((3, 32, 32), np.uint8)
+    canvases[1, 4:14, 6:16] = np.arange(100, 200).reshape(10, 10)
+    return ProbabilityMap(canvases, Frame.of(grid, 32), grid)
+
+
+def test_evidence_is_the_ninetieth_percentile_and_hardly_moved_by_the_threshold():
+    probability = graded_map()
+    reference = np.zeros(probability.grid.shape, bool)
+    (low,), (high,) = (lesion_evidence(probability.above(level / 255), probability, reference) for level in (100, 150))
+    assert low.evidence == pytest.approx(189 / 255)
+    assert high.evidence == pytest.approx(194 / 255)
+    assert low.volume_ml == pytest.approx(0.2)
+    assert not low.is_true
+
+
+def test_evidence_tells_true_components_from_false_ones():
+    probability = probability_map()
+    mask = two_boxes_on(probability.grid)
+    reference = np.zeros(mask.shape, bool)
+    reference[30, 20, 1] = True
+    found = lesion_evidence(mask, probability, reference)
+    assert sorted((each.is_true, round(each.volume_ml, 3)) for each in found) == [(False, 0.008), (True, 0.432)]
+
+
+def two_boxes_on(grid):
+    mask = np.zeros(grid.shape, bool)
+    mask[1:3, 1:3, 3] = True
+    mask[25:34, 18:30, 1:3] = True
+    return mask
+
+
+def test_calibration_turns_evidence_and_volume_into_the_probability():
+    probability, calibration = graded_map(), LesionCalibration(-0.5, 0.7, 0.4)
+    (lesion,) = lesions_of(probability.above(100 / 255), probability.grid, probability, calibration)
+    assert lesion.probability == pytest.approx(calibration.probability(189 / 255, 0.2))
 
 
 def test_map_that_does_not_cover_its_grid_is_refused():

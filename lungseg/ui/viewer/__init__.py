@@ -75,15 +75,18 @@ def scene_data(settings: Settings, scene: Scene, note: str) -> dict[str, Any]:
             "axes": orientation.axes,
             "flips": orientation.flips,
         },
-        "masks": {"model": _mask_data(settings, scene.model), "reference": _mask_data(settings, scene.reference)},
-        "warnings": list(scene.made_by.warnings) if scene.made_by else [],
+        "masks": {
+            "model": _mask_data(settings, scene.model, scene.statement),
+            "reference": _mask_data(settings, scene.reference, "No lesion in this mask"),
+        },
+        "findings": [{"severity": severity, "text": text} for severity, text in scene.remarks],
         "provenance": _provenance(scene.made_by, scene.model),
         "colours": {"model": _shares(MASK_RGB), "reference": _shares(REFERENCE_RGB)},
         "note": note,
     }
 
 
-def _mask_data(settings: Settings, mask: Mask | None) -> dict[str, Any] | None:
+def _mask_data(settings: Settings, mask: Mask | None, statement: str) -> dict[str, Any] | None:
     if mask is None:
         return None
     return {
@@ -91,6 +94,7 @@ def _mask_data(settings: Settings, mask: Mask | None) -> dict[str, Any] | None:
         "sha": mask.sha256,
         "volumeMl": mask.volume_ml,
         "sliceVoxels": mask.slice_voxels,
+        "statement": statement,
         "lesions": [_lesion_data(lesion) for lesion in mask.lesions],
     }
 

@@ -1,4 +1,4 @@
-// Beside the image: the strip along the slices, the list of lesions, warnings and provenance.
+// Beside the image: the strip along the slices, the list of lesions, findings and provenance.
 
 /** The strip: one row a slice, superior on top; the model's mask in the left half, the reference in the right. */
 class Strip {
@@ -64,10 +64,10 @@ function showLesions(section, masks, note, onJump) {
   for (const [kind, title] of [["model", "Model"], ["reference", "Reference"]]) {
     const mask = masks[kind];
     if (!mask && kind === "reference") continue;
-    const total = mask ? lesionTotal(mask) : "";
+    const total = mask?.lesions.length ? lesionTotal(mask) : "";
     section.append(make("h2", `of-${kind}`, null, make("i"), make("span", "", title), make("small", "", total)));
     if (!mask) section.append(make("p", "note", note));
-    else if (!mask.lesions.length) section.append(make("p", "note", "No lesion in this mask."));
+    else if (!mask.lesions.length) section.append(make("p", "note", mask.statement));
     else section.append(lesionTable(kind, mask, onJump));
   }
 }
@@ -110,8 +110,8 @@ function lesionRows(lesion, columns, onClick) {
   return rows;
 }
 
-function showWarnings(section, warnings) {
-  section.replaceChildren(...warnings.map((text) => make("p", "warning", text)));
+function showFindings(section, findings) {
+  section.replaceChildren(...findings.map(({ severity, text }) => make("p", `finding ${severity.replace(" ", "-")}`, text)));
 }
 
 function showProvenance(section, rows) {

@@ -35,7 +35,7 @@ class Viewer {
     requestAnimationFrame(() => this.fit());
     for (const kind of ["model", "reference"]) this.root.style.setProperty(`--${kind}`, css(data.colours[kind]));
     showLesions(this.find(".lesions"), data.masks, data.note, (kind, at) => this.jump(kind, at));
-    showWarnings(this.find(".warnings"), data.warnings);
+    showFindings(this.find(".findings"), data.findings);
     showProvenance(this.find(".provenance"), data.provenance);
     if (isOther) this.load().catch((error) => this.fail(error));
     else if (this.isReady) this.loadMasks().catch((error) => this.fail(error));
