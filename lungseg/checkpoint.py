@@ -27,11 +27,21 @@ def save_checkpoint(network: UNet, card: ModelCard, folder: Path) -> ModelCard:
     partial = weights.with_suffix(".partial")
     partial.write_bytes(save(state))  # save_file would leave a file that its owner alone can read
     finished = replace(card, sha256=sha256_of(partial), network=network.shape)
-    partial_card = folder / f"{card.name}.json.partial"
-    partial_card.write_text(finished.to_json(), encoding="utf-8")
+    partial_card = _write_partial(finished, weights)
     os.replace(partial, weights)
     os.replace(partial_card, weights.with_suffix(".json"))
     return finished
+
+
+def replace_card(weights: Path, card: ModelCard) -> None:
+    """Write another card of the same weights, complete or not at all."""
+    os.replace(_write_partial(card, weights), weights.with_suffix(".json"))
+
+
+def _write_partial(card: ModelCard, weights: Path) -> Path:
+    partial = weights.with_suffix(".json.partial")
+    partial.write_text(card.to_json(), encoding="utf-8")
+    return partial
 
 
 def load_checkpoint(weights: Path) -> tuple[UNet, ModelCard]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from lungseg.postprocessing import CERTAIN, ProbabilityMap
 from lungseg.volume import Volume
 
 BATCH = 8
+SLAB = 32
+"""Slices that are prepared together: neighbours that several of them see are then made once."""
 
 Advance = Callable[[int, int], None]
 
@@ -72,16 +74,22 @@ class Segmenter:
         canvases = np.zeros((volume.grid.shape[2], frame.size, frame.size), dtype=np.uint8)
         rows, columns = field.window(frame, 2**self.card.network.depth)
         first, last = field.slices
-        for start in range(first, last, BATCH):
+        for start, stack in self._batches(volume, first, last):
             if should_stop and should_stop():
                 raise RunCancelledError(f"Stopped at slice {start - first} of {last - first}.", "Queue the run again.")
-            stop = min(start + BATCH, last)
-            stack = self.card.preprocessing.slice_stack(volume, start, stop)[:, :, rows, columns]
+            stop = start + len(stack)
             inside = np.stack([field.on_canvas(frame, k)[rows, columns] for k in range(start, stop)])
-            canvases[start:stop, rows, columns] = self._probabilities(stack) * inside
+            canvases[start:stop, rows, columns] = self._probabilities(stack[:, :, rows, columns]) * inside
             if on_progress:
                 on_progress(stop - first, last - first)
         return ProbabilityMap(canvases, frame, volume.grid)
+
+    def _batches(self, volume: Volume, first: int, last: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield the slices first <= k < last in batches: the first slice, and the stack (N, channels, size, size)."""
+        for slab in range(first, last, SLAB):
+            stack = self.card.preprocessing.slice_stack(volume, slab, min(slab + SLAB, last))
+            for at in range(0, len(stack), BATCH):
+                yield slab + at, stack[at : at + BATCH]
 
     def _probabilities(self, stack: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Map a slice stack (N, channels, H, W) to 8-bit probabilities (N, H, W)."""

@@ -12,9 +12,11 @@ import typer
 
 import lungseg
 from lungseg.cli import (
+    calibrate,
     demo,
     doctor,
     evaluate,
+    evaluate_nodules,
     execute,
     film,
     lint,
@@ -38,6 +40,7 @@ app = typer.Typer(
 )
 app.command()(segment.segment)
 app.command()(evaluate.evaluate)
+app.command()(evaluate_nodules.evaluate_nodules)
 app.command()(film.film)
 app.command()(serve.serve)
 app.command()(worker.worker)
@@ -48,6 +51,7 @@ app.command()(lint.lint)
 app.command()(stats.stats)
 app.command()(prepare.prepare)
 app.command()(train.train)
+app.command()(calibrate.calibrate)
 app.command(hidden=True)(execute.execute)
 app.command(hidden=True)(measure.measure)
 

@@ -129,6 +129,13 @@ def _report(
         "cases": [score.report() for score in scores],
         "summary": summary.report(),
         "failures": [failure.report() for failure in failures],
+        **provenance(card),
+    }
+
+
+def provenance(card: ModelCard) -> dict[str, Any]:
+    """Return what a report says of the checkpoint that it is about."""
+    return {
         "checkpoint": card.name,
         "checkpoint_sha256": card.sha256,
         "threshold": card.threshold,

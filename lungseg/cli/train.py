@@ -92,7 +92,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _conclude(card: ModelCard, order: TrainingOrder, *, is_stopped: bool) -> None:
-    out.print(_summary(card))
+    out.print(card_summary(card))
     err.print(f"{order.output / order.name}.safetensors written.", style="dim", soft_wrap=True)
     if is_stopped:
         err.print(f"Go on with: lungseg train --resume {order.output}", soft_wrap=True, highlight=False)
@@ -150,15 +150,17 @@ def _line(report: EpochReport) -> str:
     )
 
 
-def _summary(card: ModelCard) -> Table:
+def card_summary(card: ModelCard) -> Table:
     """Lay out what was reached on patients held out."""
     table = Table("measured on patients held out", "", title=f"{card.name}: epoch {card.training['best_epoch']}")
     for case in card.scores["cases"]:
         dice = "-" if case["dice"] is None else f"{case['dice']:.3f}"
         found = f"{case['lesions_found']} of {case['lesions_reference']} found, {case['false_lesions']} false"
         table.add_row(f"{case['case']}, Dice", f"{dice}, {found}")
-    if nodules := card.scores.get("held_out_nodules"):
-        table.add_row("nodules, Dice mean / median", f"{nodules['dice_mean']:.3f} / {nodules['dice_median']:.3f}")
-        table.add_row("nodules, not found at all", f"{nodules['share_of_zeros']:.1%}")
+    for kind in ("held_out", "tested"):
+        if nodules := card.scores.get(f"{kind}_nodules"):
+            name = f"nodules {kind.replace('_', ' ')}"
+            table.add_row(f"{name}, Dice mean / median", f"{nodules['dice_mean']:.3f} / {nodules['dice_median']:.3f}")
+            table.add_row(f"{name}, not found at all", f"{nodules['share_of_zeros']:.1%}")
     table.add_row("threshold / smallest lesion", f"{card.threshold} / {card.min_lesion_ml} ml")
     return table

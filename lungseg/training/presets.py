@@ -142,6 +142,8 @@ class SceneMix:
         noise_hu: standard deviation of added noise.
         gain: factor on HU.
         offset_hu: shift of HU.
+        contrast: share of parts of whole scans whose heart and vessels are brightened as by a contrast medium.
+        contrast_hu: by how much.
         blur: share of scenes that are smoothed.
         blur_px: standard deviation of the smoothing, pixels.
     """
@@ -167,6 +169,8 @@ class SceneMix:
     noise_hu: Range = (0.0, 35.0)
     gain: Range = (0.96, 1.04)
     offset_hu: Range = (-25.0, 25.0)
+    contrast: float = 0.35
+    contrast_hu: Range = (40.0, 250.0)
     blur: float = 0.35
     blur_px: Range = (0.3, 1.0)
 
@@ -241,7 +245,7 @@ SCENES = ScenePreset(
     schedule=Schedule(
         epochs=16,
         batch=16,
-        steps=400,
+        steps=350,
         optimiser="adamw",
         learning_rate=2e-3,
         warm_up=0.02,

@@ -54,7 +54,7 @@ class SceneCourse:
         self.steps = preset.schedule.steps or 1
         self.card = replace(
             blank_card(order, preset),
-            training=_training(preset, parts),
+            training=_training(preset, parts, order.hold_out),
             data=tuple(_source(folder, parts) for folder in SOURCES),
         )
         self._validation = Validation(parts.held_out, self.card, device)
@@ -97,15 +97,16 @@ class SceneCourse:
 
     def calibrated(self, network: nn.Module, card: ModelCard, _should_stop: Callable[[], bool]) -> ModelCard:
         """Return the card with the operating point at which the network scores best."""
-        scores = self._validation.calibrate(network)
+        scores = self._validation.best(self._validation.ask(network))
         self.scores = scores.cases
         return replace(self._validation.at(scores), training=card.training)
 
 
-def _training(preset: ScenePreset, parts: Division) -> dict[str, Any]:
+def _training(preset: ScenePreset, parts: Division, hold_out: tuple[str, ...]) -> dict[str, Any]:
     return {
         "schedule": asdict(preset.schedule),
         "scenes": asdict(preset.mix),
+        "hold_out": hold_out,
         "known_failures": KNOWN_FAILURES,
         "held_out_patients": parts.held_out.patients,
         "tested_patients": parts.tested.patients,

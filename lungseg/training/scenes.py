@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias, TypeVar
 
 import cv2
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from lungseg.lungfield import LUNG_HU
 from lungseg.training.presets import Range, ScenePreset
 from lungseg.training.sources import CONSENSUS, CROP_PX, NODULE_MM, Library, Marks, Nodule, Points
 
@@ -36,7 +38,11 @@ ENLARGED = 1.5
 SMALLEST_TARGET_MM = 5.0
 SOLID_TOLERANCE_HU = 80.0
 TEXTURE_HU = 15.0
+LEAST_LUNG = 0.25
+"""Share of a pasted nodule that must have been air-filled lung before."""
 SEAM_PX = 2
+BLOOD_HU, BONE_HU = 40.0, 200.0
+NOISE_PX = 512
 NODULE_SLICES = 0.8
 """Share of nodule tiles whose slice cuts the nodule."""
 INNER_SLICES = 0.8
@@ -80,6 +86,7 @@ class ScanView:
         thickness: how many slices each plane averages.
         stride: slices from one plane to the next.
         pose: which part.
+        contrast_hu: by how much blood is brightened.
     """
 
     scan: int
@@ -87,6 +94,7 @@ class ScanView:
     thickness: int
     stride: int
     pose: Pose
+    contrast_hu: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +324,8 @@ class SceneMaker:
         target = tuple(length * rng.uniform(0.1, 0.9) for length in shape)
         pose = self._draw_pose(rng, point[1:], (target[0], target[1]), scan.pixel_mm / pixel_mm)
         stride = thickness * self.preprocessing.step(scan.slice_mm * thickness)
-        return ScanView(at, point[0], thickness, stride, pose)
+        contrast_hu = rng.uniform(*self.mix.contrast_hu) if rng.random() < self.mix.contrast else 0.0
+        return ScanView(at, point[0], thickness, stride, pose, contrast_hu)
 
     def _draw_paste(self, rng: Generator, view: ScanView, pixel_mm: float) -> Paste:
         at = int(rng.choice(len(self.library.nodules), p=self._nodules))
@@ -373,6 +382,9 @@ class SceneMaker:
         scan = self.library.scans[view.scan]
         matrix = view.pose.matrix
         planes = np.stack([_slab(scan.hu, k, view.thickness, matrix, shape) for k in self._slices(view)])
+        if view.contrast_hu:
+            blood = [scan.blood[_clamp(k, len(scan.blood))] for k in self._slices(view)]
+            planes += view.contrast_hu * _uptake(planes, [_warp(b, matrix, shape, cv2.INTER_NEAREST) for b in blood])
         tumour = _warp(scan.tumour[view.k], matrix, shape, cv2.INTER_NEAREST)
         return planes, tumour, np.full(shape, scan.usable[view.k], dtype=np.uint8)
 
@@ -407,15 +419,23 @@ class SceneMaker:
         return [view.k + step * view.stride for step in range(-self.reach, self.reach + 1)]
 
     def _paste(self, paste: Paste, planes: Planes, tumour: Marks, rng: Generator) -> None:
-        """Lay the nodule over planes and tumour in place, as far as there is room in the chest."""
+        """Lay the nodule over planes and tumour in place, as far as there is room in the chest.
+
+        Nothing is laid where it would replace no lung to speak of: nobody could tell it from muscle.
+        """
         nodule, view = self.library.nodules[paste.nodule], paste.onto
         scan = self.library.scans[view.scan]
         shape = self.side, self.side
         decoy = self._show_scan(paste.decoy, shape)[0] if paste.decoy else None
+        laid = []
         for at, k in enumerate(self._slices(view)):
-            step = (at - self.reach) * paste.plane_mm
-            inside, hu = _nodule_plane(nodule, paste, step, shape)
+            inside, hu = _nodule_plane(nodule, paste, (at - self.reach) * paste.plane_mm, shape)
             inside &= _warp(scan.room[_clamp(k, len(scan.room))], view.pose.matrix, shape, cv2.INTER_NEAREST)
+            laid.append((inside, hu))
+        middle = laid[self.reach][0]
+        if np.count_nonzero(middle * (planes[self.reach] < LUNG_HU)) <= LEAST_LUNG * np.count_nonzero(middle):
+            return
+        for at, (inside, hu) in enumerate(laid):
             if not inside.any():
                 continue
             blend = _blend(inside, paste.enlarge)
@@ -432,6 +452,12 @@ def _nodule_plane(nodule: Nodule, paste: Paste, step_mm: float, shape: tuple[int
     matrix = paste.pose.matrix
     inside = _warp(mask, matrix, shape, cv2.INTER_LINEAR) >= 1 / 2
     return inside.astype(np.uint8), _warp(hu, matrix, shape, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+
+
+def _uptake(planes: Planes, blood: list[Marks]) -> Planes:
+    """Return the uptake of a contrast medium, 0 to 1: of soft tissue where blood is, not of fat and bone."""
+    rising = np.clip(planes / np.float32(BLOOD_HU), 0, 1)
+    return np.asarray(rising * np.stack(blood) * (planes < BONE_HU), dtype=np.float32)
 
 
 def _mean_slab(stack: NDArray[np.int16] | Marks, z: float, thickness: float) -> Planes:
@@ -453,7 +479,7 @@ def _content(hu: Planes, paste: Paste, rng: Generator) -> Planes:
     """Return the HU to paste; enlarged nodules are raised to solid density and given a texture."""
     if paste.enlarge < ENLARGED:
         return hu
-    texture = _blurred(rng.standard_normal(hu.shape, dtype=np.float32), 2.0) * np.float32(2 * TEXTURE_HU)
+    texture = _blurred(_noise(rng, hu.shape), 2.0) * np.float32(2 * TEXTURE_HU)
     solid: Planes = np.maximum(hu, np.float32(paste.solid_hu - SOLID_TOLERANCE_HU)) + texture
     return solid
 
@@ -461,12 +487,23 @@ def _content(hu: Planes, paste: Paste, rng: Generator) -> Planes:
 def _with_look(scene: Scene, look: Look) -> Scene:
     rng = np.random.default_rng((look.seed, 1))
     planes = (scene.planes - AIR_HU) * np.float32(look.gain) + np.float32(AIR_HU + look.offset_hu)
-    noise = rng.standard_normal(planes.shape, dtype=np.float32) * np.float32(look.noise_hu)
     planes = np.stack([_blurred(plane, look.blur_px) for plane in planes])
-    planes += np.stack([_blurred(plane, look.grain_px) for plane in noise])
+    grain = np.stack([_blurred(_noise(rng, plane.shape), look.grain_px) for plane in planes])
+    planes += np.float32(look.noise_hu) * grain
     across = slice(None, None, -1 if look.mirror else 1)
     through = slice(None, None, -1 if look.upside_down else 1)
     return Scene(planes[through, :, across], scene.tumour[:, across], scene.weight[:, across], scene.tile[:, across])
+
+
+def _noise(rng: Generator, shape: tuple[int, ...]) -> Planes:
+    """Cut standard normal noise from a larger field of it, which takes a hundredth of the time of drawing it."""
+    row, column = (int(rng.integers(NOISE_PX - length)) for length in shape)
+    return _noise_field()[row : row + shape[0], column : column + shape[1]]
+
+
+@cache
+def _noise_field() -> Planes:
+    return np.random.default_rng(0).standard_normal((NOISE_PX, NOISE_PX), dtype=np.float32)
 
 
 def _blurred(plane: Planes, sigma_px: float) -> Planes:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from lungseg import nifti
 from lungseg.errors import DataSetError
-from lungseg.lungfield import find_lungs
+from lungseg.lungfield import MARGIN_MM, find_lungs
 from lungseg.preprocessing import hang
 from lungseg.volume import Grid, Scalar, Volume
 
@@ -71,6 +71,7 @@ class Scan:
         hu: (K, rows, columns) int16.
         tumour: the same shape, 1 in tumour; all 0 where there is no label.
         room: the same shape, 1 where a tumour of the lung can lie: the lungs with their vessels and a few mm more.
+        blood: the same shape, 1 between and in the lungs but not in tumour: soft tissue there takes up contrast.
         usable: for each slice, whether all tumour in it is marked.
         lung: (N, 3) slice, row, column of points in air-filled lung, usable slices only.
         wall: the same for points of the lung near its boundary.
@@ -84,6 +85,7 @@ class Scan:
     hu: Slices
     tumour: Marks
     room: Marks
+    blood: Marks
     usable: NDArray[np.bool_]
     lung: Points
     wall: Points
@@ -204,7 +206,7 @@ def read_library(folder: Path) -> Library:
     return Library(
         scans=tuple(_read_scans(folder / SCANS)),
         nodules=tuple(_read_nodules(folder / NODULES)),
-        crops=tuple(_read_crops(folder / CROPS)),
+        crops=tuple(read_crops(folder / CROPS)),
     )
 
 
@@ -278,13 +280,14 @@ def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> Scan:
     coarse_mm = volume.grid.spacing_mm[0] * hu.shape[1] / coarse.shape[1]
     inner = _each(coarse, cv2.MORPH_ERODE, WALL_MM / coarse_mm)
     closed = _each(_each(coarse, cv2.MORPH_CLOSE, CLOSING_MM / coarse_mm), cv2.MORPH_DILATE, 1.0)
-    size = hu.shape[2], hu.shape[1]
+    between = _each(field.thorax, cv2.MORPH_ERODE, MARGIN_MM / coarse_mm)
     return Scan(
         name=name,
         patient=SCAN_PATIENTS.get(name, name),
         hu=hu,
         tumour=tumour,
-        room=np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in closed]),
+        room=_grown(closed, hu.shape),
+        blood=(_grown(between, hu.shape) & (tumour ^ 1)).astype(np.uint8),
         usable=usable,
         lung=_points(coarse, hu.shape),
         wall=_points(coarse - inner, hu.shape),
@@ -297,6 +300,12 @@ def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> Scan:
 def unhang_stack(slices: NDArray[Scalar]) -> NDArray[Scalar]:
     """Turn hung slices (K, rows, columns) to an RAS+ array (I, J, K). A view."""
     return slices.transpose(2, 1, 0)[::-1, ::-1]
+
+
+def _grown(planes: Marks, shape: tuple[int, ...]) -> Marks:
+    """Resize each slice of a mask to rows and columns of `shape`, by nearest neighbour."""
+    size = shape[2], shape[1]
+    return np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in planes]).astype(np.uint8)
 
 
 def _each(planes: Marks, operation: int, radius: float) -> Marks:
@@ -327,7 +336,12 @@ def _extent(mask: Marks) -> float:
     return NODULE_MM * max(float(side[-1] - side[0] + 1) for side in sides)
 
 
-def _read_crops(folder: Path) -> Iterable[Crop]:
+def read_crops(folder: Path) -> Iterable[Crop]:
+    """Read a folder of slice crops with its `index.csv`.
+
+    Raises:
+        DataSetError: it is missing or damaged.
+    """
     for row in _index(folder):
         shape = int(row["slices"]), CROP_PX, CROP_PX
         yield Crop(

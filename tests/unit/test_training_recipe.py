@@ -149,10 +149,10 @@ def perfect(held_out):
 
 def test_perfect_answers_score_nearly_one(validation, perfect):
     scores = validation.measure(perfect, 0.5, 0.1)
-    assert scores.crops == (1.0,) * len(validation.library.crops)
-    assert scores.crop_false == 0
-    scan = scores.scans[0]
-    assert (scan.lesions, scan.found, scan.false) == (1, 1, 0)
+    assert [each.dice for each in scores.nodules] == [1.0] * len(validation.library.crops)
+    assert not any(each.false for each in scores.nodules)
+    scan = scores.cases[0]
+    assert (scan.lesions_reference, scan.lesions_found, scan.false_lesions) == (1, 1, 0)
     assert scan.dice > 0.95  # the canvas has other pixels than the scan
     assert scores.score > 0.97
 
@@ -162,9 +162,9 @@ def test_false_lesions_cost_and_small_ones_are_dropped(validation, perfect):
     crops[0][1, 50:54, 50:54] = CERTAIN  # 16 pixels of 1.4 mm, 2.5 mm thick: 0.078 ml
     perfect = Answers(tuple(crops), perfect.scans)
     counted, dropped = (validation.measure(perfect, 0.5, smallest) for smallest in (0.05, 0.1))
-    assert (counted.crop_false, dropped.crop_false) == (1, 0)
+    assert [sum(each.false for each in scores.nodules) for scores in (counted, dropped)] == [1, 0]
     assert counted.score < dropped.score
-    assert counted.crops[0] < 1.0
+    assert counted.nodules[0].dice < 1.0
 
 
 def test_pixels_of_one_reader_count_neither_way(validation, perfect):
@@ -172,13 +172,13 @@ def test_pixels_of_one_reader_count_neither_way(validation, perfect):
         tuple((crop.readers >= 1).astype(np.uint8) * np.uint8(CERTAIN) for crop in validation.library.crops),
         perfect.scans,
     )
-    assert validation.measure(generous, 0.5, 0.1).crops == (1.0,) * len(generous.crops)
+    assert {each.dice for each in validation.measure(generous, 0.5, 0.1).nodules} == {1.0}
 
 
 def test_threshold_decides(validation, perfect):
     half = Answers(tuple(crop // 2 for crop in perfect.crops), perfect.scans)
-    assert np.mean(validation.measure(half, 0.4, 0.1).crops) == 1.0
-    assert np.mean(validation.measure(half, 0.6, 0.1).crops) == 0.0
+    assert {each.dice for each in validation.measure(half, 0.4, 0.1).nodules} == {1.0}
+    assert {each.dice for each in validation.measure(half, 0.6, 0.1).nodules} == {0.0}
 
 
 def test_card_gets_operating_point_and_figures(validation, perfect):

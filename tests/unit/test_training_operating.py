@@ -1,0 +1,105 @@
+"""A checkpoint gets its operating point from folds that left a whole scan out each, and means what it says."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lungseg.card import read_card
+from lungseg.errors import DataSetError
+from lungseg.postprocessing import CERTAIN
+from lungseg.training import nodules, presets
+from lungseg.training.operating import calibrate_checkpoint
+from lungseg.training.order import TrainingOrder
+from lungseg.training.recipe import train_order
+from lungseg.training.sources import read_library
+from lungseg.training.validation import THRESHOLDS
+from tests.networks import save_network
+from tests.training_data import TINY, write_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data):
+    """A checkpoint that learned from all scans, and two folds."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(presets.PRESETS, "tiny", TINY)
+        for name, held_out in (("all", ()), ("one", ("lung_102",)), ("other", ("lung_103",))):
+            order = TrainingOrder(
+                preset="tiny", data=data, output=folder, name=name, device="cpu", loaders=0, hold_out=held_out
+            )
+            train_order(order)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
+
+
+def paths(folder):
+    return folder / "all.safetensors", [folder / "one.safetensors", folder / "other.safetensors"]
+
+
+def test_each_scan_is_scored_by_the_fold_that_did_not_learn_from_it(trained, data):
+    weights, folds = paths(trained)
+    card = calibrate_checkpoint(weights, folds, data, device="cpu")
+    assert card.sha256 == read_card(weights).sha256
+    assert [case["case"] for case in card.scores["cases"]] == ["lung_102", "lung_103"]
+    assert card.scores["cases"][0]["hd95_mm"] is not None or card.scores["cases"][0]["dice"] == 0
+    assert card.training["folds"] == ["one", "other"]
+    assert card.scores["summary"]["cases"] == 2
+
+
+def test_card_tells_what_other_thresholds_reach_and_how_sure_it_may_be(trained, data):
+    weights, folds = paths(trained)
+    card = calibrate_checkpoint(weights, folds, data, device="cpu")
+    assert [point.threshold for point in card.operating_points] == list(THRESHOLDS)
+    assert card.operating_points[0].sensitivity >= card.operating_points[-1].sensitivity
+    assert card.calibration is not None
+    assert 0 <= card.scores["reliability"]["expected_calibration_error"] <= 1
+    assert sum(each["count"] for each in card.scores["reliability"]["bins"]) == card.scores["reliability"]["lesions"]
+    json.dumps(card.scores, allow_nan=False)
+
+
+def test_patients_tested_are_no_patients_held_out(trained, data):
+    weights, folds = paths(trained)
+    card = calibrate_checkpoint(weights, folds, data, device="cpu")
+    held_out, tested = (set(card.training[f"{kind}_patients"]) for kind in ("held_out", "tested"))
+    assert tested
+    assert not held_out & tested
+    assert card.scores["tested_nodules"]["patients"] == len(tested)
+
+
+def test_command_replaces_the_card_and_keeps_the_weights(trained, data, lungseg):
+    weights, folds = paths(trained)
+    before = weights.read_bytes()
+    code, out, _ = lungseg("calibrate", weights, "--data", data, *(part for fold in folds for part in ("--fold", fold)))
+    assert code == 0
+    assert "nodules tested" in out
+    assert weights.read_bytes() == before
+    assert read_card(weights).calibration is not None
+
+
+def test_checkpoint_of_slices_has_no_folds(tmp_path, data):
+    card = save_network(tmp_path)
+    with pytest.raises(DataSetError, match="Give a checkpoint of `scenes`"):
+        calibrate_checkpoint(tmp_path / f"{card.name}.safetensors", [], data, device="cpu")
+
+
+def test_lesions_that_one_reader_marked_are_no_evidence(data):
+    crop = read_library(data).crops[0]
+    answer = np.zeros(crop.hu.shape, np.uint8)
+    answer[2, 30:34, 30:34] = CERTAIN  # marked by three
+    answer[2, 50:54, 50:54] = CERTAIN // 2 + 1  # by nobody
+    answer[0, 28:30, 28:30] = CERTAIN  # by one
+    found = nodules.evidence(crop, answer, 0.3)
+    assert sorted((each.is_true, round(each.evidence, 1)) for each in found) == [(False, 0.5), (True, 1.0)]
+    score = nodules.score(crop, answer, 0.3, 0.0)
+    assert score.false == 1
+    assert score.dice == pytest.approx(2 * 16 / (32 + 3 * 8 * 12))
