@@ -55,7 +55,9 @@ class Choice:
         """What to expect of this threshold, as a sentence; empty where nobody measured it."""
         if self.sensitivity is None or self.false_lesions_a_scan is None:
             return ""
-        return f"Finds {self.sensitivity:.0%} of lesions, {self.false_lesions_a_scan:.1f} false a scan, where measured."
+        return (
+            f"Held-out patients: {self.sensitivity:.0%} of lesions found, {self.false_lesions_a_scan:.1f} false a scan."
+        )
 
 
 @dataclass(frozen=True, slots=True)

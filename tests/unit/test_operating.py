@@ -119,7 +119,7 @@ def test_choices_tell_what_was_measured_and_nothing_beyond(settings, database, s
     middle = choices[100]
     assert middle.sensitivity == pytest.approx(0.9 - 0.2 * (100 / 255 - 0.2) / 0.4)
     assert middle.false_lesions_a_scan == pytest.approx(4.5 - 4.0 * (100 / 255 - 0.2) / 0.4)
-    assert middle.expected == "Finds 80% of lesions, 2.6 false a scan, where measured."
+    assert middle.expected == "Held-out patients: 80% of lesions found, 2.6 false a scan."
 
 
 def test_derived_mask_is_sent_by_a_signed_address(settings, database, seeded):

@@ -102,6 +102,7 @@ class Viewer {
     const content = masks.map((mask) => mask?.sha).join();
     if (this.content === content) return;
     this.content = content;
+    this.hasMasks = false;
     const { loader, grid } = this;
     const wanted = masks.map((mask) => mask && { url: absolute(mask.url), sliceVoxels: mask.sliceVoxels });
     const marks = await loader.ask("masks", { masks: wanted, grid });
