@@ -122,8 +122,18 @@ class Settings:
 
     @property
     def masks(self) -> Path:
-        """Folder of masks and probability maps, named by mask id."""
+        """Folder of masks, named by mask id."""
         return self.home / "masks"
+
+    @property
+    def probabilities(self) -> Path:
+        """Folder of probability maps, named by the id of the mask that was made of them."""
+        return self.home / "probabilities"
+
+    @property
+    def derived(self) -> Path:
+        """Folder of masks at other thresholds, named by mask id and threshold; they can be derived again."""
+        return self.home / "derived"
 
     @property
     def thumbnails(self) -> Path:

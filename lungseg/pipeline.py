@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from lungseg import nifti
 from lungseg.inference import Segmenter
 from lungseg.lungfield import find_lungs
-from lungseg.postprocessing import drop_small, lesions_of, slice_voxels
+from lungseg.postprocessing import ProbabilityMap, lesions_at, slice_voxels
 from lungseg.quality import findings_of
 from lungseg.records import Progress, Segmentation
 from lungseg.volume import Volume
 
 OnProgress = Callable[[Progress], None]
+OnAnswer = Callable[[Volume, NDArray[np.bool_], ProbabilityMap], None]
 
 
 def segment_scan(
@@ -29,7 +30,7 @@ def segment_scan(
     *,
     on_progress: OnProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
-    on_volume: Callable[[Volume, NDArray[np.bool_]], None] | None = None,
+    on_answer: OnAnswer | None = None,
 ) -> Segmentation:
     """Segment one scan: read, find lungs, apply the network, threshold, drop specks, write the mask on the scan's grid.
 
@@ -39,7 +40,7 @@ def segment_scan(
         segmenter: the loaded checkpoint.
         on_progress: told of each step.
         should_stop: asked between steps.
-        on_volume: given the volume and its (I, J, K) mask at the end, for a picture.
+        on_answer: given the volume, its (I, J, K) mask and the network's answer at the end, for a picture or a file.
 
     Raises:
         ScanError: the scan can't be used.
@@ -55,9 +56,9 @@ def segment_scan(
         volume, lungs=lungs, on_progress=_with_time_left("segmenting", tell), should_stop=should_stop
     )
     tell(Progress("measuring"))
-    found = probability.above(card.threshold)
-    drop_small(found, volume.grid, card.min_lesion_ml)
-    lesions = lesions_of(found, volume.grid, probability, card.calibration)
+    found, lesions = lesions_at(
+        probability, card.threshold, min_lesion_ml=card.min_lesion_ml, calibration=card.calibration
+    )
     tell(Progress("writing"))
     nifti.write_mask(found, mask, like=scan)
     own_grid = nifti.read_grid(scan)
@@ -78,8 +79,8 @@ def segment_scan(
         probability_is_calibrated=card.calibration is not None,
         findings=findings_of(volume, lungs),
     )
-    if on_volume:
-        on_volume(volume, found)
+    if on_answer:
+        on_answer(volume, found, probability)
     return result
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CERTAIN = 255
 """8-bit value of probability 1."""
+ROUNDING = 1e-6
 CONNECTIVITY: Final = 26
 """Voxels that share a corner belong to one lesion."""
 EVIDENCE_PERCENTILE = 90
@@ -60,11 +61,35 @@ class ProbabilityMap:
 
     def above(self, threshold: float) -> NDArray[np.bool_]:
         """Return the mask of voxels with at least this probability: (I, J, K) bool on `grid`."""
-        level = max(1, int(np.ceil(threshold * CERTAIN)))
+        level = level_of(threshold)
         mask = np.zeros(self.grid.shape, dtype=np.bool_, order="F")
         for k in np.flatnonzero(self.canvases.max(axis=(1, 2)) >= level):
             mask[:, :, k] = self.plane(int(k)) >= level
         return mask
+
+
+def level_of(threshold: float) -> int:
+    """Return the lowest 8-bit value that counts as tumour at a threshold; undoes `level / CERTAIN`."""
+    return max(1, int(np.ceil(threshold * CERTAIN - ROUNDING)))
+
+
+def lesions_at(
+    probability: ProbabilityMap, threshold: float, *, min_lesion_ml: float, calibration: LesionCalibration | None
+) -> tuple[NDArray[np.bool_], tuple[Lesion, ...]]:
+    """Turn a network's answer into a mask and its lesions: threshold, drop specks, measure.
+
+    Args:
+        probability: the network's answer.
+        threshold: probability from which a voxel counts as tumour.
+        min_lesion_ml: smaller components are dropped.
+        calibration: as in `lesions_of`.
+
+    Returns:
+        (I, J, K) bool on the grid of `probability`, and its components, largest first.
+    """
+    found = probability.above(threshold)
+    drop_small(found, probability.grid, min_lesion_ml)
+    return found, lesions_of(found, probability.grid, probability, calibration)
 
 
 def drop_small(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import FrameType
 from uuid import uuid4
 
@@ -29,14 +28,17 @@ from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database, open_database, queue
 from lungseg.errors import LungSegError, RunCancelledError, StorageError
 from lungseg.inference import Segmenter
+from lungseg.maps import write_map
 from lungseg.pipeline import segment_scan
+from lungseg.postprocessing import ProbabilityMap
 from lungseg.records import Progress, Run, RunKind, Segmentation
 from lungseg.services import datasets, results
 from lungseg.services.cases import get_case
 from lungseg.services.failures import failure_of
 from lungseg.services.pulse import Pulse
-from lungseg.services.storage import mask_path, sweep, thumbnail_path
+from lungseg.services.storage import files_beside, mask_path, probability_path, sweep, thumbnail_path
 from lungseg.services.worker_process import worker_lock
+from lungseg.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -189,20 +191,26 @@ class Worker:
         mask.parent.mkdir(parents=True, exist_ok=True)
         kept = False
         try:
-            segmentation, picture = self._compute(run, mask)
+            segmentation, picture = self._compute(run, mask_id)
             kept = results.insist(
                 lambda: results.keep_segmentation(self._settings, self._database, run, mask_id, segmentation)
             )
         finally:
             if not kept:
-                mask.unlink(missing_ok=True)
+                for path in (mask, *files_beside(self._settings, mask_id)):
+                    path.unlink(missing_ok=True)
         log.info("run %s: %s in %.1f s", run.id, "done" if kept else "dropped", segmentation.seconds)
         if kept:
             self._keep_picture(run, picture)
 
-    def _compute(self, run: Run, mask: Path) -> tuple[Segmentation, NDArray[np.uint8]]:
-        """Segment the scan of a run while its pulse beats; also draw its small picture."""
+    def _compute(self, run: Run, mask_id: str) -> tuple[Segmentation, NDArray[np.uint8]]:
+        """Segment the scan of a run while its pulse beats; also draw its small picture and keep the probabilities."""
         pictures: list[NDArray[np.uint8]] = []
+
+        def keep(volume: Volume, inside: NDArray[np.bool_], probability: ProbabilityMap) -> None:
+            pictures.append(overlay.thumbnail(volume, inside))
+            self._keep_map(run, mask_id, probability)
+
         with Pulse(self._database, run) as pulse:
             pulse.tell(Progress("loading"))
             scan = self._settings.home / get_case(self._database, run.case_id or "").scan_path
@@ -210,11 +218,11 @@ class Worker:
             results.note_provenance(self._database, run, segmenter.card, str(segmenter.device))
             segmentation = segment_scan(
                 scan,
-                mask,
+                self._settings.home / mask_path(mask_id),
                 segmenter,
                 on_progress=pulse.tell,
                 should_stop=lambda: self._leaves or pulse.should_stop(),
-                on_volume=lambda volume, inside: pictures.append(overlay.thumbnail(volume, inside)),
+                on_answer=keep,
             )
         return segmentation, pictures[0]
 
@@ -233,6 +241,13 @@ class Worker:
             overlay.write_png(thumbnail_path(self._settings, run.case_id or ""), picture)
         except StorageError as error:
             log.warning("run %s: no small picture kept: %s", run.id, error.found)
+
+    def _keep_map(self, run: Run, mask_id: str, probability: ProbabilityMap) -> None:
+        """Keep the probabilities; a result without them is one whose threshold can't be moved."""
+        try:
+            write_map(probability, self._settings.home / probability_path(mask_id))
+        except StorageError as error:
+            log.warning("run %s: no probabilities kept: %s", run.id, error.found)
 
     def _end_stopped(self, run: Run) -> None:
         if self._leaves:

@@ -6,13 +6,14 @@ from lungseg.services import cases, viewer_bundle
 from lungseg.services.viewing import scene_of
 from lungseg.ui.case_bar import case_bar, choose_case
 from lungseg.ui.fallback import slice_viewer
+from lungseg.ui.operating import chosen
 from lungseg.ui.resources import database, settings
 from lungseg.ui.viewer import can_draw, viewer
 
 summaries = cases.list_cases(database())
 case_id = choose_case(summaries)
 if case_id is not None:
-    scene = scene_of(settings(), database(), case_id)
+    scene = scene_of(settings(), database(), case_id, chosen=chosen())
     note = case_bar(scene, summaries)
     bundle = viewer_bundle.status(settings())
     if not bundle.is_ready:

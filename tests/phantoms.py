@@ -5,6 +5,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from lungseg.postprocessing import ProbabilityMap
+from lungseg.preprocessing import Frame, hang
+
 SHAPE = (96, 80, 40)
 SPACING_MM = (3.0, 3.2, 6.0)
 LESION_INDEX = (66, 44, 22)
@@ -33,6 +36,16 @@ def with_vessels(hu, seed=5):
     """Give the lungs of a phantom the texture of real ones."""
     noise = np.random.default_rng(seed).normal(0.0, 80.0, hu.shape)
     return np.where(hu == LUNG_HU, hu + noise, hu).astype(np.int16)
+
+
+def graded_map(grid, centre_index=LESION_INDEX, radius_mm=LESION_RADIUS_MM, size=128):
+    """Return the answer of a network that is sure in the middle of a lesion and less so outward: 1/2 at the radius."""
+    frame = Frame.of(grid, size)
+    axes = [(np.arange(n) - at) * mm for n, at, mm in zip(grid.shape, centre_index, grid.spacing_mm, strict=True)]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    probability = 0.5 ** ((x**2 + y**2 + z**2) / radius_mm**2)
+    planes = [frame.shrink(hang(probability[:, :, k]).astype(np.float32), fill=0.0) for k in range(grid.shape[2])]
+    return ProbabilityMap(np.round(np.stack(planes) * 255).astype(np.uint8), frame, grid)
 
 
 def ras_affine(spacing_mm=SPACING_MM, origin_mm=(-101.0, 57.0, -340.0), *, oblique=False):

@@ -21,22 +21,27 @@ def segment(
         Path, typer.Option("--output", "-o", help="Mask to write, .nii or .nii.gz, on the scan's own grid.")
     ],
     report: Annotated[Path | None, typer.Option("--json", help="Report to write: lesions, seconds, memory.")] = None,
+    probability: Annotated[
+        Path | None, typer.Option(help="Probability map to write, .npz: masks at any threshold can be made of it.")
+    ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Name in models/ or path of a .safetensors file; default: the shipped one.")
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Where the network runs; default: LUNGSEG_DEVICE.")] = None,
 ) -> None:
     """Segment lung tumour in one CT scan."""
-    check_paths(scan, mask, report)
+    check_paths(scan, mask, report, probability)
     settings = Settings.from_environment()
     with progress_bar() as tell:
         from lungseg.inference import Segmenter
+        from lungseg.maps import write_map
         from lungseg.pipeline import segment_scan
 
         segmenter = Segmenter.load(
             checkpoint or settings.checkpoint, models=settings.models, device=device or settings.device
         )
-        result = segment_scan(scan, mask, segmenter, on_progress=tell)
+        keep = (lambda _volume, _mask, answer: write_map(answer, probability)) if probability else None
+        result = segment_scan(scan, mask, segmenter, on_progress=tell, on_answer=keep)
     if report:
         write_report(result.report(), report)
     for text in result.warnings:
@@ -45,7 +50,7 @@ def segment(
     err.print(f"{mask} written in {result.seconds:.1f} s, {result.peak_rss_mb:.0f} MB at most.", style="dim")
 
 
-def check_paths(scan: Path, mask: Path, report: Path | None) -> None:
+def check_paths(scan: Path, mask: Path, report: Path | None, probability: Path | None) -> None:
     """Check before any work that the scan is there and that the outputs can be written without harm to it.
 
     Raises:
@@ -56,7 +61,9 @@ def check_paths(scan: Path, mask: Path, report: Path | None) -> None:
         raise ScanError(f"There is no file {scan}.", "Give the path of a .nii or .nii.gz file.")
     if not mask.name.endswith((".nii", ".nii.gz")):
         raise StorageError(f"The mask would be called {mask.name}.", "Give it a name that ends in .nii or .nii.gz.")
-    check_outputs((mask, report), inputs=[scan])
+    if probability and probability.suffix != ".npz":
+        raise StorageError(f"The probability map would be called {probability.name}.", "Give it a name ending in .npz.")
+    check_outputs((mask, report, probability), inputs=[scan])
 
 
 def lesion_table(result: Segmentation) -> Table:

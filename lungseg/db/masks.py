@@ -74,11 +74,6 @@ def get_mask(session: Session, mask_id: str) -> Mask:
     return _mask_of(row)
 
 
-def mask_paths(session: Session, case_id: str) -> tuple[str, ...]:
-    """Return the files of a case's masks, relative to `Settings.home`."""
-    return tuple(session.scalars(select(MaskRow.path).where(MaskRow.case_id == case_id)))
-
-
 def all_mask_ids(session: Session) -> frozenset[str]:
     """Return the ids of all masks."""
     return frozenset(session.scalars(select(MaskRow.id)))

@@ -20,7 +20,7 @@ from lungseg.db import cases as rows
 from lungseg.db import masks as mask_rows
 from lungseg.postprocessing import lesions_of, slice_voxels
 from lungseg.records import Case, CaseSummary, Mask, MaskKind
-from lungseg.services.storage import Received, mask_path, receiving, scan_path, thumbnail_path
+from lungseg.services.storage import Received, files_beside, mask_path, receiving, scan_path, thumbnail_path
 from lungseg.volume import Grid
 
 log = logging.getLogger(__name__)
@@ -146,9 +146,11 @@ def delete_case(settings: Settings, database: Database, case_id: str) -> None:
     """
     with database.begin() as session:
         case = rows.get_case(session, case_id)
-        files = [case.scan_path, *mask_rows.mask_paths(session, case_id)]
+        masks = mask_rows.masks_of_case(session, case_id)
         rows.delete_case(session, case_id)
-    for path in (*(settings.home / name for name in files), thumbnail_path(settings, case_id)):
+    own = [settings.home / name for name in (case.scan_path, *(mask.path for mask in masks))]
+    beside = [path for mask in masks for path in files_beside(settings, mask.id)]
+    for path in (*own, *beside, thumbnail_path(settings, case_id)):
         path.unlink(missing_ok=True)
     log.info("case %s: deleted", case_id)
 

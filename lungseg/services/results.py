@@ -39,7 +39,13 @@ def insist(action: Callable[[], Kept]) -> Kept:
 
 def note_provenance(database: Database, run: Run, card: ModelCard, device: str) -> None:
     """Write down with which code and weights a claimed run is about to be executed, whatever comes of it."""
-    configuration = {**run.configuration, "threshold": card.threshold, "min_lesion_ml": card.min_lesion_ml}
+    configuration = {
+        **run.configuration,
+        "threshold": card.threshold,
+        "min_lesion_ml": card.min_lesion_ml,
+        "calibration": asdict(card.calibration) if card.calibration else None,
+        "operating_points": [asdict(point) for point in card.operating_points],
+    }
     with database.begin() as session:
         queue.note(
             session,

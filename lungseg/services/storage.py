@@ -76,6 +76,21 @@ def mask_path(mask_id: str) -> str:
     return f"masks/{mask_id}.nii.gz"
 
 
+def probability_path(mask_id: str) -> str:
+    """Name the file of the probabilities that a mask was made of, relative to `Settings.home`."""
+    return f"probabilities/{mask_id}.npz"
+
+
+def derived_path(mask_id: str, level: int) -> str:
+    """Name the file of a mask at another threshold, in 255ths, relative to `Settings.home`."""
+    return f"derived/{mask_id}.{level}.nii.gz"
+
+
+def files_beside(settings: Settings, mask_id: str) -> tuple[Path, ...]:
+    """Return what is kept of a mask besides its own file: its probabilities, and masks at other thresholds."""
+    return settings.home / probability_path(mask_id), *settings.derived.glob(f"{mask_id}.*")
+
+
 def thumbnail_path(settings: Settings, case_id: str) -> Path:
     """Name the small picture of a case; there is one as soon as the case has been segmented."""
     return settings.thumbnails / f"{case_id}.png"
@@ -89,7 +104,13 @@ def sweep(settings: Settings, database: Database) -> int:
     """
     with database.read() as session:
         case_ids, mask_ids = all_case_ids(session), all_mask_ids(session)
-    owners = ((settings.scans, case_ids), (settings.masks, mask_ids), (settings.thumbnails, case_ids))
+    owners = (
+        (settings.scans, case_ids),
+        (settings.masks, mask_ids),
+        (settings.probabilities, mask_ids),
+        (settings.derived, mask_ids),
+        (settings.thumbnails, case_ids),
+    )
     orphans = [path for folder, ids in owners for path in _files(folder) if path.name.split(".")[0] not in ids]
     removed = sum(_remove_if_old(path) for path in orphans)
     if removed:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lungseg import nifti
 from lungseg.config import Settings
 from lungseg.db import Database
+from lungseg.postprocessing import CERTAIN
 from lungseg.records import Case, Mask, MaskKind, Run, ScanFinding, ScanSeverity, doubts_in, statement
 from lungseg.services import cases, runs
+from lungseg.services.operating import Operation, mask_at, operation_of
 from lungseg.volume import Grid, Orientation
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Scene:
         reference: newest reference mask; None where there is none.
         made_by: the run that made `model`.
         latest_run: the newest run; None where none was ever queued.
+        operation: at which threshold `model` is shown; None where there is none yet.
     """
 
     case: Case
@@ -37,6 +40,7 @@ class Scene:
     reference: Mask | None
     made_by: Run | None
     latest_run: Run | None
+    operation: Operation | None = None
 
     @property
     def findings(self) -> tuple[ScanFinding, ...]:
@@ -50,23 +54,36 @@ class Scene:
         return [(each.severity, each.text) for each in self.findings] or [(ScanSeverity.WARNING, w) for w in warnings]
 
     @property
+    def probability_meaning(self) -> str:
+        """What the probabilities of the model's lesions are."""
+        is_calibrated = self.made_by is not None and self.made_by.result.get("probability_is_calibrated", False)
+        return "Calibrated probability that this is a lesion" if is_calibrated else "Mean probability of its voxels"
+
+    @property
     def statement(self) -> str:
         """What is to be said of `model` by someone who doesn't see it."""
         return statement(len(self.model.lesions) if self.model else 0, doubts_in(self.findings))
 
 
-def scene_of(settings: Settings, database: Database, case_id: str) -> Scene:
+def scene_of(settings: Settings, database: Database, case_id: str, *, chosen: tuple[str, int] | None = None) -> Scene:
     """Gather what the viewer of a case shows.
+
+    Args:
+        settings: of the installation.
+        database: where the case is kept.
+        case_id: the case.
+        chosen: id of a mask and the threshold, in 255ths, at which it is to be shown where it is the newest one.
 
     Raises:
         NotFoundError: there is no such case.
         ScanError: its file can't be read any more.
+        StorageError: the mask at the threshold chosen can't be derived.
     """
     case = cases.get_case(database, case_id)
     own = nifti.read_grid(settings.home / case.scan_path, limits=settings.limits)
     masks = cases.masks_of(database, case_id)
     model = _newest(masks, MaskKind.PREDICTION)
-    return Scene(
+    scene = Scene(
         case=case,
         grid=own.to_ras(),
         orientation=own.orientation,
@@ -75,11 +92,24 @@ def scene_of(settings: Settings, database: Database, case_id: str) -> Scene:
         made_by=runs.get_run(database, model.run_id) if model and model.run_id else None,
         latest_run=runs.latest_run(database, case_id),
     )
+    return _at_threshold(settings, scene, dict([chosen] if chosen else []))
+
+
+def _at_threshold(settings: Settings, scene: Scene, chosen: dict[str, int]) -> Scene:
+    """Show the mask of a scene at the threshold chosen for it."""
+    model, run = scene.model, scene.made_by
+    if model is None or run is None:
+        return scene
+    operation = operation_of(settings, model, run, chosen.get(model.id))
+    if operation.level != operation.default:
+        model = mask_at(settings, scene.case, model, run, operation.level)
+    return replace(scene, model=model, operation=operation)
 
 
 def report(scene: Scene) -> dict[str, Any]:
-    """Return what is known of the newest model's mask as JSON-ready values; the case stands in it by its id alone."""
-    run = scene.made_by
+    """Return what is known of the model's mask on show as JSON-ready values; the case stands in it by its id alone."""
+    run, operation = scene.made_by, scene.operation
+    is_moved = operation is not None and operation.level != operation.default
     return {
         "intended_use": "Research use only; not a medical device.",
         "case": scene.case.id,
@@ -90,6 +120,17 @@ def report(scene: Scene) -> dict[str, Any]:
         "code_version": run.code_version if run else None,
         "finished_at": run.finished_at.isoformat() if run and run.finished_at else None,
         **(run.result if run else {}),
+        **(_moved(scene.model, operation) if scene.model and operation and is_moved else {}),
+    }
+
+
+def _moved(model: Mask, operation: Operation) -> dict[str, Any]:
+    """Return what a threshold other than the checkpoint's changes in a report."""
+    return {
+        "threshold": operation.level / CERTAIN,
+        "checkpoint_threshold": operation.default / CERTAIN,
+        "lesions": [asdict(lesion) for lesion in model.lesions],
+        "slice_voxels": model.slice_voxels,
     }
 
 

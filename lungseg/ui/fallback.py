@@ -9,9 +9,11 @@ import streamlit as st
 from lungseg.errors import LungSegError
 from lungseg.overlay import WINDOWS
 from lungseg.records import Lesion, ScanSeverity
-from lungseg.services.viewing import Scene, scene_of, slice_figure
+from lungseg.services.operating import Operation
+from lungseg.services.viewing import Scene, slice_figure
 from lungseg.ui.formatting import lesion_count, millilitres
-from lungseg.ui.resources import database, settings
+from lungseg.ui.operating import choose
+from lungseg.ui.resources import settings
 
 KEPT_FIGURES = 4
 
@@ -28,18 +30,35 @@ def slice_viewer(scene: Scene, reason: LungSegError | None = None) -> None:
     )  # fmt: skip
     picture, table = st.columns([7, 4])
     with picture:
-        contents = tuple(mask.sha256 if mask else "" for mask in (scene.model, scene.reference))
-        figure = _figure(scene.case.id, WINDOWS[name or "lung"], contents)
+        contents = (scene.case.id, *(mask.sha256 if mask else "" for mask in (scene.model, scene.reference)))
+        figure = _figure(contents, WINDOWS[name or "lung"], scene)
         st.plotly_chart(figure, key="viewer_slices", theme=None, config={"displayModeBar": False})
     with table:
+        if scene.operation:
+            _threshold(scene.operation)
         _lesions(scene)
         _remarks(scene)
 
 
 @st.cache_resource(max_entries=KEPT_FIGURES, show_spinner="Drawing the slices …")
-def _figure(case_id: str, window: tuple[float, float], contents: tuple[str, ...]) -> Any:  # noqa: ARG001 - the masks' part of the key
-    """Keep the figures of the cases read last; they take seconds to draw."""
-    return slice_figure(settings(), scene_of(settings(), database(), case_id), window)
+def _figure(contents: tuple[str, ...], window: tuple[float, float], _scene: Scene) -> Any:  # noqa: ARG001 - the key
+    """Keep the figures of the cases read last; they take seconds to draw. What `contents` marks is in the scene."""
+    return slice_figure(settings(), _scene, window)
+
+
+def _threshold(operation: Operation) -> None:
+    choices = {choice.level: choice for choice in operation.choices}
+    key = f"viewer_threshold_{operation.mask_id}"
+    st.select_slider(
+        "Threshold, sensitive to specific",
+        list(choices),
+        operation.level,
+        format_func=lambda level: f"{choices[level].threshold:.2f}",
+        key=key,
+        disabled=bool(operation.reason),
+        on_change=lambda: choose(operation.mask_id, st.session_state[key]),
+    )
+    st.caption(operation.reason or choices[operation.level].expected)
 
 
 def _lesions(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from lungseg.card import sha256_of
 from lungseg.config import Settings
 from lungseg.dataset.store import picture_path
 from lungseg.db import Database, open_database
@@ -21,7 +22,7 @@ from lungseg.errors import AccessError, LungSegError, NotFoundError
 from lungseg.records import Case, Mask
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.datasets import store_folder
-from lungseg.services.storage import thumbnail_path
+from lungseg.services.storage import derived_path, thumbnail_path
 from lungseg.web.signing import LIFETIME_S, Grant, Kind, grant, secret_of, sign, verify
 
 FILES = "/lungseg/files"
@@ -139,8 +140,12 @@ class Files:
         if granted.kind is Kind.SCAN:
             case = cases.get_case(self._database, granted.id)
             return self._settings.home / case.scan_path, "application/octet-stream", case.scan_sha256
-        mask = cases.get_mask(self._database, granted.id)
-        return self._settings.home / mask.path, "application/octet-stream", mask.sha256
+        mask_id, _, level = granted.id.partition(".")
+        mask = cases.get_mask(self._database, mask_id)
+        if not level:
+            return self._settings.home / mask.path, "application/octet-stream", mask.sha256
+        path = self._settings.home / derived_path(mask.id, int(level))
+        return path, "application/octet-stream", sha256_of(path) if path.is_file() else ""
 
 
 def _address(settings: Settings, granted: Grant) -> str:

@@ -42,7 +42,8 @@ class Grant:
 
     Attributes:
         kind: what it is.
-        id: of the case or mask it belongs to; for a picture of a data set its id and the name of the case.
+        id: of the case or mask it belongs to; `<mask>.<level>` for a mask at another threshold; for a picture of a
+            data set its id and the name of the case.
         content: sha256 of its bytes, or another mark that changes with them.
         expires_s: Unix time from which the grant is void.
     """

@@ -1,15 +1,18 @@
 """Cases with masks, put into an installation by the services that a worker uses."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 from lungseg import nifti
+from lungseg.card import find_weights, read_card
 from lungseg.db import queue
-from lungseg.postprocessing import lesions_of, slice_voxels
+from lungseg.maps import write_map
+from lungseg.postprocessing import ProbabilityMap, lesions_of, slice_voxels
 from lungseg.records import Case, ScanFinding, ScanSeverity, Segmentation
 from lungseg.services import cases, results, runs
-from lungseg.services.storage import mask_path
+from lungseg.services.storage import mask_path, probability_path
 
 
 def add_case(settings, database, scan: Path, name: str) -> Case:
@@ -23,20 +26,24 @@ def add_reference(settings, database, case: Case, mask, folder: Path) -> None:
     cases.add_reference(settings, database, case.id, path)
 
 
-def add_prediction(settings, database, case: Case, mask) -> None:
-    """Finish a run of a case with a mask, as if a worker had found it."""
+def add_prediction(settings, database, case: Case, mask, *, probability: ProbabilityMap | None = None, **card) -> None:
+    """Finish a run of a case with a mask, as if a worker had found it; `card` changes the checkpoint's."""
     scan = settings.home / case.scan_path
     grid = nifti.read_grid(scan).to_ras()
     runs.queue_segmentation(settings, database, case.id)
     with database.begin() as session:
         run = queue.claim(session, "seed", datetime.now(UTC))
     assert run is not None
+    used = replace(read_card(find_weights(run.configuration["checkpoint"], settings.models)), **card)
+    results.note_provenance(database, run, used, "cpu")
     mask_id = uuid4().hex
     path = settings.home / mask_path(mask_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     nifti.write_mask(mask, path, like=scan)
+    if probability is not None:
+        write_map(probability, settings.home / probability_path(mask_id))
     segmentation = Segmentation(
-        lesions=lesions_of(mask, grid),
+        lesions=lesions_of(mask, grid, probability, used.calibration),
         shape=grid.shape,
         spacing_mm=grid.spacing_mm,
         orientation=case.orientation or "",
@@ -44,12 +51,12 @@ def add_prediction(settings, database, case: Case, mask) -> None:
         lungs_ml=4000.0,
         seconds=8.2,
         peak_rss_mb=900.0,
-        checkpoint=run.checkpoint or "",
-        checkpoint_sha256=run.checkpoint_sha256 or "",
+        checkpoint=used.name,
+        checkpoint_sha256=used.sha256,
         device="cpu",
-        threshold=0.5,
-        min_lesion_ml=0.1,
-        probability_is_calibrated=False,
+        threshold=used.threshold,
+        min_lesion_ml=used.min_lesion_ml,
+        probability_is_calibrated=used.calibration is not None,
         findings=(ScanFinding("view.slices", ScanSeverity.WARNING, "The scan ends inside the left lung."),),
     )
     results.keep_segmentation(settings, database, run, mask_id, segmentation)

@@ -17,6 +17,7 @@ from lungseg.card import sha256_of
 from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.db import engine, open_database
 from lungseg.inference import Segmenter
+from lungseg.maps import read_map
 from lungseg.records import MaskKind, RunState, ScanSeverity
 from lungseg.services import cases, runs, storage, viewing
 from tests.networks import WIDE, save_network
@@ -91,6 +92,7 @@ def test_result_is_recorded_whole(settings, database, case):
     assert run.checkpoint_sha256 == sha256_of(settings.models / "all-tumour.safetensors")
     assert run.configuration == {
         "checkpoint": "all-tumour", "threshold": 0.5, "min_lesion_ml": 1.0, "device": "cpu",
+        "calibration": None, "operating_points": [],
     }  # fmt: skip
     assert run.result["seconds"] > 0
     assert run.result["checkpoint"] == "all-tumour"
@@ -98,6 +100,7 @@ def test_result_is_recorded_whole(settings, database, case):
     (mask,) = cases.masks_of(database, case.id)
     assert (mask.kind, mask.version, mask.run_id) == (MaskKind.PREDICTION, 1, run.id)
     assert mask.path == f"masks/{mask.id}.nii.gz"
+    assert read_map(settings.home / storage.probability_path(mask.id)).above(0.5).sum() >= sum(mask.slice_voxels) > 0
     scan, kept = settings.home / case.scan_path, settings.home / mask.path
     assert mask.sha256 == sha256_of(kept)
     assert nifti.read_grid(kept).matches(nifti.read_grid(scan))

@@ -10,6 +10,7 @@ import typer
 
 from lungseg import cli, errors
 from lungseg.config import CHECKOUT
+from lungseg.maps import read_map
 from tests.networks import save_network
 from tests.phantoms import chest, ras_affine, with_vessels, write_chest, write_nifti
 
@@ -36,6 +37,15 @@ def test_segment_writes_mask_and_report(lungseg, small_checkpoint, tmp_path, cod
     for lesion in found["lesions"]:
         assert {"volume_ml", "centre_mm", "extent_mm", "probability"} <= set(lesion)
         assert 0 < lesion["probability"] <= 1
+
+
+def test_segment_writes_the_probabilities_where_asked(lungseg, small_checkpoint, chest_scan, tmp_path):
+    targets = ("-o", tmp_path / "mask.nii", "--probability", tmp_path / "map.npz")
+    assert lungseg("segment", chest_scan, *targets, "--checkpoint", small_checkpoint)[0] == 0
+    mask = np.asarray(nib.load(tmp_path / "mask.nii").dataobj)
+    assert read_map(tmp_path / "map.npz").above(0.5).sum() >= mask.sum() > 0
+    code, _, stderr = lungseg("segment", chest_scan, "-o", tmp_path / "mask.nii", "--probability", tmp_path / "map")
+    assert (code, "ending in .npz" in stderr) == (REFUSED, True)
 
 
 def test_crop_of_a_scan_is_segmented_and_nothing_is_stated(lungseg, tmp_path):

@@ -15,11 +15,15 @@ import streamlit as st
 
 from lungseg.config import Settings
 from lungseg.overlay import MASK_RGB, REFERENCE_RGB
-from lungseg.records import Lesion, Mask, Run
+from lungseg.postprocessing import CERTAIN
+from lungseg.records import Lesion, Mask
+from lungseg.services.operating import Operation
 from lungseg.services.viewing import Scene
 from lungseg.ui.formatting import ago, duration, exact, run_seconds
+from lungseg.ui.operating import choose
 from lungseg.web.routes import bundle_address, mask_address, scan_address
 
+COMPONENT = "viewer_planes"
 WITHOUT_WEBGL = "viewer_without_webgl"
 FOLDER = Path(__file__).parent
 WORKER_SCRIPTS = ("scan.js", "worker.js")
@@ -53,12 +57,21 @@ def viewer(settings: Settings, scene: Scene, note: str) -> None:
         note: what stands where the model's lesions will be, as long as there is no mask of it.
     """
     _component(
-        key="viewer_planes", data=scene_data(settings, scene, note), height="content", on_webgl2_change=_note_missing
+        key=COMPONENT,
+        data=scene_data(settings, scene, note),
+        height="content",
+        on_webgl2_change=_note_missing,
+        on_threshold_change=_note_threshold,
     )
 
 
 def _note_missing() -> None:
     st.session_state[WITHOUT_WEBGL] = True
+
+
+def _note_threshold() -> None:
+    asked = st.session_state[COMPONENT]["threshold"]
+    choose(asked["maskId"], asked["level"])
 
 
 def scene_data(settings: Settings, scene: Scene, note: str) -> dict[str, Any]:
@@ -76,17 +89,18 @@ def scene_data(settings: Settings, scene: Scene, note: str) -> dict[str, Any]:
             "flips": orientation.flips,
         },
         "masks": {
-            "model": _mask_data(settings, scene.model, scene.statement),
-            "reference": _mask_data(settings, scene.reference, "No lesion in this mask"),
+            "model": _mask_data(settings, scene.model, scene.statement, scene.probability_meaning),
+            "reference": _mask_data(settings, scene.reference, "No lesion in this mask", ""),
         },
         "findings": [{"severity": severity, "text": text} for severity, text in scene.remarks],
-        "provenance": _provenance(scene.made_by, scene.model),
+        "operation": _operation_data(scene.operation) if scene.operation else None,
+        "provenance": _provenance(scene),
         "colours": {"model": _shares(MASK_RGB), "reference": _shares(REFERENCE_RGB)},
         "note": note,
     }
 
 
-def _mask_data(settings: Settings, mask: Mask | None, statement: str) -> dict[str, Any] | None:
+def _mask_data(settings: Settings, mask: Mask | None, statement: str, probability: str) -> dict[str, Any] | None:
     if mask is None:
         return None
     return {
@@ -95,7 +109,21 @@ def _mask_data(settings: Settings, mask: Mask | None, statement: str) -> dict[st
         "volumeMl": mask.volume_ml,
         "sliceVoxels": mask.slice_voxels,
         "statement": statement,
+        "probabilityMeaning": probability,
         "lesions": [_lesion_data(lesion) for lesion in mask.lesions],
+    }
+
+
+def _operation_data(operation: Operation) -> dict[str, Any]:
+    return {
+        "maskId": operation.mask_id,
+        "at": operation.at,
+        "default": [choice.level for choice in operation.choices].index(operation.default),
+        "choices": [
+            {"level": choice.level, "threshold": f"{choice.threshold:.2f}", "expected": choice.expected}
+            for choice in operation.choices
+        ],
+        "reason": operation.reason,
     }
 
 
@@ -111,15 +139,16 @@ def _lesion_data(lesion: Lesion) -> dict[str, Any]:
     }
 
 
-def _provenance(run: Run | None, mask: Mask | None) -> list[tuple[str, str, str]]:
+def _provenance(scene: Scene) -> list[tuple[str, str, str]]:
     """List how the model's mask came about: label, value, and the whole of it where the value is shortened."""
-    if run is None or mask is None:
+    run, mask, operation = scene.made_by, scene.model, scene.operation
+    if run is None or mask is None or operation is None:
         return []
     sha256, seconds = run.checkpoint_sha256 or "", run.result.get("seconds") or run_seconds(run)
     rows = [
         ("Checkpoint", run.checkpoint or "", run.checkpoint or ""),
         ("SHA-256", sha256[:12], sha256),
-        ("Threshold", f"{run.result['threshold']:.2f}" if "threshold" in run.result else "", ""),
+        ("Threshold", _threshold(operation), ""),
         ("Code", run.code_version, run.code_version),
         ("Device", run.device or "", run.device or ""),
         ("Took", duration(seconds) if seconds is not None else "", ""),
@@ -127,6 +156,11 @@ def _provenance(run: Run | None, mask: Mask | None) -> list[tuple[str, str, str]
         ("Mask", f"version {mask.version}", mask.sha256),
     ]
     return [(label, value, whole or value) for label, value, whole in rows if value]
+
+
+def _threshold(operation: Operation) -> str:
+    shown, default = (f"{level / CERTAIN:.2f}" for level in (operation.level, operation.default))
+    return shown if operation.level == operation.default else f"{shown}; the checkpoint's is {default}"
 
 
 def _shares(colour: tuple[int, int, int]) -> list[float]:

@@ -81,7 +81,7 @@ function lesionTable(kind, mask, onJump) {
   const columns = LESION_COLUMNS.filter(([head]) => head !== "p" || mask.lesions.some((lesion) => lesion.probability !== null));
   const heads = columns.map(([head, title]) => {
     const cell = make("th", "", head);
-    cell.title = title;
+    cell.title = title ?? mask.probabilityMeaning;
     return cell;
   });
   const rows = mask.lesions.map((lesion, at) => lesionRows(lesion, columns, () => onJump(kind, at)));
@@ -91,7 +91,7 @@ function lesionTable(kind, mask, onJump) {
 const LESION_COLUMNS = [
   ["", "Number, largest first", (lesion) => lesion.number],
   ["ml", "Volume", (lesion) => lesion.volumeMl.toFixed(2)],
-  ["p", "Mean probability of its voxels", (lesion) => lesion.probability?.toFixed(2)],
+  ["p", null, (lesion) => lesion.probability?.toFixed(2)],
   ["mm", "Extent right-left x anterior-posterior x superior-inferior",
     (lesion) => lesion.extentMm.map((mm) => Math.round(mm)).join("×")],
   ["slices", "First and last axial slice", (lesion) => `${lesion.slices[0] + 1}–${lesion.slices[1] + 1}`],
@@ -108,6 +108,17 @@ function lesionRows(lesion, columns, onClick) {
   rows.addEventListener("click", onClick);
   rows.addEventListener("keydown", (event) => event.key === "Enter" && onClick());
   return rows;
+}
+
+/** The slider of the threshold: place `at` of the choices, most sensitive first, and what is known of it. */
+function showOperation(section, operation, at) {
+  section.hidden = !operation;
+  if (!operation) return;
+  const { choices, reason } = operation;
+  const slider = section.querySelector("input");
+  Object.assign(slider, { max: choices.length - 1, value: at, disabled: Boolean(reason) });
+  section.querySelector("output").textContent = choices[at].threshold;
+  section.querySelector("p").textContent = reason || choices[at].expected;
 }
 
 function showFindings(section, findings) {

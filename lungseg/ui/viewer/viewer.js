@@ -30,11 +30,15 @@ class Viewer {
   /** Show what the server says of a case; volumes that are held already stay as they are. */
   show(data) {
     const isOther = this.data?.scan.sha !== data.scan.sha;
+    if (this.data?.masks.model?.sha !== data.masks.model?.sha) this.lesion = null;
     this.data = data;
     this.look.colours = data.colours;
     requestAnimationFrame(() => this.fit());
     for (const kind of ["model", "reference"]) this.root.style.setProperty(`--${kind}`, css(data.colours[kind]));
     showLesions(this.find(".lesions"), data.masks, data.note, (kind, at) => this.jump(kind, at));
+    this.asked = data.operation?.at;
+    this.find(".lesions").classList.remove("waiting");
+    showOperation(this.find(".operation"), data.operation, data.operation?.at);
     showFindings(this.find(".findings"), data.findings);
     showProvenance(this.find(".provenance"), data.provenance);
     if (isOther) this.load().catch((error) => this.fail(error));
@@ -98,6 +102,7 @@ class Viewer {
     const content = masks.map((mask) => mask?.sha).join();
     if (this.content === content) return;
     this.content = content;
+    this.hasMasks = false;
     const { loader, grid } = this;
     const wanted = masks.map((mask) => mask && { url: absolute(mask.url), sliceVoxels: mask.sliceVoxels });
     const marks = await loader.ask("masks", { masks: wanted, grid });
@@ -296,6 +301,10 @@ class Viewer {
     this.root.querySelectorAll("[data-toggle]").forEach((button) => on(button, "click", () => this.toggle(button.dataset.toggle)));
     this.root.querySelectorAll("[data-act]").forEach((button) => on(button, "click", () => this.act(button.dataset.act)));
     on(this.find("[data-in=opacity]"), "input", (event) => this.set({ opacity: Number(event.target.value) / 100 }));
+    const threshold = this.find("[data-in=threshold]");
+    on(threshold, "input", () => showOperation(this.find(".operation"), this.data.operation, Number(threshold.value)));
+    on(threshold, "change", () => this.operate(Number(threshold.value)));
+    on(threshold, "dblclick", () => this.data.operation.reason || this.operate(this.data.operation.default));
     on(this.find(".help"), "click", () => this.act("help"));
     this.sizes = new ResizeObserver(() => this.planes && this.arrange());
     this.sizes.observe(this.stage);
@@ -315,6 +324,16 @@ class Viewer {
   toggle(name) {
     const key = { model: "showsModel", reference: "showsReference", contour: "isContour" }[name];
     this.set({ [key]: !this.look[key] });
+  }
+
+  /** Ask the server for the mask at another threshold: place `at` of the choices. */
+  operate(at) {
+    const { operation } = this.data;
+    showOperation(this.find(".operation"), operation, at);
+    if (at === this.asked) return;
+    this.asked = at;
+    this.find(".lesions").classList.add("waiting");
+    this.tell("threshold", { maskId: operation.maskId, level: operation.choices[at].level });
   }
 
   act(name) {

@@ -1,0 +1,126 @@
+"""The slider of the threshold in a browser: mask and lesions follow it, without the network."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lungseg.calibration import LesionCalibration
+from lungseg.card import OperatingPoint
+from lungseg.overlay import MASK_RGB
+from lungseg.services import cases
+from lungseg.volume import Grid
+from tests.browser.conftest import SCREENSHOTS, launch, visiting
+from tests.browser.looking import HAS_MASKS, is_tinted, pixel, point, state
+from tests.browser.seeds import add_case, add_prediction
+from tests.phantoms import LESION_INDEX, SHAPE, graded_map, ras_affine, write_chest
+
+pytestmark = pytest.mark.browser
+OUTSIDE = (LESION_INDEX[0], LESION_INDEX[1] - 8, LESION_INDEX[2])
+"""A voxel that is tumour at low thresholds alone."""
+CAPTION = "[data-testid=stCaptionContainer]"
+CARD = {
+    "threshold": 0.5,
+    "calibration": LesionCalibration(-0.4, 0.6, 0.3),
+    "operating_points": (
+        OperatingPoint(0.05, 0.95, 6.0),
+        OperatingPoint(0.5, 0.83, 0.9),
+        OperatingPoint(0.95, 0.4, 0.0),
+    ),
+}
+SWIFT_S = 3.0
+"""Far above the tenths of a second that it takes, for machines that do something else as well."""
+
+
+@pytest.fixture(scope="module")
+def settings(server, small_checkpoint):
+    return replace(server.settings, checkpoint=str(small_checkpoint))
+
+
+@pytest.fixture(scope="module")
+def seeded(settings, server, tmp_path_factory):
+    scan = tmp_path_factory.mktemp("seeds") / "chest.nii.gz"
+    write_chest(scan, "LPS")
+    case = add_case(settings, server.database, scan, "Graded")
+    probability = graded_map(Grid(SHAPE, ras_affine()))
+    add_prediction(settings, server.database, case, probability.above(0.5), probability=probability, **CARD)
+    return case
+
+
+def volume_ml(page) -> float:
+    return state(page, "data.masks.model.volumeMl")
+
+
+def move(page, place: int) -> float:
+    """Move the slider and wait for the mask on screen; returns the seconds that it took."""
+    before = state(page, "data.masks.model.sha")
+    began = time.perf_counter()
+    page.locator("[data-in=threshold]").fill(str(place))
+    page.wait_for_function("sha => lungsegViewer.data.masks.model.sha !== sha", arg=before)
+    page.wait_for_function(HAS_MASKS)
+    return time.perf_counter() - began
+
+
+def test_mask_and_lesions_follow_the_slider(page, server, seeded):
+    page.goto(server.address(seeded.id))
+    page.wait_for_function(HAS_MASKS)
+    panel = page.locator(".operation")
+    assert "0.50" in panel.inner_text()
+    assert "83% of lesions found, 0.9 false a scan" in panel.inner_text()
+    assert page.get_by_title("Calibrated probability that this is a lesion").inner_text() == "p"
+    stored, masks = volume_ml(page), cases.masks_of(server.database, seeded.id)
+    page.screenshot(path=SCREENSHOTS / "threshold-default.png")
+
+    assert move(page, 2) < SWIFT_S
+    page.wait_for_function(f"lungsegViewer.data.masks.model.volumeMl > {stored}")
+    page.wait_for_timeout(300)
+    assert is_tinted(pixel(page, *point(page, 0, OUTSIDE)), MASK_RGB)
+    assert "Held-out patients: 94% of lesions found" in panel.inner_text()
+    assert f"{volume_ml(page):.2f} ml" in page.locator(".lesions").inner_text()
+    assert "0.08; the checkpoint's is 0.50" in page.locator(".provenance").inner_text()
+    page.screenshot(path=SCREENSHOTS / "threshold-sensitive.png")
+
+    assert move(page, 46) < SWIFT_S
+    page.wait_for_timeout(300)
+    assert volume_ml(page) < stored
+    assert np.ptp(pixel(page, *point(page, 0, OUTSIDE))) < 8
+
+    page.locator("[data-in=threshold]").focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("lungsegViewer.data.operation.at === 45")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("lungsegViewer.data.operation.at === 44")
+    assert state(page, "index") == list(LESION_INDEX)
+    assert cases.masks_of(server.database, seeded.id) == masks
+
+    page.reload()
+    page.wait_for_function(HAS_MASKS)
+    assert volume_ml(page) == stored
+
+
+def test_result_without_probabilities_says_why_it_can_not_be_moved(page, server, settings, tmp_path):
+    write_chest(tmp_path / "chest.nii.gz")
+    case = add_case(settings, server.database, tmp_path / "chest.nii.gz", "Older")
+    add_prediction(settings, server.database, case, graded_map(Grid(SHAPE, ras_affine())).above(0.5))
+    page.goto(server.address(case.id))
+    page.wait_for_function(HAS_MASKS)
+    assert page.locator("[data-in=threshold]").is_disabled()
+    assert "segment the case again" in page.locator(".operation").inner_text()
+    page.screenshot(path=SCREENSHOTS / "threshold-disabled.png")
+
+
+def test_slices_of_plotly_follow_the_slider(playwright, server, seeded):
+    browser = launch(playwright, "--disable-3d-apis")
+    try:
+        with visiting(browser, server.url) as page:
+            page.goto(server.address(seeded.id))
+            page.locator(CAPTION, has_text="83% of lesions found, 0.9 false a scan").wait_for()
+            before = page.locator(CAPTION, has_text="Model: 1 lesion").inner_text()
+            page.get_by_role("slider", name="Threshold").focus()
+            page.keyboard.press("ArrowLeft")
+            page.locator(CAPTION, has_text="Held-out patients: 8").wait_for()
+            page.wait_for_function("before => !document.body.innerText.includes(before)", arg=before)
+            page.screenshot(path=SCREENSHOTS / "threshold-plotly.png")
+    finally:
+        browser.close()
