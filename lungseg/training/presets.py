@@ -243,7 +243,7 @@ SCENES = ScenePreset(
         channels=5, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0, neighbour_mm=3.0, finest_mm=1.1
     ),
     schedule=Schedule(
-        epochs=16,
+        epochs=13,
         batch=16,
         steps=350,
         optimiser="adamw",
@@ -253,10 +253,10 @@ SCENES = ScenePreset(
         weight_decay=1e-2,
         dice=1.0,
         dice_smoothing_px=3.0,
-        ema=0.998,
+        ema=0.996,
         longest_gradient=5.0,
     ),
-    labelled_from=10,
+    labelled_from=9,
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (BASELINE, NEIGHBOURS, SCENES)}
