@@ -171,7 +171,10 @@ def _stored(case: StoredCase, preset: SlicePreset) -> Iterator[tuple[int, Batch]
     depth = len(case.slice_tumour_px)
     for first in range(0, depth, SLICES_AT_ONCE):
         planes = range(first, min(first + SLICES_AT_ONCE, depth))
-        yield first, batch_of([(read_slice(case, k, preset.preprocessing), read_tumour(case, k)) for k in planes])
+        yield (
+            first,
+            batch_of([read_slice(case, k, preset.preprocessing) for k in planes], [read_tumour(case, k) for k in planes]),
+        )
 
 
 def _score(case: StoredCase, mask: NDArray[np.bool_]) -> CaseScore:

@@ -87,7 +87,7 @@ class PlainLoop:
     def epoch(self):
         rows = self._table.draw(1, 1)[: STEPS * PRESET.schedule.batch]
         for chunk in np.split(rows, STEPS):
-            items = [self._augmentation.apply(int(row), *self._read(row)) for row in chunk]
+            items = [self._bent(row) for row in chunk]
             planes = torch.stack([torch.from_numpy(planes).permute(2, 0, 1) for planes, _ in items]).contiguous()
             tumour = torch.stack([torch.from_numpy(tumour)[None].float() for _, tumour in items])
             loss = nn.functional.binary_cross_entropy_with_logits(self._network(planes), tumour)
@@ -95,8 +95,10 @@ class PlainLoop:
             loss.backward()
             self._optimiser.step()
 
-    def _read(self, row):
-        return np.load(self._folder / f"{row}.npy"), np.load(self._folder / f"{row}.mask.npy")
+    def _bent(self, row):
+        planes, tumour = np.load(self._folder / f"{row}.npy"), np.load(self._folder / f"{row}.mask.npy")
+        (bent,), (bent_tumour,) = self._augmentation.apply(int(row), [planes], [tumour])
+        return bent, bent_tumour
 
 
 def our_epoch(learner, cases):
