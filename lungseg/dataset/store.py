@@ -122,12 +122,13 @@ class StoredCase:
         return _mapped(self.folder / f"{self.case}{TUMOUR_END}")
 
     def hu_of(self, first: int, last: int) -> NDArray[np.int16]:
-        """Read the slices first <= k < last: (last - first, size, size) int16. For few slices quicker than to map all."""
+        """Read the slices first <= k < last: (last - first, size, size) int16. Quicker than to map all."""
         return _read(self.folder / f"{self.case}{HU_END}", first, last)
 
     def tumour_of(self, k: int) -> NDArray[np.uint8]:
         """Read the mask of a slice: (size, size) uint8, 1 in tumour."""
-        return _read(self.folder / f"{self.case}{TUMOUR_END}", k, k + 1)[0]
+        mask: NDArray[np.uint8] = _read(self.folder / f"{self.case}{TUMOUR_END}", k, k + 1)[0]
+        return mask
 
     @property
     def _scan_facts(self) -> ScanFacts:

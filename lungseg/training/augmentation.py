@@ -59,8 +59,6 @@ class Augmentation:
         self._augmenter.seed_(draw)
         if not any(mask.any() for mask in tumour):
             return self._augmenter(images=list(planes)), list(tumour)
-        marked = [
-            SegmentationMapsOnImage(mask, shape=one.shape) for one, mask in zip(planes, tumour, strict=True)
-        ]
+        marked = [SegmentationMapsOnImage(mask, shape=one.shape) for one, mask in zip(planes, tumour, strict=True)]
         bent, bent_masks = self._augmenter(images=list(planes), segmentation_maps=marked)
         return bent, [mask.get_arr() for mask in bent_masks]

@@ -19,7 +19,8 @@ from lungseg.training.sampling import SliceTable
 class SliceBatches:
     """The slices of one epoch, drawn by weight; batch n depends on seed, epoch and n alone.
 
-    A case is opened for each slice and closed again, so that neither memory nor open files grow with the number of cases.
+    A case is opened for each slice and closed again, so that neither memory nor open files grow with
+    the number of cases.
 
     Args:
         cases: those to learn from.

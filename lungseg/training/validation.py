@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -157,15 +157,23 @@ class Validation:
         self._volumes = tuple(scan.volume for scan in library.scans)
         self._references = tuple(scan.reference for scan in library.scans)
 
-    def ask(self, network: nn.Module) -> Answers:
-        """Apply a network to everything held out."""
+    def ask(self, network: nn.Module, should_stop: Callable[[], bool] | None = None) -> Answers:
+        """Apply a network to everything held out.
+
+        Raises:
+            RunCancelledError: `should_stop` said so.
+        """
         segmenter = Segmenter(copy.deepcopy(network).eval(), self.card, self.device)
         crops = tuple(_probabilities(network, self.library.crops, self.card, self.device))
-        return Answers(crops, tuple(segmenter.apply(volume) for volume in self._volumes))
+        return Answers(crops, tuple(segmenter.apply(volume, should_stop=should_stop) for volume in self._volumes))
 
-    def score(self, network: nn.Module) -> Scores:
-        """Score a network at the operating point of the card."""
-        self.latest = self.measure(self.ask(network), self.card.threshold, self.card.min_lesion_ml)
+    def score(self, network: nn.Module, should_stop: Callable[[], bool] | None = None) -> Scores:
+        """Score a network at the operating point of the card.
+
+        Raises:
+            RunCancelledError: `should_stop` said so.
+        """
+        self.latest = self.measure(self.ask(network, should_stop), self.card.threshold, self.card.min_lesion_ml)
         return self.latest
 
     def measure(self, answers: Answers, threshold: float, min_ml: float) -> Scores:
