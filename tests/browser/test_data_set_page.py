@@ -27,7 +27,8 @@ def test_folder_is_registered_prepared_and_shown(page, server, folder):
     charts = page.locator(".st-key-dataset_figures .js-plotly-plot")
     charts.nth(CHARTS - 1).wait_for()
     assert charts.count() == CHARTS
-    page.locator(".st-key-dataset_table canvas").first.wait_for()
+    table = page.locator("[data-testid=stDataFrame] canvas").first
+    table.wait_for()
     findings = page.locator(".st-key-dataset_findings")
     assert "lung_003" in findings.inner_text()
     assert "empty" in findings.inner_text().lower()
@@ -36,5 +37,6 @@ def test_folder_is_registered_prepared_and_shown(page, server, folder):
     page.reload()
     page.get_by_text("Sampler weight").wait_for()
     charts.nth(CHARTS - 1).wait_for()
+    table.wait_for()
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / "data-set.png")
