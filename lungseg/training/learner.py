@@ -17,6 +17,8 @@ from lungseg.training.batches import Batch
 from lungseg.training.presets import Schedule
 
 MOST_TILES = 4
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 OUT_OF_MEMORY_ON_CPU = "DefaultCPUAllocator"
 
 
@@ -203,6 +205,14 @@ def rate_at(step: int, schedule: Schedule, steps: int) -> float:
     return (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise)))) / 2
 
 
+def decay_at(updates: int, decay: float) -> float:
+    """Return the decay of a moving average after so many updates: low at first, so that it soon forgets where it began.
+
+    A short run would otherwise be kept as little more than the weights with which it started.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
 def loss_of(
     logits: Tensor, tumour: Tensor, schedule: Schedule, *, weight: Tensor | None = None, tile: Tensor | None = None
 ) -> Tensor:
@@ -245,7 +255,11 @@ def half_precision(device: torch.device, *, wanted: bool = True) -> AbstractCont
 def _average(network: nn.Module, decay: float | None) -> AveragedModel | None:
     if decay is None:
         return None
-    moving = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call] # torch leaves it untyped
+
+    def moving(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
+        update = get_ema_multi_avg_fn(decay_at(int(updates), decay))  # type: ignore[no-untyped-call] # torch leaves it untyped
+        update(averaged, current, updates)
+
     return AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
 
 
