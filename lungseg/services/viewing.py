@@ -9,7 +9,7 @@ from lungseg import nifti
 from lungseg.config import Settings
 from lungseg.db import Database
 from lungseg.postprocessing import CERTAIN
-from lungseg.records import Case, Mask, MaskKind, Run, ScanFinding, ScanSeverity, doubts_in, statement
+from lungseg.records import NOTHING_FOUND, Case, Mask, MaskKind, Run, ScanFinding, ScanSeverity, doubts_in, statement
 from lungseg.services import cases, runs
 from lungseg.services.operating import Operation, mask_at, operation_of
 from lungseg.volume import Grid, Orientation
@@ -61,8 +61,14 @@ class Scene:
 
     @property
     def statement(self) -> str:
-        """What is to be said of `model` by someone who doesn't see it."""
-        return statement(len(self.model.lesions) if self.model else 0, doubts_in(self.findings))
+        """What the model's mask on show says."""
+        said = statement(len(self.model.lesions) if self.model else 0, doubts_in(self.findings))
+        return f"{said} at this threshold" if said == NOTHING_FOUND and self.is_moved else said
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether `model` is shown at another threshold than the checkpoint's."""
+        return self.operation is not None and self.operation.level != self.operation.default
 
 
 def scene_of(settings: Settings, database: Database, case_id: str, *, chosen: tuple[str, int] | None = None) -> Scene:
@@ -109,7 +115,6 @@ def _at_threshold(settings: Settings, scene: Scene, chosen: dict[str, int]) -> S
 def report(scene: Scene) -> dict[str, Any]:
     """Return what is known of the model's mask on show as JSON-ready values; the case stands in it by its id alone."""
     run, operation = scene.made_by, scene.operation
-    is_moved = operation is not None and operation.level != operation.default
     return {
         "intended_use": "Research use only; not a medical device.",
         "case": scene.case.id,
@@ -120,7 +125,7 @@ def report(scene: Scene) -> dict[str, Any]:
         "code_version": run.code_version if run else None,
         "finished_at": run.finished_at.isoformat() if run and run.finished_at else None,
         **(run.result if run else {}),
-        **(_moved(scene.model, operation) if scene.model and operation and is_moved else {}),
+        **(_moved(scene.model, operation) if scene.model and operation and scene.is_moved else {}),
     }
 
 
