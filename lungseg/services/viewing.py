@@ -16,6 +16,7 @@ from lungseg.volume import Grid, Orientation
 
 if TYPE_CHECKING:
     from lungseg.figures import Figure
+    from lungseg.figures.slices import GreySlices
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,27 +140,33 @@ def _moved(model: Mask, operation: Operation) -> dict[str, Any]:
     }
 
 
-def slice_figure(settings: Settings, scene: Scene, window: tuple[float, float]) -> Figure:
-    """Draw all axial slices with the masks' outlines as one figure that a browser scrubs without WebGL.
-
-    Args:
-        settings: of the installation.
-        scene: of the case.
-        window: centre and width, HU.
+def grey_slices(settings: Settings, scene: Scene, window: tuple[float, float]) -> GreySlices:
+    """Draw the axial slices of a scene's scan, without masks, in a window (centre and width, HU).
 
     Raises:
-        ScanError: the scan or a mask can't be read any more.
+        ScanError: the scan can't be read any more.
     """
     from lungseg.figures import slices  # noqa: PLC0415 - plotly takes memory that most sessions never need
 
     volume = nifti.read_volume(settings.home / scene.case.scan_path, limits=settings.limits)
+    return slices.GreySlices.of(volume, window)
+
+
+def slice_figure(settings: Settings, scene: Scene, grey: GreySlices) -> Figure:
+    """Draw all axial slices with the masks' outlines as one figure that a browser scrubs without WebGL.
+
+    Raises:
+        ScanError: a mask can't be read any more.
+    """
+    from lungseg.figures import slices  # noqa: PLC0415 - as above
+
     model, reference = (
         nifti.read_mask(settings.home / mask.path, scene.grid, limits=settings.limits) if mask else None
         for mask in (scene.model, scene.reference)
     )
     first = scene.model or scene.reference
     start = first.lesions[0].centre_index[2] if first and first.lesions else scene.grid.shape[2] // 2
-    return slices.slice_viewer(volume, model, reference, window=window, start=start)
+    return slices.slice_viewer(grey, model, reference, start=start)
 
 
 def _newest(masks: tuple[Mask, ...], kind: MaskKind) -> Mask | None:
