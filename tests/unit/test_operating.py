@@ -88,7 +88,7 @@ def test_nothing_above_a_threshold_is_no_lesion(settings, database, case):
     probability.canvases[probability.canvases > 180] = 180
     add_prediction(settings, database, case, probability.above(0.5), probability=probability)
     scene = look(settings, database, case, 200)
-    assert (scene.model.lesions, scene.model.volume_ml, scene.statement) == ((), 0, "No lesion found")
+    assert (scene.model.lesions, scene.model.volume_ml, scene.statement) == ((), 0, "No lesion found at this threshold")
 
 
 def test_mask_is_derived_once(settings, database, seeded, monkeypatch):
