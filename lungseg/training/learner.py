@@ -224,12 +224,13 @@ def loss_of(
     Args:
         logits: (N, 1, H, W).
         tumour: the same shape, 0 or 1.
-        schedule: what the Dice term weighs, and its smoothing.
+        schedule: what tumour and the Dice term weigh, and its smoothing.
         weight: the same shape, 0 or 1; None for 1 everywhere.
         tile: the same shape, number of the tile; None where slices are whole.
     """
     known = torch.ones_like(tumour) if weight is None else weight
-    entropy = nn.functional.binary_cross_entropy_with_logits(logits, tumour, known, reduction="sum") / known.sum()
+    weighted = known * (1 + (schedule.tumour_weight - 1) * tumour)
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, tumour, weighted, reduction="sum") / known.sum()
     if not schedule.dice:
         return entropy
     parts = [known] if tile is None else [known * (tile == number) for number in range(MOST_TILES)]
