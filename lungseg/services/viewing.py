@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lungseg import nifti
 from lungseg.config import Settings
 from lungseg.db import Database
+from lungseg.errors import StorageError
 from lungseg.postprocessing import CERTAIN
 from lungseg.records import NOTHING_FOUND, Case, Mask, MaskKind, Run, ScanFinding, ScanSeverity, doubts_in, statement
 from lungseg.services import cases, runs
@@ -84,7 +85,6 @@ def scene_of(settings: Settings, database: Database, case_id: str, *, chosen: tu
     Raises:
         NotFoundError: there is no such case.
         ScanError: its file can't be read any more.
-        StorageError: the mask at the threshold chosen can't be derived.
     """
     case = cases.get_case(database, case_id)
     own = nifti.read_grid(settings.home / case.scan_path, limits=settings.limits)
@@ -103,13 +103,16 @@ def scene_of(settings: Settings, database: Database, case_id: str, *, chosen: tu
 
 
 def _at_threshold(settings: Settings, scene: Scene, chosen: dict[str, int]) -> Scene:
-    """Show the mask of a scene at the threshold chosen for it."""
+    """Show the mask of a scene at the threshold chosen for it; as stored, with the reason, where that can't be had."""
     model, run = scene.model, scene.made_by
     if model is None or run is None:
         return scene
     operation = operation_of(settings, model, run, chosen.get(model.id))
-    if operation.level != operation.default:
-        model = mask_at(settings, scene.case, model, run, operation.level)
+    try:
+        if operation.level != operation.default:
+            model = mask_at(settings, scene.case, model, run, operation.level)
+    except StorageError as error:
+        operation = replace(operation, level=operation.default, reason=str(error))
     return replace(scene, model=model, operation=operation)
 
 
