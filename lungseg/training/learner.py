@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -91,6 +91,11 @@ class Learner:
         """The rate of the next step."""
         return self.schedule.learning_rate * rate_at(self.standing.step, self.schedule, self._steps)
 
+    @property
+    def _loss_now(self) -> Schedule:
+        is_weighted = self.standing.step < self.schedule.weighted * self._steps
+        return self.schedule if is_weighted else replace(self.schedule, tumour_weight=1.0)
+
     def step(self, batch: Batch, on_notice: Callable[[str], None]) -> float:
         """Learn from one batch; where memory runs out, in twice as many parts from then on.
 
@@ -169,7 +174,7 @@ class Learner:
         )
         with half_precision(self.device, wanted=self.schedule.half_precision):
             logits = self._network(planes)
-        loss = loss_of(logits.float(), tumour, self.schedule, weight=weight, tile=tile) * share
+        loss = loss_of(logits.float(), tumour, self._loss_now, weight=weight, tile=tile) * share
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(

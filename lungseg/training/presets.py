@@ -29,6 +29,7 @@ class Schedule:
         decay: what the rate does from then on: nothing, or half a cosine down to zero.
         weight_decay: of the optimiser.
         tumour_weight: what a pixel of tumour weighs in binary cross-entropy, where another weighs 1.
+        weighted: share of all steps after which it weighs 1, too.
         dice: weight of the Dice term beside binary cross-entropy; 0 for none.
         dice_smoothing_px: pixels added to both sides of its fraction; lesions much smaller than that count little.
         ema: decay of the exponential moving average of the weights, which is then what is validated and kept; None
@@ -48,6 +49,7 @@ class Schedule:
     decay: Literal["none", "cosine"] = "none"
     weight_decay: float = 0.0
     tumour_weight: float = 1.0
+    weighted: float = 1.0
     dice: float = 0.0
     dice_smoothing_px: float = 8.0
     ema: float | None = None
@@ -254,6 +256,7 @@ SCENES = ScenePreset(
         decay="cosine",
         weight_decay=1e-2,
         tumour_weight=10.0,
+        weighted=2 / 3,
         dice=1.0,
         dice_smoothing_px=3.0,
         ema=0.998,
