@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 apt = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1) >/dev/null; }
 
-.PHONY: help setup run check test bench clean test-needs
+.PHONY: help setup run check test bench evaluate clean test-needs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -39,6 +39,12 @@ test: setup check test-needs ## set up, then every check and every test
 
 bench: setup $(VENV)/.installed-dev ## measure the promised numbers, medians printed
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=median,min,max,rounds
+
+# The folder of scans and nodules that `lungseg scores` reads.
+DATA ?= ../shared/data
+
+evaluate: setup ## evaluate the checkpoint on all that is at hand, written to docs/scores.md
+	@$(BIN)/lungseg scores --data $(DATA) --output docs/scores.md
 
 clean: ## remove the environment and all caches; data/ stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -17,7 +17,7 @@ SMALLEST_MARK_PX, LARGEST_MARK_PX = 7.0, 20.0
 
 
 def reliability_diagram(bins: Sequence[ReliabilityBin]) -> go.Figure:
-    """Draw what was said of lesions against what was true; on the diagonal both agree. Larger marks are more lesions."""
+    """Draw what was said of lesions against what was true: on the diagonal both agree, large marks are many lesions."""
     most = max((each.count for each in bins), default=1)
     spread = LARGEST_MARK_PX - SMALLEST_MARK_PX
     figure = go.Figure(
