@@ -151,9 +151,8 @@ def _size(low: float, high: float) -> str:
 def _calibration(checkpoint: Checkpoint) -> str:
     parts = ["## Calibration"]
     if found := checkpoint.scores.reliability:
-        parts.append(
-            f"From the card: expected calibration error **{found.error:.3f}** over {found.lesions} lesions. {found.note}"
-        )
+        error = f"expected calibration error **{found.error:.3f}** over {found.lesions} lesions"
+        parts.append(f"From the card: {error}. {found.note}")
         bins = [(f"{each.probability:.2f}", f"{each.true_share:.2f}", str(each.count)) for each in found.bins]
         parts.append(_table(("probability said", "share that was true", "lesions"), bins))
     else:

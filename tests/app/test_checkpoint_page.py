@@ -47,7 +47,7 @@ def test_checkpoint_that_segments_is_shown_with_all_parts(visit, models):
     text = everything(page)
     assert page.selectbox(key="checkpoint_name").value == "whole"
     for part in (
-        "Segments", card.sha256, "Research use only, not a medical device", "CC BY 4.0 / CC BY 3.0", "Armato et al. 2011",
+        "Segments", card.sha256, "Research use only, not a medical device", "CC BY 4.0 / CC BY 3.0", "Armato et al.",
         "170 of 68 patients", "16 epochs of 350 steps, batch 16", "2 h 14 min on cpu", "f101, f102, f103",
         "each by the fold that did not learn from it", "0.666", "170 <em>of 68 patients</em>", "<b>0.693</b>",
         "ECE <b>0.041</b>", "412 lesions", '<tr class="chosen"',

@@ -49,7 +49,7 @@ def seeded(settings, server, tmp_path_factory):
 
 
 def volume_ml(page) -> float:
-    return state(page, "data.masks.model.volumeMl")
+    return float(state(page, "data.masks.model.volumeMl"))
 
 
 def move(page, place: int) -> float:
