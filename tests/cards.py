@@ -120,7 +120,7 @@ SLICE_SOURCE = {
 def save_scenes(models, name="whole", **changes):
     """Write a checkpoint with a card that has all parts; returns the card."""
     values = {"preset": "scenes", "training": SCENE_TRAINING, "data": SOURCES, "scores": SCENE_SCORES, **CALIBRATED}
-    return _save(models, name, **values, **changes)
+    return _save(models, name, **{**values, **changes})
 
 
 def save_slices(models, name="baseline"):
