@@ -121,6 +121,8 @@ class Checkpoint:
         is_in_use: whether it segments where nobody names another.
         sources: the data.
         split: names of patients or cases by the words of `SIDES`.
+        schedule: how long was learned, and how; empty where the card does not say.
+        seconds: that learning took; None where the card does not say.
         scores: what was measured.
         known_failures: sentences.
         picture: of known failures; None where there is none.
@@ -133,6 +135,8 @@ class Checkpoint:
     is_in_use: bool
     sources: tuple[Source, ...]
     split: Mapping[str, tuple[str, ...]]
+    schedule: Mapping[str, Any]
+    seconds: float | None
     scores: CardScores
     known_failures: tuple[str, ...]
     picture: Path | None
@@ -180,6 +184,8 @@ def read_checkpoint(settings: Settings, name: str) -> Checkpoint:
             is_in_use=weights == _in_use(settings),
             sources=tuple(map(_source, card.data)),
             split=_split(card.training),
+            schedule=dict(card.training.get("schedule") or {}),
+            seconds=None if card.training.get("seconds") is None else float(card.training["seconds"]),
             scores=_scores(card.scores),
             known_failures=tuple(map(str, card.training.get("known_failures", ()))),
             picture=picture if picture.is_file() else None,

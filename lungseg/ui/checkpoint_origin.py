@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -64,9 +64,9 @@ def _split(checkpoint: Checkpoint) -> None:
 
 def _recipe(checkpoint: Checkpoint) -> None:
     training = checkpoint.card.training
-    rows = [("Preset", checkpoint.card.preset), *_schedule(training.get("schedule") or {})]
-    if training.get("seconds") is not None:
-        rows.append(("Took", f"{duration(training['seconds'])} on {training.get('device', 'a device not named')}"))
+    rows = [("Preset", checkpoint.card.preset), *_schedule(checkpoint.schedule)]
+    if checkpoint.seconds is not None:
+        rows.append(("Took", f"{duration(checkpoint.seconds)} on {training.get('device', 'a device not named')}"))
     rows += [
         (label, _text(training[key]))
         for label, key in (
@@ -86,7 +86,7 @@ def _recipe(checkpoint: Checkpoint) -> None:
             st.code(json.dumps(rest, indent=2), language="json")
 
 
-def _schedule(schedule: dict[str, Any]) -> list[tuple[str, str]]:
+def _schedule(schedule: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Say in two rows how long was learned, and how."""
     steps = f" of {schedule['steps']} steps" if schedule.get("steps") else ""
     rows = []
@@ -94,7 +94,7 @@ def _schedule(schedule: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("Schedule", f"{schedule['epochs']} epochs{steps}, batch {schedule.get('batch', '?')}"))
     if "learning_rate" in schedule:
         optimiser = schedule.get("optimiser", "")
-        rows.append(("Learning rate", " ".join(filter(None, (f"{schedule['learning_rate']:g}", optimiser)))))
+        rows.append(("Learning rate", f"{schedule['learning_rate']} {optimiser}".strip()))
     return rows
 
 

@@ -58,13 +58,13 @@ def test_checkpoint_that_segments_is_shown_with_all_parts(visit, models):
     assert len(page.get("plotly_chart")) == 2
     assert [each.label for each in page.expander] == ["Held out: 79", "Tested: 68", "All of the recipe"]
     assert list(page.dataframe[0].value["Case"]) == ["lung_102", "lung_103", "lung_101"]
-    assert not page.get("imgs")
+    assert not page.get("image")
 
 
 def test_picture_of_failures_is_shown(visit, models):
     save_scenes(models)
     write_png(models / "whole.png", np.zeros((9, 9, 3), np.uint8))
-    assert len(visit().get("imgs")) == 1
+    assert len(visit().get("image")) == 1
 
 
 def test_preset_of_slices_says_what_was_not_measured(visit, models):
@@ -104,7 +104,7 @@ def test_another_one_is_chosen_and_stands_in_the_address(visit, models):
     page = visit()
     page.selectbox(key="checkpoint_name").set_value("baseline").run()
     assert not page.exception
-    assert page.query_params["checkpoint"] in ("baseline", ["baseline"])
+    assert page.query_params["checkpoint"] == "baseline"
     assert "Not in use" in everything(page)
 
 

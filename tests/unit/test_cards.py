@@ -105,6 +105,8 @@ def test_unknown_name_is_refused(installed, name):
         {"scores": {"reliability": {"bins": [], "note": "", "lesions": 0}}},
         {"scores": []},
         {"training": ["seed"]},
+        {"training": {"schedule": "quick"}},
+        {"training": {"seconds": "an hour"}},
         {"data": [{"folder": "nameless"}]},
         {"data": [{"folder": "x", "attribution": "", "licence": "", "tested": 3}]},
     ],

@@ -20,7 +20,7 @@ from lungseg.training.sources import read_crops
 from lungseg.unet import UNet
 from lungseg.volume import Grid, Volume
 from tests.cards import CASES, save_scenes
-from tests.phantoms import LESION_INDEX, chest, ras_affine
+from tests.phantoms import LESION_INDEX, chest, ras_affine, write_nifti
 from tests.training_data import PATIENTS, TINY, write_data
 
 REFUSED = 2
@@ -32,11 +32,13 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def demo(data):
-    """Stands for the demo scan."""
-    folder = data / "chest_ct_msd_layout"
-    name = "lung_102.nii.gz"
-    return Pair("LIDC-IDRI-0001", "LIDC-IDRI-0001", folder / "imagesTr" / name, folder / "labelsTr" / name)
+def demo(data, tmp_path_factory):
+    """Stands for the demo scan: the same chest, its tumour marked where nobody looks for one, outside the body."""
+    path = tmp_path_factory.mktemp("demo") / "reference.nii.gz"
+    reference = np.zeros_like(chest()[1], dtype=np.uint8)
+    reference[:2, :2, :2] = 1
+    write_nifti(path, reference, ras_affine(), "LPS")
+    return Pair("LIDC-IDRI-0001", "LIDC-IDRI-0001", data / "chest_ct_msd_layout" / "imagesTr" / "lung_102.nii.gz", path)
 
 
 def save(folder, *, logit, **training):
