@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lungseg import nifti
 from lungseg.dataset.layout import Pair
@@ -13,6 +17,7 @@ from lungseg.inference import Segmenter
 from lungseg.metrics import score_case, summarise
 from lungseg.postprocessing import drop_small
 from lungseg.records import CaseFailure, CaseScore, Failure, Summary
+from lungseg.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +59,30 @@ def evaluate(
     return tuple(scores), summarise(scores, failed=failed)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Outlined:
+    """A scan with its reference mask and a checkpoint's mask, on one RAS+ grid.
+
+    Attributes:
+        volume: the scan.
+        reference: (I, J, K) bool.
+        mask: the same, as `lungseg segment` makes it.
+        score: how well they agree.
+    """
+
+    volume: Volume
+    reference: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    score: CaseScore
+
+
 def evaluate_case(pair: Pair, segmenter: Segmenter, *, should_stop: Callable[[], bool] | None = None) -> CaseScore:
-    """Segment one scan and compare its mask with its reference mask.
+    """Segment one scan and compare its mask with its reference mask; raises as `outline_case`."""
+    return outline_case(pair, segmenter, should_stop=should_stop).score
+
+
+def outline_case(pair: Pair, segmenter: Segmenter, *, should_stop: Callable[[], bool] | None = None) -> Outlined:
+    """Segment one scan and compare its mask with its reference mask, which are returned with the score.
 
     Raises:
         DataSetError: the scan has no reference mask.
@@ -75,7 +102,7 @@ def evaluate_case(pair: Pair, segmenter: Segmenter, *, should_stop: Callable[[],
     mask = probability.above(segmenter.card.threshold)
     drop_small(mask, volume.grid, segmenter.card.min_lesion_ml)
     seconds = time.perf_counter() - started
-    return score_case(pair.case, mask, reference, volume.grid, seconds=seconds)
+    return Outlined(volume, reference, mask, score_case(pair.case, mask, reference, volume.grid, seconds=seconds))
 
 
 def _outcome(pair: Pair, segmenter: Segmenter, should_stop: Callable[[], bool] | None) -> CaseScore | CaseFailure:

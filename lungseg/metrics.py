@@ -101,6 +101,23 @@ def match_lesions(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> Lesi
     return LesionMatch(known, found, false)
 
 
+def false_part(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask of the lesions of a mask that touch no reference, as `match_lesions` counts them.
+
+    Raises:
+        GridMismatchError: the shapes differ.
+    """
+    _check_shapes(mask, reference)
+    false = np.zeros_like(mask)
+    for box in blocks(mask):
+        labels, count = numbered(mask[box])
+        is_false = np.ones(count + 1, dtype=np.bool_)
+        is_false[0] = False
+        is_false[labels[reference[box]]] = False
+        false[box] = is_false[labels]
+    return false
+
+
 def surface_distances(mask: NDArray[np.bool_], reference: NDArray[np.bool_], grid: Grid) -> SurfaceDistances:
     """Measure how far the surfaces of two masks lie apart, in mm on their grid.
 

@@ -74,10 +74,24 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     Raises:
         StorageError: the file can't be written.
     """
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    write_bytes(path, encode_png(picture))
+
+
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
+    """Turn an RGB picture (H, W, 3) into the bytes of a PNG, as small as they get."""
+    smallest = (cv2.IMWRITE_PNG_COMPRESSION, 9)
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), smallest)[1].tobytes()
+
+
+def write_bytes(path: Path, encoded: bytes) -> None:
+    """Write an encoded picture, with its folder.
+
+    Raises:
+        StorageError: the file can't be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
+        path.write_bytes(encoded)
     except OSError as error:
         raise StorageError(
             f"{path.name} can't be written ({error.strerror}).", "Check free disk and rights."

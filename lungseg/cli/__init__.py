@@ -22,6 +22,7 @@ from lungseg.cli import (
     lint,
     measure,
     prepare,
+    scores,
     segment,
     serve,
     setup,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command()(segment.segment)
 app.command()(evaluate.evaluate)
 app.command()(evaluate_nodules.evaluate_nodules)
+app.command()(scores.scores)
 app.command()(film.film)
 app.command()(serve.serve)
 app.command()(worker.worker)

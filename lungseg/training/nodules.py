@@ -66,16 +66,19 @@ def ask(network: nn.Module, crops: Sequence[Crop], card: ModelCard, device: torc
     return tuple(np.split(np.concatenate(answers), ends[:-1]))
 
 
-def score_folder(
+def ask_folder(
     folder: Path, checkpoint: Path, *, device: str = "auto", only_tested: bool = False
-) -> tuple[tuple[NoduleScore, ...], ModelCard]:
-    """Score a checkpoint, at its own operating point, on the nodules of a folder of slice crops.
+) -> tuple[tuple[Crop, ...], tuple[Answer, ...], ModelCard]:
+    """Apply a checkpoint to the nodules of a folder of slice crops.
 
     Args:
         folder: with `index.csv`, see `sources.read_crops`.
         checkpoint: its weights.
         device: `auto`, `cpu` or `cuda`.
         only_tested: leave out patients that the checkpoint or its operating point may know.
+
+    Returns:
+        The nodules, what the network says of each, and its card.
 
     Raises:
         CheckpointError: the checkpoint can't be read.
@@ -91,7 +94,14 @@ def score_folder(
             f"There is no nodule to score in {folder}.", "Give a folder of nodules; without --tested all of them count."
         )
     on = best_device(device)
-    answers = ask(network.to(on), crops, card, on)
+    return tuple(crops), ask(network.to(on), crops, card, on), card
+
+
+def score_folder(
+    folder: Path, checkpoint: Path, *, device: str = "auto", only_tested: bool = False
+) -> tuple[tuple[NoduleScore, ...], ModelCard]:
+    """Score a checkpoint, at its own operating point, on the nodules of a folder; takes and raises as `ask_folder`."""
+    crops, answers, card = ask_folder(folder, checkpoint, device=device, only_tested=only_tested)
     pairs = zip(crops, answers, strict=True)
     return tuple(score(crop, answer, card.threshold, card.min_lesion_ml) for crop, answer in pairs), card
 

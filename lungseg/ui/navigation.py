@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from streamlit.navigation.page import Page
 
 PAGES = CHECKOUT / "pages"
+CHECKPOINT_PATH = "checkpoint"
 
 
 def cases_page() -> Page:
@@ -37,3 +39,13 @@ def training_page() -> Page:
 def runs_page() -> Page:
     """All runs, compared; each `?run=ID` names one that is chosen."""
     return st.Page(PAGES / "runs.py", title="Runs", url_path="runs")
+
+
+def checkpoint_page() -> Page:
+    """The model card of a checkpoint; `?checkpoint=NAME` names it."""
+    return st.Page(PAGES / "checkpoint.py", title="Checkpoint", url_path=CHECKPOINT_PATH)
+
+
+def checkpoint_address(name: str) -> str:
+    """Give the address of a model card, for links that no page draws."""
+    return f"/{CHECKPOINT_PATH}?{urlencode({'checkpoint': name})}"

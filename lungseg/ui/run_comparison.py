@@ -15,8 +15,9 @@ from lungseg.services.comparison import Comparison, Setting, compare, different_
 from lungseg.ui.formatting import escape
 from lungseg.ui.resources import database
 from lungseg.ui.run_choice import ask
-from lungseg.ui.run_details import chart, view_column
+from lungseg.ui.run_details import chart
 from lungseg.ui.run_look import heading, run_name, score, swatch
+from lungseg.ui.score_table import view_column
 
 Scores = dict[str, tuple[CaseScore, ...]]
 WORST_SHOWN = 8

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import streamlit as st
 
 from lungseg.figures.training import Curve, Measure, overlaid_curves
 from lungseg.metrics import summarise
 from lungseg.records import CaseScore, CaseSummary, Run, RunKind, RunSummary, Summary
-from lungseg.services import promotion, training
+from lungseg.services import cards, promotion, training
 from lungseg.services.comparison import viewable, worst_first
 from lungseg.ui.formatting import escape
-from lungseg.ui.navigation import training_page
+from lungseg.ui.navigation import checkpoint_page, training_page
 from lungseg.ui.resources import database, settings
 from lungseg.ui.run_choice import ask
 from lungseg.ui.run_look import facts, failure_box, heading, known, run_name, score, state_html
 from lungseg.ui.run_table import last_part, preset_of
+from lungseg.ui.score_table import score_table
 
 LONGEST_NAME, LONGEST_NOTES, MOST_TAGS = 80, 4000, 12
 CASES_PX = 250
@@ -58,6 +58,8 @@ def _head(run: Run) -> None:
         st.html(f'<div class="lungseg-status">{state_html(run)}</div>')
         if run.kind is RunKind.TRAIN:
             st.page_link(training_page(), label="Watch", query_params={"run": run.id})
+        if run.checkpoint_sha256 and (name := cards.name_of(settings(), run.checkpoint_sha256)):
+            st.page_link(checkpoint_page(), label="Model card", query_params={"checkpoint": name})
         if promotion.checkpoint_of(settings(), run) and run.state.is_final:
             st.button("Promote", key="runs_promote", on_click=ask, args=("promote", (run.id,)))
         if run.state.is_final:
@@ -102,43 +104,7 @@ def _scores(scores: Sequence[CaseScore], cases: Sequence[CaseSummary]) -> None:
     heading("Cases, worst first")
     ordered = worst_first(scores)
     links = viewable(cases, [each.case for each in ordered])
-    st.dataframe(
-        {
-            "Case": [each.case for each in ordered],
-            "Dice": [each.dice for each in ordered],
-            "HD95": [each.hd95_mm for each in ordered],
-            "NSD": [each.nsd_2mm for each in ordered],
-            "Reference": [each.reference_ml for each in ordered],
-            "Predicted": [each.predicted_ml for each in ordered],
-            "Found": [f"{each.lesions_found} / {each.lesions_reference}" for each in ordered],
-            "False": [each.false_lesions for each in ordered],
-            **view_column(links, [each.case for each in ordered]),
-        },
-        key="runs_cases",
-        hide_index=True,
-        height=min(CASES_PX, 28 * (len(ordered) + 1) + 3),
-        row_height=28,
-        column_config=_case_looks(),
-    )
-
-
-def view_column(links: Mapping[str, str], names: Sequence[str]) -> dict[str, list[str]]:
-    """Give the column that leads into the viewer; none where it knows none of the cases."""
-    return {"View": [f"/viewer?case={links[name]}" if name in links else "" for name in names]} if links else {}
-
-
-def _case_looks() -> dict[str, Any]:
-    look = st.column_config
-    return {
-        "Dice": look.NumberColumn(format="%.3f", width=56),
-        "HD95": look.NumberColumn("HD95 (mm)", format="%.1f", width=76),
-        "NSD": look.NumberColumn("NSD 2 mm", format="%.2f", width=72),
-        "Reference": look.NumberColumn("Ref. (ml)", format="%.2f", width=68),
-        "Predicted": look.NumberColumn("Pred. (ml)", format="%.2f", width=72),
-        "Found": look.TextColumn(width=54, help="Lesions found / lesions of the reference mask."),
-        "False": look.NumberColumn(width=48, help="Lesions of the mask that touch none of the reference."),
-        "View": look.LinkColumn(display_text="Open", width=52),
-    }
+    score_table(ordered, key="runs_cases", highest_px=CASES_PX, links=links)
 
 
 def _texts(run: Run, known_tags: Sequence[str]) -> None:

@@ -48,7 +48,7 @@ def seeded(settings, server, tmp_path_factory):
     return case
 
 
-def volume_ml(page):
+def volume_ml(page) -> float:
     return float(state(page, "data.masks.model.volumeMl"))
 
 

@@ -17,9 +17,11 @@ from lungseg.config import Settings
 from lungseg.overlay import MASK_RGB, REFERENCE_RGB
 from lungseg.postprocessing import CERTAIN
 from lungseg.records import Lesion, Mask
+from lungseg.services.cards import name_of
 from lungseg.services.operating import Operation
 from lungseg.services.viewing import Scene
 from lungseg.ui.formatting import ago, duration, exact, run_seconds
+from lungseg.ui.navigation import checkpoint_address
 from lungseg.ui.operating import choose
 from lungseg.web.routes import bundle_address, mask_address, scan_address
 
@@ -94,7 +96,7 @@ def scene_data(settings: Settings, scene: Scene, note: str) -> dict[str, Any]:
         },
         "findings": [{"severity": severity, "text": text} for severity, text in scene.remarks],
         "operation": _operation_data(scene.operation) if scene.operation else None,
-        "provenance": _provenance(scene),
+        "provenance": _provenance(settings, scene),
         "colours": {"model": _shares(MASK_RGB), "reference": _shares(REFERENCE_RGB)},
         "note": note,
     }
@@ -139,14 +141,14 @@ def _lesion_data(lesion: Lesion) -> dict[str, Any]:
     }
 
 
-def _provenance(scene: Scene) -> list[tuple[str, str, str]]:
-    """List how the model's mask came about: label, value, and the whole of it where the value is shortened."""
+def _provenance(settings: Settings, scene: Scene) -> list[tuple[str, str, str, str]]:
+    """List how the model's mask came about: label, value, its whole where it is shortened, address of more about it."""
     run, mask, operation = scene.made_by, scene.model, scene.operation
     if run is None or mask is None or operation is None:
         return []
     sha256, seconds = run.checkpoint_sha256 or "", run.result.get("seconds") or run_seconds(run)
+    carded = name_of(settings, sha256) if sha256 else None
     rows = [
-        ("Checkpoint", run.checkpoint or "", run.checkpoint or ""),
         ("SHA-256", sha256[:12], sha256),
         ("Threshold", _threshold(operation), ""),
         ("Code", run.code_version, run.code_version),
@@ -155,7 +157,8 @@ def _provenance(scene: Scene) -> list[tuple[str, str, str]]:
         ("Made", ago(mask.created_at), exact(mask.created_at)),
         ("Mask", f"version {mask.version}", mask.sha256),
     ]
-    return [(label, value, whole or value) for label, value, whole in rows if value]
+    card = ("Checkpoint", run.checkpoint or "", run.checkpoint or "", checkpoint_address(carded) if carded else "")
+    return [card, *((label, value, whole or value, "") for label, value, whole in rows if value)]
 
 
 def _threshold(operation: Operation) -> str:

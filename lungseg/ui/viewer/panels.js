@@ -127,9 +127,14 @@ function showFindings(section, findings) {
 
 function showProvenance(section, rows) {
   const list = make("dl");
-  rows.forEach(([label, value, title]) => {
-    const shown = make("dd", "", value);
-    shown.title = title ?? value;
+  rows.forEach(([label, value, title, address]) => {
+    const shown = make("dd", "", address ? null : value);
+    shown.title = title;
+    if (address) {
+      const link = make("a", "", value);
+      link.href = address;
+      shown.append(link);
+    }
     list.append(make("dt", "", label), shown);
   });
   section.replaceChildren(...(rows.length ? [make("h2", "", "Provenance"), list] : []));

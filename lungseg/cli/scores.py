@@ -1,0 +1,80 @@
+"""`lungseg scores`: the whole evaluation of a checkpoint, written as a page with pictures."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lungseg.cli.console import EXIT_INCOMPLETE, err, out, warn
+from lungseg.cli.evaluate import summary_table
+from lungseg.cli.output import check_outputs, write_text
+from lungseg.config import Device, Settings
+
+if TYPE_CHECKING:
+    from lungseg.scores.gather import Material
+
+SHEET_BYTES = 200_000
+
+
+def scores(
+    data: Annotated[Path, typer.Option(help="Folder of the sources of `scenes`.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Page to write; its pictures go into a folder beside it.")
+    ] = Path("docs/scores.md"),
+    failures: Annotated[
+        Path | None, typer.Option(help="Picture of failures to write, .png: false lesions, nodules missed.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Name in models/ or path of a .safetensors file; default: the shipped one.")
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Where the network runs; default: LUNGSEG_DEVICE.")] = None,
+) -> None:
+    """Evaluate a checkpoint on all that is at hand: whole scans, nodules tested, calibration, pictures."""
+    check_outputs((output, failures))
+    settings = Settings.from_environment()
+    from lungseg.card import find_weights
+    from lungseg.overlay import write_png
+    from lungseg.scores import page
+    from lungseg.scores.gather import gather
+    from lungseg.scores.tiles import write_sheet
+    from lungseg.services.cards import read_checkpoint
+
+    weights = find_weights(checkpoint or settings.checkpoint, settings.models)
+    evaluated = read_checkpoint(replace(settings, checkpoint=str(weights)), weights.stem)
+    found = gather(
+        evaluated,
+        _material(settings, data),
+        device=device or settings.device,
+        on_step=lambda step: err.print(f"{step} ...", style="dim"),
+    )
+    for remark in found.remarks:
+        warn(remark)
+    folder = output.with_suffix("")
+    for name, tile in page.pictures(found).items():
+        write_png(folder / name, tile.picture)
+    write_text(page.render(found, command=_command(data, output, checkpoint), folder=folder.name), output)
+    if failures:
+        write_sheet(failures, found.failures, most_bytes=SHEET_BYTES)
+    if found.unseen:
+        out.print(summary_table(found.summary))
+    err.print(f"{output} written.", style="dim", soft_wrap=True)
+    if not found.is_complete:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _material(settings: Settings, data: Path) -> Material:
+    from lungseg.dataset.layout import Pair
+    from lungseg.scores.gather import Material
+    from lungseg.services.demo import PATIENT, DemoFiles
+
+    files = DemoFiles.of(settings)
+    return Material(data, Pair(PATIENT, PATIENT, files.scan, files.reference) if files.are_there else None)
+
+
+def _command(data: Path, output: Path, checkpoint: str | None) -> str:
+    named = ("--checkpoint", checkpoint) if checkpoint else ()
+    return shlex.join(["lungseg", "scores", "--data", str(data), *named, "-o", str(output)])

@@ -1,0 +1,246 @@
+"""Model cards as a page or a report shows them: what `models/` holds, read without torch, old cards included.
+
+What a card lacks, because its release or its preset did not measure it, is None or empty here; what it has in another
+form than it should is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lungseg.calibration import ReliabilityBin
+from lungseg.card import ModelCard, find_weights, read_card, sha256_of
+from lungseg.config import Settings
+from lungseg.errors import CheckpointError, NotFoundError
+from lungseg.metrics import summarise
+from lungseg.records import CaseScore, Summary
+
+SIDES = {"trained_on": "learned from", "held_out": "held out", "tested": "tested"}
+"""The sides of a split as cards call them, and as people read them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How much of a source lies on one side of a split; `slices` is None where nobody counted them."""
+
+    items: int
+    patients: int
+    slices: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where data came from, and how much of it was used for what.
+
+    Attributes:
+        name: of its folder or data set.
+        attribution: whom to thank.
+        licence: under which it may be used.
+        counts: by the words of `SIDES`; a side that the card does not count is missing.
+    """
+
+    name: str
+    attribution: str
+    licence: str
+    counts: Mapping[str, Count]
+
+
+@dataclass(frozen=True, slots=True)
+class NoduleFigures:
+    """What the scores of nodules, each over its slices, say together; see `training.nodules.summary`.
+
+    Attributes:
+        nodules: how many.
+        patients: whose they are; None where an old card does not say.
+        dice_mean: mean Dice.
+        dice_mean_95: its 95 % interval; None for fewer than two nodules.
+        dice_median: median Dice.
+        dice_mean_larger_quarter: mean Dice of the larger quarter.
+        share_of_zeros: share of the nodules with Dice 0.
+        false_lesions: in all slices together.
+    """
+
+    nodules: int
+    dice_mean: float
+    dice_median: float
+    dice_mean_larger_quarter: float
+    share_of_zeros: float
+    false_lesions: int
+    dice_mean_95: tuple[float, float] | None = None
+    patients: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How true calibrated probabilities are.
+
+    Attributes:
+        lesions: how many they were compared with.
+        error: expected calibration error, 0 to 1.
+        bins: points of the diagram, lowest probability first.
+        note: which lesions they were.
+    """
+
+    lesions: int
+    error: float
+    bins: tuple[ReliabilityBin, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class CardScores:
+    """What was measured of a checkpoint.
+
+    Attributes:
+        note: on which cases, and what was chosen on them.
+        cases: whole scans.
+        summary: what they say together; None without any.
+        nodules: by the words of `SIDES`.
+        reliability: None where nothing was calibrated.
+    """
+
+    note: str
+    cases: tuple[CaseScore, ...]
+    summary: Summary | None
+    nodules: Mapping[str, NoduleFigures]
+    reliability: Reliability | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint of `models/` with all that its card says.
+
+    Attributes:
+        card: as it stands there.
+        weights: its file.
+        file_bytes: size of that.
+        is_intact: whether the file is the one that the card describes, by its sha256.
+        is_in_use: whether it segments where nobody names another.
+        sources: the data.
+        split: names of patients or cases by the words of `SIDES`.
+        schedule: how long was learned, and how; empty where the card does not say.
+        seconds: that learning took; None where the card does not say.
+        scores: what was measured.
+        known_failures: sentences.
+        picture: of known failures; None where there is none.
+    """
+
+    card: ModelCard
+    weights: Path
+    file_bytes: int
+    is_intact: bool
+    is_in_use: bool
+    sources: tuple[Source, ...]
+    split: Mapping[str, tuple[str, ...]]
+    schedule: Mapping[str, Any]
+    seconds: float | None
+    scores: CardScores
+    known_failures: tuple[str, ...]
+    picture: Path | None
+
+
+def names(settings: Settings) -> tuple[str, ...]:
+    """Name the checkpoints that have a card to be read, the one that segments first."""
+    used = _in_use(settings)
+    others = sorted(path.stem for path in settings.models.glob("*.safetensors") if path != used)
+    return (*([used.stem] if used else []), *(name for name in others if used is None or name != used.stem))
+
+
+def name_of(settings: Settings, sha256: str) -> str | None:
+    """Name the checkpoint whose card tells this sha256; None where it is not there, or not any more."""
+    for name in names(settings):
+        try:
+            if read_card(_weights_of(settings, name)).sha256 == sha256:
+                return name
+        except CheckpointError:
+            continue
+    return None
+
+
+def read_checkpoint(settings: Settings, name: str) -> Checkpoint:
+    """Read all that is known of a checkpoint of `names`.
+
+    Raises:
+        NotFoundError: there is none of that name.
+        CheckpointError: its card is missing or damaged.
+    """
+    known = names(settings)
+    if name not in known:
+        raise NotFoundError(
+            f"There is no checkpoint {name!r} in models/.", f"Choose another one (there: {', '.join(known) or 'none'})."
+        )
+    weights = _weights_of(settings, name)
+    card = read_card(weights)
+    picture = weights.with_suffix(".png")
+    try:
+        return Checkpoint(
+            card=card,
+            weights=weights,
+            file_bytes=weights.stat().st_size,
+            is_intact=sha256_of(weights) == card.sha256,
+            is_in_use=weights == _in_use(settings),
+            sources=tuple(map(_source, card.data)),
+            split=_split(card.training),
+            schedule=dict(card.training.get("schedule") or {}),
+            seconds=None if card.training.get("seconds") is None else float(card.training["seconds"]),
+            scores=_scores(card.scores),
+            known_failures=tuple(map(str, card.training.get("known_failures", ()))),
+            picture=picture if picture.is_file() else None,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"The model card {weights.with_suffix('.json').name} is damaged ({error!r}).",
+            "Put the card that came with the weights beside them, or train again.",
+        ) from error
+
+
+def _in_use(settings: Settings) -> Path | None:
+    try:
+        return find_weights(settings.checkpoint, settings.models)
+    except CheckpointError:
+        return None
+
+
+def _weights_of(settings: Settings, name: str) -> Path:
+    used = _in_use(settings)
+    return used if used and used.stem == name else settings.models / f"{name}.safetensors"
+
+
+def _source(fields: Mapping[str, Any]) -> Source:
+    return Source(
+        name=fields["folder"],
+        attribution=fields["attribution"],
+        licence=fields["licence"],
+        counts={word: Count(**fields[key]) for key, word in SIDES.items() if fields.get(key)},
+    )
+
+
+def _split(training: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """List who lies on which side; presets of slices name cases, presets of scenes patients."""
+    named = {word: training.get(f"{key}_patients") or training.get(f"{key}_cases") or () for key, word in SIDES.items()}
+    return {word: tuple(map(str, found)) for word, found in named.items() if found}
+
+
+def _scores(fields: Mapping[str, Any]) -> CardScores:
+    cases = tuple(map(CaseScore.from_report, fields.get("cases", ())))
+    failed = (fields.get("summary") or {}).get("failed", 0)
+    figures = {word: fields.get(f"{key}_nodules") for key, word in SIDES.items()}
+    return CardScores(
+        note=str(fields.get("note", "")),
+        cases=cases,
+        summary=summarise(cases, failed=failed) if cases else None,
+        nodules={word: NoduleFigures(**found) for word, found in figures.items() if found},
+        reliability=_reliability(fields["reliability"]) if fields.get("reliability") else None,
+    )
+
+
+def _reliability(fields: Mapping[str, Any]) -> Reliability:
+    return Reliability(
+        lesions=fields["lesions"],
+        error=fields["expected_calibration_error"],
+        bins=tuple(ReliabilityBin(**each) for each in fields["bins"]),
+        note=fields["note"],
+    )

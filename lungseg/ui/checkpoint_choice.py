@@ -1,0 +1,75 @@
+"""The top of the page Checkpoint: which checkpoint, whether it is the one that segments, its facts."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lungseg.errors import NotFoundError
+from lungseg.services import cards
+from lungseg.services.cards import Checkpoint
+from lungseg.ui.formatting import escape
+from lungseg.ui.resources import settings
+from lungseg.ui.run_look import facts
+from lungseg.ui.theme import show_error
+
+BYTES_IN_MB = 1e6
+ADDRESS_KEY = "checkpoint"
+
+
+def choose_checkpoint() -> str | None:
+    """Draw the choice and return the name of the chosen checkpoint: the one in the address, else the one that segments.
+
+    Where it does not exist, or there is no checkpoint at all, say so and return None.
+    """
+    known = cards.names(settings())
+    if not known:
+        st.info(
+            "There is no checkpoint in models/ yet. Train one on the page Training and promote it on the page Runs, or "
+            "copy weights and model card (NAME.safetensors, NAME.json) there.",
+            icon=":material/model_training:",
+        )
+        return None
+    wanted = st.query_params.get(ADDRESS_KEY)
+    chosen = wanted if wanted in known else None
+    if wanted is None:
+        chosen = known[0]
+    st.session_state["checkpoint_name"] = chosen
+    st.selectbox(
+        "Checkpoint", known, index=None if chosen is None else 0, key="checkpoint_name", on_change=_open_chosen, label_visibility="collapsed", width=300,
+        placeholder="Choose a checkpoint",
+    )  # fmt: skip
+    if chosen is None:
+        show_error(NotFoundError("There is no such checkpoint.", "It may have been replaced: choose another one."))
+    return chosen
+
+
+def head(checkpoint: Checkpoint) -> None:
+    """Draw what identifies a checkpoint, and where its masks begin."""
+    card = checkpoint.card
+    network = f"UNet, width {card.network.width} <em>{_slices(card.network.channels)}</em>"
+    with st.container(key="checkpoint_head"):
+        facts(
+            [
+                ("Use", "Segments" if checkpoint.is_in_use else "Not in use"),
+                ("Preset", escape(card.preset)),
+                ("Network", network),
+                ("Threshold", f"{card.threshold:g}"),
+                ("Smallest lesion", f"{card.min_lesion_ml:g} ml"),
+                ("File", f"{checkpoint.file_bytes / BYTES_IN_MB:.1f} MB"),
+                ("SHA-256", f'<span title="{escape(card.sha256)}">{escape(card.sha256[:16])}</span>'),
+            ]
+        )
+    if not checkpoint.is_intact:
+        st.error(
+            f"{checkpoint.weights.name} is not the file that this card describes: its sha256 is another one.\n\n"
+            "Copy both files of the checkpoint again; it is not used as it is.",
+            icon=":material/error:",
+        )
+
+
+def _open_chosen() -> None:
+    st.query_params[ADDRESS_KEY] = st.session_state["checkpoint_name"]
+
+
+def _slices(channels: int) -> str:
+    return "single slices" if channels == 1 else f"{channels} slices at once"

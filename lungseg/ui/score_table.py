@@ -1,0 +1,63 @@
+"""The table of scores case by case, alike wherever it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from lungseg.records import CaseScore
+
+ROW_PX = 28
+
+
+def score_table(
+    scores: Sequence[CaseScore], *, key: str, highest_px: int, links: Mapping[str, str] | None = None
+) -> None:
+    """Draw a row for each case, in the order given.
+
+    Args:
+        scores: of the cases.
+        key: of the table.
+        highest_px: where there are more rows than that, the table scrolls.
+        links: ids of the cases that the viewer can show, by their names.
+    """
+    st.dataframe(
+        {
+            "Case": [each.case for each in scores],
+            "Dice": [each.dice for each in scores],
+            "HD95": [each.hd95_mm for each in scores],
+            "NSD": [each.nsd_2mm for each in scores],
+            "Reference": [each.reference_ml for each in scores],
+            "Predicted": [each.predicted_ml for each in scores],
+            "Found": [f"{each.lesions_found} / {each.lesions_reference}" for each in scores],
+            "False": [each.false_lesions for each in scores],
+            **view_column(links or {}, [each.case for each in scores]),
+        },
+        key=key,
+        hide_index=True,
+        height=min(highest_px, ROW_PX * (len(scores) + 1) + 3),
+        row_height=ROW_PX,
+        column_config=_looks(),
+        placeholder="–",
+    )
+
+
+def view_column(links: Mapping[str, str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Give the column that leads into the viewer; none where it knows none of the cases."""
+    return {"View": [f"/viewer?case={links[name]}" if name in links else "" for name in names]} if links else {}
+
+
+def _looks() -> dict[str, Any]:
+    look = st.column_config
+    return {
+        "Dice": look.NumberColumn(format="%.3f", width=56),
+        "HD95": look.NumberColumn("HD95 (mm)", format="%.1f", width=76),
+        "NSD": look.NumberColumn("NSD 2 mm", format="%.2f", width=72),
+        "Reference": look.NumberColumn("Ref. (ml)", format="%.2f", width=68),
+        "Predicted": look.NumberColumn("Pred. (ml)", format="%.2f", width=72),
+        "Found": look.TextColumn(width=54, help="Lesions found / lesions of the reference mask."),
+        "False": look.NumberColumn(width=48, help="Lesions of the mask that touch none of the reference."),
+        "View": look.LinkColumn(display_text="Open", width=52),
+    }

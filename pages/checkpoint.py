@@ -1,0 +1,24 @@
+"""The model card of a checkpoint; `?checkpoint=NAME` leads to it, without it the one that segments is shown."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lungseg.services.cards import read_checkpoint
+from lungseg.ui.checkpoint_choice import choose_checkpoint, head
+from lungseg.ui.checkpoint_origin import origin
+from lungseg.ui.checkpoint_scores import failures, scores, trust
+from lungseg.ui.resources import settings
+
+name = choose_checkpoint()
+if name is not None:
+    checkpoint = read_checkpoint(settings(), name)
+    head(checkpoint)
+    left, middle, right = st.columns([27, 43, 30], gap="medium")
+    with left, st.container(key="checkpoint_origin"):
+        origin(checkpoint)
+    with middle, st.container(key="checkpoint_scores"):
+        scores(checkpoint)
+        failures(checkpoint)
+    with right, st.container(key="checkpoint_trust"):
+        trust(checkpoint)

@@ -1,0 +1,62 @@
+"""The model card in a browser: reached from the viewer's provenance, drawn whole, on one screen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lungseg.scores.tiles import SIDE_PX, Tile, write_sheet
+from tests.browser.conftest import SCREENSHOTS, serving, visiting
+from tests.browser.looking import HAS_MASKS
+from tests.browser.seeds import add_case, add_prediction
+from tests.cards import save_scenes, save_slices
+from tests.phantoms import chest, write_chest
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def own_server(bundle_folder, tmp_path_factory):
+    """A server with `models/` of its own, in which `whole` is in use."""
+    home = tmp_path_factory.mktemp("home")
+    models = home / "models"
+    save_scenes(models)
+    save_slices(models)
+    noise = np.random.default_rng(0).integers(20, 90, (SIDE_PX, SIDE_PX, 1), np.uint8).repeat(3, axis=2)
+    tiles = [Tile(f"lung_{number:03d}: false, 0.42 ml", noise) for number in range(6)]
+    write_sheet(models / "whole.png", tiles, most_bytes=200_000)
+    with serving(home, bundle_folder, LUNGSEG_MODELS=str(models), LUNGSEG_CHECKPOINT="whole") as started:
+        yield replace(started, settings=replace(started.settings, models=models, checkpoint="whole"))
+
+
+@pytest.fixture
+def page(chromium, own_server):
+    with visiting(chromium, own_server.url) as opened:
+        yield opened
+
+
+def test_card_is_reached_from_a_result_and_drawn_whole(page, own_server, tmp_path):
+    write_chest(tmp_path / "chest.nii.gz")
+    case = add_case(own_server.settings, own_server.database, tmp_path / "chest.nii.gz", "Seeded")
+    add_prediction(own_server.settings, own_server.database, case, chest()[1])
+    page.goto(own_server.address(case.id))
+    page.wait_for_function(HAS_MASKS)
+    page.locator(".provenance a", has_text="whole").click()
+    page.wait_for_url("**/checkpoint?checkpoint=whole")
+    assert (
+        page.locator(".js-plotly-plot").nth(1).is_visible() or page.locator(".js-plotly-plot").nth(1).wait_for() is None
+    )
+    page.get_by_text("Heart or diaphragm").wait_for()
+    page.locator(".st-key-checkpoint_scores img").wait_for()
+    page.wait_for_timeout(500)
+    page.screenshot(path=SCREENSHOTS / "checkpoint.png")
+    page.locator(".st-key-checkpoint_scores img").scroll_into_view_if_needed()
+    page.screenshot(path=SCREENSHOTS / "checkpoint-failures.png")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_card_of_a_preset_of_slices(page, own_server):
+    page.goto(f"{own_server.url}/checkpoint?checkpoint=baseline")
+    page.get_by_text("no calibration was fitted").wait_for()
+    page.wait_for_timeout(300)
+    page.screenshot(path=SCREENSHOTS / "checkpoint-slices.png")
