@@ -18,7 +18,7 @@ from torch import nn
 from lungseg.card import ModelCard
 from lungseg.inference import Segmenter
 from lungseg.metrics import dice, match_lesions
-from lungseg.postprocessing import CERTAIN, ProbabilityMap, drop_small
+from lungseg.postprocessing import CERTAIN, ProbabilityMap, drop_implausible
 from lungseg.records import CaseScore
 from lungseg.training import nodules
 from lungseg.training.course import CHOSEN_ON_THESE
@@ -188,7 +188,7 @@ def _scan_score(
     scan: Scan, reference: NDArray[np.bool_], answer: ProbabilityMap, threshold: float, min_ml: float
 ) -> CaseScore:
     mask = answer.above(threshold)
-    drop_small(mask, scan.grid, min_ml)
+    drop_implausible(mask, scan.grid, min_ml)
     match = match_lesions(mask, reference)
     return CaseScore(
         case=scan.name,

@@ -9,7 +9,7 @@ from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.inference import Segmenter
 from lungseg.metrics import dice, match_lesions
 from lungseg.nifti import read_mask, read_volume
-from lungseg.postprocessing import drop_small
+from lungseg.postprocessing import drop_implausible
 from lungseg.services.demo import PATIENT
 from lungseg.training.presets import PRESETS
 
@@ -25,7 +25,7 @@ def found_in(segmenter, scan, reference):
     """Apply a checkpoint at its own operating point; returns its Dice and the lesions counted."""
     volume = read_volume(scan)
     mask = segmenter.apply(volume).above(segmenter.card.threshold)
-    drop_small(mask, volume.grid, segmenter.card.min_lesion_ml)
+    drop_implausible(mask, volume.grid, segmenter.card.min_lesion_ml)
     known = read_mask(reference, volume.grid)
     return dice(mask, known), match_lesions(mask, known)
 
