@@ -35,15 +35,9 @@ def choose_checkpoint() -> str | None:
         chosen = known[0]
     st.session_state["checkpoint_name"] = chosen
     st.selectbox(
-        "Checkpoint",
-        known,
-        index=None if chosen is None else 0,
-        key="checkpoint_name",
-        on_change=_open_chosen,
-        label_visibility="collapsed",
-        width=300,
-        placeholder="Choose a checkpoint",
-    )
+        "Checkpoint", known, index=None if chosen is None else 0, placeholder="Choose a checkpoint",
+        key="checkpoint_name", on_change=_open_chosen, label_visibility="collapsed", width=300,
+    )  # fmt: skip
     if chosen is None:
         show_error(NotFoundError("There is no such checkpoint.", "It may have been replaced: choose another one."))
     return chosen

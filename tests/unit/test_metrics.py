@@ -11,6 +11,7 @@ from lungseg.errors import GridMismatchError
 from lungseg.metrics import (
     bootstrap_interval,
     dice,
+    false_part,
     match_lesions,
     paired_difference,
     score_case,
@@ -143,7 +144,16 @@ def test_lesions_that_only_border_on_each_other_do_not_meet():
     assert (match.reference, match.found, match.false) == (1, 0, 1)
 
 
-@pytest.mark.parametrize("compare", [dice, match_lesions, lambda a, b: score_case("x", a, b, GRID)])
+def test_false_part_is_what_touches_no_lesion_as_it_is_counted():
+    alone, beside = box((20, 24), (20, 24), (15, 17)), box((30, 34), (6, 10), (5, 8))
+    mask = box((10, 18), (8, 12), (6, 9)) | alone | beside
+    assert np.array_equal(false_part(mask, LESION), alone | beside)
+    assert match_lesions(mask, LESION).false == 2
+    assert not false_part(NOTHING, LESION).any()
+    assert np.array_equal(false_part(mask, NOTHING), mask)
+
+
+@pytest.mark.parametrize("compare", [dice, match_lesions, false_part, lambda a, b: score_case("x", a, b, GRID)])
 def test_masks_of_different_scans_are_refused(compare):
     with pytest.raises(GridMismatchError, match="40, 30, 20"):
         compare(NOTHING, np.zeros((30, 40, 20), bool))
