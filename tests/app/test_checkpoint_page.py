@@ -82,14 +82,6 @@ def test_preset_of_slices_says_what_was_not_measured(visit, models):
     assert list(page.dataframe[0].value["False"]) == [0, 2, 1]
 
 
-def test_old_card_says_what_was_not_measured(visit):
-    page = visit("lungseg-1")
-    text = everything(page)
-    assert "Not measured: no calibration was fitted" in text
-    assert "<b>0.503</b>" in text
-    assert "bowel under the diaphragm" in text
-
-
 def test_card_without_anything_is_shown(visit, models):
     save_scenes(models, training={}, data=(), scores={}, operating_points=(), calibration=None)
     text = everything(visit())

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from lungseg.config import CHECKOUT
 from lungseg.errors import CheckpointError, NotFoundError
 from lungseg.services.cards import Count, name_of, names, read_checkpoint
 from tests.cards import HELD_OUT, TESTED, save_scenes, save_slices
@@ -60,14 +59,6 @@ def test_preset_of_slices_names_cases_and_has_no_nodules(installed):
     assert found.scores.nodules == {}
     assert found.scores.reliability is None
     assert found.scores.summary.cases == 3
-
-
-def test_old_card_is_read(settings):
-    found = read_checkpoint(replace(settings, models=CHECKOUT / "models"), "lungseg-1")
-    assert found.scores.summary.cases == 1
-    assert found.scores.nodules["held out"].patients is None
-    assert "tested" not in found.split
-    assert found.card.operating_points == ()
 
 
 def test_picture_of_failures_lies_beside_the_card(installed):

@@ -221,6 +221,18 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch():
     torch.testing.assert_close(learned[0], learned[1])
 
 
+def test_tumour_pixels_weigh_more_until_a_share_of_the_steps():
+    schedule = replace(SCHEDULE, tumour_weight=10.0, weighted=0.5, dice=0.0, learning_rate=0.0)
+    learner = Learner(torch.nn.Conv2d(1, 1, 3, padding=1), schedule, device=CPU, steps=4)
+    batch, losses = next(bright_squares(1)), []
+    for step in range(4):
+        learner.standing = replace(learner.standing, step=step)
+        losses.append(learner.step(batch, print))
+    assert losses[0] == pytest.approx(losses[1])
+    assert losses[2] == pytest.approx(losses[3])
+    assert losses[0] > 1.2 * losses[2]
+
+
 def test_pixels_without_weight_count_nowhere():
     logits = torch.linspace(-3, 3, 48).reshape(2, 1, 4, 6)
     tumour = (logits > 1).float()
