@@ -15,7 +15,7 @@ from lungseg.dataset.layout import Pair
 from lungseg.errors import DataSetError, LungSegError, RunCancelledError, StorageError
 from lungseg.inference import Segmenter
 from lungseg.metrics import score_case, summarise
-from lungseg.postprocessing import drop_small
+from lungseg.postprocessing import drop_implausible
 from lungseg.records import CaseFailure, CaseScore, Failure, Summary
 from lungseg.volume import Volume
 
@@ -100,7 +100,7 @@ def outline_case(pair: Pair, segmenter: Segmenter, *, should_stop: Callable[[], 
         raise StorageError(f"A file of {pair.case} can't be read ({error.strerror}).", "Check the file.") from error
     probability = segmenter.apply(volume, should_stop=should_stop)
     mask = probability.above(segmenter.card.threshold)
-    drop_small(mask, volume.grid, segmenter.card.min_lesion_ml)
+    drop_implausible(mask, volume.grid, segmenter.card.min_lesion_ml)
     seconds = time.perf_counter() - started
     return Outlined(volume, reference, mask, score_case(pair.case, mask, reference, volume.grid, seconds=seconds))
 

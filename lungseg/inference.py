@@ -33,21 +33,25 @@ class Segmenter:
         dtype: number type of the convolutions.
     """
 
-    def __init__(self, network: nn.Module, card: ModelCard, device: torch.device) -> None:
+    def __init__(
+        self, network: nn.Module, card: ModelCard, device: torch.device, dtype: torch.dtype | None = None
+    ) -> None:
         self.card = card
         self.device = device
-        self.dtype = fastest_dtype(device)
+        self.dtype = dtype or fastest_dtype(device)
         self._network = _fused(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
 
     @classmethod
-    def load(cls, name_or_path: str, *, models: Path, device: str = "auto") -> Segmenter:
-        """Load a checkpoint by its name in `models` or by its path.
+    def load(
+        cls, name_or_path: str, *, models: Path, device: str = "auto", dtype: torch.dtype | None = None
+    ) -> Segmenter:
+        """Load a checkpoint by its name in `models` or by its path; `dtype` is the fastest of the device unless given.
 
         Raises:
             CheckpointError: it is missing or damaged, or the device is not there.
         """
         network, card = load_checkpoint(find_weights(name_or_path, models))
-        return cls(network, card, best_device(device))
+        return cls(network, card, best_device(device), dtype)
 
     def apply(
         self,

@@ -32,7 +32,7 @@ def segment_scan(
     should_stop: Callable[[], bool] | None = None,
     on_answer: OnAnswer | None = None,
 ) -> Segmentation:
-    """Segment one scan: read, find lungs, apply the network, threshold, drop specks, write the mask on the scan's grid.
+    """Segment one scan: read, find lungs, apply the network, make a mask of its answer, write it on the scan's grid.
 
     Args:
         scan: NIfTI file.

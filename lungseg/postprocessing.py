@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CERTAIN = 255
 """8-bit value of probability 1."""
 ROUNDING = 1e-6
+FLATTEST = 0.35
+"""Height of a lesion as a share of its diameter, at least."""
 CONNECTIVITY: Final = 26
 """Voxels that share a corner belong to one lesion."""
 EVIDENCE_PERCENTILE = 90
@@ -76,7 +78,7 @@ def level_of(threshold: float) -> int:
 def lesions_at(
     probability: ProbabilityMap, threshold: float, *, min_lesion_ml: float, calibration: LesionCalibration | None
 ) -> tuple[NDArray[np.bool_], tuple[Lesion, ...]]:
-    """Turn a network's answer into a mask and its lesions: threshold, drop specks, measure.
+    """Turn a network's answer into a mask and its lesions: threshold, drop what is no lesion, measure.
 
     Args:
         probability: the network's answer.
@@ -88,12 +90,15 @@ def lesions_at(
         (I, J, K) bool on the grid of `probability`, and its components, largest first.
     """
     found = probability.above(threshold)
-    drop_small(found, probability.grid, min_lesion_ml)
+    drop_implausible(found, probability.grid, min_lesion_ml)
     return found, lesions_of(found, probability.grid, probability, calibration)
 
 
-def drop_small(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None:
-    """Clear, in place, the components below a volume.
+def drop_implausible(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None:
+    """Clear, in place, the components that are too small, and those that are too flat to be a tumour.
+
+    A network marks the dome of the diaphragm or of the heart where one or two slices cut its top: many square
+    centimetres, a few millimetres high. Tumours are not that flat.
 
     Args:
         mask: (I, J, K) bool on `grid`; changed.
@@ -103,9 +108,22 @@ def drop_small(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None:
     check_on_grid(mask, grid)
     for box in blocks(mask):
         labels, _ = numbered(mask[box])
-        large = np.bincount(labels.ravel(order="K")) * grid.voxel_ml >= min_ml
-        large[0] = False
-        mask[box] = large[labels]
+        found = cc3d.statistics(labels)
+        voxels = found["voxel_counts"].astype(np.int64)
+        slices = np.array([part[2].stop - part[2].start if part else 1 for part in found["bounding_boxes"]])
+        kept = (voxels * grid.voxel_ml >= min_ml) & ~_is_flat(voxels, slices, grid.spacing_mm)
+        kept[0] = False
+        mask[box] = kept[labels]
+
+
+def _is_flat(voxels: NDArray[np.int64], slices: NDArray[np.int64], spacing_mm: tuple[float, ...]) -> NDArray[np.bool_]:
+    """Tell which components are flat: low for the diameter of a disc as large as their mean slice.
+
+    Half a slice is added at either end, since where between two slices a lesion ends nobody knows.
+    """
+    diameter_mm = 2 * np.sqrt(voxels / slices * spacing_mm[0] * spacing_mm[1] / np.pi)
+    flat: NDArray[np.bool_] = (slices + 1) * spacing_mm[2] < FLATTEST * diameter_mm
+    return flat
 
 
 @dataclass(frozen=True, slots=True)

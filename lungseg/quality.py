@@ -41,20 +41,23 @@ def findings_of(volume: Volume, lungs: LungField) -> tuple[ScanFinding, ...]:
         lungs: its lung field.
     """
     coarse = CoarseScan.of(volume)
-    found = [*_of_slices(volume, lungs), *_of_dense(coarse, lungs)]
+    found = [*_of_slices(volume), *_of_dense(coarse, lungs)]
     if lungs.is_recognised:
-        found += [*_of_lungs(lungs), *_of_hu(coarse, lungs), *_of_contrast(coarse, lungs)]
+        found += [*_of_view(lungs), *_of_volume(lungs), *_of_hu(coarse, lungs), *_of_contrast(coarse, lungs)]
     else:
         text = "The lungs are cut by the field of view or were not recognised; the whole picture was searched instead."
         found.append(ScanFinding("lungs.not_recognised", ScanSeverity.NOT_UNDERSTOOD, text))
     return tuple(sorted(found, key=lambda finding: list(ScanSeverity).index(finding.severity)))
 
 
-def _of_slices(volume: Volume, lungs: LungField) -> Iterator[ScanFinding]:
+def _of_slices(volume: Volume) -> Iterator[ScanFinding]:
     slice_mm = volume.grid.spacing_mm[2]
     if slice_mm > THICK_SLICE_MM:
         text = f"Slices are {slice_mm:.1f} mm apart; small lesions fall between them."
         yield ScanFinding("slices.thick", ScanSeverity.WARNING, text)
+
+
+def _of_view(lungs: LungField) -> Iterator[ScanFinding]:
     if lungs.touches_border:
         text = "The lungs reach the edge of the field of view; what lies outside was not seen."
         yield ScanFinding("view.plane", ScanSeverity.WARNING, text)
@@ -70,7 +73,7 @@ def _cut_ends(lungs: LungField) -> list[str]:
     return [name for name, area in ends if area > CUT_SHARE * areas.max()]
 
 
-def _of_lungs(lungs: LungField) -> Iterator[ScanFinding]:
+def _of_volume(lungs: LungField) -> Iterator[ScanFinding]:
     low, high = LUNGS_ML
     is_part = bool(_cut_ends(lungs)) or lungs.touches_border
     if lungs.volume_ml > high or (lungs.volume_ml < low and not is_part):

@@ -9,6 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+NOTHING_FOUND = "No lesion found"
+"""Said only of scans that were understood; see `statement`."""
+
 
 class RunKind(StrEnum):
     """What a run does."""
@@ -325,7 +328,7 @@ class Segmentation:
 def statement(lesions: int, doubts: Sequence[str]) -> str:
     """Say what a result says: of a scan that was not understood, never that it shows no lesion."""
     if not lesions:
-        return f"No statement: {' '.join(doubts)}" if doubts else "No lesion found"
+        return f"No statement: {' '.join(doubts)}" if doubts else NOTHING_FOUND
     return f"{lesions} lesion{'s' if lesions > 1 else ''}"
 
 

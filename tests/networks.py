@@ -29,3 +29,21 @@ def save_network(folder, name="all-tumour", shape=SMALL, *, logit=4.0, threshold
         intended_use="tests",
     )
     return save_checkpoint(network, card, folder)
+
+
+def bright_is_tumour(network, from_hu=-400.0):
+    """Make a UNet that calls all pixels of its middle slice tumour that are brighter, whatever lies around them."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        for block in (network.encoders[0], network.decoders[-1]):
+            for convolution, norm in ((block[0], block[1]), (block[3], block[4])):
+                convolution.weight[0, 0, 1, 1] = 1.0
+                norm.weight[0] = 1.0
+        first = network.encoders[0]
+        middle = network.shape.channels // 2
+        first[0].weight[0, 0, 1, 1], first[0].weight[0, middle, 1, 1] = 0.0, 1.0
+        first[1].bias[0] = 2.0  # HU / 500 begin at -2, and what is negative does not pass
+        network.head.weight[0, 0] = 20.0
+        network.head.bias[0] = -20.0 * (2.0 + from_hu / 500)
+    return network.eval()

@@ -18,6 +18,8 @@ def execute(
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("lungseg").setLevel(logging.INFO)
     from lungseg import child
+    from lungseg.dataset.parallel import keep_freed_memory
 
+    keep_freed_memory()
     child.watch_parent()
     child.execute(Settings.from_environment(), run, attempt)

@@ -49,6 +49,7 @@ def train(
 ) -> None:
     """Train a checkpoint; Ctrl-C ends training after the current step and keeps the best one."""
     settings = Settings.from_environment()
+    from lungseg.dataset.parallel import keep_freed_memory
     from lungseg.services.datasets import unregistered_store
     from lungseg.training.order import TrainingOrder
     from lungseg.training.recipe import train_order
@@ -74,6 +75,7 @@ def train(
             hold_out=tuple(hold_out or ()),
             store=unregistered_store(settings, data),
         )
+    keep_freed_memory()
     with _alone(order.output), _listener() as (listener, asked_to_stop):
         card = train_order(order, listener, resume=resume is not None)
     _conclude(card, order, is_stopped=asked_to_stop.is_set())
@@ -153,7 +155,7 @@ def _line(report: EpochReport) -> str:
 def card_summary(card: ModelCard) -> Table:
     """Lay out what was reached on patients held out."""
     table = Table("measured on patients held out", "", title=f"{card.name}: epoch {card.training['best_epoch']}")
-    for case in card.scores["cases"]:
+    for case in card.scores.get("cases", ()):
         dice = "-" if case["dice"] is None else f"{case['dice']:.3f}"
         found = f"{case['lesions_found']} of {case['lesions_reference']} found, {case['false_lesions']} false"
         table.add_row(f"{case['case']}, Dice", f"{dice}, {found}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -26,21 +27,37 @@ JPEG = (
 FIGURE_PX = 640
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class GreySlices:
+    """The axial slices of a scan as pictures without masks: what takes longest, and stays where a mask changes.
+
+    Attributes:
+        pictures: (K, SIDE_PX, SIDE_PX) uint8, as films are hung.
+        frame: where a slice lies on its picture.
+    """
+
+    pictures: NDArray[np.uint8]
+    frame: Frame
+
+    @classmethod
+    def of(cls, volume: Volume, window: tuple[float, float]) -> GreySlices:
+        """Draw the slices of a volume in a window (centre and width, HU)."""
+        frame = Frame.of(volume.grid, SIDE_PX)
+        pictures = np.empty((volume.grid.shape[2], SIDE_PX, SIDE_PX), dtype=np.uint8)
+        for k in range(len(pictures)):
+            pictures[k] = frame.shrink(windowed(hang(volume.hu[:, :, k]), window).astype(np.float32), fill=0.0)
+        return cls(pictures, frame)
+
+
 def slice_viewer(
-    volume: Volume,
-    model: NDArray[np.bool_] | None,
-    reference: NDArray[np.bool_] | None,
-    *,
-    window: tuple[float, float],
-    start: int,
+    grey: GreySlices, model: NDArray[np.bool_] | None, reference: NDArray[np.bool_] | None, *, start: int
 ) -> Figure:
     """Draw the axial slices as frames of one figure; its slider is moved in the browser alone.
 
     Args:
-        volume: the scan.
+        grey: the slices of the scan.
         model: (I, J, K) mask by the network on the volume's grid, or None.
         reference: (I, J, K) reference mask, or None.
-        window: centre and width, HU.
         start: slice shown first.
 
     Returns:
@@ -48,7 +65,7 @@ def slice_viewer(
     """
     frames = [
         go.Frame(data=[go.Image(source=source, hoverinfo="skip")], name=str(k + 1))
-        for k, source in enumerate(_pictures(volume, model, reference, window))
+        for k, source in enumerate(_pictures(grey, model, reference))
     ]
     figure = Figure(data=frames[start].data, frames=frames)
     figure.update_layout(
@@ -64,17 +81,13 @@ def slice_viewer(
     return figure
 
 
-def _pictures(
-    volume: Volume, model: NDArray[np.bool_] | None, reference: NDArray[np.bool_] | None, window: tuple[float, float]
-) -> Iterator[str]:
+def _pictures(grey: GreySlices, model: NDArray[np.bool_] | None, reference: NDArray[np.bool_] | None) -> Iterator[str]:
     """Yield each axial slice with its outlines as a JPEG in a data address, as films are hung."""
-    frame = Frame.of(volume.grid, SIDE_PX)
-    for k in range(volume.grid.shape[2]):
-        grey = frame.shrink(windowed(hang(volume.hu[:, :, k]), window).astype(np.float32), fill=0.0).astype(np.uint8)
-        picture = np.repeat(grey[..., None], 3, axis=2)
+    for k, slice_picture in enumerate(grey.pictures):
+        picture = np.repeat(slice_picture[..., None], 3, axis=2)
         for mask, colour in ((reference, REFERENCE_RGB), (model, MASK_RGB)):
             if mask is not None and mask[:, :, k].any():
-                picture = outline(picture, frame.shrink_mask(hang(mask[:, :, k])), colour)
+                picture = outline(picture, grey.frame.shrink_mask(hang(mask[:, :, k])), colour)
         encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), JPEG)[1]
         yield "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 

@@ -72,8 +72,8 @@ def live_curves(epochs: Sequence[EpochRecord], planned: int) -> go.Figure:
     figure.update_xaxes(title_text="Epoch", title_font_size=11, row=3, col=1)
     for row, title in ((1, "Loss"), (2, "Mean Dice"), (3, "Rate")):
         figure.update_yaxes(title_text=title, title_font_size=11, title_standoff=4, row=row, col=1)
-    figure.update_yaxes(rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(rangemode="nonnegative", row=2, col=1)
+    figure.update_yaxes(exponentformat="none", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(exponentformat="none", rangemode="nonnegative", row=2, col=1)
     figure.update_yaxes(exponentformat="power", nticks=4, rangemode="tozero", row=3, col=1)
     return figure
 
@@ -87,7 +87,8 @@ def overlaid_curves(curves: Sequence[Curve], measure: Measure) -> go.Figure:
     dark(figure, height=OVERLAY_PX, hovermode="x unified", showlegend=False)
     longest = max((curve.epochs[-1].epoch for curve in curves if curve.epochs), default=0)
     figure.update_xaxes(title_text="Epoch", title_font_size=11, **_whole_epochs(longest))
-    figure.update_yaxes(title_text=measure.label, title_font_size=11, title_standoff=4)
+    exponent = "power" if measure is Measure.LEARNING_RATE else "none"  # 0.0004, not 400µ
+    figure.update_yaxes(title_text=measure.label, title_font_size=11, title_standoff=4, exponentformat=exponent)
     return figure
 
 

@@ -130,7 +130,7 @@ def mask_at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) ->
         mask,
         id=f"{mask.id}.{level}",
         path=name,
-        sha256=fields["sha256"],
+        sha256=sha256_of(kept),  # not kept with the lesions: two sessions may derive the same mask at once
         volume_ml=sum(lesion.volume_ml for lesion in lesions),
         slice_voxels=tuple(fields["slice_voxels"]),
         lesions=lesions,
@@ -150,11 +150,7 @@ def _derive(settings: Settings, case: Case, run: Run, files: tuple[Path, Path, P
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         nifti.write_mask(inside, kept, like=settings.home / case.scan_path)
-        known = {
-            "sha256": sha256_of(kept),
-            "slice_voxels": slice_voxels(inside),
-            "lesions": [asdict(each) for each in lesions],
-        }
+        known = {"slice_voxels": slice_voxels(inside), "lesions": [asdict(each) for each in lesions]}
         partial = facts.with_name(f".{secrets.token_hex(8)}.partial")
         partial.write_text(json.dumps(known), encoding="utf-8")
         os.replace(partial, facts)

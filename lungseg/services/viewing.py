@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 from lungseg import nifti
 from lungseg.config import Settings
 from lungseg.db import Database
+from lungseg.errors import StorageError
 from lungseg.postprocessing import CERTAIN
-from lungseg.records import Case, Mask, MaskKind, Run, ScanFinding, ScanSeverity, doubts_in, statement
+from lungseg.records import NOTHING_FOUND, Case, Mask, MaskKind, Run, ScanFinding, ScanSeverity, doubts_in, statement
 from lungseg.services import cases, runs
 from lungseg.services.operating import Operation, mask_at, operation_of
 from lungseg.volume import Grid, Orientation
 
 if TYPE_CHECKING:
     from lungseg.figures import Figure
+    from lungseg.figures.slices import GreySlices
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,14 @@ class Scene:
 
     @property
     def statement(self) -> str:
-        """What is to be said of `model` by someone who doesn't see it."""
-        return statement(len(self.model.lesions) if self.model else 0, doubts_in(self.findings))
+        """What the model's mask on show says."""
+        said = statement(len(self.model.lesions) if self.model else 0, doubts_in(self.findings))
+        return f"{said} at this threshold" if said == NOTHING_FOUND and self.is_moved else said
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether `model` is shown at another threshold than the checkpoint's."""
+        return self.operation is not None and self.operation.level != self.operation.default
 
 
 def scene_of(settings: Settings, database: Database, case_id: str, *, chosen: tuple[str, int] | None = None) -> Scene:
@@ -77,7 +85,6 @@ def scene_of(settings: Settings, database: Database, case_id: str, *, chosen: tu
     Raises:
         NotFoundError: there is no such case.
         ScanError: its file can't be read any more.
-        StorageError: the mask at the threshold chosen can't be derived.
     """
     case = cases.get_case(database, case_id)
     own = nifti.read_grid(settings.home / case.scan_path, limits=settings.limits)
@@ -96,20 +103,22 @@ def scene_of(settings: Settings, database: Database, case_id: str, *, chosen: tu
 
 
 def _at_threshold(settings: Settings, scene: Scene, chosen: dict[str, int]) -> Scene:
-    """Show the mask of a scene at the threshold chosen for it."""
+    """Show the mask of a scene at the threshold chosen for it; as stored, with the reason, where that can't be had."""
     model, run = scene.model, scene.made_by
     if model is None or run is None:
         return scene
     operation = operation_of(settings, model, run, chosen.get(model.id))
-    if operation.level != operation.default:
-        model = mask_at(settings, scene.case, model, run, operation.level)
+    try:
+        if operation.level != operation.default:
+            model = mask_at(settings, scene.case, model, run, operation.level)
+    except StorageError as error:
+        operation = replace(operation, level=operation.default, reason=str(error))
     return replace(scene, model=model, operation=operation)
 
 
 def report(scene: Scene) -> dict[str, Any]:
     """Return what is known of the model's mask on show as JSON-ready values; the case stands in it by its id alone."""
     run, operation = scene.made_by, scene.operation
-    is_moved = operation is not None and operation.level != operation.default
     return {
         "intended_use": "Research use only; not a medical device.",
         "case": scene.case.id,
@@ -120,7 +129,7 @@ def report(scene: Scene) -> dict[str, Any]:
         "code_version": run.code_version if run else None,
         "finished_at": run.finished_at.isoformat() if run and run.finished_at else None,
         **(run.result if run else {}),
-        **(_moved(scene.model, operation) if scene.model and operation and is_moved else {}),
+        **(_moved(scene.model, operation) if scene.model and operation and scene.is_moved else {}),
     }
 
 
@@ -134,27 +143,33 @@ def _moved(model: Mask, operation: Operation) -> dict[str, Any]:
     }
 
 
-def slice_figure(settings: Settings, scene: Scene, window: tuple[float, float]) -> Figure:
-    """Draw all axial slices with the masks' outlines as one figure that a browser scrubs without WebGL.
-
-    Args:
-        settings: of the installation.
-        scene: of the case.
-        window: centre and width, HU.
+def grey_slices(settings: Settings, scene: Scene, window: tuple[float, float]) -> GreySlices:
+    """Draw the axial slices of a scene's scan, without masks, in a window (centre and width, HU).
 
     Raises:
-        ScanError: the scan or a mask can't be read any more.
+        ScanError: the scan can't be read any more.
     """
     from lungseg.figures import slices  # noqa: PLC0415 - plotly takes memory that most sessions never need
 
     volume = nifti.read_volume(settings.home / scene.case.scan_path, limits=settings.limits)
+    return slices.GreySlices.of(volume, window)
+
+
+def slice_figure(settings: Settings, scene: Scene, grey: GreySlices) -> Figure:
+    """Draw all axial slices with the masks' outlines as one figure that a browser scrubs without WebGL.
+
+    Raises:
+        ScanError: a mask can't be read any more.
+    """
+    from lungseg.figures import slices  # noqa: PLC0415 - as above
+
     model, reference = (
         nifti.read_mask(settings.home / mask.path, scene.grid, limits=settings.limits) if mask else None
         for mask in (scene.model, scene.reference)
     )
     first = scene.model or scene.reference
     start = first.lesions[0].centre_index[2] if first and first.lesions else scene.grid.shape[2] // 2
-    return slices.slice_viewer(volume, model, reference, window=window, start=start)
+    return slices.slice_viewer(grey, model, reference, start=start)
 
 
 def _newest(masks: tuple[Mask, ...], kind: MaskKind) -> Mask | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lungseg.dataset.parallel import end_with_parent
+from lungseg.dataset.parallel import end_with_parent, keep_freed_memory
 from lungseg.errors import LungSegError, TrainingError
 from lungseg.preprocessing import Preprocessing
 from lungseg.training.presets import ScenePreset
@@ -151,3 +151,4 @@ def _set_up(_process: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()
+    keep_freed_memory()

@@ -42,8 +42,8 @@ class Course(Protocol):
     def batches(self, epoch: int) -> Iterable[Batch]:
         """Give the batches of an epoch, from 1 on."""
 
-    def judge(self, network: nn.Module) -> Verdict:
-        """Apply a network to what is held out."""
+    def judge(self, network: nn.Module, should_stop: Callable[[], bool]) -> Verdict:
+        """Apply a network to what is held out; raises RunCancelledError where `should_stop` says so on the way."""
 
     def judged(self) -> ModelCard:
         """Return the card with what `judge` last found."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from lungseg.training.batches import Batch
 from lungseg.training.presets import Schedule
 
 MOST_TILES = 4
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 OUT_OF_MEMORY_ON_CPU = "DefaultCPUAllocator"
 
 
@@ -88,6 +90,11 @@ class Learner:
     def learning_rate(self) -> float:
         """The rate of the next step."""
         return self.schedule.learning_rate * rate_at(self.standing.step, self.schedule, self._steps)
+
+    @property
+    def _loss_now(self) -> Schedule:
+        is_weighted = self.standing.step < self.schedule.weighted * self._steps
+        return self.schedule if is_weighted else replace(self.schedule, tumour_weight=1.0)
 
     def step(self, batch: Batch, on_notice: Callable[[str], None]) -> float:
         """Learn from one batch; where memory runs out, in twice as many parts from then on.
@@ -167,7 +174,7 @@ class Learner:
         )
         with half_precision(self.device, wanted=self.schedule.half_precision):
             logits = self._network(planes)
-        loss = loss_of(logits.float(), tumour, self.schedule, weight=weight, tile=tile) * share
+        loss = loss_of(logits.float(), tumour, self._loss_now, weight=weight, tile=tile) * share
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(
@@ -203,6 +210,14 @@ def rate_at(step: int, schedule: Schedule, steps: int) -> float:
     return (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise)))) / 2
 
 
+def decay_at(updates: int, decay: float) -> float:
+    """Return the decay of a moving average after so many updates: low at first, so that it soon forgets where it began.
+
+    A short run would otherwise be kept as little more than the weights with which it started.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
 def loss_of(
     logits: Tensor, tumour: Tensor, schedule: Schedule, *, weight: Tensor | None = None, tile: Tensor | None = None
 ) -> Tensor:
@@ -214,12 +229,13 @@ def loss_of(
     Args:
         logits: (N, 1, H, W).
         tumour: the same shape, 0 or 1.
-        schedule: what the Dice term weighs, and its smoothing.
+        schedule: what tumour and the Dice term weigh, and its smoothing.
         weight: the same shape, 0 or 1; None for 1 everywhere.
         tile: the same shape, number of the tile; None where slices are whole.
     """
     known = torch.ones_like(tumour) if weight is None else weight
-    entropy = nn.functional.binary_cross_entropy_with_logits(logits, tumour, known, reduction="sum") / known.sum()
+    weighted = known * (1 + (schedule.tumour_weight - 1) * tumour)
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, tumour, weighted, reduction="sum") / known.sum()
     if not schedule.dice:
         return entropy
     parts = [known] if tile is None else [known * (tile == number) for number in range(MOST_TILES)]
@@ -245,7 +261,11 @@ def half_precision(device: torch.device, *, wanted: bool = True) -> AbstractCont
 def _average(network: nn.Module, decay: float | None) -> AveragedModel | None:
     if decay is None:
         return None
-    moving = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call] # torch leaves it untyped
+
+    def moving(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
+        update = get_ema_multi_avg_fn(decay_at(int(updates), decay))  # type: ignore[no-untyped-call] # torch leaves it untyped
+        update(averaged, current, updates)
+
     return AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
 
 

@@ -32,6 +32,10 @@ class Verdict:
     mean_dice: float | None = None
 
 
+UNJUDGED = Verdict(rank=())
+"""Of a network that nobody has looked at: worse than any other."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callbacks:
     """Who is told, and who may stop the loop.
@@ -65,18 +69,18 @@ def train(
     learner: Learner,
     *,
     batches: Callable[[int], Iterable[Batch]],
-    validate: Callable[[nn.Module], Verdict],
+    validate: Callable[[nn.Module], Verdict | None],
     callbacks: Callbacks,
 ) -> None:
     """Train a network from where its learner stands to the last epoch.
 
-    Asked to stop, the loop returns after the current step. Only where no epoch was validated yet it validates what it
-    has, so that there is a network to keep; an epoch cut short is nothing to go on from.
+    Asked to stop, the loop returns after the current step, or as soon as validation ends for it; an epoch cut short is
+    nothing to go on from. In the first epoch `on_epoch` is told all the same, so that there is a network to keep.
 
     Args:
         learner: moved on in place.
         batches: gives the batches of an epoch (from 1 on).
-        validate: judges a network.
+        validate: judges a network; None where it was asked to stop.
         callbacks: who is told, and who may stop.
 
     Raises:
@@ -87,9 +91,11 @@ def train(
     while learner.standing.epoch < schedule.epochs:
         started, before = time.perf_counter(), learner.standing
         lap = _run(learner, batches(before.epoch + 1), callbacks)
-        if lap.stopped and before.best is not None:
+        verdict = None if lap.stopped else validate(learner.kept)
+        is_cut_short = verdict is None
+        if is_cut_short and before.best is not None:
             return
-        verdict = validate(learner.kept)
+        verdict = verdict or UNJUDGED
         is_best = before.best is None or verdict.rank > before.best
         learner.standing = replace(
             learner.standing,
@@ -99,7 +105,7 @@ def train(
             seconds=before.seconds + time.perf_counter() - started,
         )
         callbacks.on_epoch(_report(learner, lap, verdict, started, is_best=is_best), learner.kept)
-        if lap.stopped:
+        if is_cut_short:
             return
         callbacks.on_state()
         if _has_lost_patience(learner):

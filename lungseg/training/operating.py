@@ -19,7 +19,7 @@ from lungseg.card import ModelCard, OperatingPoint
 from lungseg.checkpoint import best_device, load_checkpoint
 from lungseg.errors import DataSetError
 from lungseg.metrics import score_case, summarise
-from lungseg.postprocessing import LesionEvidence, ProbabilityMap, drop_small, lesion_evidence
+from lungseg.postprocessing import LesionEvidence, ProbabilityMap, drop_implausible, lesion_evidence
 from lungseg.training import nodules
 from lungseg.training.presets import ScenePreset, find_preset
 from lungseg.training.sources import Division, Scan, divide, read_library
@@ -120,7 +120,7 @@ def _of_scans(measured: _Measured, patients_of: Validation) -> list[LesionEviden
     found: list[LesionEvidence] = []
     for scan, answer in zip(library.scans, measured.answers.scans, strict=True):
         mask = answer.above(EVIDENCE_FROM)
-        drop_small(mask, scan.grid, measured.validation.card.min_lesion_ml)
+        drop_implausible(mask, scan.grid, measured.validation.card.min_lesion_ml)
         found += lesion_evidence(mask, answer, scan.reference)
     patients = {crop.patient for crop in patients_of.library.crops}
     return found * max(1, round(len(patients) / max(1, len(library.scans))))
@@ -141,7 +141,7 @@ def _report(measured: _Measured, best: Scores, calibration: LesionCalibration | 
     cases = []
     for scan, answer in zip(measured.validation.library.scans, measured.answers.scans, strict=True):
         mask = answer.above(best.threshold)
-        drop_small(mask, scan.grid, best.min_lesion_ml)
+        drop_implausible(mask, scan.grid, best.min_lesion_ml)
         cases.append(score_case(scan.name, mask, scan.reference, scan.grid))
     tested = measured.tested.measure(measured.tested_answers, best.threshold, best.min_lesion_ml)
     return {

@@ -28,6 +28,8 @@ class Schedule:
         warm_up: share of all steps in which the rate rises to its highest.
         decay: what the rate does from then on: nothing, or half a cosine down to zero.
         weight_decay: of the optimiser.
+        tumour_weight: what a pixel of tumour weighs in binary cross-entropy, where another weighs 1.
+        weighted: share of all steps after which it weighs 1, too.
         dice: weight of the Dice term beside binary cross-entropy; 0 for none.
         dice_smoothing_px: pixels added to both sides of its fraction; lesions much smaller than that count little.
         ema: decay of the exponential moving average of the weights, which is then what is validated and kept; None
@@ -46,6 +48,8 @@ class Schedule:
     warm_up: float = 0.0
     decay: Literal["none", "cosine"] = "none"
     weight_decay: float = 0.0
+    tumour_weight: float = 1.0
+    weighted: float = 1.0
     dice: float = 0.0
     dice_smoothing_px: float = 8.0
     ema: float | None = None
@@ -243,7 +247,7 @@ SCENES = ScenePreset(
         channels=5, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0, neighbour_mm=3.0, finest_mm=1.1
     ),
     schedule=Schedule(
-        epochs=16,
+        epochs=18,
         batch=16,
         steps=350,
         optimiser="adamw",
@@ -251,12 +255,14 @@ SCENES = ScenePreset(
         warm_up=0.02,
         decay="cosine",
         weight_decay=1e-2,
+        tumour_weight=10.0,
+        weighted=2 / 3,
         dice=1.0,
         dice_smoothing_px=3.0,
         ema=0.998,
         longest_gradient=5.0,
     ),
-    labelled_from=10,
+    labelled_from=13,
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (BASELINE, NEIGHBOURS, SCENES)}

@@ -31,8 +31,9 @@ def train_order(order: TrainingOrder, listener: Listener | None = None, *, resum
     """Train, keep the best epoch as a checkpoint, give it its best operating point, and score it there.
 
     After each epoch its state is written, and the checkpoint where it is the best so far, each complete or not at all:
-    whatever ends the run costs the running epoch at most. Asked to stop, it returns after the current step; the
-    checkpoint then has the scores of its epoch and the nominal threshold, and the run can be resumed.
+    whatever ends the run costs the running epoch at most. Asked to stop, it returns after the current step, or within
+    a few slices of a validation; the checkpoint then has the scores of its epoch (none where the first was not
+    complete) and the nominal threshold, and the run can be resumed.
 
     Args:
         order: what is trained.
@@ -100,10 +101,13 @@ class _Run:
         self._listener.on_start(f"Going on after epoch {self._learner.standing.epoch}.")
         return True
 
-    def judge(self, network: nn.Module) -> Verdict:
-        """Say that validation has begun, which takes its time, and judge."""
+    def judge(self, network: nn.Module) -> Verdict | None:
+        """Say that validation has begun, which takes its time, and judge; None where the run is to stop."""
         self._listener.on_progress(Progress("validating"))
-        return self._course.judge(network)
+        try:
+            return self._course.judge(network, self._should_stop)
+        except RunCancelledError:
+            return None
 
     def finish(self) -> ModelCard:
         """Calibrate and score the checkpoint that was kept, unless the run was stopped.
@@ -133,9 +137,12 @@ class _Run:
 
     def _on_epoch(self, report: EpochReport, network: nn.Module) -> None:
         if report.is_best:
-            judged = self._course.judged()
-            self._save(network, replace(judged, training={**judged.training, **self._provenance(report)}))
-        self._course.learn_from(network)
+            card = self._course.card if self._is_stopped else self._course.judged()
+            self._save(network, replace(card, training={**card.training, **self._provenance(report)}))
+        if self._is_stopped:
+            self._listener.on_notice("Stopped in the first epoch: its weights are kept, but nothing was measured.")
+        else:
+            self._course.learn_from(network)
         self._listener.on_epoch(report)
         self._listener.on_scores(self._course.scores)
         self._listener.on_examples(self._course.examples())

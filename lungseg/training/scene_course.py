@@ -73,9 +73,13 @@ class SceneCourse:
         scenes = SceneBatches(self._maker, self._preset, self._seed, epoch)
         return load(scenes, self._loaders, device=self._device)
 
-    def judge(self, network: nn.Module) -> Verdict:
-        """Apply a network to what is held out. The later epoch ranks higher: the schedule ends at rate zero."""
-        scores = self._validation.score(network)
+    def judge(self, network: nn.Module, should_stop: Callable[[], bool]) -> Verdict:
+        """Apply a network to what is held out. The later epoch ranks higher: the schedule ends at rate zero.
+
+        Raises:
+            RunCancelledError: `should_stop` said so.
+        """
+        scores = self._validation.score(network, should_stop)
         self.scores = scores.cases
         known = [case.dice for case in scores.cases if not np.isnan(case.dice)]
         return Verdict(rank=(float(self._epoch),), mean_dice=float(np.mean(known)) if known else None)

@@ -80,9 +80,13 @@ class SliceCourse:
         """Give the batches of an epoch, from 1 on."""
         return load(self._epoch(epoch), self._loaders, device=self._device)
 
-    def judge(self, network: nn.Module) -> Verdict:
-        """Apply a network to all slices of the cases held out."""
-        verdict = self._validation.judge(network)
+    def judge(self, network: nn.Module, should_stop: Callable[[], bool]) -> Verdict:
+        """Apply a network to all slices of the cases held out.
+
+        Raises:
+            RunCancelledError: `should_stop` said so.
+        """
+        verdict = self._validation.judge(network, should_stop)
         self.scores = self._validation.scores
         return verdict
 

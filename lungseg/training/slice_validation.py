@@ -15,7 +15,7 @@ from torch import nn
 from lungseg import nifti, overlay
 from lungseg.card import ModelCard
 from lungseg.dataset.store import StoredCase
-from lungseg.errors import ScanError
+from lungseg.errors import RunCancelledError, ScanError
 from lungseg.inference import Segmenter
 from lungseg.metrics import dice, match_lesions
 from lungseg.postprocessing import CERTAIN, numbered
@@ -68,10 +68,14 @@ class SliceValidation:
         self.scores: tuple[CaseScore, ...] = ()
         self.examples: list[NDArray[np.uint8]] = []
 
-    def judge(self, network: nn.Module) -> Verdict:
-        """Apply a network to all slices of all cases, one case after the other."""
+    def judge(self, network: nn.Module, should_stop: Callable[[], bool]) -> Verdict:
+        """Apply a network to all slices of all cases, one case after the other.
+
+        Raises:
+            RunCancelledError: `should_stop`, asked every few slices, said so; scores and examples stay as they were.
+        """
         network.eval()
-        answers = [self._ask(network, case) for case in self._cases]
+        answers = [self._ask(network, case, should_stop) for case in self._cases]
         self.scores = tuple(answer.score for answer in answers)
         self.examples = [answer.example for answer in answers[:MOST_EXAMPLES]]
         slices = [len(case.slice_tumour_px) for case in self._cases]
@@ -80,10 +84,12 @@ class SliceValidation:
         mean_dice = float(np.mean(known)) if known else None
         return Verdict(rank=(mean_dice or 0.0, -loss), loss=loss, mean_dice=mean_dice)
 
-    def _ask(self, network: nn.Module, case: StoredCase) -> Answer:
+    def _ask(self, network: nn.Module, case: StoredCase, should_stop: Callable[[], bool]) -> Answer:
         mask = np.zeros((len(case.slice_tumour_px), case.frame.size, case.frame.size), dtype=np.bool_)
         total = 0.0
         for first, batch in _stored(case, self._preset):
+            if should_stop():
+                raise RunCancelledError(f"Stopped at slice {first} of {case.case}.", "Resume the run.")
             loss, probability = self._apply(network, batch)
             mask[first : first + len(batch)] = probability >= self._level
             total += loss * len(batch)
@@ -170,8 +176,9 @@ def _dice_at(
 def _stored(case: StoredCase, preset: SlicePreset) -> Iterator[tuple[int, Batch]]:
     depth = len(case.slice_tumour_px)
     for first in range(0, depth, SLICES_AT_ONCE):
-        planes = range(first, min(first + SLICES_AT_ONCE, depth))
-        yield first, batch_of([(read_slice(case, k, preset.preprocessing), read_tumour(case, k)) for k in planes])
+        shown = range(first, min(first + SLICES_AT_ONCE, depth))
+        planes = [read_slice(case, k, preset.preprocessing) for k in shown]
+        yield first, batch_of(planes, [read_tumour(case, k) for k in shown])
 
 
 def _score(case: StoredCase, mask: NDArray[np.bool_]) -> CaseScore:

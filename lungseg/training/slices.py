@@ -10,19 +10,17 @@ from numpy.typing import NDArray
 
 from lungseg.dataset.store import CANVAS, StoredCase
 from lungseg.preprocessing import Preprocessing
-from lungseg.training.augmentation import Augmentation
+from lungseg.training.augmentation import Augmentation, Mask, Planes
 from lungseg.training.batches import Batch
 from lungseg.training.presets import SlicePreset
 from lungseg.training.sampling import SliceTable
-
-Item = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
 class SliceBatches:
     """The slices of one epoch, drawn by weight; batch n depends on seed, epoch and n alone.
 
-    A case is opened for each slice and closed again: that costs a tenth of a millisecond, and neither memory nor open
-    files grow with the number of cases.
+    A case is opened for each slice and closed again, so that neither memory nor open files grow with
+    the number of cases.
 
     Args:
         cases: those to learn from.
@@ -53,30 +51,29 @@ class SliceBatches:
         rows = np.take(self._rows, range(n * size, (n + 1) * size), mode="wrap")
         if self._preset.schedule.steps is None:
             rows = rows[: len(self._rows) - n * size]
-        return batch_of([self._item(int(row), rng) for row in rows])
+        planes, tumour = zip(*(self._read(int(row)) for row in rows), strict=True)
+        return batch_of(*self._augmentation.apply(self._augmentation.draw(rng), planes, tumour))
 
-    def _item(self, row: int, rng: np.random.Generator) -> Item:
+    def _read(self, row: int) -> tuple[Planes, Mask]:
         case, k = self._cases[int(self._table.case[row])], int(self._table.k[row])
-        planes = read_slice(case, k, self._preset.preprocessing)
-        return self._augmentation.apply(self._augmentation.draw(rng), planes, read_tumour(case, k))
+        return read_slice(case, k, self._preset.preprocessing), read_tumour(case, k)
 
 
 def read_slice(case: StoredCase, k: int, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Read a slice with its neighbours, scaled: (size, size, channels); the border slice is repeated."""
-    hu = case.hu
-    near = preprocessing.neighbours(k, len(hu), case.spacing_mm[2])
-    return np.ascontiguousarray(preprocessing.scale(hu[near].astype(np.float32)).transpose(1, 2, 0))
+    near = preprocessing.neighbours(k, len(case.slice_tumour_px), case.spacing_mm[2])
+    hu = case.hu_of(int(near[0]), int(near[-1]) + 1)[near - near[0]]
+    return np.ascontiguousarray(preprocessing.scale(hu.astype(np.float32)).transpose(1, 2, 0))
 
 
 def read_tumour(case: StoredCase, k: int) -> NDArray[np.uint8]:
     """Read the mask of a slice: (size, size), 1 in tumour; the file is spared where it is known to be empty."""
     if not case.slice_tumour_px[k]:
         return np.zeros((CANVAS.size, CANVAS.size), dtype=np.uint8)
-    return np.array(case.tumour[k])
+    return case.tumour_of(k)
 
 
-def batch_of(items: Sequence[Item]) -> Batch:
+def batch_of(planes: Sequence[Planes], tumour: Sequence[Mask]) -> Batch:
     """Stack slices (H, W, channels) and masks (H, W)."""
-    planes = np.stack([planes.transpose(2, 0, 1) for planes, _ in items])
-    tumour = np.stack([tumour for _, tumour in items])[:, None]
-    return Batch(torch.from_numpy(np.ascontiguousarray(planes)), torch.from_numpy(tumour))
+    stacked = np.ascontiguousarray(np.stack(planes).transpose(0, 3, 1, 2))
+    return Batch(torch.from_numpy(stacked), torch.from_numpy(np.stack(tumour)[:, None]))

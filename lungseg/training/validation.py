@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -18,7 +18,7 @@ from torch import nn
 from lungseg.card import ModelCard
 from lungseg.inference import Segmenter
 from lungseg.metrics import dice, match_lesions
-from lungseg.postprocessing import CERTAIN, ProbabilityMap, drop_small
+from lungseg.postprocessing import CERTAIN, ProbabilityMap, drop_implausible
 from lungseg.records import CaseScore
 from lungseg.training import nodules
 from lungseg.training.course import CHOSEN_ON_THESE
@@ -100,17 +100,25 @@ class Validation:
         self.latest: Scores
         self._references = tuple(scan.reference for scan in library.scans)
 
-    def ask(self, network: nn.Module) -> Answers:
-        """Apply a network to everything held out."""
+    def ask(self, network: nn.Module, should_stop: Callable[[], bool] | None = None) -> Answers:
+        """Apply a network to everything held out.
+
+        Raises:
+            RunCancelledError: `should_stop` said so.
+        """
         network.eval()
         return Answers(
             nodules.ask(network, self.library.crops, self.card, self.device),
-            ask_scans(network, self.library.scans, self.card, self.device),
+            ask_scans(network, self.library.scans, self.card, self.device, should_stop),
         )
 
-    def score(self, network: nn.Module) -> Scores:
-        """Score a network at the operating point of the card."""
-        self.latest = self.measure(self.ask(network), self.card.threshold, self.card.min_lesion_ml)
+    def score(self, network: nn.Module, should_stop: Callable[[], bool] | None = None) -> Scores:
+        """Score a network at the operating point of the card.
+
+        Raises:
+            RunCancelledError: `should_stop` said so.
+        """
+        self.latest = self.measure(self.ask(network, should_stop), self.card.threshold, self.card.min_lesion_ml)
         return self.latest
 
     def measure(self, answers: Answers, threshold: float, min_ml: float) -> Scores:
@@ -140,11 +148,19 @@ class Validation:
 
 
 def ask_scans(
-    network: nn.Module, scans: Sequence[Scan], card: ModelCard, device: torch.device
+    network: nn.Module,
+    scans: Sequence[Scan],
+    card: ModelCard,
+    device: torch.device,
+    should_stop: Callable[[], bool] | None = None,
 ) -> tuple[ProbabilityMap, ...]:
-    """Apply a network to whole scans, as in inference."""
+    """Apply a network to whole scans, as in inference.
+
+    Raises:
+        RunCancelledError: `should_stop` said so.
+    """
     segmenter = Segmenter(copy.deepcopy(network).eval(), card, device)
-    return tuple(segmenter.apply(scan.volume) for scan in scans)
+    return tuple(segmenter.apply(scan.volume, should_stop=should_stop) for scan in scans)
 
 
 def false_alarms(network: nn.Module, scan: Scan, card: ModelCard, device: torch.device) -> Points:
@@ -172,7 +188,7 @@ def _scan_score(
     scan: Scan, reference: NDArray[np.bool_], answer: ProbabilityMap, threshold: float, min_ml: float
 ) -> CaseScore:
     mask = answer.above(threshold)
-    drop_small(mask, scan.grid, min_ml)
+    drop_implausible(mask, scan.grid, min_ml)
     match = match_lesions(mask, reference)
     return CaseScore(
         case=scan.name,

@@ -10,12 +10,13 @@ from lungseg.errors import LungSegError
 from lungseg.overlay import WINDOWS
 from lungseg.records import Lesion, ScanSeverity
 from lungseg.services.operating import Operation
-from lungseg.services.viewing import Scene, slice_figure
+from lungseg.services.viewing import Scene, grey_slices, slice_figure
 from lungseg.ui.formatting import lesion_count, millilitres
 from lungseg.ui.operating import choose
 from lungseg.ui.resources import settings
 
 KEPT_FIGURES = 4
+KEPT_SCANS = 2
 
 
 def slice_viewer(scene: Scene, reason: LungSegError | None = None) -> None:
@@ -40,10 +41,16 @@ def slice_viewer(scene: Scene, reason: LungSegError | None = None) -> None:
         _remarks(scene)
 
 
-@st.cache_resource(max_entries=KEPT_FIGURES, show_spinner="Drawing the slices …")
+@st.cache_resource(max_entries=KEPT_SCANS, show_spinner="Drawing the slices …")
+def _grey(scan_sha256: str, window: tuple[float, float], _scene: Scene) -> Any:  # noqa: ARG001 - the key
+    """Keep the slices of the scans read last: 27 MB for 133 slices, which take a second or two to read and draw."""
+    return grey_slices(settings(), _scene, window)
+
+
+@st.cache_resource(max_entries=KEPT_FIGURES, show_spinner=False)
 def _figure(contents: tuple[str, ...], window: tuple[float, float], _scene: Scene) -> Any:  # noqa: ARG001 - the key
-    """Keep the figures of the cases read last; they take seconds to draw. What `contents` marks is in the scene."""
-    return slice_figure(settings(), _scene, window)
+    """Keep the figures drawn last; what `contents` marks is in the scene."""
+    return slice_figure(settings(), _scene, _grey(_scene.case.scan_sha256, window, _scene))
 
 
 def _threshold(operation: Operation) -> None:

@@ -4,11 +4,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lungseg.db import queue
-from lungseg.records import Failure, RunState
+from lungseg.records import Failure, RunState, ScanFinding, ScanSeverity
 from lungseg.services import cases, results, runs
+from tests.browser.seeds import add_prediction
+from tests.phantoms import SHAPE
 
 
 @pytest.fixture
@@ -136,3 +139,17 @@ def test_rename_and_delete(open_page, environment, database, chest_scan):
     page.button(key="upload_delete").click().run()
     assert not page.exception
     assert cases.list_cases(database) == ()
+
+
+def test_scan_that_was_not_understood_is_never_said_to_show_no_lesion(
+    open_page, environment, database, chest_scan, checkpoint
+):
+    settings = replace(environment, checkpoint=checkpoint)
+    case = add_case(settings, database, chest_scan)
+    doubt = ScanFinding("lungs.not_recognised", ScanSeverity.NOT_UNDERSTOOD, "The lungs are cut.")
+    add_prediction(settings, database, case, np.zeros(SHAPE, bool), findings=(doubt,))
+    listed, viewed = everything(open_page()), open_page(viewer=True, case=case.id)
+    assert '<span title="No statement: The lungs are cut.">No statement</span>' in listed
+    assert "Model: No statement: The lungs are cut." in everything(viewed)
+    assert "The lungs are cut." in [error.value for error in viewed.error]
+    assert "No lesion" not in listed + everything(viewed)

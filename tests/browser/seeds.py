@@ -26,7 +26,12 @@ def add_reference(settings, database, case: Case, mask, folder: Path) -> None:
     cases.add_reference(settings, database, case.id, path)
 
 
-def add_prediction(settings, database, case: Case, mask, *, probability: ProbabilityMap | None = None, **card) -> None:
+CUT = ScanFinding("view.slices", ScanSeverity.WARNING, "The scan ends inside the left lung.")
+
+
+def add_prediction(
+    settings, database, case: Case, mask, *, probability: ProbabilityMap | None = None, findings=(CUT,), **card
+) -> None:
     """Finish a run of a case with a mask, as if a worker had found it; `card` changes the checkpoint's."""
     scan = settings.home / case.scan_path
     grid = nifti.read_grid(scan).to_ras()
@@ -57,6 +62,6 @@ def add_prediction(settings, database, case: Case, mask, *, probability: Probabi
         threshold=used.threshold,
         min_lesion_ml=used.min_lesion_ml,
         probability_is_calibrated=used.calibration is not None,
-        findings=(ScanFinding("view.slices", ScanSeverity.WARNING, "The scan ends inside the left lung."),),
+        findings=findings,
     )
     results.keep_segmentation(settings, database, run, mask_id, segmentation)

@@ -52,7 +52,7 @@ def volume_ml(page) -> float:
     return float(state(page, "data.masks.model.volumeMl"))
 
 
-def move(page, place: int) -> float:
+def move(page, place):
     """Move the slider and wait for the mask on screen; returns the seconds that it took."""
     before = state(page, "data.masks.model.sha")
     began = time.perf_counter()
@@ -121,6 +121,7 @@ def test_slices_of_plotly_follow_the_slider(playwright, server, seeded):
             page.keyboard.press("ArrowLeft")
             page.locator(CAPTION, has_text="Held-out patients: 8").wait_for()
             page.wait_for_function("before => !document.body.innerText.includes(before)", arg=before)
+            page.wait_for_timeout(1500)
             page.screenshot(path=SCREENSHOTS / "threshold-plotly.png")
     finally:
         browser.close()

@@ -1,6 +1,7 @@
 """The checkpoint that ships: complete, honest about itself, and it finds what it is there to find."""
 
 import pytest
+import torch
 
 from lungseg.card import find_weights
 from lungseg.checkpoint import load_checkpoint
@@ -8,7 +9,7 @@ from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.inference import Segmenter
 from lungseg.metrics import dice, match_lesions
 from lungseg.nifti import read_mask, read_volume
-from lungseg.postprocessing import drop_small
+from lungseg.postprocessing import drop_implausible
 from lungseg.services.demo import PATIENT
 from lungseg.training.presets import PRESETS
 
@@ -24,9 +25,17 @@ def found_in(segmenter, scan, reference):
     """Apply a checkpoint at its own operating point; returns its Dice and the lesions counted."""
     volume = read_volume(scan)
     mask = segmenter.apply(volume).above(segmenter.card.threshold)
-    drop_small(mask, volume.grid, segmenter.card.min_lesion_ml)
+    drop_implausible(mask, volume.grid, segmenter.card.min_lesion_ml)
     known = read_mask(reference, volume.grid)
     return dice(mask, known), match_lesions(mask, known)
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="the processor has no bf16: one back end")
+def test_half_and_full_precision_give_the_same_mask(segmenter, demo_files):
+    volume = read_volume(demo_files.scan)
+    half = segmenter.apply(volume).above(segmenter.card.threshold)
+    full = Segmenter.load(SHIPPED_CHECKPOINT, models=MODELS, device="cpu", dtype=torch.float32)
+    assert dice(half, full.apply(volume).above(segmenter.card.threshold)) >= 0.995
 
 
 def test_weights_belong_to_their_card_and_are_small():

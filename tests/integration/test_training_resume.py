@@ -150,6 +150,25 @@ def test_stopped_run_keeps_its_best_epoch_and_goes_on(tmp_path, store):
     assert card.training["finished"]
 
 
+def test_stop_in_a_validation_keeps_the_epoch_before(tmp_path, store):
+    """The stop comes when the second validation has looked at its first slices."""
+    witness, stages, asked = Witness(), [], []
+
+    def should_stop():
+        asked.append(stages.count("validating") == 2 and stages[-1] == "validating")
+        return sum(asked) == 2
+
+    listener = replace(witness.listener, on_progress=lambda it: stages.append(it.stage), should_stop=should_stop)
+    card = train_order(order_in(tmp_path, store), listener)
+    assert (card.training["best_epoch"], len(witness.epochs), stages[-1]) == (1, 1, "validating")
+    assert card.scores["cases"]
+    whole, resumed = Witness(), Witness()
+    train_order(order_in(tmp_path / "whole", store), whole.listener)
+    train_order(order_in(tmp_path, store), resumed.listener, resume=True)
+    assert [report.epoch for report in resumed.epochs] == [2, 3, 4]
+    assert [it.train_loss for it in resumed.epochs] == [it.train_loss for it in whole.epochs[1:]]
+
+
 def test_run_stopped_in_its_first_epoch_begins_anew_when_resumed(tmp_path, store):
     card = train_order(order_in(tmp_path, store), Witness(stop_after=2).listener)
     assert card.training["best_epoch"] == 1

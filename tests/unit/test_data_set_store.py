@@ -200,3 +200,15 @@ def test_scan_that_vanished_after_preparing_leaves_its_slices(folder, tmp_path):
     (tmp_path / "store" / "lung_001.hu.npy").unlink()
     with pytest.raises(DataSetError, match="prepare"):
         _ = store.cases[0].hu
+
+
+def test_slices_are_read_as_they_are_mapped(folder, tmp_path):
+    case = prepared(folder, tmp_path / "store").cases[0]
+    k = int(np.argmax(case.slice_tumour_px))
+    for first, last in ((0, 1), (k - 1, k + 2), (len(case.hu) - 2, len(case.hu))):
+        np.testing.assert_array_equal(case.hu_of(first, last), case.hu[first:last])
+    np.testing.assert_array_equal(case.tumour_of(k), case.tumour[k])
+    assert case.tumour_of(k).any()
+    (tmp_path / "store" / f"{case.case}.hu.npy").unlink()
+    with pytest.raises(DataSetError, match=r"hu\.npy can't be read"):
+        case.hu_of(0, 1)

@@ -5,7 +5,7 @@ import base64
 import cv2
 import numpy as np
 
-from lungseg.figures.slices import SIDE_PX, slice_viewer
+from lungseg.figures.slices import SIDE_PX, GreySlices, slice_viewer
 from lungseg.overlay import MASK_RGB, REFERENCE_RGB
 from lungseg.volume import Grid, Volume
 from tests.phantoms import LESION_INDEX, SPACING_MM, chest, ras_affine
@@ -25,7 +25,7 @@ def test_frames_show_masks_where_they_are():
     hu, lesion = chest()
     volume = Volume(hu, Grid(hu.shape, ras_affine(SPACING_MM)))
     reference = np.roll(lesion, -30, axis=0)
-    figure = slice_viewer(volume, lesion, reference, window=(-600.0, 1500.0), start=LESION_INDEX[2])
+    figure = slice_viewer(GreySlices.of(volume, (-600.0, 1500.0)), lesion, reference, start=LESION_INDEX[2])
     assert [frame.name for frame in figure.frames] == [str(k + 1) for k in range(hu.shape[2])]
     assert figure.layout.sliders[0].active == LESION_INDEX[2]
     assert figure.data[0].source == figure.frames[LESION_INDEX[2]].data[0].source
@@ -42,5 +42,5 @@ def test_frames_show_masks_where_they_are():
 def test_without_masks():
     hu, _ = chest()
     volume = Volume(hu, Grid(hu.shape, ras_affine(SPACING_MM)))
-    figure = slice_viewer(volume, None, None, window=(40.0, 400.0), start=0)
+    figure = slice_viewer(GreySlices.of(volume, (40.0, 400.0)), None, None, start=0)
     assert len(figure.frames) == hu.shape[2]

@@ -11,7 +11,6 @@ from lungseg import nifti
 from lungseg.calibration import LesionCalibration
 from lungseg.card import OperatingPoint, sha256_of
 from lungseg.db import open_database
-from lungseg.errors import StorageError
 from lungseg.services import cases, operating, storage, viewing
 from lungseg.volume import Grid
 from lungseg.web.routes import mask_address, mask_download_address, routes
@@ -88,7 +87,7 @@ def test_nothing_above_a_threshold_is_no_lesion(settings, database, case):
     probability.canvases[probability.canvases > 180] = 180
     add_prediction(settings, database, case, probability.above(0.5), probability=probability)
     scene = look(settings, database, case, 200)
-    assert (scene.model.lesions, scene.model.volume_ml, scene.statement) == ((), 0, "No lesion found")
+    assert (scene.model.lesions, scene.model.volume_ml, scene.statement) == ((), 0, "No lesion found at this threshold")
 
 
 def test_mask_is_derived_once(settings, database, seeded, monkeypatch):
@@ -149,8 +148,11 @@ def test_files_that_nothing_owns_are_swept(settings, database, seeded):
     assert len(list(settings.derived.iterdir())) == 2
 
 
-def test_map_that_is_damaged_is_said_to_be(settings, database, seeded):
-    model = look(settings, database, seeded).model
-    (settings.home / storage.probability_path(model.id)).write_bytes(b"no map")
-    with pytest.raises(StorageError, match="can't be read"):
-        look(settings, database, seeded, 60)
+def test_map_that_is_damaged_leaves_the_stored_mask_and_is_said_to_be(settings, database, seeded):
+    stored = look(settings, database, seeded)
+    (settings.home / storage.probability_path(stored.model.id)).write_bytes(b"no map")
+    scene = look(settings, database, seeded, 60)
+    assert scene.model == stored.model
+    assert (scene.operation.level, scene.is_moved) == (DEFAULT, False)
+    assert "can't be read" in scene.operation.reason
+    assert "Segment the scan again." in scene.operation.reason

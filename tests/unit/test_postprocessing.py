@@ -5,7 +5,7 @@ import pytest
 
 from lungseg.calibration import LesionCalibration
 from lungseg.errors import GridMismatchError
-from lungseg.postprocessing import ProbabilityMap, drop_small, lesion_evidence, lesions_of, slice_voxels
+from lungseg.postprocessing import ProbabilityMap, drop_implausible, lesion_evidence, lesions_of, slice_voxels
 from lungseg.preprocessing import Frame
 from lungseg.volume import Grid
 from tests.phantoms import ras_affine
@@ -50,15 +50,34 @@ def test_voxels_that_share_a_corner_are_one_lesion():
 def test_empty_mask_has_no_lesion():
     assert lesions_of(np.zeros(GRID.shape, bool), GRID) == ()
     empty = np.zeros(GRID.shape, bool)
-    drop_small(empty, GRID, 1.0)
+    drop_implausible(empty, GRID, 1.0)
     assert not empty.any()
 
 
 @pytest.mark.parametrize(("voxels", "left"), [(24.2, 120), (23.8, 144)])
 def test_components_below_the_volume_are_cleared(voxels, left):
     mask = two_boxes()
-    drop_small(mask, GRID, voxels * GRID.voxel_ml)
+    drop_implausible(mask, GRID, voxels * GRID.voxel_ml)
     assert mask.sum() == left
+
+
+@pytest.mark.parametrize(
+    ("slices", "slice_mm", "is_kept"),
+    [(1, 2.0, False), (3, 2.0, False), (5, 2.0, True), (1, 5.0, False), (2, 5.0, True)],
+)
+def test_cap_of_a_dome_is_too_flat_for_a_tumour(slices, slice_mm, is_kept):
+    grid = Grid((40, 50, 12), np.diag([1.5, 1.2, slice_mm, 1.0]))
+    x, y = np.meshgrid(np.arange(40) * 1.5 - 30, np.arange(50) * 1.2 - 30, indexing="ij")
+    mask = np.zeros(grid.shape, bool)
+    mask[:, :, 4 : 4 + slices] = (x**2 + y**2 < 16.0**2)[:, :, None]  # 32 mm across: 11.2 mm high at least
+    drop_implausible(mask, grid, 0.0)
+    assert mask.any() == is_kept
+
+
+def test_mask_that_fills_its_box_is_measured_too():
+    mask = np.ones(GRID.shape, bool)  # 21 mm high, 16 mm across
+    drop_implausible(mask, GRID, 0.0)
+    assert mask.all()
 
 
 def test_lesions_in_the_same_slices_and_in_slices_of_their_own_are_told_apart():
@@ -151,5 +170,5 @@ def test_specks_side_by_side_in_a_thin_box_are_lesions_each(shape):
     found = lesions_of(mask, GRID)
     assert len(found) == specks.sum()
     assert {lesion.volume_ml for lesion in found} == {GRID.voxel_ml}
-    drop_small(mask, GRID, 1.5 * GRID.voxel_ml)
+    drop_implausible(mask, GRID, 1.5 * GRID.voxel_ml)
     assert not mask.any()

@@ -33,6 +33,16 @@ def test_live_curves_leave_room_for_what_is_planned_and_skip_what_was_not_measur
     assert figure.layout.xaxis3.range == (0.5, 30.5)
 
 
+def test_small_values_stand_as_decimals_and_rates_as_powers():
+    """Plotly's own choice for a Dice of 0.0004 is 400µ."""
+    small = [epoch(1, mean_dice=0.0004, train_loss=0.0007), epoch(2, mean_dice=0.0005, train_loss=0.0006)]
+    layout = live_curves(small, planned=2).layout
+    assert [axis.exponentformat for axis in (layout.yaxis, layout.yaxis2, layout.yaxis3)] == ["none", "none", "power"]
+    for measure in Measure:
+        drawn = overlaid_curves([Curve("a", 0, small)], measure).layout.yaxis.exponentformat
+        assert drawn == ("power" if measure is Measure.LEARNING_RATE else "none")
+
+
 def test_best_epoch_is_ringed_and_the_earlier_of_two_equal_ones():
     figure = live_curves([epoch(1, mean_dice=0.4), epoch(2, mean_dice=0.6), epoch(3, mean_dice=0.6)], planned=3)
     ring = figure.data[-1]

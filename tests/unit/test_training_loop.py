@@ -10,7 +10,7 @@ import torch
 from lungseg.card import NetworkShape
 from lungseg.errors import DataSetError, DivergedError, OutOfMemoryError, TrainingError
 from lungseg.training.batches import Batch
-from lungseg.training.learner import Learner, loss_of, rate_at
+from lungseg.training.learner import Learner, decay_at, loss_of, rate_at
 from lungseg.training.loop import Callbacks, Verdict, train
 from lungseg.training.presets import Schedule
 from lungseg.unet import UNet
@@ -115,6 +115,26 @@ def test_stop_in_the_first_epoch_keeps_what_there_is_but_no_state():
     assert [report.epoch for report in witness.epochs] == [1]
     assert witness.epochs[0].is_best
     assert witness.states == []
+
+
+def test_stop_in_validation_leaves_the_epoch_before():
+    verdicts = iter([Verdict(rank=(0.5,)), None])
+    witness = Witness()
+    learner = run(witness, validate=lambda _: next(verdicts))
+    assert [report.epoch for report in witness.epochs] == [1]
+    assert (learner.standing.epoch, learner.standing.best_epoch, len(witness.states)) == (1, 1, 1)
+
+
+def test_stop_in_the_first_validation_keeps_what_there_is_but_no_state():
+    witness = Witness()
+    run(witness, validate=lambda _: None)
+    (report,) = witness.epochs
+    assert (report.epoch, report.is_best, report.mean_dice, report.validation_loss) == (1, True, None, None)
+    assert witness.states == []
+
+
+def test_moving_average_soon_forgets_where_it_began():
+    assert [decay_at(updates, 0.99) for updates in (0, 8, 90, 10_000)] == [0.1, 0.5, 0.91, 0.99]
 
 
 def test_training_ends_early_when_nothing_gets_better():

@@ -40,7 +40,7 @@ def held_out(data):
 
 class Witness:
     def __init__(self, stop_after=math.inf):
-        self.steps, self.epochs, self.scores, self.stop_after = [], [], [], stop_after
+        self.steps, self.epochs, self.scores, self.notices, self.stop_after = [], [], [], [], stop_after
 
     @property
     def listener(self):
@@ -48,6 +48,7 @@ class Witness:
             on_progress=lambda progress: progress.stage == "training" and self.steps.append(progress),
             on_epoch=self.epochs.append,
             on_scores=self.scores.append,
+            on_notice=self.notices.append,
             should_stop=lambda: len(self.steps) >= self.stop_after,
         )
 
@@ -91,12 +92,29 @@ def test_same_seed_makes_the_same_checkpoint(tmp_path, data):
     assert cards[0].sha256 == cards[1].sha256 != cards[2].sha256
 
 
-def test_stopped_training_leaves_a_checkpoint(tmp_path, data):
+def test_training_stopped_in_its_first_epoch_leaves_weights_without_scores(tmp_path, data):
     witness = Witness(stop_after=2)
     card = train_order(order_in(tmp_path, data), witness.listener)
     assert len(witness.steps) == 2
-    assert card.training["best_epoch"] == 1
+    assert (card.training["best_epoch"], card.scores) == (1, {})
+    assert "nothing was measured" in witness.notices[0]
     assert load_checkpoint(tmp_path / "tiny-1.safetensors")[1].sha256 == card.sha256
+
+
+def test_stop_in_a_later_validation_keeps_the_epoch_before(tmp_path, data):
+    witness = Witness()
+    stages = []
+    listener = replace(
+        witness.listener,
+        on_progress=lambda progress: stages.append(progress.stage),
+        should_stop=lambda: stages.count("validating") == 2,
+    )
+    card = train_order(order_in(tmp_path, data), listener)
+    assert stages[-1] == "validating"
+    assert (card.training["best_epoch"], len(witness.epochs)) == (1, 1)
+    assert [case["case"] for case in card.scores["cases"]] == ["lung_103"]
+    assert train_order(order_in(tmp_path, data), witness.listener, resume=True).training["finished"]
+    assert [report.epoch for report in witness.epochs] == [1, 2]
 
 
 def test_data_that_is_not_there_is_refused_before_anything_is_written(tmp_path):

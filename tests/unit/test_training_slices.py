@@ -43,6 +43,18 @@ def marked():
     return np.where(tumour, 0.01, -0.28).astype(np.float32)[..., None], tumour
 
 
+def bend(augmentation, draw, planes, tumour):
+    """Bend a batch of one."""
+    (bent,), (bent_tumour,) = augmentation.apply(draw, [planes], [tumour])
+    return bent, bent_tumour
+
+
+def agreement(planes, tumour):
+    """Dice of what is bright in a slice and its mask."""
+    bright = planes[..., 0] > -0.13
+    return 2 * np.sum(bright & (tumour == 1)) / (bright.sum() + tumour.sum())
+
+
 def test_baseline_is_the_method_of_the_prototype():
     assert (BASELINE.network.width, BASELINE.network.depth, BASELINE.network.channels) == (64, 4, 1)
     assert (BASELINE.preprocessing.hu_scale, BASELINE.preprocessing.size) == (3071.0, 256)
@@ -57,39 +69,48 @@ def test_mask_is_bent_with_its_slice(marked):
     augmentation = Augmentation(Warp(), padding=-0.33)
     for seed in range(20):
         draw = augmentation.draw(np.random.default_rng(seed))
-        planes, tumour = augmentation.apply(draw, *marked)
-        bright = planes[..., 0] > -0.13
+        planes, tumour = bend(augmentation, draw, *marked)
         assert planes.dtype == np.float32
         assert set(np.unique(tumour)) <= {0, 1}
-        agreement = 2 * np.sum(bright & (tumour == 1)) / (bright.sum() + tumour.sum())
-        assert agreement > 0.93, seed
+        assert agreement(planes, tumour) > 0.93, seed
+
+
+def test_slices_of_a_batch_are_bent_each_in_its_own_way(marked):
+    """All 32 that imgaug bends by one noise field, and one more; masks without tumour among them."""
+    planes, tumour = marked
+    masks = [tumour if n % 3 else np.zeros_like(tumour) for n in range(33)]
+    bent, bent_masks = Augmentation(Warp(), padding=-0.33).apply(8, [planes] * 33, masks)
+    assert len({one.tobytes() for one in bent}) == 33
+    for n, (one, mask) in enumerate(zip(bent, bent_masks, strict=True)):
+        assert (mask.dtype, mask.shape) == (np.uint8, tumour.shape)
+        assert agreement(one, mask) > 0.93 if n % 3 else not mask.any()
 
 
 def test_channels_are_bent_alike(marked):
     planes, tumour = marked
     augmentation = Augmentation(Warp(), padding=-0.33)
-    bent, _ = augmentation.apply(5, np.repeat(planes, 3, axis=2), tumour)
-    alone, _ = augmentation.apply(5, planes, tumour)
+    bent, _ = bend(augmentation, 5, np.repeat(planes, 3, axis=2), tumour)
+    alone, _ = bend(augmentation, 5, planes, tumour)
     for channel in range(3):
         np.testing.assert_array_equal(bent[..., channel], alone[..., 0])
 
 
 def test_draw_decides_everything_and_is_told_by_the_generator_alone(marked):
     augmentation, other = Augmentation(Warp(), padding=-0.33), Augmentation(Warp(), padding=-0.33)
-    other.apply(99, *marked)  # what was applied before does not matter
+    bend(other, 99, *marked)  # what was applied before does not matter
     np.random.seed(7)  # noqa: NPY002 - nor what the global generator does
     draws = [one.draw(np.random.default_rng(3)) for one in (augmentation, other)]
     assert draws[0] == draws[1]
-    for first, second in zip(augmentation.apply(draws[0], *marked), other.apply(draws[1], *marked), strict=True):
+    for first, second in zip(bend(augmentation, draws[0], *marked), bend(other, draws[1], *marked), strict=True):
         np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(augmentation.apply(draws[0] + 1, *marked)[0], augmentation.apply(draws[0], *marked)[0])
+    assert not np.array_equal(bend(augmentation, draws[0] + 1, *marked)[0], bend(augmentation, draws[0], *marked)[0])
 
 
 def test_slice_is_bent_the_same_with_and_without_tumour(marked):
     planes, tumour = marked
     augmentation = Augmentation(Warp(), padding=-0.33)
-    with_tumour, _ = augmentation.apply(11, planes, tumour)
-    without, empty = augmentation.apply(11, planes, np.zeros_like(tumour))
+    with_tumour, _ = bend(augmentation, 11, planes, tumour)
+    without, empty = bend(augmentation, 11, planes, np.zeros_like(tumour))
     np.testing.assert_array_equal(with_tumour, without)
     assert not empty.any()
 
@@ -101,7 +122,7 @@ def test_size_and_turn_keep_to_their_ranges():
     augmentation = Augmentation(replace(Warp(), elastic_px=(0.0, 0.0)), padding=-0.33)
     angles, scales = [], []
     for seed in range(200):
-        _, bent = augmentation.apply(seed, bar.astype(np.float32)[..., None], bar)
+        _, bent = bend(augmentation, seed, bar.astype(np.float32)[..., None], bar)
         rows, columns = np.nonzero(bent)
         moments = np.cov(np.stack([columns, rows]))
         angles.append(math.degrees(math.atan2(2 * moments[0, 1], moments[0, 0] - moments[1, 1]) / 2))
@@ -116,7 +137,7 @@ def test_size_and_turn_keep_to_their_ranges():
 def test_what_comes_in_from_outside_is_air():
     planes = np.zeros((64, 96, 1), np.float32)
     augmentation = Augmentation(replace(Warp(), scale=(0.85, 0.85), elastic_px=(0.0, 0.0)), padding=-0.33)
-    bent, _ = augmentation.apply(3, planes, np.zeros((64, 96), np.uint8))
+    bent, _ = bend(augmentation, 3, planes, np.zeros((64, 96), np.uint8))
     np.testing.assert_allclose(bent[[0, 0, -1, -1], [0, -1, 0, -1], 0], -0.33, atol=1e-6)
 
 
