@@ -45,8 +45,10 @@ def _counts_html(source: Source) -> str:
 
 
 def _count(count: Count) -> str:
+    if not count.items:
+        return "none"
     slices = "" if count.slices is None else f", {count.slices:,} slices"
-    return f"{count.items:,} of {count.patients:,} patient{'' if count.patients == 1 else 's'}{slices}"
+    return f"{count.items:,} from {count.patients:,} patient{'' if count.patients == 1 else 's'}{slices}"
 
 
 def _split(checkpoint: Checkpoint) -> None:

@@ -18,7 +18,7 @@ from lungseg.ui.score_table import score_table
 CASES_PX = 250
 NOT_CALIBRATED = (
     "Not measured: no calibration was fitted. The probability of a lesion is the mean of what the network says of its "
-    "voxels, and may be far from the truth. `lungseg calibrate` fits one, from folds."
+    "voxels, and may be far from the truth. The command lungseg calibrate fits one, from folds."
 )
 NO_POINTS = "Not measured: nobody has looked at what other thresholds reach."
 
@@ -105,7 +105,7 @@ def _nodules(figures: Mapping[str, NoduleFigures]) -> None:
 
 
 def _of_patients(figures: NoduleFigures) -> str:
-    return f"{figures.nodules} <em>of {figures.patients} patients</em>" if figures.patients else str(figures.nodules)
+    return f"{figures.nodules} <em>from {figures.patients} patients</em>" if figures.patients else str(figures.nodules)
 
 
 def _interval(figures: NoduleFigures) -> str:

@@ -48,8 +48,8 @@ def test_checkpoint_that_segments_is_shown_with_all_parts(visit, models):
     assert page.selectbox(key="checkpoint_name").value == "whole"
     for part in (
         "Segments", card.sha256, "Research use only, not a medical device", "CC BY 4.0 / CC BY 3.0", "Armato et al.",
-        "170 of 68 patients", "16 epochs of 350 steps, batch 16", "2 h 14 min on cpu", "f101, f102, f103",
-        "each by the fold that did not learn from it", "0.666", "170 <em>of 68 patients</em>", "<b>0.693</b>",
+        "170 from 68 patients", "<td>none</td>", "16 epochs of 350 steps, batch 16", "2 h 14 min on cpu", "f101, f102",
+        "each by the fold that did not learn from it", "0.666", "170 <em>from 68 patients</em>", "<b>0.693</b>",
         "ECE <b>0.041</b>", "412 lesions", '<tr class="chosen"',
         "&lt;b&gt;with high probability&lt;/b&gt;", "outlined in part",
     ):  # fmt: skip
@@ -73,7 +73,7 @@ def test_preset_of_slices_says_what_was_not_measured(visit, models):
     page = visit("baseline")
     text = everything(page)
     assert "Not in use" in text
-    assert "2 of 2 patients, 480 slices" in text
+    assert "2 from 2 patients, 480 slices" in text
     assert "No patients were set aside for a test" in text
     assert "Not measured: no calibration was fitted" in text
     assert "Not measured: nobody has looked at what other thresholds reach" in text
