@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -110,7 +110,8 @@ def drop_implausible(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None
         labels, _ = numbered(mask[box])
         found = cc3d.statistics(labels)
         voxels = found["voxel_counts"].astype(np.int64)
-        slices = np.array([part[2].stop - part[2].start if part else 1 for part in found["bounding_boxes"]])
+        boxes: Sequence[Box | None] = found["bounding_boxes"]  # None for a background without a voxel
+        slices = np.array([1 if part is None else part[2].stop - part[2].start for part in boxes])
         kept = (voxels * grid.voxel_ml >= min_ml) & ~_is_flat(voxels, slices, grid.spacing_mm)
         kept[0] = False
         mask[box] = kept[labels]
