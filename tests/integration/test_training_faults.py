@@ -117,10 +117,10 @@ def test_memory_that_runs_out_is_said_aloud(environment, database, fields, worke
     fault("""
         from lungseg.training import learner
         loss_of = learner.loss_of
-        def short(logits, *others):
+        def short(logits, *others, **named):
             if logits.requires_grad and len(logits) > 2:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-            return loss_of(logits, *others)
+            return loss_of(logits, *others, **named)
         learner.loss_of = short
     """)
     done = work_off(environment, database, worker, {**fields, "epochs": 1})

@@ -99,7 +99,7 @@ def test_epochs_on_another_device_say_nothing(settings, database, fields):
 def test_preset_with_given_steps_needs_no_count_of_slices(settings, database, tmp_path):
     keep_pace(settings, "scenes", 16, "cpu", Pace(slices_per_s=100.0, memory_mb=1.0))
     found = estimate(settings, database, {"data": str(tmp_path), "preset": "scenes", "epochs": 2, "device": "cpu"})
-    assert found.seconds == pytest.approx(2 * 400 * 16 / 100)
+    assert found.seconds == pytest.approx(2 * presets.SCENES.schedule.steps * 16 / 100)
 
 
 def test_order_that_can_not_be_carried_out_is_refused(settings, database, fields, tmp_path):
