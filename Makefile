@@ -50,7 +50,7 @@ evaluate: setup ## evaluate the checkpoint on all that is at hand, written to do
 	@$(BIN)/lungseg scores --data $(DATA) --output docs/scores.md
 
 # The checkpoint that ships, and for its operating point a fold for each labelled scan. What was interrupted goes on.
-NAME := lungseg-2
+NAME := lungseg-3
 RUNS := build/checkpoint
 FOLDS := lung_101 lung_102 lung_103
 train = if [ -e $(RUNS)/$(1)/$(1).order.json ]; then $(BIN)/lungseg train --resume $(RUNS)/$(1); \
@@ -58,7 +58,7 @@ train = if [ -e $(RUNS)/$(1)/$(1).order.json ]; then $(BIN)/lungseg train --resu
 
 checkpoint: setup ## train the checkpoint that ships and calibrate it by its folds (hours on two cores)
 	@$(call train,$(NAME))
-	@for scan in $(FOLDS); do $(call train,without-$$scan,--hold-out $$scan); done
+	@for scan in $(FOLDS); do $(call train,without-$$scan,--hold-out $$scan --branch $(RUNS)/$(NAME)); done
 	@$(BIN)/lungseg calibrate $(RUNS)/$(NAME)/$(NAME).safetensors --data $(DATA) \
 		$(foreach scan,$(FOLDS),--fold $(RUNS)/without-$(scan)/without-$(scan).safetensors)
 	@cp $(RUNS)/$(NAME)/$(NAME).safetensors $(RUNS)/$(NAME)/$(NAME).json models/

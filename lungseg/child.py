@@ -13,13 +13,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from filelock import Timeout
+
 from lungseg.config import Settings
 from lungseg.db import Database, open_database
-from lungseg.errors import LungSegError, RunCancelledError
-from lungseg.records import Run, RunState
+from lungseg.errors import LungSegError, RunCancelledError, RunGoesOnError
+from lungseg.records import Progress, Run, RunState
 from lungseg.services import results
 from lungseg.services.failures import failure_of
 from lungseg.services.pulse import Pulse
@@ -51,8 +54,26 @@ def execute(settings: Settings, run_id: str, attempt: int) -> None:
             return
         folder = settings.runs / run.id
         with run_lock(folder).acquire(timeout=PREDECESSOR_S), _logging_to(folder / LOG):
-            log.info("attempt %d", run.attempts)
-            _carry_out(settings, database, run)
+            _carry_out(Task(settings, database, run, _untold, _never), ends_for_good=False)
+
+
+def execute_here(task: Task) -> None:
+    """Carry out a claimed run in the process of its user: its progress and log lines are shown as they come.
+
+    Asked to stop by the user, the run ends, and can be resumed; it does not go back into the queue.
+
+    Args:
+        task: the run, who is told of its progress, and who else may stop it.
+
+    Raises:
+        RunGoesOnError: another process works on the run.
+    """
+    folder = task.settings.runs / task.run.id
+    try:
+        with run_lock(folder).acquire(blocking=False), _logging_to(folder / LOG):
+            _carry_out(task, ends_for_good=True)
+    except Timeout as error:
+        raise RunGoesOnError(f"Another process works on the run {task.run.id}.", "Stop it first.") from error
 
 
 def watch_parent() -> None:
@@ -68,13 +89,22 @@ def watch_parent() -> None:
     threading.Thread(target=wait, name="parent-watch", daemon=True).start()
 
 
-def _carry_out(settings: Settings, database: Database, run: Run) -> None:
+def _carry_out(task: Task, *, ends_for_good: bool) -> None:
+    database, run = task.database, task.run
+    log.info("attempt %d", run.attempts)
     leaves = threading.Event()
     with _on_terminate(leaves.set):
         try:
             with Pulse(database, run) as pulse:
-                task = Task(settings, database, run, pulse.tell, lambda: leaves.is_set() or pulse.should_stop())
-                outcome = JOBS[run.kind](task)
+
+                def tell(progress: Progress) -> None:
+                    pulse.tell(progress)
+                    task.tell(progress)
+
+                def should_stop() -> bool:
+                    return leaves.is_set() or pulse.should_stop() or task.should_stop()
+
+                outcome = JOBS[run.kind](replace(task, tell=tell, should_stop=should_stop))
         except RunCancelledError:
             outcome = None
         except LungSegError as error:
@@ -88,12 +118,20 @@ def _carry_out(settings: Settings, database: Database, run: Run) -> None:
         if outcome is not None:
             log.info("done")
             results.insist(lambda: results.keep_done(database, run, **outcome))
-        elif pulse.should_stop():
+        elif ends_for_good or pulse.should_stop():
             log.info("stopped")
             results.insist(lambda: results.keep_cancelled(database, run))
         else:
             log.info("back into the queue")
             results.insist(lambda: results.give_back(database, run))
+
+
+def _untold(_progress: Progress) -> None:
+    """Tell nobody but the database."""
+
+
+def _never() -> bool:
+    return False
 
 
 def _end_failed(database: Database, run: Run, error: Exception) -> None:

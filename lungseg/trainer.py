@@ -112,7 +112,7 @@ class _Training:
         )
 
     def _keep_epoch(self, report: EpochReport) -> None:
-        log.info("%s", _line(report))
+        log.info("%s", report)
         self._is_best = report.is_best
         record = _record(self._run, report)
         kept = _columns(read_card(self._order.output / f"{self._order.name}.safetensors")) if report.is_best else {}
@@ -212,14 +212,4 @@ def _record(run: Run, report: EpochReport) -> EpochRecord:
         seconds=report.seconds,
         memory_mb=report.memory_mb,
         finished_at=datetime.now(UTC),
-    )
-
-
-def _line(report: EpochReport) -> str:
-    validation = "" if report.validation_loss is None else f", validation {report.validation_loss:.4f}"
-    dice = "" if report.mean_dice is None else f", mean Dice {report.mean_dice:.3f}"
-    best = ", best so far" if report.is_best else ""
-    return (
-        f"epoch {report.epoch} of {report.epochs}: loss {report.train_loss:.4f}{validation}{dice}{best}; "
-        f"{report.slices_per_s:.1f} slices/s, {report.seconds:.0f} s"
     )

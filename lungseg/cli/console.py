@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from lungseg.errors import LungSegError
+from lungseg.records import Failure
 from lungseg.records import Progress as RunProgress
 
 EXIT_INCOMPLETE = 1
@@ -20,7 +22,7 @@ out = Console()
 err = Console(stderr=True)
 
 
-def show_error(error: LungSegError) -> None:
+def show_error(error: LungSegError | Failure) -> None:
     """Say on stderr what was found and what to do, one line each, never wrapped in markup."""
     err.print(Text.assemble((f"{error.code}: ", "bold red"), error.found), soft_wrap=True)
     err.print(Text.assemble(("what to do: ", "bold"), error.remedy), soft_wrap=True)
@@ -44,3 +46,22 @@ def progress_bar() -> Iterator[Callable[[RunProgress], None]]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda step: bar.update(task, description=step.stage, completed=step.done, total=step.total or None)
+
+
+@contextmanager
+def log_shown(name: str) -> Iterator[None]:
+    """Show on stderr what a part of the package logs, one line each."""
+    logger = logging.getLogger(name)
+    before, handler = logger.level, _OnTerminal()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+class _OnTerminal(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(record.getMessage(), soft_wrap=True, highlight=False)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from filelock import Timeout
 from rich.table import Table
 
-from lungseg.cli.console import err, out, progress_bar
+from lungseg.cli.console import EXIT_REFUSED, err, log_shown, out, progress_bar, show_error
 from lungseg.config import Device, Settings
 from lungseg.errors import DataSetError, RunGoesOnError
-from lungseg.records import Progress
+from lungseg.records import Progress, Run, RunState
 
 if TYPE_CHECKING:
     from lungseg.card import ModelCard
-    from lungseg.training.order import EpochReport, Listener, TrainingOrder
+    from lungseg.db import Database
+    from lungseg.training.order import Listener, TrainingOrder
 
 
 def train(
@@ -41,44 +44,119 @@ def train(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the checkpoint; default: the preset's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one under the home.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Train in this folder, without the database; default: a run that the pages show."),
+    ] = None,
     resume: Annotated[
         str | None, typer.Option(help="Go on with a run: its folder, or its name under the home.", metavar="RUN")
+    ] = None,
+    branch: Annotated[
+        Path | None,
+        typer.Option(help="Begin with the first epochs of a run of `scenes` that holds out others.", metavar="FOLDER"),
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Where the network learns; default: LUNGSEG_DEVICE.")] = None,
 ) -> None:
     """Train a checkpoint; Ctrl-C ends training after the current step and keeps the best one."""
     settings = Settings.from_environment()
+    if (data is None) == (resume is None):
+        raise DataSetError("Training begins with --data or goes on with --resume.", "Give one of the two.")
     from lungseg.dataset.parallel import keep_freed_memory
-    from lungseg.services.datasets import unregistered_store
-    from lungseg.training.order import TrainingOrder
-    from lungseg.training.recipe import train_order
+
+    keep_freed_memory()
+    if resume is not None:
+        _go_on(settings, resume, device)
+        return
+    said = {
+        "preset": preset, "data": data, "name": name or preset, "seed": seed, "device": device or settings.device,
+        "epochs": epochs, "batch": batch, "folds": folds, "fold": fold, "split": split,
+        "hold_out": tuple(hold_out or ()), "branch": branch,
+    }  # fmt: skip
+    if output is None:
+        _begin(settings, said)
+    else:
+        _train_apart(settings, {**said, "output": output})
+
+
+def _begin(settings: Settings, said: dict[str, Any]) -> None:
+    """Train as a run of the database, which the pages show."""
+    from lungseg.services.training import begin_training
+
+    with _database(settings) as database:
+        _carry_out(settings, database, begin_training(settings, database, _as_json(said), _place()))
+
+
+def _go_on(settings: Settings, name: str, device: Device | None) -> None:
+    """Go on with a run of the database, or with one that has a folder alone."""
+    from lungseg.services.training import resume_here
     from lungseg.training.resume import read_order
 
-    if resume is not None and data is None:
-        order = replace(read_order(_run_folder(settings, resume)), device=device or settings.device)
-    elif data is None or resume is not None:
-        raise DataSetError("Training begins with --data or goes on with --resume.", "Give one of the two.")
-    else:
-        order = TrainingOrder(
-            preset=preset,
-            data=data.expanduser().resolve(),
-            output=output or _new_folder(settings, name or preset),
-            name=name or preset,
-            seed=seed,
-            device=device or settings.device,
-            epochs=epochs,
-            batch=batch,
-            folds=folds,
-            fold=fold,
-            split=split,
-            hold_out=tuple(hold_out or ()),
-            store=unregistered_store(settings, data),
-        )
-    keep_freed_memory()
+    folder = _run_folder(settings, name)
+    if folder.parent != settings.runs.resolve():
+        order = replace(read_order(folder), device=device or settings.device)
+        _train(order, resume=True)
+        return
+    with _database(settings) as database:
+        _carry_out(settings, database, resume_here(settings, database, folder.name, _place()))
+
+
+def _carry_out(settings: Settings, database: Database, run: Run) -> None:
+    """Carry out a claimed run of the database here; the terminal shows what its log gets."""
+    from lungseg.card import read_card
+    from lungseg.child import execute_here
+    from lungseg.services.runs import get_run
+    from lungseg.trainer import Task
+
+    err.print(f"Run {run.id}", style="dim", highlight=False)
+    with progress_bar() as tell, log_shown("lungseg.trainer"):
+        execute_here(Task(settings, database, run, lambda step: tell(replace(step, stage=_stage(step))), lambda: False))
+    ended = get_run(database, run.id)
+    if ended.failure:
+        show_error(ended.failure)
+        raise typer.Exit(EXIT_REFUSED)
+    weights = settings.runs / run.id / f"{run.configuration['name']}.safetensors"
+    if weights.is_file():
+        _conclude(read_card(weights), weights)
+    if ended.state is not RunState.DONE:
+        err.print(f"Stopped. Go on with: lungseg train --resume {run.id}", soft_wrap=True, highlight=False)
+
+
+def _train_apart(settings: Settings, said: dict[str, Any]) -> None:
+    """Train in a folder of the user's, without the database."""
+    from lungseg.services.datasets import unregistered_store
+    from lungseg.training.order import TrainingOrder
+
+    data = said["data"].expanduser().resolve()
+    _train(TrainingOrder(**{**said, "data": data, "store": unregistered_store(settings, data)}), resume=False)
+
+
+def _train(order: TrainingOrder, *, resume: bool) -> None:
+    from lungseg.training.recipe import train_order
+
     with _alone(order.output), _listener() as (listener, asked_to_stop):
-        card = train_order(order, listener, resume=resume is not None)
-    _conclude(card, order, is_stopped=asked_to_stop.is_set())
+        card = train_order(order, listener, resume=resume)
+    _conclude(card, order.output / f"{order.name}.safetensors")
+    if asked_to_stop.is_set():
+        err.print(f"Go on with: lungseg train --resume {order.output}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Database]:
+    from lungseg.db import open_database
+
+    with closing(open_database(settings.database_url)) as database:
+        yield database
+
+
+def _place() -> str:
+    """Name this process as the one that works on a run."""
+    return f"{socket.gethostname()}:process {os.getpid()}"
+
+
+def _as_json(said: dict[str, Any]) -> dict[str, Any]:
+    """Write paths as texts, absolute ones, and leave out what is not said."""
+    texts = {key: str(value.expanduser().resolve()) for key, value in said.items() if isinstance(value, Path)}
+    return {key: value for key, value in (said | texts).items() if value not in {None, ()}}
 
 
 @contextmanager
@@ -93,16 +171,9 @@ def _alone(folder: Path) -> Iterator[None]:
         raise RunGoesOnError(f"Another process trains in {folder}.", "Stop that run first, or wait for it.") from error
 
 
-def _conclude(card: ModelCard, order: TrainingOrder, *, is_stopped: bool) -> None:
+def _conclude(card: ModelCard, weights: Path) -> None:
     out.print(card_summary(card))
-    err.print(f"{order.output / order.name}.safetensors written.", style="dim", soft_wrap=True)
-    if is_stopped:
-        err.print(f"Go on with: lungseg train --resume {order.output}", soft_wrap=True, highlight=False)
-
-
-def _new_folder(settings: Settings, name: str) -> Path:
-    """Name a folder for a run: it holds this run alone."""
-    return settings.runs / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    err.print(f"{weights} written.", style="dim", soft_wrap=True)
 
 
 def _run_folder(settings: Settings, run: str) -> Path:
@@ -130,7 +201,7 @@ def _listener() -> Iterator[tuple[Listener, Event]]:
             listener = Listener(
                 on_start=lambda text: err.print(text, soft_wrap=True, highlight=False, style="dim"),
                 on_progress=lambda step: tell(replace(step, stage=_stage(step))),
-                on_epoch=lambda report: err.print(_line(report), highlight=False),
+                on_epoch=lambda report: err.print(str(report), highlight=False),
                 on_notice=lambda text: err.print(text, soft_wrap=True, highlight=False),
                 should_stop=asked_to_stop.is_set,
             )
@@ -141,15 +212,6 @@ def _listener() -> Iterator[tuple[Listener, Event]]:
 
 def _stage(step: Progress) -> str:
     return step.stage if step.left_s is None else f"{step.stage}, {timedelta(seconds=round(step.left_s))} left"
-
-
-def _line(report: EpochReport) -> str:
-    validation = "" if report.validation_loss is None else f"  validation {report.validation_loss:.4f}"
-    dice = "" if report.mean_dice is None else f"  Dice {report.mean_dice:.3f}"
-    return (
-        f"epoch {report.epoch}/{report.epochs}  loss {report.train_loss:.4f}{validation}{dice}  "
-        f"{report.slices_per_s:.1f} slices/s  {report.memory_mb:.0f} MB{'  best' if report.is_best else ''}"
-    )
 
 
 def card_summary(card: ModelCard) -> Table:

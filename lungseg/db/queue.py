@@ -71,13 +71,14 @@ def take_back(session: Session, lost: Lost, now: datetime) -> tuple[Run, ...]:
     return tuple(run_of(row) for row in rows)
 
 
-def claim(session: Session, worker: str, now: datetime) -> Run | None:
+def claim(session: Session, worker: str, now: datetime, *, run_id: str | None = None) -> Run | None:
     """Begin the run that waits longest, scans of readers before all else; no two workers ever get the same.
 
     Args:
         session: a writing transaction.
         worker: the place that will execute it.
         now: the moment of the start.
+        run_id: the run to begin, whatever else waits.
 
     Returns:
         The run, whose `attempts` is the claim; None where nothing waits.
@@ -89,6 +90,8 @@ def claim(session: Session, worker: str, now: datetime) -> Run | None:
         .limit(1)
         .with_for_update(skip_locked=True)
     )
+    if run_id is not None:
+        waiting = waiting.where(RunRow.id == run_id)
     row = session.scalar(
         update(RunRow)
         .where(RunRow.id == waiting.scalar_subquery(), RunRow.state == RunState.QUEUED)

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lungseg.card import find_weights, read_card
 from lungseg.config import Settings
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.store import is_store
-from lungseg.db import Database
+from lungseg.db import Database, queue
 from lungseg.db import runs as run_rows
 from lungseg.db import training as rows
 from lungseg.errors import DataSetError, NotFoundError, RunGoesOnError, StorageError
@@ -40,19 +41,54 @@ def queue_training(settings: Settings, database: Database, fields: Mapping[str, 
         settings: of the installation.
         database: where the run is kept.
         fields: `data` (folder), `preset`, and of the rest what differs from the preset: `epochs`, `batch`, `folds`,
-            `fold`, `seed`, `device`, `name` (what the user calls the run).
+            `fold`, `split`, `hold_out`, `branch`, `seed`, `device`, `name` (what the user calls the run).
 
     Raises:
         DataSetError: the data can't be used, or a field is out of range.
     """
+    run = _checked_run(settings, database, fields)
+    with database.begin() as session:
+        run_rows.insert_run(session, run)
+    return run
+
+
+def begin_training(settings: Settings, database: Database, fields: Mapping[str, Any], place: str) -> Run:
+    """Begin a training run at once, whatever waits; takes and raises as `queue_training`.
+
+    Returns:
+        The run, claimed by `place`: whoever calls carries it out. Where that process dies, a worker goes on with it.
+    """
+    run = _checked_run(settings, database, fields)
+    with database.begin() as session:
+        run_rows.insert_run(session, run)
+        claimed = queue.claim(session, place, datetime.now(UTC), run_id=run.id)
+    return claimed or run
+
+
+def resume_here(settings: Settings, database: Database, run_id: str, place: str) -> Run:
+    """Go on at once with a run that failed, was stopped or waits, claimed by `place`.
+
+    Raises:
+        NotFoundError: there is no such run.
+        RunGoesOnError: it runs, or has come to its end.
+    """
+    run = get_run(database, run_id)
+    with database.begin() as session:
+        if can_resume(settings, run):
+            rows.requeue(session, run_id)
+        claimed = queue.claim(session, place, datetime.now(UTC), run_id=run_id)
+    if claimed is None:
+        raise RunGoesOnError(f"The run {run_id} is {run.state}.", "Only a run that failed or was stopped can go on.")
+    return claimed
+
+
+def _checked_run(settings: Settings, database: Database, fields: Mapping[str, Any]) -> Run:
     data = checked_data(fields)
     name = str(fields.get("name") or "").strip()
     said = {key: value for key, value in fields.items() if value is not None}
     run = blank_run(RunKind.TRAIN, {**said, "data": str(data), "name": _file_name(name or said["preset"])})
     run = replace(run, name=name, dataset=str(data), seed=int(said.get("seed", 0)))
     order_of(settings, database, run)
-    with database.begin() as session:
-        run_rows.insert_run(session, run)
     return run
 
 
@@ -65,6 +101,7 @@ def order_of(settings: Settings, database: Database, run: Run) -> TrainingOrder:
     said = run.configuration
     data = Path(said["data"])
     numbers = {key: said[key] for key in ("epochs", "batch", "folds", "fold", "seed") if said.get(key) is not None}
+    files = {key: Path(said[key]) for key in ("split", "branch") if said.get(key)}
     return TrainingOrder(
         preset=said["preset"],
         data=data,
@@ -72,6 +109,8 @@ def order_of(settings: Settings, database: Database, run: Run) -> TrainingOrder:
         name=said["name"],
         device=said.get("device", settings.device),
         store=find_store(settings, database, data) or unregistered_store(settings, data),
+        hold_out=tuple(said.get("hold_out", ())),
+        **files,
         **numbers,
     )
 

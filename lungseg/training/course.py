@@ -31,11 +31,14 @@ class Course(Protocol):
 
     Attributes:
         steps: optimiser steps an epoch.
+        shared_epochs: so many epochs go alike whatever is held out: another run may begin with the state after them; 0
+            where what is held out matters from the first.
         card: all that is known before training.
         scores: of the cases held out, as `judge` last found them.
     """
 
     steps: int
+    shared_epochs: int
     card: ModelCard
     scores: tuple[CaseScore, ...]
 

@@ -201,13 +201,14 @@ class Learner:
 
 
 def rate_at(step: int, schedule: Schedule, steps: int) -> float:
-    """Return the learning rate as a share of its highest: a linear warm-up, then constant or half a cosine to zero."""
+    """Return the learning rate as a share of its highest: a linear warm-up, constant, then half a cosine to zero."""
     rise = round(schedule.warm_up * steps)
     if step < rise:
         return (step + 1) / rise
-    if schedule.decay == "none":
+    fall = max(rise, round(schedule.hold * steps))
+    if schedule.decay == "none" or step < fall:
         return 1.0
-    return (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise)))) / 2
+    return (1 + math.cos(math.pi * min(1.0, (step - fall) / max(1, steps - fall)))) / 2
 
 
 def decay_at(updates: int, decay: float) -> float:

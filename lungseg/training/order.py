@@ -17,7 +17,7 @@ from lungseg.training.presets import Preset, find_preset
 
 log = logging.getLogger(__name__)
 
-PATHS = ("data", "output", "store")
+PATHS = ("data", "output", "store", "split", "branch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,8 @@ class TrainingOrder:
         fold: the one of them that is held out, 0 for the first.
         split: JSON of a split that is used as it is; see `dataset.split.read_split`.
         hold_out: whole scans that a preset of scenes does not learn from.
+        branch: folder of a run of a preset of scenes that holds out other scans: its first epochs, which are those of
+            this one, are not trained again.
         store: where the slice store of a data set folder is made; None for a folder in `output`.
         loaders: processes that make batches; None for as many as suit the device, 0 makes them in this one.
     """
@@ -53,6 +55,7 @@ class TrainingOrder:
     fold: int | None = None
     split: Path | None = None
     hold_out: tuple[str, ...] = ()
+    branch: Path | None = None
     store: Path | None = None
     loaders: int | None = None
 
@@ -82,7 +85,7 @@ class TrainingOrder:
     def to_json(self) -> str:
         """Write the order as JSON; `from_json` undoes it."""
         fields = asdict(self)
-        texts = {key: str(fields[key]) for key in (*PATHS, "split") if fields[key]}
+        texts = {key: str(fields[key]) for key in PATHS if fields[key]}
         return json.dumps({**fields, **texts}, indent=2) + "\n"
 
     @classmethod
@@ -95,7 +98,7 @@ class TrainingOrder:
         try:
             fields = json.loads(text)
             fields["hold_out"] = tuple(fields.get("hold_out", ()))
-            return cls(**{**fields, **{key: Path(fields[key]) for key in (*PATHS, "split") if fields.get(key)}})
+            return cls(**{**fields, **{key: Path(fields[key]) for key in PATHS if fields.get(key)}})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataSetError(f"The training order can't be read ({error!r}).", "Start a new run.") from error
 
@@ -127,6 +130,16 @@ class EpochReport:
     seconds: float
     memory_mb: float
     is_best: bool
+
+    def __str__(self) -> str:
+        """Say it in one line, for a log or a terminal."""
+        validation = "" if self.validation_loss is None else f", validation {self.validation_loss:.4f}"
+        dice = "" if self.mean_dice is None else f", mean Dice {self.mean_dice:.3f}"
+        best = ", best so far" if self.is_best else ""
+        return (
+            f"epoch {self.epoch} of {self.epochs}: loss {self.train_loss:.4f}{validation}{dice}{best}; "
+            f"{self.slices_per_s:.1f} slices/s, {self.seconds:.0f} s, {self.memory_mb:.0f} MB"
+        )
 
 
 def _log_start(text: str) -> None:

@@ -26,6 +26,7 @@ class Schedule:
         optimiser: `adam`, or `adamw`, whose weight decay does not pass through the moments.
         learning_rate: the highest rate.
         warm_up: share of all steps in which the rate rises to its highest.
+        hold: share of all steps until which it stays there.
         decay: what the rate does from then on: nothing, or half a cosine down to zero.
         weight_decay: of the optimiser.
         tumour_weight: what a pixel of tumour weighs in binary cross-entropy, where another weighs 1.
@@ -46,6 +47,7 @@ class Schedule:
     optimiser: Literal["adam", "adamw"] = "adamw"
     learning_rate: float = 1e-3
     warm_up: float = 0.0
+    hold: float = 0.0
     decay: Literal["none", "cosine"] = "none"
     weight_decay: float = 0.0
     tumour_weight: float = 1.0
@@ -140,7 +142,9 @@ class SceneMix:
         zoom: factor by which crops of a mosaic are enlarged.
         enlarge: factor by which pasted nodules are enlarged, at most.
         largest_mm: pasted nodules grow to this size at most.
+        large: share of pasted nodules whose size is drawn evenly; small ones prevail among the others.
         solid_hu: density that enlarged nodules get, since small ones are diluted by the air around them.
+        rim_px: how far the border of those is smoothed.
         rotation_degrees: rotation of whole scans and crops to either side.
         aspect: factor by which one side of them is stretched.
         noise_hu: standard deviation of added noise.
@@ -157,17 +161,19 @@ class SceneMix:
     mosaic_scan: float = 0.2
     mosaic_nodule: float = 0.3
     slice_mm: Range = (1.0, 5.0)
-    lesion: float = 0.15
-    mined: float = 0.25
-    wall: float = 0.2
-    chest: float = 0.2
+    lesion: float = 0.25
+    mined: float = 0.2
+    wall: float = 0.25
+    chest: float = 0.15
     paste: float = 0.65
     decoy: float = 0.2
     pixel_mm: Range = (1.05, 1.95)
     zoom: Range = (0.85, 2.0)
     enlarge: float = 6.0
     largest_mm: float = 90.0
-    solid_hu: Range = (-20.0, 80.0)
+    large: float = 0.5
+    solid_hu: Range = (0.0, 90.0)
+    rim_px: Range = (0.4, 1.3)
     rotation_degrees: float = 30.0
     aspect: Range = (0.85, 1.18)
     noise_hu: Range = (0.0, 35.0)
@@ -233,7 +239,9 @@ NEIGHBOURS = SlicePreset(
         warm_up=0.03,
         decay="cosine",
         weight_decay=1e-2,
+        tumour_weight=10.0,
         dice=1.0,
+        dice_smoothing_px=3.0,
         ema=0.99,
         longest_gradient=5.0,
     ),
@@ -253,6 +261,7 @@ SCENES = ScenePreset(
         optimiser="adamw",
         learning_rate=2e-3,
         warm_up=0.02,
+        hold=2 / 3,
         decay="cosine",
         weight_decay=1e-2,
         tumour_weight=10.0,
@@ -262,7 +271,7 @@ SCENES = ScenePreset(
         ema=0.998,
         longest_gradient=5.0,
     ),
-    labelled_from=13,
+    labelled_from=15,
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (BASELINE, NEIGHBOURS, SCENES)}

@@ -19,7 +19,7 @@ from lungseg.training.learner import Learner
 from lungseg.training.loop import Callbacks, Verdict, train
 from lungseg.training.order import EpochReport, Listener, TrainingOrder
 from lungseg.training.presets import Preset, ScenePreset, SlicePreset
-from lungseg.training.resume import RunFolder, disk_errors
+from lungseg.training.resume import RunFolder, disk_errors, shared_state
 from lungseg.training.scene_course import SceneCourse
 from lungseg.training.slice_course import SliceCourse
 from lungseg.unet import UNet
@@ -60,7 +60,8 @@ def train_order(order: TrainingOrder, listener: Listener | None = None, *, resum
     learner = Learner(UNet(preset.network), preset.schedule, device=device, steps=preset.schedule.epochs * course.steps)
     run = _Run(order, course, learner, folder, listener)
     if not (resume and run.go_on()):
-        folder.begin()
+        folder.begin(shared_state(order.branch, order) if order.branch else None)
+        run.go_on()
     train(learner, batches=course.batches, validate=run.judge, callbacks=run.callbacks)
     return run.finish()
 
@@ -82,7 +83,7 @@ class _Run:
         return Callbacks(
             on_step=self._pace.on_step,
             on_epoch=self._on_epoch,
-            on_state=lambda: self._folder.save(self._learner.state()),
+            on_state=self._on_state,
             on_notice=self._listener.on_notice,
             should_stop=self._should_stop,
         )
@@ -146,6 +147,11 @@ class _Run:
         self._listener.on_epoch(report)
         self._listener.on_scores(self._course.scores)
         self._listener.on_examples(self._course.examples())
+
+    def _on_state(self) -> None:
+        self._folder.save(self._learner.state())
+        if self._learner.standing.epoch == self._course.shared_epochs:
+            self._folder.share()
 
     def _save(self, network: nn.Module, card: ModelCard) -> ModelCard:
         kept = UNet(card.network)

@@ -4,6 +4,7 @@
 
     OUTPUT/<name>.order.json           what is trained
     OUTPUT/<name>.resume               safetensors: weights, average, moments, random generators; numbers as metadata
+    OUTPUT/<name>.shared               the same after the epochs that runs with other scans held out share
     OUTPUT/<name>.safetensors, .json   the best checkpoint so far, with its card
 """
 
@@ -23,8 +24,10 @@ from lungseg.errors import DataSetError, DiskFullError, StorageError, TrainingEr
 from lungseg.training.learner import LearnerState
 from lungseg.training.order import TrainingOrder
 
-ORDER_END, STATE_END = ".order.json", ".resume"
+ORDER_END, STATE_END, SHARED_END = ".order.json", ".resume", ".shared"
 NUMBERS = "numbers"
+SHARED_FIELDS = ("preset", "data", "seed", "epochs", "batch")
+"""What must be the same in two runs of which one begins with the state of the other."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -40,9 +43,13 @@ class RunFolder:
         self._order = order
         self._order_file = order.output / f"{order.name}{ORDER_END}"
         self._state_file = order.output / f"{order.name}{STATE_END}"
+        self._shared_file = order.output / f"{order.name}{SHARED_END}"
 
-    def begin(self) -> None:
+    def begin(self, shared: Path | None = None) -> None:
         """Write down what is trained; what an earlier run of this name left to go on from is removed.
+
+        Args:
+            shared: state of another run that this one goes on from, see `shared_state`.
 
         Raises:
             StorageError: the folder can't be written.
@@ -50,7 +57,18 @@ class RunFolder:
         with disk_errors():
             self._order.output.mkdir(parents=True, exist_ok=True)
             self._state_file.unlink(missing_ok=True)
+            if shared is not None:
+                _replace(self._state_file, shared.read_bytes())
             _replace(self._order_file, self._order.to_json().encode())
+
+    def share(self) -> None:
+        """Keep the state as it is now for other runs to begin with.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        with disk_errors():
+            _replace(self._shared_file, self._state_file.read_bytes())
 
     def save(self, state: LearnerState) -> None:
         """Replace the state by a newer one; where that fails, the old one stays.
@@ -96,6 +114,27 @@ def read_order(run: Path) -> TrainingOrder:
             f"{run} holds {len(orders)} training runs.", "Give the folder that `lungseg train` wrote one run to."
         )
     return TrainingOrder.from_json(orders[0].read_text(encoding="utf-8")).moved_to(run)
+
+
+def shared_state(run: Path, order: TrainingOrder) -> Path:
+    """Find the state that a new run can begin with in the folder of another one, which differs in what it holds out.
+
+    Raises:
+        DataSetError: the folder holds no such state, or that of a run that was trained otherwise.
+    """
+    other = read_order(run)
+    differing = [field for field in SHARED_FIELDS if getattr(other, field) != getattr(order, field)]
+    if differing:
+        raise DataSetError(
+            f"{run} was trained otherwise: {', '.join(differing)}.", "Begin with a run that only holds out other scans."
+        )
+    state = run / f"{other.name}{SHARED_END}"
+    if not state.is_file():
+        raise DataSetError(
+            f"{run} has kept no state for other runs to begin with.",
+            "Let it train until labelled scans are shown; only presets of scenes share their first epochs.",
+        )
+    return state
 
 
 @contextmanager

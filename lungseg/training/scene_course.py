@@ -39,7 +39,7 @@ class SceneCourse:
         device: where.
 
     Attributes:
-        steps, card, scores: see `course.Course`.
+        steps, shared_epochs, card, scores: see `course.Course`.
 
     Raises:
         DataSetError: the sources can't be used.
@@ -52,6 +52,7 @@ class SceneCourse:
         self._preset, self._seed, self._device = preset, order.seed, device
         self._loaders = suitable_loaders(device) if order.loaders is None else order.loaders
         self.steps = preset.schedule.steps or 1
+        self.shared_epochs = preset.labelled_from - 1
         self.card = replace(
             blank_card(order, preset),
             training=_training(preset, parts, order.hold_out),

@@ -11,7 +11,7 @@ same ones.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeAlias, TypeVar
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lungseg.lungfield import LUNG_HU
 from lungseg.training.presets import Range, ScenePreset
-from lungseg.training.sources import CONSENSUS, CROP_PX, NODULE_MM, Library, Marks, Nodule, Points
+from lungseg.training.sources import CONSENSUS, CROP_PX, NODULE_MM, SOFT_HU, Library, Marks, Nodule, Points
 
 Pixel = TypeVar("Pixel", np.uint8, np.int16, np.float32)
 Planes: TypeAlias = NDArray[np.float32]
@@ -36,8 +36,7 @@ THICK_MM = 6.0
 ENLARGED = 1.5
 """From this factor on, a nodule is given the density and the sharp border of a solid tumour."""
 SMALLEST_TARGET_MM = 5.0
-SOLID_TOLERANCE_HU = 80.0
-TEXTURE_HU = 15.0
+NOISE_HU = 30.0
 LEAST_LUNG = 0.25
 """Share of a pasted nodule that must have been air-filled lung before."""
 SEAM_PX = 2
@@ -143,6 +142,8 @@ class Paste:
         enlarge: factor in all three directions.
         pose: where it goes.
         solid_hu: density where it is enlarged.
+        rim_px: smoothing of its border where it is enlarged.
+        tissue: soft tissue that lends its grain where it is enlarged.
         decoy: healthy tissue that is put in, in the nodule's shape, in its stead.
     """
 
@@ -154,6 +155,8 @@ class Paste:
     enlarge: float
     pose: Pose
     solid_hu: float
+    rim_px: float
+    tissue: ScanView | None
     decoy: ScanView | None
 
 
@@ -304,7 +307,7 @@ class SceneMaker:
             at = int(rng.choice(marked))
             return at, _draw_point(rng, self.library.scans[at].lesion), False
         mined_in = [at for at in self.scans if at in self.mined]
-        if kind < mined and mined_in:
+        if lesion <= kind < mined and mined_in:
             at = int(rng.choice(mined_in))
             return at, _draw_point(rng, self.mined[at]), False
         at = int(rng.choice(self.scans))
@@ -331,8 +334,9 @@ class SceneMaker:
         at = int(rng.choice(len(self.library.nodules), p=self._nodules))
         nodule = self.library.nodules[at]
         smallest = max(nodule.extent_mm, SMALLEST_TARGET_MM)
-        largest = min(nodule.extent_mm * self.mix.enlarge, self.mix.largest_mm)
-        enlarge = _log_uniform(rng, (smallest, max(smallest, largest))) / nodule.extent_mm
+        sizes = smallest, max(smallest, min(nodule.extent_mm * self.mix.enlarge, self.mix.largest_mm))
+        size_mm = rng.uniform(*sizes) if rng.random() < self.mix.large else _log_uniform(rng, sizes)
+        enlarge = size_mm / nodule.extent_mm
         slices, rows, columns = np.nonzero(nodule.mask)
         shape = self.side, self.side
         return Paste(
@@ -349,8 +353,19 @@ class SceneMaker:
                 rng.uniform(-180, 180),
             ),
             solid_hu=rng.uniform(*self.mix.solid_hu),
+            rim_px=rng.uniform(*self.mix.rim_px),
+            tissue=self._draw_tissue(rng, view, pixel_mm) if enlarge >= ENLARGED else None,
             decoy=self._draw_lung_view(rng, shape, pixel_mm) if rng.random() < self.mix.decoy else None,
         )
+
+    def _draw_tissue(self, rng: Generator, view: ScanView, pixel_mm: float) -> ScanView | None:
+        """Choose soft tissue of the same scan, laid where the paste goes; None where there is none."""
+        scan = self.library.scans[view.scan]
+        if not len(scan.tissue):
+            return None
+        k, row, column = _draw_point(rng, scan.tissue)
+        pose = self._draw_pose(rng, (row, column), view.pose.target, scan.pixel_mm / pixel_mm)
+        return replace(view, k=k, pose=pose, contrast_hu=0.0)
 
     def _draw_pose(self, rng: Generator, source: Point, target: Point, scale: float) -> Pose:
         degrees = float(rng.uniform(-self.mix.rotation_degrees, self.mix.rotation_degrees))
@@ -426,7 +441,8 @@ class SceneMaker:
         nodule, view = self.library.nodules[paste.nodule], paste.onto
         scan = self.library.scans[view.scan]
         shape = self.side, self.side
-        decoy = self._show_scan(paste.decoy, shape)[0] if paste.decoy else None
+        lent = paste.decoy or paste.tissue
+        other = self._show_scan(lent, shape)[0] if lent else None
         laid = []
         for at, k in enumerate(self._slices(view)):
             inside, hu = _nodule_plane(nodule, paste, (at - self.reach) * paste.plane_mm, shape)
@@ -438,11 +454,12 @@ class SceneMaker:
         for at, (inside, hu) in enumerate(laid):
             if not inside.any():
                 continue
-            blend = _blend(inside, paste.enlarge)
-            content = decoy[at] if decoy is not None else _content(hu, paste, rng)
-            planes[at] += blend * (content - planes[at])
+            content = hu if other is None else other[at]
+            if paste.decoy is None and paste.enlarge >= ENLARGED:
+                content = _solid(content, paste, rng)
+            planes[at] += _blend(inside, paste) * (content - planes[at])
             if at == self.reach:
-                np.copyto(tumour, np.uint8(decoy is None), where=inside.astype(np.bool_))
+                np.copyto(tumour, np.uint8(paste.decoy is None), where=inside.astype(np.bool_))
 
 
 def _nodule_plane(nodule: Nodule, paste: Paste, step_mm: float, shape: tuple[int, int]) -> tuple[Marks, Planes]:
@@ -467,21 +484,20 @@ def _mean_slab(stack: NDArray[np.int16] | Marks, z: float, thickness: float) -> 
     return np.asarray(stack[first : last + 1].mean(axis=0, dtype=np.float32), dtype=np.float32)
 
 
-def _blend(inside: Marks, enlarge: float) -> Planes:
-    """Return how much of a pasted nodule is seen, 0 to 1: with its own rim, or sharp where it is enlarged."""
-    if enlarge >= ENLARGED:
-        return _blurred(inside.astype(np.float32), 0.7)
+def _blend(inside: Marks, paste: Paste) -> Planes:
+    """Return how much of a pasted nodule is seen, 0 to 1: with its own rim, or without where it is enlarged."""
+    if paste.enlarge >= ENLARGED:
+        return _blurred(inside.astype(np.float32), paste.rim_px)
     rim = cv2.dilate(inside, np.ones((5, 5), np.uint8))
     return _blurred(rim.astype(np.float32), 1.0)
 
 
-def _content(hu: Planes, paste: Paste, rng: Generator) -> Planes:
-    """Return the HU to paste; enlarged nodules are raised to solid density and given a texture."""
-    if paste.enlarge < ENLARGED:
-        return hu
-    texture = _blurred(_noise(rng, hu.shape), 2.0) * np.float32(2 * TEXTURE_HU)
-    solid: Planes = np.maximum(hu, np.float32(paste.solid_hu - SOLID_TOLERANCE_HU)) + texture
-    return solid
+def _solid(hu: Planes, paste: Paste, rng: Generator) -> Planes:
+    """Return soft tissue at the density of the paste, with noise in place of what is none."""
+    soft = (hu > SOFT_HU[0]) & (hu < SOFT_HU[1])
+    grain = hu - np.median(hu[soft]) if soft.any() else hu
+    noise = _blurred(_noise(rng, hu.shape), 1.0) * np.float32(NOISE_HU)
+    return np.asarray(np.where(soft, grain, noise) + np.float32(paste.solid_hu), dtype=np.float32)
 
 
 def _with_look(scene: Scene, look: Look) -> Scene:

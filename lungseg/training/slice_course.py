@@ -47,13 +47,15 @@ class SliceCourse:
 
     Attributes:
         table: the slices learned from.
-        steps, card, scores: see `course.Course`.
+        steps, shared_epochs, card, scores: see `course.Course`.
 
     Raises:
         DataSetError: something stands against training on these data.
         StorageError: the store can't be written.
         RunCancelledError: the listener said so during preparation.
     """
+
+    shared_epochs = 0
 
     def __init__(self, order: TrainingOrder, preset: SlicePreset, device: torch.device, listener: Listener) -> None:
         _check_size(preset)

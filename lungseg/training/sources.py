@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from lungseg import nifti
 from lungseg.errors import DataSetError
-from lungseg.lungfield import MARGIN_MM, find_lungs
+from lungseg.lungfield import MARGIN_MM, CoarseScan, find_lungs
 from lungseg.preprocessing import hang
 from lungseg.volume import Grid, Scalar, Volume
 
@@ -35,6 +35,9 @@ CONSENSUS = 2
 """Readers who must have marked a pixel before it counts as tumour; marked by fewer, it is neither."""
 NODULE_MM = 1.0
 CLOSING_MM = 10.0
+SOFT_HU = (-30, 150)
+"""Muscle, heart and liver, with a contrast medium or without."""
+TISSUE_MM = 12.0
 WALL_MM = 6.0
 
 SCAN_PATIENTS = {"lung_101": "LIDC-IDRI-0023", "lung_103": "LIDC-IDRI-0314"}
@@ -76,6 +79,7 @@ class Scan:
         lung: (N, 3) slice, row, column of points in air-filled lung, usable slices only.
         wall: the same for points of the lung near its boundary.
         chest: the same for points between and around the lungs, heart and diaphragm included.
+        tissue: the same for points in the midst of soft tissue: muscle, heart, liver.
         lesion: the same for points in tumour.
         grid: its RAS+ grid.
     """
@@ -90,6 +94,7 @@ class Scan:
     lung: Points
     wall: Points
     chest: Points
+    tissue: Points
     lesion: Points
     grid: Grid
 
@@ -292,9 +297,18 @@ def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> Scan:
         lung=_points(coarse, hu.shape),
         wall=_points(coarse - inner, hu.shape),
         chest=_points(thorax, hu.shape),
+        tissue=_points(_soft_tissue(volume, tumour), hu.shape),
         lesion=_points(tumour, hu.shape),
         grid=volume.grid,
     )
+
+
+def _soft_tissue(volume: Volume, tumour: Marks) -> Marks:
+    """Find the midst of muscle, heart and liver on a coarse grid, (K, rows, columns); none of it is tumour."""
+    coarse = CoarseScan.of(volume)
+    low, high = SOFT_HU
+    soft = ((coarse.hu > low) & (coarse.hu < high)).astype(np.uint8) & (1 - _grown(tumour, coarse.hu.shape))
+    return _each(soft, cv2.MORPH_ERODE, TISSUE_MM / coarse.pixel_mm[0])
 
 
 def unhang_stack(slices: NDArray[Scalar]) -> NDArray[Scalar]:

@@ -297,6 +297,14 @@ def test_rate_rises_then_falls_to_zero():
     assert rates[100] == pytest.approx(0.0)
 
 
+def test_rate_that_is_held_falls_in_what_is_left():
+    schedule = replace(SCHEDULE, warm_up=0.1, hold=0.6)
+    rates = [rate_at(step, schedule, 100) for step in range(101)]
+    assert set(rates[10:61]) == {1.0}
+    assert rates[80] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0)
+
+
 def test_rate_of_the_baseline_never_changes():
     assert {rate_at(step, Schedule(epochs=3, batch=1), 30) for step in range(31)} == {1.0}
 

@@ -92,6 +92,29 @@ def test_same_seed_makes_the_same_checkpoint(tmp_path, data):
     assert cards[0].sha256 == cards[1].sha256 != cards[2].sha256
 
 
+def test_run_that_begins_with_the_first_epochs_of_another_is_what_it_would_have_been_alone(tmp_path, data, monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, labelled_from=2))
+    listener = Witness().listener
+    alone = train_order(order_in(tmp_path / "alone", data), listener)
+    other = order_in(tmp_path / "other", data, hold_out=("lung_102",), name="other")
+    assert train_order(other, listener).sha256 != alone.sha256
+    witness = Witness()
+    branch = train_order(order_in(tmp_path / "branch", data, branch=other.output), witness.listener)
+    assert [report.epoch for report in witness.epochs] == [2]
+    assert branch.sha256 == alone.sha256
+    assert branch.training["seconds"] > 0
+
+
+def test_run_begins_with_no_run_that_was_trained_otherwise(tmp_path, data):
+    other = order_in(tmp_path / "other", data, hold_out=("lung_102",), epochs=1)
+    train_order(other, Witness().listener)
+    with pytest.raises(DataSetError, match="has kept no state"):
+        train_order(order_in(tmp_path / "new", data, epochs=1, branch=other.output), Witness().listener)
+    with pytest.raises(DataSetError, match="trained otherwise: seed, epochs"):
+        train_order(order_in(tmp_path / "new", data, seed=3, branch=other.output), Witness().listener)
+    assert not (tmp_path / "new").exists()
+
+
 def test_training_stopped_in_its_first_epoch_leaves_weights_without_scores(tmp_path, data):
     witness = Witness(stop_after=2)
     card = train_order(order_in(tmp_path, data), witness.listener)

@@ -38,7 +38,7 @@ def lung_view(maker, row_column=None):
     return ScanView(scan=0, k=LUNG_SLICE, thickness=1, stride=1, pose=pose)
 
 
-def paste_on(view, *, enlarge=1.0, decoy=None):
+def paste_on(view, *, enlarge=1.0, tissue=None, decoy=None):
     pose = Pose((14.0, 20.0), MIDDLE, enlarge * 0.5, 0.0)
     return Paste(
         nodule=0,
@@ -49,6 +49,8 @@ def paste_on(view, *, enlarge=1.0, decoy=None):
         enlarge=enlarge,
         pose=pose,
         solid_hu=40.0,
+        rim_px=0.7,
+        tissue=tissue,
         decoy=decoy,
     )
 
@@ -165,7 +167,30 @@ def test_enlarged_nodule_becomes_a_solid_tumour_of_that_size(maker):
     small, large = (scene_of(maker, view, paste_on(view, enlarge=factor)) for factor in (1.0, 3.0))
     ratio = large.tumour.sum() / small.tumour.sum()
     assert ratio == pytest.approx(9, rel=0.4)  # the small one has some 25 pixels
-    assert np.median(large.planes[1][large.tumour == 1]) == pytest.approx(56, abs=40)  # its own density, with texture
+    assert np.median(large.planes[1][large.tumour == 1]) == pytest.approx(40, abs=15)
+
+
+def test_enlarged_nodule_has_the_grain_of_soft_tissue_at_its_own_density(maker):
+    view = lung_view(maker)
+    scan = maker.library.scans[0]
+    k, row, column = scan.tissue[0].tolist()
+    assert (scan.tumour[k, row, column], scan.hu[k, row, column] > -30) == (0, True)
+    scan.hu[k, row - 2 : row + 3 : 2] += 20
+    tissue = replace(view, k=k, pose=Pose((row, column), MIDDLE, 1.0, 0.0))
+    scene = scene_of(maker, view, paste_on(view, enlarge=3.0, tissue=tissue))
+    scan.hu[k, row - 2 : row + 3 : 2] -= 20
+    middle = SIDE // 2
+    assert scene.tumour[middle - 2 : middle + 3, middle].all()
+    across = scene.planes[1][middle - 2 : middle + 3, middle]
+    np.testing.assert_allclose(np.diff(across), [-20, 20, -20, 20], atol=1)
+    assert np.median(scene.planes[1][scene.tumour == 1]) == pytest.approx(40, abs=10)
+
+
+def test_enlarged_pastes_lie_on_tissue_of_their_own_scan(maker):
+    rng = np.random.default_rng(0)
+    pastes = [paste for paste in (maker.draw(rng).paste for _ in range(200)) if paste and paste.enlarge >= 1.5]
+    assert pastes
+    assert all(paste.tissue is not None and paste.tissue.scan == paste.onto.scan for paste in pastes)
 
 
 def test_tumour_is_pasted_only_where_a_lung_tumour_can_lie(maker):
