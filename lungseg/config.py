@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 GIGABYTE = 1024**3
 
-SHIPPED_CHECKPOINT = "lungseg-2"
+SHIPPED_CHECKPOINT = "lungseg-3"
 """The checkpoint in `models/` that segments where nobody names another."""
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]

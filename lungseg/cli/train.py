@@ -20,7 +20,7 @@ from rich.table import Table
 
 from lungseg.cli.console import EXIT_REFUSED, err, log_shown, out, progress_bar, show_error
 from lungseg.config import Device, Settings
-from lungseg.errors import DataSetError, RunGoesOnError
+from lungseg.errors import DataSetError, NotFoundError, RunGoesOnError
 from lungseg.records import Progress, Run, RunState
 
 if TYPE_CHECKING:
@@ -92,12 +92,15 @@ def _go_on(settings: Settings, name: str, device: Device | None) -> None:
     from lungseg.training.resume import read_order
 
     folder = _run_folder(settings, name)
-    if folder.parent != settings.runs.resolve():
-        order = replace(read_order(folder), device=device or settings.device)
-        _train(order, resume=True)
-        return
     with _database(settings) as database:
-        _carry_out(settings, database, resume_here(settings, database, folder.name, _place()))
+        try:
+            run = resume_here(settings, database, folder.name, _place())
+        except NotFoundError:
+            run = None
+        if run is not None:
+            _carry_out(settings, database, run)
+    if run is None:
+        _train(replace(read_order(folder), device=device or settings.device), resume=True)
 
 
 def _carry_out(settings: Settings, database: Database, run: Run) -> None:

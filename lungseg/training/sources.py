@@ -210,7 +210,7 @@ def read_library(folder: Path) -> Library:
             )
     return Library(
         scans=tuple(_read_scans(folder / SCANS)),
-        nodules=tuple(_read_nodules(folder / NODULES)),
+        nodules=tuple(read_nodules(folder / NODULES)),
         crops=tuple(read_crops(folder / CROPS)),
     )
 
@@ -335,7 +335,12 @@ def _points(inside: Marks, shape: tuple[int, ...]) -> Points:
     return ((np.argwhere(inside) + 0.5) * steps).astype(np.int32)
 
 
-def _read_nodules(folder: Path) -> Iterable[Nodule]:
+def read_nodules(folder: Path) -> Iterable[Nodule]:
+    """Read a folder of nodules in 3-D with its `index.csv`; those that their picture cuts are left out.
+
+    Raises:
+        DataSetError: it is missing or damaged.
+    """
     for row in _index(folder):
         shape = int(row["depth"]), int(row["height"]), int(row["width"])
         if row["touches_border"] != "0":

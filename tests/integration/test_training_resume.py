@@ -278,19 +278,20 @@ def test_order_that_is_none_is_refused(tmp_path):
         read_order(tmp_path)
 
 
-def test_command_trains_stops_and_resumes(tmp_path, store, environment):
+def test_command_trains_in_a_folder_and_goes_on_there(tmp_path, store, environment):
     runner = CliRunner()
     arguments = ["train", "--data", str(store), "--preset", "small", "--epochs", "1", "--batch", "3", "--name", "mine"]
-    result = runner.invoke(app, [*arguments, "--folds", "2", "--fold", "1"])
+    folder = tmp_path / "run"
+    result = runner.invoke(app, [*arguments, "--folds", "2", "--fold", "1", "--output", str(folder)])
     assert result.exit_code == 0, result.output
-    assert "epoch 1/1" in result.output
+    assert "epoch 1 of 1" in result.output
     assert "50% of those shown hold tumour" in result.output
-    (folder,) = environment.runs.iterdir()
     card = read_card(folder / "mine.safetensors")
     assert (card.training["schedule"]["epochs"], card.training["schedule"]["batch"]) == (1, 3)
-    again = runner.invoke(app, ["train", "--resume", folder.name])
+    again = runner.invoke(app, ["train", "--resume", str(folder)])
     assert again.exit_code == 0, again.output
     assert "mine: epoch 1" in again.output
+    assert not environment.runs.exists()
 
 
 def test_command_wants_data_or_a_run(environment):

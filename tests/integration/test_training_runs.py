@@ -6,12 +6,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lungseg import child
 from lungseg.card import read_card
 from lungseg.checkpoint import load_checkpoint
 from lungseg.errors import CheckpointError, DataSetError, NotFoundError, RunGoesOnError
-from lungseg.records import RunState
+from lungseg.records import RunKind, RunState
 from lungseg.services import estimation, training
 from lungseg.services.runs import get_run, request_stop
+from lungseg.trainer import Task
 from tests.networks import WIDE, save_network
 from tests.runs_at_work import PATIENCE_S, child_of, epochs, is_gone, scores, state, wait_for
 
@@ -38,6 +40,61 @@ def test_run_is_recorded_whole(environment, database, fields, worker):
     training.delete_run(environment, database, run.id)
     assert not weights.exists()
     assert training.list_runs(database) == ()
+
+
+def test_run_of_the_command_line_is_recorded_like_any_other(environment, database, fields, lungseg, tmp_path):
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["lung_001", "lung_002"], "validation": ["lung_003"]}')
+    arguments = ["train", "--data", fields["data"], "--preset", "small", "--name", "mine", "--epochs", 2]
+    code, out, said = lungseg(*arguments, "--split", split, "--seed", 3)
+    assert code == 0, said
+    assert "mine: epoch" in out
+    assert "epoch 2 of 2" in said
+    (summary,) = training.list_runs(database)
+    run = summary.run
+    assert (run.state, run.name, run.seed, run.kind) == (RunState.DONE, "mine", 3, RunKind.TRAIN)
+    assert [record.epoch for record in epochs(database, run)] == [1, 2]
+    assert [score.case for score in scores(database, run)] == ["lung_003"]
+    assert training.order_of(environment, database, run).split == split
+    assert run.checkpoint_sha256 == read_card(environment.runs / run.id / "mine.safetensors").sha256
+    code, _, said = lungseg("train", "--resume", run.id)
+    assert code == 2
+    assert "is done" in said
+
+
+def test_run_of_the_command_line_that_fails_says_so_there_and_on_the_page(database, fields, lungseg):
+    code, _, said = lungseg("train", "--data", fields["data"], "--preset", "diverging")
+    assert code == 2
+    assert "training.diverged" in said
+    (summary,) = training.list_runs(database)
+    assert (summary.run.state, summary.run.failure.code) == (RunState.FAILED, "training.diverged")
+
+
+def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment, database, fields, lungseg):
+    run = training.begin_training(environment, database, {**fields, "epochs": 3}, "here")
+    stops = []
+
+    def tell(progress):
+        if progress.stage == "training" and progress.done > 6:
+            stops.append(progress)
+
+    child.execute_here(Task(environment, database, run, tell, lambda: bool(stops)))
+    assert stops
+    assert get_run(database, run.id).state is RunState.CANCELLED
+    code, _, said = lungseg("train", "--resume", run.id)
+    assert code == 0, said
+    assert (get_run(database, run.id).state, get_run(database, run.id).attempts) == (RunState.DONE, 2)
+    assert [record.epoch for record in epochs(database, run)] == [1, 2, 3]
+
+
+def test_run_that_waits_is_begun_by_the_command_line_and_no_other_run(environment, database, fields, lungseg):
+    first, second = (training.queue_training(environment, database, {**fields, "epochs": 1}) for _ in range(2))
+    code, _, said = lungseg("train", "--resume", second.id)
+    assert code == 2
+    assert "no run" in said
+    (environment.runs / second.id).mkdir(parents=True)
+    assert lungseg("train", "--resume", second.id)[0] == 0
+    assert [state(database, run) for run in (first, second)] == [RunState.QUEUED, RunState.DONE]
 
 
 def test_killed_process_costs_the_running_epoch_at_most(environment, database, fields, worker):

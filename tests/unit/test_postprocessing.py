@@ -63,13 +63,13 @@ def test_components_below_the_volume_are_cleared(voxels, left):
 
 @pytest.mark.parametrize(
     ("slices", "slice_mm", "is_kept"),
-    [(1, 2.0, False), (3, 2.0, False), (5, 2.0, True), (1, 5.0, False), (2, 5.0, True)],
+    [(1, 2.0, False), (6, 2.0, False), (8, 2.0, True), (2, 5.0, False), (3, 5.0, True)],
 )
 def test_cap_of_a_dome_is_too_flat_for_a_tumour(slices, slice_mm, is_kept):
     grid = Grid((40, 50, 12), np.diag([1.5, 1.2, slice_mm, 1.0]))
     x, y = np.meshgrid(np.arange(40) * 1.5 - 30, np.arange(50) * 1.2 - 30, indexing="ij")
     mask = np.zeros(grid.shape, bool)
-    mask[:, :, 4 : 4 + slices] = (x**2 + y**2 < 16.0**2)[:, :, None]  # 32 mm across: 11.2 mm high at least
+    mask[:, :, 4 : 4 + slices] = (x**2 + y**2 < 16.0**2)[:, :, None]  # 32 mm across: 16 mm high at least
     drop_implausible(mask, grid, 0.0)
     assert mask.any() == is_kept
 

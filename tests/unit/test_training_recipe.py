@@ -168,7 +168,7 @@ def test_command_trains_and_prints_what_was_measured(tmp_path, data, environment
     ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "epoch 1/1" in result.output
+    assert "epoch 1 of 1" in result.output
     assert "lung_103" in result.output
     assert read_card(tmp_path / "out" / "tiny.safetensors").training["schedule"]["epochs"] == 1
 
