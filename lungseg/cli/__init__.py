@@ -12,6 +12,7 @@ import typer
 
 import lungseg
 from lungseg.cli import (
+    average,
     calibrate,
     demo,
     doctor,
@@ -53,6 +54,7 @@ app.command()(lint.lint)
 app.command()(stats.stats)
 app.command()(prepare.prepare)
 app.command()(train.train)
+app.command()(average.average)
 app.command()(calibrate.calibrate)
 app.command(hidden=True)(execute.execute)
 app.command(hidden=True)(measure.measure)

@@ -26,7 +26,7 @@ from lungseg.training.nodules import Answer, NoduleScore
 from lungseg.training.sources import Library, Points, Scan
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-SMALLEST_ML = (0.03, 0.05, 0.1, 0.2, 0.3, 0.5)
+SMALLEST_ML = (0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 PRICE_OF_FALSE_IN_SCAN = 0.02
 PRICE_OF_FALSE_IN_CROP = 0.5
 """What a false lesion costs in Dice when operating points are compared; a crop shows about 0.5 % of a chest."""
