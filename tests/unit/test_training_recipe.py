@@ -96,7 +96,7 @@ def test_run_that_begins_with_the_first_epochs_of_another_is_what_it_would_have_
     monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, labelled_from=2))
     listener = Witness().listener
     alone = train_order(order_in(tmp_path / "alone", data), listener)
-    other = order_in(tmp_path / "other", data, hold_out=("lung_102",), name="other")
+    other = order_in(tmp_path / "other", data, hold_out=("lung_102", "lung_103"), name="other")
     assert train_order(other, listener).sha256 != alone.sha256
     witness = Witness()
     branch = train_order(order_in(tmp_path / "branch", data, branch=other.output), witness.listener)
