@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from lungseg.cli.console import err, out
+from lungseg.cli.options import DeviceOption
 from lungseg.cli.train import card_summary
-from lungseg.config import Device, Settings
+from lungseg.config import Settings
 
 
 def calibrate(
@@ -19,7 +20,7 @@ def calibrate(
         list[Path],
         typer.Option(help="A .safetensors file that held out a whole scan; once for each.", show_default=False),
     ],
-    device: Annotated[Device | None, typer.Option(help="Where networks run; default: LUNGSEG_DEVICE.")] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Choose where a checkpoint's probabilities become a mask, by folds that left a whole scan out each."""
     settings = Settings.from_environment()

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from lungseg import __version__
 from lungseg.cli.console import EXIT_INCOMPLETE, err, out, progress_bar, warn
+from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_report, write_table
-from lungseg.config import Device, Settings
+from lungseg.config import Settings
 from lungseg.records import CaseFailure, CaseScore, Progress, Summary
 
 if TYPE_CHECKING:
@@ -30,10 +31,8 @@ def evaluate(
     labels: Annotated[Path, typer.Option(help="Folder of their reference masks, named alike.", show_default=False)],
     report: Annotated[Path, typer.Option("--json", help="Report to write: cases, summary.", show_default=False)],
     table: Annotated[Path | None, typer.Option("--csv", help="Table to write, a row for each case.")] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Name in models/ or path of a .safetensors file; default: the shipped one.")
-    ] = None,
-    device: Annotated[Device | None, typer.Option(help="Where the network runs; default: LUNGSEG_DEVICE.")] = None,
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Score a checkpoint on whole scans whose tumours are known."""
     from lungseg.dataset.layout import pair_folders

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from lungseg.cli.console import err, out
 from lungseg.cli.evaluate import provenance
+from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_report, write_table
-from lungseg.config import Device, Settings
+from lungseg.config import Settings
 
 
 def evaluate_nodules(
@@ -22,10 +23,8 @@ def evaluate_nodules(
     tested: Annotated[
         bool, typer.Option("--tested", help="Only patients that nothing was learned or chosen on.")
     ] = False,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Name in models/ or path of a .safetensors file; default: the shipped one.")
-    ] = None,
-    device: Annotated[Device | None, typer.Option(help="Where the network runs; default: LUNGSEG_DEVICE.")] = None,
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Score a checkpoint on slices of nodules that several radiologists marked."""
     check_outputs((report, table))

@@ -11,8 +11,9 @@ import typer
 
 from lungseg.cli.console import EXIT_INCOMPLETE, err, out, warn
 from lungseg.cli.evaluate import summary_table
+from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_text
-from lungseg.config import Device, Settings
+from lungseg.config import Settings
 
 if TYPE_CHECKING:
     from lungseg.scores.gather import Material
@@ -28,10 +29,8 @@ def scores(
     failures: Annotated[
         Path | None, typer.Option(help="Picture of failures to write, .png: false lesions, nodules missed.")
     ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Name in models/ or path of a .safetensors file; default: the shipped one.")
-    ] = None,
-    device: Annotated[Device | None, typer.Option(help="Where the network runs; default: LUNGSEG_DEVICE.")] = None,
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Evaluate a checkpoint on all that is at hand: whole scans, nodules tested, calibration, pictures."""
     check_outputs((output, failures))

@@ -9,8 +9,9 @@ import typer
 from rich.table import Table
 
 from lungseg.cli.console import err, out, progress_bar, warn
+from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_report
-from lungseg.config import Device, Settings
+from lungseg.config import Settings
 from lungseg.errors import ScanError, StorageError
 from lungseg.records import Segmentation, statement
 
@@ -24,10 +25,8 @@ def segment(
     probability: Annotated[
         Path | None, typer.Option(help="Probability map to write, .npz: masks at any threshold can be made of it.")
     ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Name in models/ or path of a .safetensors file; default: the shipped one.")
-    ] = None,
-    device: Annotated[Device | None, typer.Option(help="Where the network runs; default: LUNGSEG_DEVICE.")] = None,
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Segment lung tumour in one CT scan."""
     check_paths(scan, mask, report, probability)

@@ -19,6 +19,7 @@ from filelock import Timeout
 from rich.table import Table
 
 from lungseg.cli.console import EXIT_REFUSED, err, log_shown, out, progress_bar, show_error
+from lungseg.cli.options import DeviceOption
 from lungseg.config import Device, Settings
 from lungseg.errors import DataSetError, NotFoundError, RunGoesOnError
 from lungseg.records import Progress, Run, RunState
@@ -55,7 +56,7 @@ def train(
         Path | None,
         typer.Option(help="Begin with the first epochs of a run of `scenes` that holds out others.", metavar="FOLDER"),
     ] = None,
-    device: Annotated[Device | None, typer.Option(help="Where the network learns; default: LUNGSEG_DEVICE.")] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Train a checkpoint; Ctrl-C ends training after the current step and keeps the best one."""
     settings = Settings.from_environment()

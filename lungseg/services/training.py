@@ -78,7 +78,9 @@ def resume_here(settings: Settings, database: Database, run_id: str, place: str)
             rows.requeue(session, run_id)
         claimed = queue.claim(session, place, datetime.now(UTC), run_id=run_id)
     if claimed is None:
-        raise RunGoesOnError(f"The run {run_id} is {run.state.lower()}.", "Only a run that failed or was stopped can go on.")
+        raise RunGoesOnError(
+            f"The run {run_id} is {run.state.lower()}.", "Only a run that failed or was stopped can go on."
+        )
     return claimed
 
 

@@ -198,6 +198,12 @@ def _check_size(preset: SlicePreset) -> None:
             f"a store holds them with {CANVAS.size}.",
             f"Give the preset a canvas of {CANVAS.size} px.",
         )
+    if preset.preprocessing.finest_mm != CANVAS.finest_mm:
+        raise DataSetError(
+            f"The preset {preset.name!r} wants pixels of {preset.preprocessing.finest_mm} mm or more; "
+            "the slices of a store fill their canvas.",
+            f"Give the preset a `finest_mm` of {CANVAS.finest_mm}.",
+        )
 
 
 def _counted(cases: tuple[StoredCase, ...]) -> dict[str, int]:

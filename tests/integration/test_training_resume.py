@@ -260,6 +260,10 @@ def test_preset_whose_canvas_no_store_has_is_refused(tmp_path, store, monkeypatc
     monkeypatch.setitem(presets.PRESETS, "odd", odd)
     with pytest.raises(DataSetError, match="wants slices of 128 px"):
         train_order(order_in(tmp_path, store, preset="odd"))
+    rimmed = replace(BASELINE, name="odd", preprocessing=replace(BASELINE.preprocessing, finest_mm=1.1))
+    monkeypatch.setitem(presets.PRESETS, "odd", rimmed)
+    with pytest.raises(DataSetError, match=r"wants pixels of 1\.1 mm"):
+        train_order(order_in(tmp_path, store, preset="odd"))
 
 
 def test_order_survives_json_and_a_moved_folder(tmp_path, store):
