@@ -103,7 +103,6 @@ def order_of(settings: Settings, database: Database, run: Run) -> TrainingOrder:
     said = run.configuration
     data = Path(said["data"])
     numbers = {key: said[key] for key in ("epochs", "batch", "folds", "fold", "seed") if said.get(key) is not None}
-    files = {key: Path(said[key]) for key in ("split", "branch") if said.get(key)}
     return TrainingOrder(
         preset=said["preset"],
         data=data,
@@ -112,7 +111,8 @@ def order_of(settings: Settings, database: Database, run: Run) -> TrainingOrder:
         device=said.get("device", settings.device),
         store=find_store(settings, database, data) or unregistered_store(settings, data),
         hold_out=tuple(said.get("hold_out", ())),
-        **files,
+        split=Path(said["split"]) if said.get("split") else None,
+        branch=Path(said["branch"]) if said.get("branch") else None,
         **numbers,
     )
 
