@@ -40,7 +40,7 @@ test: setup check test-needs ## set up, then every check and every test
 bench: setup $(VENV)/.installed-dev ## measure the promised numbers, medians printed
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=median,min,max,rounds
 
-compare: $(VENV)/.installed-dev ## train two presets on the same split of real crops and compare them (a quarter of an hour)
+compare: $(VENV)/.installed-dev ## train two presets on the same split of real crops and compare them (half an hour)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.benchmarks.compare_presets build/compare
 
 # The folder of scans and nodules that `scores` and `checkpoint` read.

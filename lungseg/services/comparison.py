@@ -15,6 +15,8 @@ from lungseg.records import CaseScore, CaseSummary, PairedDifference, Run, RunSu
 
 SCAN_ENDINGS = (".nii.gz", ".nii", "_0000")
 ABSENT = "–"
+NO_SETTINGS = {"name", "output", "calibration", "operating_points"}
+"""What a run's configuration holds beside settings: what it is called, and what the card of its checkpoint says."""
 SAME_VOLUME = 0.05
 """Relative difference in volume up to which two reference masks count as one: a run that was stopped is scored at the
 resolution of its network, one that has ended on the scan's own grid."""
@@ -179,7 +181,7 @@ def _flat(run: Run) -> dict[str, str]:
         "device": run.device,
         "code": run.code_version,
     }
-    inside = _flatten({key: value for key, value in run.configuration.items() if key not in {"name", "output"}})
+    inside = _flatten({key: value for key, value in run.configuration.items() if key not in NO_SETTINGS})
     return {name: _text(value) for name, value in [*inside, *outside.items()]}
 
 

@@ -57,9 +57,9 @@ def calibrate_checkpoint(weights: Path, folds: Sequence[Path], data: Path, *, de
     """
     measured = _measure(weights, folds, data, device)
     card = measured.validation.card
-    points = [measured.validation.measure(measured.answers, at, card.min_lesion_ml) for at in THRESHOLDS]
     best = measured.validation.best(measured.answers)
-    calibration = _fitted(measured)
+    points = [measured.validation.measure(measured.answers, at, best.min_lesion_ml) for at in THRESHOLDS]
+    calibration = _fitted(measured, best.min_lesion_ml)
     return replace(
         card,
         threshold=best.threshold,
@@ -100,9 +100,9 @@ def _measure(weights: Path, folds: Sequence[Path], data: Path, device_name: str)
     )
 
 
-def _fitted(measured: _Measured) -> LesionCalibration | None:
+def _fitted(measured: _Measured, min_ml: float) -> LesionCalibration | None:
     """Fit the calibration; None where lesions are all true or all false."""
-    found = _of_nodules(measured.validation, measured.answers) + _of_scans(measured, measured.validation)
+    found = _of_nodules(measured.validation, measured.answers) + _of_scans(measured, measured.validation, min_ml)
     return fit_calibration(*_columns(found)) if len({each.is_true for each in found}) > 1 else None
 
 
@@ -111,7 +111,7 @@ def _of_nodules(validation: Validation, answers: Answers) -> list[LesionEvidence
     return [each for crop, answer in pairs for each in nodules.evidence(crop, answer, EVIDENCE_FROM)]
 
 
-def _of_scans(measured: _Measured, patients_of: Validation) -> list[LesionEvidence]:
+def _of_scans(measured: _Measured, patients_of: Validation, min_ml: float) -> list[LesionEvidence]:
     """Gather the lesions of the folds' scans, as often as they would stand in scans of the patients of the nodules.
 
     Slices around a nodule show little of a chest: without this, false lesions would be far too rare.
@@ -120,7 +120,7 @@ def _of_scans(measured: _Measured, patients_of: Validation) -> list[LesionEviden
     found: list[LesionEvidence] = []
     for scan, answer in zip(library.scans, measured.answers.scans, strict=True):
         mask = answer.above(EVIDENCE_FROM)
-        drop_implausible(mask, scan.grid, measured.validation.card.min_lesion_ml)
+        drop_implausible(mask, scan.grid, min_ml)
         found += lesion_evidence(mask, answer, scan.reference)
     patients = {crop.patient for crop in patients_of.library.crops}
     return found * max(1, round(len(patients) / max(1, len(library.scans))))
@@ -154,12 +154,12 @@ def _report(measured: _Measured, best: Scores, calibration: LesionCalibration | 
         "summary": summarise(cases).report(),
         "held_out_nodules": nodules.summary(best.nodules),
         "tested_nodules": nodules.summary(tested.nodules),
-        "reliability": _reliability(measured, calibration) if calibration else None,
+        "reliability": _reliability(measured, calibration, best.min_lesion_ml) if calibration else None,
     }
 
 
-def _reliability(measured: _Measured, calibration: LesionCalibration) -> dict[str, Any]:
-    found = _of_nodules(measured.tested, measured.tested_answers) + _of_scans(measured, measured.tested)
+def _reliability(measured: _Measured, calibration: LesionCalibration, min_ml: float) -> dict[str, Any]:
+    found = _of_nodules(measured.tested, measured.tested_answers) + _of_scans(measured, measured.tested, min_ml)
     evidence, volumes, truth = _columns(found)
     said = [calibration.probability(each, volume) for each, volume in zip(evidence, volumes, strict=True)]
     return {

@@ -126,7 +126,7 @@ def compare(
     cases: Annotated[int, typer.Option(min=2 * FEWEST_CASES_HELD_OUT)] = 28,
     held_out: Annotated[int, typer.Option(min=FEWEST_CASES_HELD_OUT)] = 8,
     depth: Annotated[int, typer.Option(min=1, help="Slices a case.")] = 4,
-    epochs: Annotated[int, typer.Option(min=1)] = 5,
+    epochs: Annotated[int, typer.Option(min=1)] = 12,
 ):
     """Train two presets on the same split and say whether the second is better."""
     folder, split = work / "data", work / "split.json"
