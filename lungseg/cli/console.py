@@ -50,7 +50,7 @@ def progress_bar() -> Iterator[Callable[[RunProgress], None]]:
 
 @contextmanager
 def log_shown(name: str) -> Iterator[None]:
-    """Show on stderr what a part of the package logs, one line each."""
+    """Show on stderr what a part of the package logs, one line each; errors are shown by whoever catches them."""
     logger = logging.getLogger(name)
     before, handler = logger.level, _OnTerminal()
     logger.addHandler(handler)
@@ -64,4 +64,5 @@ def log_shown(name: str) -> Iterator[None]:
 
 class _OnTerminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        err.print(record.getMessage(), soft_wrap=True, highlight=False)
+        if record.levelno < logging.ERROR:
+            err.print(record.getMessage(), soft_wrap=True, highlight=False)

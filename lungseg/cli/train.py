@@ -112,7 +112,7 @@ def _carry_out(settings: Settings, database: Database, run: Run) -> None:
     from lungseg.trainer import Task
 
     err.print(f"Run {run.id}", style="dim", highlight=False)
-    with progress_bar() as tell, log_shown("lungseg.trainer"):
+    with progress_bar() as tell, log_shown("lungseg"):
         execute_here(Task(settings, database, run, lambda step: tell(replace(step, stage=_stage(step))), lambda: False))
     ended = get_run(database, run.id)
     if ended.failure:

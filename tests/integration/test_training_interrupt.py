@@ -5,11 +5,15 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psutil
+import pytest
 
 from lungseg.checkpoint import load_checkpoint
+from lungseg.db import open_database
+from lungseg.records import RunState
+from lungseg.services import training
 from tests.training_data import write_data
 
 COMMAND = """
@@ -19,7 +23,7 @@ from lungseg import cli
 from lungseg.training import presets
 from tests.training_data import TINY
 presets.PRESETS["tiny"] = replace(TINY, schedule=replace(TINY.schedule, epochs=1000))
-sys.argv = ["lungseg", "train", "--preset", "tiny", "--data", sys.argv[1], "--output", sys.argv[2]]
+sys.argv = ["lungseg", "train", "--preset", "tiny", "--data", *sys.argv[1:]]
 cli.main()
 """
 
@@ -39,12 +43,15 @@ list(batches.load(Epoch(), 1))
 """
 
 
-def test_interrupt_keeps_the_best_checkpoint_and_ends_every_process(tmp_path, environment):
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_interrupt_keeps_the_best_checkpoint_and_ends_every_process(tmp_path, environment, is_recorded):
     data, output = write_data(tmp_path / "data"), tmp_path / "out"
-    command = [sys.executable, "-c", COMMAND, str(data), str(output)]
+    place = [] if is_recorded else ["--output", str(output)]
+    command = [sys.executable, "-c", COMMAND, str(data), *place]
+    folder, card = (environment.runs, "*/tiny.json") if is_recorded else (output, "tiny.json")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
-            wait_for(lambda: (output / "tiny.json").is_file() or process.poll() is not None)
+            wait_for(lambda: [*folder.glob(card)] or process.poll() is not None)
             os.killpg(process.pid, signal.SIGINT)
             _, errors = process.communicate(timeout=60)
         finally:
@@ -53,7 +60,13 @@ def test_interrupt_keeps_the_best_checkpoint_and_ends_every_process(tmp_path, en
     assert process.returncode == 0, errors
     assert "the best checkpoint is kept" in errors
     assert "Traceback" not in errors
-    assert load_checkpoint(output / "tiny.safetensors")[1].training["best_epoch"] < 1000
+    weights = next(folder.glob(card)).with_suffix(".safetensors")
+    assert load_checkpoint(weights)[1].training["best_epoch"] < 1000
+    if is_recorded:
+        with closing(open_database(environment.database_url)) as database:
+            (summary,) = training.list_runs(database)
+        assert (summary.run.state, summary.run.id) == (RunState.CANCELLED, weights.parent.name)
+        assert f"lungseg train --resume {summary.run.id}" in errors
 
 
 def test_loader_whose_parent_is_killed_while_it_begins_ends_too():
