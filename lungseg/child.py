@@ -158,7 +158,7 @@ def _on_terminate(leave: Callable[[], None]) -> Iterator[None]:
     """Call `leave` at SIGTERM or SIGINT instead of ending at once."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        log.info("asked to leave: ends after this step, the best checkpoint is kept")
+        log.info("asked to leave: ends after this step, what it has reached is kept")
         leave()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}

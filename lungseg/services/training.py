@@ -66,13 +66,15 @@ def begin_training(settings: Settings, database: Database, fields: Mapping[str, 
 
 
 def resume_here(settings: Settings, database: Database, run_id: str, place: str) -> Run:
-    """Go on at once with a run that failed, was stopped or waits, claimed by `place`.
+    """Go on at once with a training run that failed, was stopped or waits, claimed by `place`.
 
     Raises:
-        NotFoundError: there is no such run.
+        NotFoundError: there is no such training run.
         RunGoesOnError: it runs, or has come to its end.
     """
     run = get_run(database, run_id)
+    if run.kind not in TRAINING_KINDS:
+        raise NotFoundError(f"The run {run_id} trains nothing.", "Choose a training run.")
     with database.begin() as session:
         if can_resume(settings, run):
             rows.requeue(session, run_id)

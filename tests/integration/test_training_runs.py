@@ -87,6 +87,15 @@ def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment
     assert [record.epoch for record in epochs(database, run)] == [1, 2, 3]
 
 
+def test_command_does_not_train_a_run_that_scores(environment, database, fields, lungseg):
+    run = training.queue_evaluation(environment, database, Path(fields["data"]))
+    (environment.runs / run.id).mkdir(parents=True)
+    code, _, said = lungseg("train", "--resume", run.id)
+    assert code == 2
+    assert "holds 0 training runs" in said
+    assert state(database, run) is RunState.QUEUED
+
+
 def test_run_that_waits_is_begun_by_the_command_line_and_no_other_run(environment, database, fields, lungseg):
     first, second = (training.queue_training(environment, database, {**fields, "epochs": 1}) for _ in range(2))
     code, _, said = lungseg("train", "--resume", second.id)
