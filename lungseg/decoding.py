@@ -62,7 +62,7 @@ def decode_file(kind: type[Kind], path: Path, refuse: Refusal) -> Kind:
 
 @cache
 def _adapter(kind: Hashable) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+    return TypeAdapter(cast("Any", kind))
 
 
 def _reason(error: ValidationError) -> str:
