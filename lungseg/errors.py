@@ -26,7 +26,9 @@
     │   └── OutOfMemoryError       training.out_of_memory
     ├── SetupError                 setup.incomplete
     ├── StorageError               storage.failed
-    │   └── DiskFullError          storage.disk_full
+    │   ├── DiskFullError          storage.disk_full
+    │   └── DatabaseLostError      storage.database_lost
+    ├── UploadCrashedError         upload.crashed
     ├── NotFoundError              record.not_found
     ├── AccessError                access.refused
     ├── RunGoesOnError             run.goes_on
@@ -203,6 +205,18 @@ class DiskFullError(StorageError):
     code = "storage.disk_full"
 
 
+class DatabaseLostError(StorageError):
+    """The file of the database was removed or replaced under a running process."""
+
+    code = "storage.database_lost"
+
+
+class UploadCrashedError(LungSegError):
+    """An uploaded file met a fault of ours; the log knows more of it."""
+
+    code = "upload.crashed"
+
+
 class NotFoundError(LungSegError):
     """A case, run or mask that was asked for does not exist."""
 
@@ -210,7 +224,7 @@ class NotFoundError(LungSegError):
 
 
 class AccessError(LungSegError):
-    """An address of a file is not signed by this server, or has expired."""
+    """A request is not for this server or not from its pages, or the address of a file is not signed or has expired."""
 
     code = "access.refused"
 

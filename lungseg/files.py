@@ -25,6 +25,8 @@ PARTIAL = re.compile(r"\.(lungseg-)?[0-9a-f]{8,32}\.partial|[^/]*\.(json\.)?part
 """Names of passing files, those of earlier releases among them."""
 OWN_PARTIAL = re.compile(r"\.lungseg-[0-9a-f]{16}\.partial")
 """Names that this release gives, and no other program: what may be removed from a folder that is not ours."""
+LONGEST_NAME_BYTES = 200
+"""Of 255 that the system allows."""
 PRIVATE_FOLDER = 0o700
 OTHERS = 0o077
 """The permissions of everybody but the owner."""
@@ -45,19 +47,43 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def replacing_path(path: Path) -> Iterator[Path]:
     """Give the passing name of a file, for a library that opens it itself; otherwise as `replacing`."""
-    with disk_errors(path.name):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _clean_once(path.parent)
-        partial, descriptor = _new_partial(path.parent)
-        try:
-            yield partial
-            os.fsync(descriptor)
-            os.replace(partial, path)
-            _flush_folder(path.parent)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
-            os.close(descriptor)
+    with disk_errors(path.name), passing_file(path.parent) as partial:
+        yield partial
+        move(partial, path)
+
+
+@contextmanager
+def passing_file(folder: Path) -> Iterator[Path]:
+    """Make an empty file that is gone after the block, unless it was moved away; and with it if this process is killed.
+
+    Raises:
+        DiskFullError: there is no room.
+        StorageError: the folder can't be made or written to.
+    """
+    with disk_errors("A file"):
+        folder.mkdir(parents=True, exist_ok=True)
+        _clean_once(folder)
+        path, descriptor = _new_partial(folder)
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a complete file its name, so that after a power cut it is there whole; on one disk only.
+
+    Raises:
+        DiskFullError: there is no room.
+        StorageError: the folder can't be written to.
+    """
+    with disk_errors(target.name):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _flush(source)
+        os.replace(source, target)
+        _flush(target.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -102,8 +128,37 @@ def remove_partials(folder: Path, names: re.Pattern[str] = PARTIAL) -> int:
     return sum(_remove_if_left(path) for path in _entries(folder) if names.fullmatch(path.name))
 
 
+def is_file(path: Path) -> bool:
+    """Tell whether there is a file; not where the name is too long for one, or the system does not let us look."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether there is a folder, as `is_file`."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def resolved(path: Path) -> Path:
+    """Make a path absolute, `~` and links followed; where the system can't, it stays one that leads nowhere."""
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):
+        return path.absolute()
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text can be the name of files: no path, and short enough for an ending of ours behind it."""
+    return bool(text.strip(".")) and not {"/", "\0"} & set(text) and len(os.fsencode(text)) <= LONGEST_NAME_BYTES
+
+
 def make_private(folder: Path) -> None:
-    """Make a folder that its owner alone can enter, and have this process create files alike.
+    """Make a folder that its owner alone can enter.
 
     A folder of an earlier release that others could read is closed to them, with all that lies in it.
 
@@ -119,7 +174,6 @@ def make_private(folder: Path) -> None:
                 for name in (*folders, *names):
                     _close_to_others(Path(parent, name))
             _close_to_others(folder)
-    os.umask(OTHERS)
 
 
 def _close_to_others(path: Path) -> None:
@@ -163,9 +217,9 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _flush_folder(folder: Path) -> None:
-    """Let the new name survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Let a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -7,10 +7,7 @@ one is drawn.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import SetupError, StorageError
+from lungseg.files import is_folder, replacing_path
 from lungseg.overlay import LUNG_WINDOW, MASK_RGB, REFERENCE_RGB, outline, windowed
 from lungseg.preprocessing import Frame, hang
 from lungseg.volume import Volume, check_on_grid
@@ -88,21 +86,15 @@ class Film:
             on_progress: called with (slices done, slices in all).
 
         Raises:
+            DiskFullError: there is no room.
             StorageError: the name has another ending, or the file can't be written.
             SetupError: the video library was built without H.264.
         """
         kind = film_format(path)
-        partial = path.with_name(f".{secrets.token_hex(8)}.partial")
-        try:
+        if not is_folder(path.parent):
+            raise StorageError(f"{path.name} can't be written: there is no such folder.", "Make its folder first.")
+        with replacing_path(path) as partial:
             _encode(self._told(kind, on_progress), partial, kind, self.fps)
-            os.replace(partial, path)
-        except OSError as error:
-            raise StorageError(
-                f"{path.name} can't be written ({error.strerror or error}).", "Check its folder, rights and free disk."
-            ) from error
-        finally:
-            with suppress(OSError):
-                partial.unlink()
 
     def frame(self, k: int, side: int) -> Canvas:
         """Draw axial slice k: (side + FOOT, side) palette indices."""

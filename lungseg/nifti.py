@@ -1,21 +1,23 @@
 """NIfTI files in and out: the only module that knows nibabel, and the only door through which geometry changes.
 
 A file in any of the 48 axis orders, straight or oblique, becomes an RAS+ `Volume`; a mask on that volume goes back onto
-the file's own grid, with the file's own qform and sform. Nothing is believed of a header before it was checked, and no
-memory is allocated for what the file can't hold.
+the file's own grid, with the file's own qform and sform. Nothing is believed of a header before it was checked, no
+memory is allocated for what the file can't hold or the machine has not got, and nothing is read behind the last voxel.
+
+`ui/viewer/scan.js` reads the same files in the browser, by the same rules: which bytes are a header and in which byte
+order, where the voxels begin, and how stored values become HU.
 """
 
 from __future__ import annotations
 
+import math
 import os
-import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from gzip import BadGzipFile
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
@@ -23,8 +25,9 @@ from isal import igzip, isal_zlib
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from lungseg.config import Limits
+from lungseg.config import Limits, free_memory
 from lungseg.errors import (
+    AffineError,
     ConstantScanError,
     DatatypeError,
     DimensionsError,
@@ -34,24 +37,46 @@ from lungseg.errors import (
     NotHounsfieldError,
     NotNiftiError,
     OneSliceError,
+    ScanError,
     SpacingError,
-    StorageError,
     TooLargeError,
     TruncatedScanError,
 )
+from lungseg.files import replacing
 from lungseg.volume import SPACE, Grid, Shape, Volume, check_on_grid
 
 GZIP_MAGIC = b"\x1f\x8b"
+GZIP_WINDOW = 31
+"""zlib's `wbits` for deflate inside gzip, with its checksum verified."""
 NIFTI1_BYTES, NIFTI2_BYTES = 348, 540
 DEFLATE_RATIO = 1032
 """Deflate can't expand its input by more than this (zlib technical details, "Maximum Compression Factor")."""
+PACKED_BYTES = 64 * 1024
+PIECE_BYTES = 1024**2
+PIECE_VOXELS = 2 * 1024**2
+"""Voxels that are turned to HU together; what that takes in float64 stays small beside a scan."""
 SLAB_BYTES = 16 * 1024**2
+VOXEL_BYTES = 3
+"""Memory that a voxel takes until the scan has been segmented: 2 bytes of HU, 1 of mask."""
+COARSE_MM, COARSE_BYTES = 3.0, 9
+"""Pixel of the grid on which lungs are looked for, and the memory that one of its voxels takes there (measured)."""
+MASK_BYTES = 2
+"""Memory that a voxel of a mask takes: 1 byte of its own, 1 of a copy."""
 MOST_MASK_VALUES = 16
 """More values than this are not told apart in a mask."""
 SPACING_RANGE_MM = (0.1, 25.0)
+FARTHEST_MM = 1e6
+"""No scanner places a voxel a kilometre away; where one lies farther, 32-bit floats can't tell it from the next."""
 AIR_HU, TISSUE_HU = -500, -100
 INT16 = np.iinfo(np.int16)
-DAMAGE = (EOFError, BadGzipFile, cast("type[Exception]", isal_zlib.error))
+SPATIAL_UNITS = 0b111
+"""Bits of xyzt_units that say what spacings are measured in; the others are for time."""
+GEOMETRY = (
+    "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
+    "srow_x", "srow_y", "srow_z",
+)  # fmt: skip
+"""Fields of a scan's header that go into the header of its mask as they are."""
+DAMAGE = (EOFError, cast("type[Exception]", isal_zlib.error))
 
 Advance = Callable[[int, int], None]
 
@@ -65,8 +90,7 @@ class ScanHeader:
         dtype: type of the stored voxels, with byte order.
         slope: stored values are multiplied by this (scl_slope) ...
         intercept: ... and this is added (scl_inter).
-        offset: byte at which the voxels begin.
-        is_compressed: whether the file is gzipped.
+        offset: byte at which the voxels begin, of the content where the file is gzipped.
         raw: nibabel's header, for writing masks that keep qform, sform and their codes.
     """
 
@@ -75,8 +99,12 @@ class ScanHeader:
     slope: float
     intercept: float
     offset: int
-    is_compressed: bool
     raw: nib.Nifti1Header
+
+    @property
+    def end(self) -> int:
+        """Byte behind the last voxel; what the file holds from there on is ignored."""
+        return self.offset + math.prod(self.grid.shape) * self.dtype.itemsize
 
     @property
     def is_plain_int16(self) -> bool:
@@ -104,20 +132,8 @@ def read_header(path: Path, *, limits: Limits | None = None) -> ScanHeader:
     Raises:
         ScanError: one of its kinds, for each thing that makes the file no usable scan or mask.
     """
-    limits = limits or Limits()
-    size = path.stat().st_size
-    if size == 0:
-        raise EmptyScanError("The file is empty (0 bytes).", "Export or copy it again.")
-    if size > limits.file_bytes:
-        raise TooLargeError(f"The file has {size:,} bytes.", f"At most {limits.file_bytes:,} bytes are accepted.")
-    with _open(path) as stream:
-        raw = _parse(_read_some(stream, NIFTI2_BYTES))
-    shape, dtype = _shape(raw), _dtype(raw)
-    is_compressed = _is_gzip(path)
-    offset = max(int(raw["vox_offset"]), raw.sizeof_hdr + 4)
-    _check_size(shape, dtype, size * (DEFLATE_RATIO if is_compressed else 1) - offset, limits)
-    slope, intercept = _scaling(raw)
-    return ScanHeader(_grid(shape, raw), dtype, slope, intercept, offset, is_compressed, raw)
+    with _open(path) as content:
+        return _read_header(content, limits or Limits())
 
 
 def read_grid(path: Path, *, limits: Limits | None = None) -> Grid:
@@ -138,11 +154,13 @@ def read_volume(path: Path, *, limits: Limits | None = None, on_progress: Advanc
     Raises:
         ScanError: one of its kinds, naming what was found and what to do.
     """
-    header = read_header(path, limits=limits)
-    array = _read_voxels(path, header, on_progress)
-    _check_hounsfield(array)
-    orientation = header.grid.orientation
-    return Volume(orientation.to_ras(array), orientation.turn_grid(header.grid))
+    with _open(path) as content:
+        header = _read_header(content, limits or Limits())
+        orientation = header.grid.orientation
+        grid = orientation.turn_grid(header.grid)
+        array = _allocate(header.grid.shape, np.dtype(np.int16), _memory_of(grid))
+        _read_voxels(content, header, array, on_progress)
+    return Volume(orientation.to_ras(array), grid)
 
 
 def read_mask(path: Path, grid: Grid, *, limits: Limits | None = None) -> NDArray[np.bool_]:
@@ -162,17 +180,29 @@ def read_label_map(path: Path, grid: Grid, *, limits: Limits | None = None) -> L
         GridMismatchError: the mask lies elsewhere.
         ScanError: the file can't be used.
     """
-    header = read_header(path, limits=limits)
-    orientation = header.grid.orientation
-    found = orientation.turn_grid(header.grid)
-    if not found.matches(grid, tolerance_mm=0.5 * min(grid.spacing_mm)):
-        raise GridMismatchError(
-            f"The mask has {found.shape} voxels of {_rounded(found.spacing_mm)} mm at {_rounded(found.affine[:3, 3])}, "
-            f"the scan {grid.shape} of {_rounded(grid.spacing_mm)} mm at {_rounded(grid.affine[:3, 3])}.",
-            "Use the mask that was drawn on this very scan, or resample it to the scan's grid.",
-        )
-    inside, values = _read_labels(path, header)
+    with _open(path) as content:
+        header = _read_header(content, limits or Limits())
+        orientation = header.grid.orientation
+        found = orientation.turn_grid(header.grid)
+        if not found.matches(grid, tolerance_mm=0.5 * min(grid.spacing_mm)):
+            raise GridMismatchError(
+                f"The mask has {found.shape} voxels of {_rounded(found.spacing_mm)} mm at "
+                f"{_rounded(found.affine[:3, 3])}, the scan {grid.shape} of {_rounded(grid.spacing_mm)} mm at "
+                f"{_rounded(grid.affine[:3, 3])}.",
+                "Use the mask that was drawn on this very scan, or resample it to the scan's grid.",
+            )
+        inside = _allocate(header.grid.shape, np.dtype(np.bool_), MASK_BYTES * math.prod(found.shape))
+        values = _read_labels(content, header, inside)
     return LabelMap(orientation.to_ras(inside), values)
+
+
+def unpack(path: Path, *, limits: Limits | None = None) -> Iterator[bytes]:
+    """Yield the content of a scan or a mask from its first byte to its last voxel, inflated where the file is gzipped.
+
+    Raises:
+        ScanError: at once, as `read_header`; TruncatedScanError where the file ends early, when that is met.
+    """
+    return _pieces(path, read_header(path, limits=limits).end)
 
 
 def write_mask(mask: NDArray[np.bool_], path: Path, *, like: Path) -> None:
@@ -180,32 +210,78 @@ def write_mask(mask: NDArray[np.bool_], path: Path, *, like: Path) -> None:
 
     Args:
         mask: (I, J, K) bool array on the RAS+ grid of the scan.
-        path: `.nii` or `.nii.gz`; complete after the call, or untouched.
+        path: `.nii` or `.nii.gz`, its folder is made; complete after the call, or untouched.
         like: the scan's file.
 
     Raises:
         GridMismatchError: the mask has not the scan's shape.
+        ScanError: the scan's file can't be read any more.
         StorageError: the folder can't be written to, or the disk is full.
     """
     header = read_header(like)
     orientation = header.grid.orientation
     check_on_grid(mask, orientation.turn_grid(header.grid))
     own = orientation.from_ras(mask)
-    with _replacing(path) as stream:
-        stream.write(_mask_header(header).binaryblock + bytes(4))
-        for first, last in _slabs(own.shape, itemsize=1):
-            stream.write(np.asfortranarray(own[..., first:last], dtype=np.uint8).tobytes(order="F"))
+    with replacing(path) as stream:
+        if path.suffix == ".gz":
+            with igzip.IGzipFile("", "wb", 1, stream, 0) as packed:
+                _write_mask(own, header, cast("IO[bytes]", packed))
+        else:
+            _write_mask(own, header, stream)
+
+
+def _write_mask(own: NDArray[np.bool_], header: ScanHeader, stream: IO[bytes]) -> None:
+    """Write a mask in the scan's own axis order."""
+    stream.write(_mask_header(header).binaryblock + bytes(4))
+    for first, last in _slabs(own.shape):
+        stream.write(np.asfortranarray(own[..., first:last], dtype=np.uint8).tobytes(order="F"))
+
+
+def _read_header(content: _Content, limits: Limits) -> ScanHeader:
+    """Read and check a header, and nothing behind it."""
+    if content.size == 0:
+        raise EmptyScanError("The file is empty (0 bytes).", "Export or copy it again.")
+    if content.size > limits.file_bytes:
+        raise TooLargeError(
+            f"The file has {content.size:,} bytes.", f"At most {limits.file_bytes:,} bytes are accepted."
+        )
+    block = content.read(NIFTI1_BYTES)
+    if _is_second(block):
+        block += content.read(NIFTI2_BYTES - NIFTI1_BYTES)
+    with _numbers_of_header():
+        raw = _parse(block)
+        shape, dtype, offset = _shape(raw), _dtype(raw), _offset(raw, limits)
+        _check_size(shape, dtype, content.bytes_at_most - offset, limits)
+        slope, intercept = _scaling(raw)
+        grid = _grid(shape, raw)
+    _check_memory(grid, limits)
+    return ScanHeader(grid, dtype, slope, intercept, offset, raw)
+
+
+@contextmanager
+def _numbers_of_header() -> Iterator[None]:
+    """Turn what numpy and nibabel raise about numbers in a header, where no check foresaw it, into an error of ours."""
+    try:
+        with np.errstate(all="ignore"):  # what comes out is checked
+            yield
+    except (ValueError, ArithmeticError, HeaderDataError) as error:
+        raise NotNiftiError(
+            f"The header is damaged ({error}).", "Copy the scan again, or export it from the original DICOM series."
+        ) from error
+
+
+def _is_second(block: bytes) -> bool:
+    """Tell whether these are the first bytes of a NIfTI-2 file."""
+    return block[4:8] == b"n+2\0" and block[344:348] != b"n+1\0"
 
 
 def _parse(block: bytes) -> nib.Nifti1Header:
-    """Turn the first bytes of a file into a header; NIfTI-1 and NIfTI-2, either byte order."""
+    """Turn the bytes of a header, NIfTI-1 or -2, into nibabel's; the first number of `dim` tells the byte order."""
     remedy = "Upload one .nii or .nii.gz file; convert DICOM series with dcm2niix first."
-    for kind, length, magic in (
-        (nib.Nifti1Header, NIFTI1_BYTES, block[344:348]),
-        (nib.Nifti2Header, NIFTI2_BYTES, block[4:8]),
-    ):
-        if magic in {b"n+1\0", b"n+2\0"} and len(block) >= length:
-            return kind(block[:length], check=False)
+    if _is_second(block) and len(block) == NIFTI2_BYTES:
+        return nib.Nifti2Header(block, check=False)
+    if block[344:348] == b"n+1\0":
+        return nib.Nifti1Header(block, check=False)
     if block[344:348] == b"ni1\0":
         raise NotNiftiError("The file is the .hdr half of a two-file NIfTI.", remedy)
     if block[128:132] == b"DICM":
@@ -245,17 +321,74 @@ def _dtype(raw: nib.Nifti1Header) -> np.dtype[Any]:
     return cast("np.dtype[Any]", dtype)
 
 
-def _check_size(shape: Shape, dtype: np.dtype[Any], bytes_at_most: int, limits: Limits) -> None:
-    """Check the claimed size before memory is allocated for it."""
-    claimed = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    text = f"{shape[0]} x {shape[1]} x {shape[2]} voxels of {dtype.itemsize} bytes ({claimed:,} bytes)"
-    if max(shape) > limits.axis_voxels or claimed > limits.volume_bytes:
-        raise TooLargeError(
-            f"The header claims {text}.",
-            f"At most {limits.axis_voxels} voxels an axis and {limits.volume_bytes:,} bytes are accepted.",
+def _offset(raw: nib.Nifti1Header, limits: Limits) -> int:
+    """Return where the voxels begin: a whole number of bytes, never inside the header and the four bytes behind it."""
+    stated = float(raw["vox_offset"])
+    if not 0 <= stated <= limits.file_bytes:
+        raise NotNiftiError(
+            f"The header is damaged: its voxels begin at byte {stated:g}.", "Copy the scan again, or export it again."
         )
+    return max(int(stated), raw.sizeof_hdr + 4)
+
+
+def _check_size(shape: Shape, dtype: np.dtype[Any], bytes_at_most: int, limits: Limits) -> None:
+    """Check the claimed size against the limits, and against the bytes that the file can hold for it."""
+    voxels = math.prod(shape)
+    text = f"{shape[0]} x {shape[1]} x {shape[2]} voxels"
+    in_memory = voxels * np.dtype(np.int16).itemsize
+    if max(shape) > limits.axis_voxels or in_memory > limits.volume_bytes:
+        raise TooLargeError(
+            f"The header claims {text} ({in_memory:,} bytes in memory).",
+            f"At most {limits.axis_voxels} voxels an axis and {limits.volume_bytes:,} bytes in memory are accepted on "
+            "this machine: crop the scan to the chest.",
+        )
+    claimed = voxels * dtype.itemsize
     if claimed > bytes_at_most:
-        raise TruncatedScanError(f"The header claims {text}; the file can't hold them.", "Copy or export it again.")
+        raise TruncatedScanError(
+            f"The header claims {text} of {dtype.itemsize} bytes ({claimed:,} bytes); the file can't hold them.",
+            "Copy or export it again.",
+        )
+
+
+def _check_memory(grid: Grid, limits: Limits) -> None:
+    needed = _memory_of(grid.to_ras())
+    if needed > limits.memory_bytes:
+        raise TooLargeError(
+            f"To segment {_rounded(grid.shape)} voxels of {_rounded(grid.spacing_mm)} mm takes {_megabytes(needed)} of "
+            "memory.",
+            f"At most {_megabytes(limits.memory_bytes)} are accepted on this machine: crop the scan to the chest.",
+        )
+
+
+def _memory_of(grid: Grid) -> int:
+    """Return the memory in bytes that a scan on an RAS+ grid takes at its peak, from reading to its mask."""
+    voxels = math.prod(grid.shape)
+    thinned = math.prod(max(1, round(COARSE_MM / mm)) for mm in grid.spacing_mm[:2])
+    return VOXEL_BYTES * voxels + COARSE_BYTES * voxels // thinned
+
+
+def _allocate(shape: Shape, dtype: np.dtype[Any], needed: int) -> NDArray[Any]:
+    """Make an array in the file's axis order, where the memory that it and what is made of it take is free now.
+
+    Args:
+        shape: its shape.
+        dtype: its type.
+        needed: bytes that have to be free, those of the array among them.
+
+    Raises:
+        TooLargeError: they are not.
+    """
+    free = free_memory()
+    error = TooLargeError(
+        f"{_rounded(shape)} voxels take {_megabytes(needed)} of memory; {_megabytes(free)} are free now.",
+        "Close other programs or wait for what runs beside it, crop the scan to the chest, or use a machine with more.",
+    )
+    if needed > free:
+        raise error
+    try:
+        return np.empty(shape, dtype=dtype, order="F")
+    except MemoryError as refused:
+        raise error from refused
 
 
 def _scaling(raw: nib.Nifti1Header) -> tuple[float, float]:
@@ -273,87 +406,103 @@ def _grid(shape: Shape, raw: nib.Nifti1Header) -> Grid:
         affine = raw.get_best_affine()
     except HeaderDataError as error:
         raise SpacingError(f"The qform can't be used: {error}.", remedy) from error
-    spacing = np.linalg.norm(affine[:SPACE, :SPACE], axis=0)
-    low, high = SPACING_RANGE_MM
-    if np.isfinite(spacing).all() and not ((spacing >= low) & (spacing <= high)).all():
-        raise SpacingError(f"The voxel spacing is {_rounded(spacing)} mm; CT lies between {low} and {high} mm.", remedy)
+    if np.isfinite(affine).all():
+        spacing = np.linalg.norm(affine[:SPACE, :SPACE], axis=0)
+        low, high = SPACING_RANGE_MM
+        if not ((spacing >= low) & (spacing <= high)).all():
+            raise SpacingError(
+                f"The voxel spacing is {_rounded(spacing)} mm; CT lies between {low} and {high} mm.", remedy
+            )
+        if np.abs(affine[:SPACE, SPACE]).max() > FARTHEST_MM:
+            raise AffineError(f"The first voxel lies at {_rounded(affine[:SPACE, SPACE])} mm.", remedy)
     return Grid(shape, affine)
 
 
-def _read_voxels(path: Path, header: ScanHeader, on_progress: Advance | None) -> NDArray[np.int16]:
-    """Read all voxels as int16 HU, in the file's axis order, slab by slab along the slowest axis."""
-    array = np.empty(header.grid.shape, dtype=np.int16, order="F")
-    slabs = _slabs(header.grid.shape, header.dtype.itemsize)
-    with _open(path) as stream:
-        _skip(stream, header.offset)
-        for number, (first, last) in enumerate(slabs, start=1):
-            part = array[..., first:last]
-            if header.is_plain_int16:
-                _read_into(stream, part.reshape(-1, order="A").view(np.uint8).data)
-            else:
-                part[...] = _to_hu(_read_slab(stream, part.shape, header.dtype), header)
-            if on_progress:
-                on_progress(number, len(slabs))
-        _read_some(stream, 1)  # the end of the stream: gzip checks its checksum here
-    return array
+def _read_voxels(content: _Content, header: ScanHeader, array: NDArray[np.int16], on_progress: Advance | None) -> None:
+    """Fill an array with all voxels as HU, in the file's axis order, and check that they are a chest CT's."""
+    voxels = array.reshape(-1, order="F")
+    pieces = _edges(len(voxels))
+    low, high = math.inf, -math.inf
+    content.skip(header.offset)
+    for number, (first, last) in enumerate(pieces, start=1):
+        part = voxels[first:last]
+        if header.is_plain_int16:
+            content.read_into(part.view(np.uint8).data)
+        else:
+            values = _read_values(content, last - first, header)
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+            part[:] = _to_hu(values)
+        if on_progress:
+            on_progress(number, len(pieces))
+    content.check_end()
+    _refuse_fractions(voxels, low, high)
+    _check_hounsfield(voxels)
 
 
-def _read_labels(path: Path, header: ScanHeader) -> tuple[NDArray[np.bool_], tuple[float, ...]]:
-    """Read what is inside a mask, in the file's axis order, and the values that mark it."""
-    inside = np.empty(header.grid.shape, dtype=np.bool_, order="F")
-    values: set[float] = set()
-    with _open(path) as stream:
-        _skip(stream, header.offset)
-        for first, last in _slabs(header.grid.shape, header.dtype.itemsize):
-            stored = _read_slab(stream, inside[..., first:last].shape, header.dtype)
-            scaled = _scaled(stored, header)
-            inside[..., first:last] = (np.rint(scaled) if scaled.dtype.kind == "f" else scaled) != 0
-            if len(values) < MOST_MASK_VALUES:
-                values.update(np.unique(scaled[scaled != 0]).tolist())
-        _read_some(stream, 1)  # as in `_read_voxels`
-    return inside, tuple(sorted(map(float, values))[:MOST_MASK_VALUES])
+def _read_labels(content: _Content, header: ScanHeader, inside: NDArray[np.bool_]) -> tuple[float, ...]:
+    """Fill an array with what is inside a mask, in the file's axis order, and return the values that mark it."""
+    voxels = inside.reshape(-1, order="F")
+    marks: set[float] = set()
+    content.skip(header.offset)
+    for first, last in _edges(len(voxels)):
+        values = _read_values(content, last - first, header)
+        voxels[first:last] = (np.rint(values) if values.dtype.kind == "f" else values) != 0
+        if len(marks) < MOST_MASK_VALUES:
+            marks.update(np.unique(values[values != 0]).tolist())
+    content.check_end()
+    return tuple(sorted(map(float, marks))[:MOST_MASK_VALUES])
 
 
-def _slabs(shape: tuple[int, ...], itemsize: int) -> list[tuple[int, int]]:
-    step = max(1, SLAB_BYTES // (shape[0] * shape[1] * itemsize))
-    edges = [*range(0, shape[2], step), shape[2]]
-    return list(pairwise(edges))
+def _edges(count: int, step: int = PIECE_VOXELS) -> list[tuple[int, int]]:
+    return list(pairwise([*range(0, count, step), count]))
 
 
-def _read_slab(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    slab = np.empty(shape, dtype=dtype, order="F")
-    _read_into(stream, slab.reshape(-1, order="A").view(np.uint8).data)
-    return slab
+def _pieces(path: Path, end: int) -> Iterator[bytes]:
+    """Yield the first `end` bytes of a file's content."""
+    with _open(path) as content:
+        for first, last in _edges(end, PIECE_BYTES):
+            piece = bytearray(last - first)
+            content.read_into(memoryview(piece))
+            yield bytes(piece)
 
 
-def _scaled(stored: NDArray[Any], header: ScanHeader) -> NDArray[Any]:
-    """Turn stored values to those they stand for; refuse what is no number."""
-    plain = header.slope == 1.0 and header.intercept == 0.0
-    values = stored if plain else stored * header.slope + header.intercept
-    if values.dtype.kind == "f":
-        wrong = int(values.size - np.isfinite(values).sum())
-        if wrong:
-            raise NotFiniteError(
-                f"{wrong:,} voxels are NaN or infinite.", "Export the scan again, with air (-1024 HU) as padding."
-            )
+def _slabs(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    return _edges(shape[2], max(1, SLAB_BYTES // (shape[0] * shape[1])))
+
+
+def _read_values(content: _Content, count: int, header: ScanHeader) -> NDArray[Any]:
+    """Read the next `count` voxels as the values that they stand for: integers as stored, or float64.
+
+    Raises:
+        TruncatedScanError: the file ends before.
+        NotFiniteError: some are no number.
+    """
+    stored = np.empty(count, dtype=header.dtype)
+    content.read_into(stored.view(np.uint8).data)
+    if header.slope == 1.0 and header.intercept == 0.0 and stored.dtype.kind != "f":
+        return stored
+    with np.errstate(all="ignore"):  # what is no number is counted
+        values = stored.astype(np.float64) * header.slope + header.intercept
+    wrong = int(values.size - np.isfinite(values).sum())
+    if wrong:
+        raise NotFiniteError(
+            f"{wrong:,} voxels are NaN or infinite.", "Export the scan again, with air (-1024 HU) as padding."
+        )
     return values
 
 
-def _to_hu(stored: NDArray[Any], header: ScanHeader) -> NDArray[np.int16]:
-    values = _scaled(stored, header)
-    if values.dtype.kind == "f":
-        values = np.rint(values)
-        _refuse_fractions(stored, values)
-    hu: NDArray[np.int16] = np.clip(values, INT16.min, INT16.max).astype(np.int16)
+def _to_hu(values: NDArray[Any]) -> NDArray[np.int16]:
+    """Round to whole HU, halves to even, and clip to int16."""
+    whole = np.rint(values) if values.dtype.kind == "f" else values
+    hu: NDArray[np.int16] = np.clip(whole, INT16.min, INT16.max).astype(np.int16)
     return hu
 
 
-def _refuse_fractions(stored: NDArray[Any], rounded: NDArray[Any]) -> None:
-    """Refuse pictures scaled to 0..1, which rounding would turn into a constant before anyone could see them."""
-    low, high = float(rounded.min()), float(rounded.max())
-    if stored.size and low == high and float(stored.min()) != float(stored.max()) and abs(high) <= 1:
+def _refuse_fractions(hu: NDArray[np.int16], low: float, high: float) -> None:
+    """Refuse pictures scaled to 0..1, which rounding turned into a constant; `low` and `high` are what they spanned."""
+    if low < high and abs(high) <= 1 and hu.min() == hu.max():
         raise NotHounsfieldError(
-            f"The values lie between {float(stored.min()):.3g} and {float(stored.max()):.3g}: scaled, not HU.",
+            f"The values lie between {low:.3g} and {high:.3g}: scaled, not HU.",
             "Export the scan in Hounsfield units (air is -1000, water 0).",
         )
 
@@ -372,77 +521,160 @@ def _check_hounsfield(array: NDArray[np.int16]) -> None:
 
 
 def _mask_header(header: ScanHeader) -> nib.Nifti1Header:
-    """Turn a scan's header into that of a mask on its grid; free text, which may name the patient, is emptied."""
-    raw: nib.Nifti1Header = header.raw.copy()
-    raw.set_data_shape(header.grid.shape)
-    raw.set_data_dtype(np.uint8)
-    raw.set_slope_inter(1.0, 0.0)
-    raw["vox_offset"] = raw.sizeof_hdr + 4
-    raw["cal_min"], raw["cal_max"] = 0, 1
-    for name in ("data_type", "db_name", "descrip", "aux_file", "intent_name"):
-        if name in raw.keys():  # noqa: SIM118 - a nibabel header is no mapping
-            raw[name] = b""
-    return raw
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(2) == GZIP_MAGIC
+    """Make the header of a mask on a scan's grid: its geometry, and nothing else that may tell of the patient."""
+    theirs = header.raw
+    ours: nib.Nifti1Header = type(theirs)(endianness=theirs.endianness)
+    ours.set_data_shape(header.grid.shape)
+    ours.set_data_dtype(np.uint8)
+    ours.set_slope_inter(1.0, 0.0)
+    ours["vox_offset"] = ours.sizeof_hdr + 4
+    ours["cal_max"] = 1
+    ours["pixdim"][: SPACE + 1] = theirs["pixdim"][: SPACE + 1]
+    ours["xyzt_units"] = theirs["xyzt_units"] & SPATIAL_UNITS
+    for name in GEOMETRY:
+        ours[name] = theirs[name]
+    return ours
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
-    """Open a plain or gzipped file for reading; damage in the compression becomes our error."""
+def _open(path: Path) -> Iterator[_Content]:
+    """Open a plain or gzipped file for reading; what the system refuses becomes our error."""
+    with _reading():
+        stream = path.open("rb")
+    with stream:
+        with _reading():
+            content = _Content(stream)
+        yield content
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn what the system refuses, and damage in the compression, into errors that say what to do."""
     try:
-        with igzip.open(path, "rb") if _is_gzip(path) else path.open("rb") as stream:
-            yield cast("IO[bytes]", stream)
+        yield
     except DAMAGE as error:
         raise TruncatedScanError(f"The gzip stream ends early or is damaged ({error}).", "Copy it again.") from error
-
-
-def _read_some(stream: IO[bytes], count: int) -> bytes:
-    """Read up to `count` bytes, fewer only at the end of the stream."""
-    block = b""
-    while len(block) < count and (more := stream.read(count - len(block))):
-        block += more
-    return block
-
-
-def _skip(stream: IO[bytes], count: int) -> None:
-    while count > 0:
-        block = stream.read(min(count, SLAB_BYTES))
-        if not block:
-            raise TruncatedScanError("The file ends before its first voxel.", "Copy or export it again.")
-        count -= len(block)
-
-
-def _read_into(stream: IO[bytes], target: memoryview) -> None:
-    done = 0
-    while done < len(target):
-        count = stream.readinto(target[done:])  # type: ignore[attr-defined] # typing.IO lacks it
-        if not count:
-            raise TruncatedScanError(
-                f"The file ends {len(target) - done:,} bytes before its last voxel.", "Copy or export it again."
-            )
-        done += count
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under `path` only when the block has ended well."""
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        is_gzip = path.suffix == ".gz"
-        with igzip.IGzipFile(partial, "wb", 1, mtime=0) if is_gzip else partial.open("wb") as stream:
-            yield cast("IO[bytes]", stream)
-        os.replace(partial, path)
     except OSError as error:
-        raise StorageError(
-            f"{path.name} can't be written ({error.strerror or error}).", "Check the folder, its rights and free disk."
+        raise ScanError(
+            f"The file can't be read ({error.strerror or error}).", "Check that it is still there, its name and rights."
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+
+
+class _Content:
+    """The content of a plain or gzipped file, read forward; nothing behind what is asked for is looked at.
+
+    Attributes:
+        size: bytes of the file.
+        bytes_at_most: bytes that its content can have.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._at = 0
+        self.size = os.fstat(stream.fileno()).st_size
+        is_gzip = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        stream.seek(0)
+        self._members = _Members(stream) if is_gzip else None
+        self.bytes_at_most = self.size * (DEFLATE_RATIO if is_gzip else 1)
+
+    def read(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer only where the content ends."""
+        block = bytearray(count)
+        return bytes(block[: self._fill(memoryview(block))])
+
+    def skip(self, place: int) -> None:
+        """Go on to byte `place` of the content.
+
+        Raises:
+            TruncatedScanError: it ends before.
+        """
+        while self._at < place:
+            if not self.read(min(place - self._at, PIECE_BYTES)):
+                raise TruncatedScanError("The file ends before its first voxel.", "Copy or export it again.")
+
+    def read_into(self, target: memoryview) -> None:
+        """Fill `target`.
+
+        Raises:
+            TruncatedScanError: the content ends before that.
+        """
+        left = len(target) - self._fill(target)
+        if left:
+            raise TruncatedScanError(f"The file ends {left:,} bytes before it should.", "Copy or export it again.")
+
+    def check_end(self) -> None:
+        """Verify the checksum of what was read, if that ends here; where more follows, there is none.
+
+        Raises:
+            TruncatedScanError: it is wrong, or cut off.
+        """
+        if self._members:
+            with _reading():
+                self._members.check_end()
+
+    def _fill(self, target: memoryview) -> int:
+        """Fill `target` as far as the content goes; returns the number of bytes."""
+        done = 0
+        with _reading():
+            while done < len(target) and (count := self._some(target[done:])):
+                done += count
+        self._at += done
+        return done
+
+    def _some(self, target: memoryview) -> int:
+        if self._members is None:
+            return self._stream.readinto(target)  # type: ignore[attr-defined, no-any-return] # typing.BinaryIO lacks it
+        data = self._members.read(min(len(target), PIECE_BYTES))
+        target[: len(data)] = data
+        return len(data)
+
+
+class _Members:
+    """The inflated content of a gzip file, which has one member or several."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._packed = b""
+        self._member = isal_zlib.decompressobj(wbits=GZIP_WINDOW)
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes, up to `count`; none where the last member has ended.
+
+        Raises:
+            EOFError: the file ends within a member.
+            isal_zlib.error: it is damaged.
+        """
+        while not self._member.eof or self._go_on():
+            if data := self._inflate(count):
+                return data
+        return b""
+
+    def check_end(self) -> None:
+        """Read the checksum of this member, if it has no more content; raises as `read`."""
+        while not self._member.eof and not self._inflate(1):
+            pass
+
+    def _inflate(self, count: int) -> bytes:
+        packed = self._packed or self._stream.read(PACKED_BYTES)
+        if not packed:
+            raise EOFError("there should be more")
+        data = self._member.decompress(packed, count)
+        self._packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+        return data
+
+    def _go_on(self) -> bool:
+        """Begin the next member, and tell whether there is one: zeros are skipped, anything else is the end."""
+        rest = self._packed.lstrip(b"\0")
+        while len(rest) < len(GZIP_MAGIC) and (more := self._stream.read(PACKED_BYTES)):
+            rest = (rest + more).lstrip(b"\0")
+        if not rest.startswith(GZIP_MAGIC):
+            return False
+        self._packed, self._member = rest, isal_zlib.decompressobj(wbits=GZIP_WINDOW)
+        return True
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
 
 
 def _rounded(values: Any) -> str:

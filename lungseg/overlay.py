@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.errors import StorageError
+from lungseg.files import write_bytes
 from lungseg.preprocessing import Frame, hang
 from lungseg.volume import Volume
 
@@ -69,9 +69,10 @@ def outline(
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write an RGB picture (H, W, 3) as PNG.
+    """Write an RGB picture (H, W, 3) as PNG, with its folder, complete or not at all.
 
     Raises:
+        DiskFullError: there is no room.
         StorageError: the file can't be written.
     """
     write_bytes(path, encode_png(picture))
@@ -81,18 +82,3 @@ def encode_png(picture: NDArray[np.uint8]) -> bytes:
     """Turn an RGB picture (H, W, 3) into the bytes of a PNG, as small as they get."""
     smallest = (cv2.IMWRITE_PNG_COMPRESSION, 9)
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), smallest)[1].tobytes()
-
-
-def write_bytes(path: Path, encoded: bytes) -> None:
-    """Write an encoded picture, with its folder.
-
-    Raises:
-        StorageError: the file can't be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded)
-    except OSError as error:
-        raise StorageError(
-            f"{path.name} can't be written ({error.strerror}).", "Check free disk and rights."
-        ) from error

@@ -21,10 +21,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lungseg.decoding import Finite, Natural
 from lungseg.errors import CheckpointError
 from lungseg.volume import Grid, Scalar, Volume
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
+
+FARTHEST_MM = 100.0
+LARGEST_PX = 4096
+"""Side of a canvas: no scan has more pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +46,13 @@ class Preprocessing:
         hu_scale: what HU are divided by.
     """
 
-    size: int = 256
-    channels: int = 1
-    hu_floor: float = -1024.0
-    hu_ceiling: float = 3071.0
-    hu_scale: float = 3071.0
-    neighbour_mm: float = 0.0
-    finest_mm: float = 0.0
+    size: Natural = 256
+    channels: Natural = 1
+    hu_floor: Finite = -1024.0
+    hu_ceiling: Finite = 3071.0
+    hu_scale: Finite = 3071.0
+    neighbour_mm: Finite = 0.0
+    finest_mm: Finite = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that no slice stack can be made with.
@@ -55,15 +60,20 @@ class Preprocessing:
         Raises:
             CheckpointError: a value is out of range.
         """
-        if self.size < 1 or self.channels < 1 or self.channels % 2 == 0:
+        if not 1 <= self.size <= LARGEST_PX or self.channels < 1 or self.channels % 2 == 0:
             raise CheckpointError(
                 f"A canvas of {self.size} px with {self.channels} channels can't be made.",
-                "Give a positive size and an odd number of channels.",
+                f"Give a positive size up to {LARGEST_PX} and an odd number of channels.",
             )
         if self.hu_floor >= self.hu_ceiling or self.hu_scale <= 0:
             raise CheckpointError(
                 f"HU from {self.hu_floor} to {self.hu_ceiling} divided by {self.hu_scale} carry nothing.",
                 "Give a floor below the ceiling and a positive scale.",
+            )
+        if not (0 <= self.neighbour_mm <= FARTHEST_MM and 0 <= self.finest_mm <= FARTHEST_MM):
+            raise CheckpointError(
+                f"Neighbours {self.neighbour_mm} mm apart, or pixels of {self.finest_mm} mm, show no chest.",
+                f"Give 0 to {FARTHEST_MM:g} mm.",
             )
 
     @property

@@ -9,6 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from lungseg.decoding import Finite, Measure, Natural, Refusal, decode_value
+from lungseg.errors import StorageError
+
 NOTHING_FOUND = "No lesion found"
 """Said only of scans that were understood; see `statement`."""
 
@@ -60,13 +63,13 @@ class Lesion:
             None where no network gave the mask.
     """
 
-    number: int
-    volume_ml: float
-    centre_mm: tuple[float, float, float]
-    centre_index: tuple[int, int, int]
-    extent_mm: tuple[float, float, float]
-    slices: tuple[int, int]
-    probability: float | None
+    number: Natural
+    volume_ml: Finite
+    centre_mm: tuple[Finite, Finite, Finite]
+    centre_index: tuple[Natural, Natural, Natural]
+    extent_mm: tuple[Finite, Finite, Finite]
+    slices: tuple[Natural, Natural]
+    probability: Finite | None
 
 
 class ScanSeverity(StrEnum):
@@ -92,9 +95,13 @@ class ScanFinding:
     text: str
 
     @classmethod
-    def all_from(cls, kept: Sequence[Mapping[str, str]] | None) -> tuple[ScanFinding, ...]:
-        """Read findings back from a report; there are none in those of older releases."""
-        return tuple(cls(each["code"], ScanSeverity(each["severity"]), each["text"]) for each in kept or ())
+    def all_from(cls, kept: Any) -> tuple[ScanFinding, ...]:
+        """Read findings back from a report; there are none in those of older releases.
+
+        Raises:
+            StorageError: they are damaged.
+        """
+        return decode_value(tuple[cls, ...], kept or (), _damaged)  # type: ignore[valid-type] # an annotation at run time
 
 
 def doubts_in(findings: Sequence[ScanFinding]) -> tuple[str, ...]:
@@ -114,9 +121,9 @@ class Progress:
     """
 
     stage: str
-    done: int = 0
-    total: int = 0
-    left_s: float | None = None
+    done: Natural = 0
+    total: Natural = 0
+    left_s: Finite | None = None
 
     @property
     def fraction(self) -> float:
@@ -162,11 +169,17 @@ class Case:
     created_at: datetime
 
 
+AFTER_ALL_DROPS = 1_000_000
+"""Priority of a run that nobody waits for in front of a page."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One execution of a kind of work, with all that is needed to do it again.
 
-    `name`, `tags` and `notes` are the user's; `dataset` is the folder that a training run learns from.
+    `name`, `tags` and `notes` are the user's; `dataset` is the folder that a training run learns from. `priority` is
+    the place of a scan among those that were taken in together, 0 for the first: a scan that comes alone never waits
+    for the rest of a hundred that came before it.
     """
 
     id: str
@@ -193,6 +206,7 @@ class Run:
     tags: tuple[str, ...] = ()
     notes: str = ""
     dataset: str | None = None
+    priority: int = AFTER_ALL_DROPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,25 +406,35 @@ class CaseScore:
     """
 
     case: str
-    dice: float
-    hd95_mm: float
-    nsd_2mm: float
-    reference_ml: float
-    predicted_ml: float
-    lesions_reference: int
-    lesions_found: int
-    false_lesions: int
-    seconds: float
+    dice: Measure
+    hd95_mm: Measure
+    nsd_2mm: Measure
+    reference_ml: Measure
+    predicted_ml: Measure
+    lesions_reference: Natural
+    lesions_found: Natural
+    false_lesions: Natural
+    seconds: Measure
 
     def report(self) -> dict[str, Any]:
         """Return JSON-ready values; what is NaN here is null there."""
         return _without_nan(asdict(self))
 
     @classmethod
-    def from_report(cls, fields: Mapping[str, Any]) -> CaseScore:
-        """Undo `report`."""
-        known: dict[str, Any] = {name: math.nan if value is None else value for name, value in fields.items()}
-        return cls(**known)
+    def from_report(cls, fields: Any, refuse: Refusal | None = None) -> CaseScore:
+        """Undo `report`.
+
+        Args:
+            fields: the values, from a file or the database.
+            refuse: makes the error to raise of the reason; None for a StorageError.
+
+        Raises:
+            LungSegError: what `refuse` makes, for values that are no score.
+        """
+        known = fields
+        if isinstance(fields, Mapping):
+            known = {name: math.nan if value is None else value for name, value in fields.items()}
+        return decode_value(cls, known, refuse or _damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,6 +508,10 @@ class PairedDifference:
     def report(self) -> dict[str, Any]:
         """Return JSON-ready values; what is NaN here is null there."""
         return _without_nan({**asdict(self), "is_inside_noise": self.is_inside_noise})
+
+
+def _damaged(reason: str) -> StorageError:
+    return StorageError(f"A record is damaged ({reason}).", "Restore the database from a copy, or repeat the run.")
 
 
 def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ what it reached until then is in the database and in the run's folder, and the s
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from lungseg.evaluation import evaluate
 from lungseg.inference import Segmenter
 from lungseg.metrics import summarise
 from lungseg.records import CaseFailure, CaseScore, EpochRecord, Progress, Run, RunKind
-from lungseg.services import results
+from lungseg.services import manifests, results
 from lungseg.services.training import EXAMPLES, order_of, scores_of
 from lungseg.training.order import EpochReport, Listener
 from lungseg.training.recipe import train_order
@@ -117,6 +116,7 @@ class _Training:
         record = _record(self._run, report)
         kept = _columns(read_card(self._order.output / f"{self._order.name}.safetensors")) if report.is_best else {}
         results.insist(lambda: results.keep_epoch(self._database, self._run, record, **kept))
+        manifests.keep_run(self._task.settings, self._database, self._run.id)
 
     def _keep_scores(self, scores: tuple[CaseScore, ...]) -> None:
         if self._is_best:
@@ -128,9 +128,7 @@ class _Training:
     def _keep_examples(self, pictures: list[NDArray[np.uint8]]) -> None:
         folder = self._order.output / EXAMPLES
         for number, picture in enumerate(pictures):
-            partial = folder / f"{number:02d}.partial"
-            overlay.write_png(partial, picture)
-            os.replace(partial, folder / f"{number:02d}.png")
+            overlay.write_png(folder / f"{number:02d}.png", picture)
 
     def _keep_notice(self, text: str) -> None:
         log.warning("%s", text)
@@ -163,10 +161,10 @@ class _Scoring:
     def _keep(self, outcome: CaseScore | CaseFailure) -> None:
         self._done += 1
         if isinstance(outcome, CaseFailure):
-            log.warning("%s can't be scored: %s", outcome.case, outcome.failure.found)
+            log.warning("case %d of %d can't be scored: %s", self._done, self._total, outcome.failure.code)
             self._failures.append(outcome)
         else:
-            log.info("%s: Dice %.3f", outcome.case, outcome.dice)
+            log.info("case %d of %d: Dice %.3f", self._done, self._total, outcome.dice)
             results.insist(lambda: results.keep_score(self._database, self._run, outcome))
         left_s = (time.monotonic() - self._began) / self._done * (self._total - self._done)
         self._task.tell(Progress("scoring", self._done, self._total, left_s))

@@ -1,6 +1,7 @@
 """The worker process: takes runs from the queue one after the other and keeps the network warm between them.
 
-No run hangs, whatever happens to its worker: the kernel opens the lock of a killed one; the next takes its runs back.
+No run hangs, whatever happens to its worker: the kernel opens the lock of a killed one, a hung one is killed by whoever
+keeps a worker alive (`services.worker_process`), and the next takes its runs back. It watches its child alike.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import FrameType
 from uuid import uuid4
 
@@ -35,9 +36,19 @@ from lungseg.records import Progress, Run, RunKind, Segmentation
 from lungseg.services import datasets, results
 from lungseg.services.cases import get_case
 from lungseg.services.failures import failure_of
+from lungseg.services.home import open_home, open_installation
 from lungseg.services.pulse import Pulse
-from lungseg.services.storage import files_beside, mask_path, probability_path, sweep, thumbnail_path
-from lungseg.services.worker_process import worker_lock
+from lungseg.services.storage import (
+    files_beside,
+    incoming_mask_path,
+    mask_path,
+    probability_path,
+    sweep,
+    thumbnail_path,
+)
+from lungseg.services.training import LOCK
+from lungseg.services.watchdog import SignsOfLife, Silence, Watchdog
+from lungseg.services.worker_process import kill_holder, signs_of_run, signs_of_worker, worker_lock
 from lungseg.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -49,6 +60,8 @@ LOCK_WAIT_S = 2.0
 SILENCE_S = 60.0
 """A worker on another host without a heartbeat for this long counts as lost."""
 SWEEP_EVERY_S = 600.0
+SCRUB_EVERY_S = 30.0
+"""What was deleted leaves the write-ahead log of the database at the latest after this time, where nobody reads."""
 CHILD_POLL_S = 0.2
 CHILD_LEAVES_S = 20.0
 """How long a training process may take to end its step before it is killed."""
@@ -65,26 +78,36 @@ def work(settings: Settings, *, once: bool = False) -> None:
         LungSegError: the database can't be opened.
     """
     try:
-        with worker_lock(settings).acquire(timeout=LOCK_WAIT_S):
+        open_home(settings)
+        with worker_lock(settings).acquire(timeout=LOCK_WAIT_S), SignsOfLife(signs_of_worker(settings)) as signs:
             database = open_database(settings.database_url)
-            worker = Worker(settings, database)
+            worker = Worker(settings, database, on_step=signs.step)
             with closing(database), _on_signals(worker.leave):
+                open_installation(settings, database)
                 worker.run(once=once)
     except Timeout:
         log.info("another worker is alive; this one leaves")
 
 
 class Worker:
-    """The loop over the queue. Its caller holds the worker lock."""
+    """The loop over the queue. Its caller holds the worker lock.
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    Args:
+        settings: of the installation.
+        database: its database.
+        on_step: told whenever the work gets on.
+    """
+
+    def __init__(self, settings: Settings, database: Database, on_step: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
         self._database = database
+        self._on_step = on_step
+        self._silence = Silence(SILENCE_S)
         self._place = f"{socket.gethostname()}:{settings.home}"
         self._segmenter: Segmenter | None = None
         self._loaded: tuple[str, ...] = ()
         self._leaves = False
-        self._swept_s = -SWEEP_EVERY_S
+        self._swept_s = self._scrubbed_s = -SWEEP_EVERY_S
 
     def leave(self) -> None:
         """End soon and in good order: the run at hand goes back into the queue."""
@@ -94,6 +117,7 @@ class Worker:
         """Execute runs as they come; a database that does not answer is waited for."""
         log.info("worker starts")
         while not self._leaves:
+            self._on_step()
             try:
                 self._sweep()
                 if self._step():
@@ -110,8 +134,9 @@ class Worker:
     def _step(self) -> bool:
         """Take back what is lost and execute one run; False where there was none."""
         now = datetime.now(UTC)
-        lost = queue.Lost(self._place, now - timedelta(seconds=SILENCE_S))
         with self._database.read() as session:
+            silent = self._silence.among(queue.heartbeats_elsewhere(session, self._place))
+            lost = queue.Lost(self._place, silent)
             if not queue.has_work(session, lost):
                 return False
         with self._database.begin() as session:
@@ -152,7 +177,7 @@ class Worker:
                 self._settings,
                 self._database,
                 run,
-                on_progress=pulse.tell,
+                on_progress=self._stepping(pulse.tell),
                 should_stop=lambda: self._leaves or pulse.should_stop(),
             )
         kept = results.insist(lambda: results.keep_done(self._database, run, result=outcome))
@@ -166,18 +191,28 @@ class Worker:
         self._segmenter = None  # its memory is the child's now
         command = [sys.executable, "-m", "lungseg", "execute", run.id, "--attempt", str(run.attempts)]
         environment = self._settings.to_environment()
+        signs = signs_of_run(self._settings, run.id)
+        kill_holder(signs.with_name(LOCK), signs)  # a child of a killed worker that was stopped, and could not end
+        signs.unlink(missing_ok=True)
         with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdin=subprocess.PIPE) as child:
-            self._wait_for(child)
+            self._wait_for(child, Watchdog(signs))
         log.info("run %s: its process ended with code %d", run.id, child.returncode)
         if self._leaves:
             results.insist(lambda: results.give_back(self._database, run))
         elif child.returncode != 0:
             results.insist(lambda: results.keep_loss(self._database, run, _end_of(child.returncode)))
 
-    def _wait_for(self, child: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of a child; where this worker is to leave, ask the child to end, then insist."""
+    def _wait_for(self, child: subprocess.Popen[bytes], watchdog: Watchdog) -> None:
+        """Wait for the end of a child; where this worker is to leave, ask the child to end, then insist.
+
+        A child that hangs is killed: its run is taken back as that of any lost process.
+        """
         asked_s: float | None = None
         while child.poll() is None:
+            self._on_step()
+            if complaint := watchdog.complaint():
+                log.error("process %d of a run %s; it is killed", child.pid, complaint)
+                child.kill()
             if self._leaves and asked_s is None:
                 asked_s = time.monotonic()
                 child.terminate()
@@ -187,8 +222,9 @@ class Worker:
 
     def _segment(self, run: Run) -> None:
         mask_id = uuid4().hex
-        mask = self._settings.home / mask_path(mask_id)
-        mask.parent.mkdir(parents=True, exist_ok=True)
+        mask = self._settings.home / incoming_mask_path(mask_id)
+        for folder in (mask.parent, self._settings.masks):
+            folder.mkdir(parents=True, exist_ok=True)
         kept = False
         try:
             segmentation, picture = self._compute(run, mask_id)
@@ -197,7 +233,7 @@ class Worker:
             )
         finally:
             if not kept:
-                for path in (mask, *files_beside(self._settings, mask_id)):
+                for path in (mask, self._settings.home / mask_path(mask_id), *files_beside(self._settings, mask_id)):
                     path.unlink(missing_ok=True)
         log.info("run %s: %s in %.1f s", run.id, "done" if kept else "dropped", segmentation.seconds)
         if kept:
@@ -218,13 +254,22 @@ class Worker:
             results.note_provenance(self._database, run, segmenter.card, str(segmenter.device))
             segmentation = segment_scan(
                 scan,
-                self._settings.home / mask_path(mask_id),
+                self._settings.home / incoming_mask_path(mask_id),
                 segmenter,
-                on_progress=pulse.tell,
+                on_progress=self._stepping(pulse.tell),
                 should_stop=lambda: self._leaves or pulse.should_stop(),
                 on_answer=keep,
             )
         return segmentation, pictures[0]
+
+    def _stepping(self, tell: Callable[[Progress], None]) -> Callable[[Progress], None]:
+        """Count whatever is told of a run as a step of this process."""
+
+        def step(progress: Progress) -> None:
+            self._on_step()
+            tell(progress)
+
+        return step
 
     def _warm_segmenter(self, run: Run) -> Segmenter:
         """Return the segmenter of a run's checkpoint; loaded anew only where weights, card or device are others."""
@@ -265,6 +310,9 @@ class Worker:
         if time.monotonic() - self._swept_s >= SWEEP_EVERY_S:
             sweep(self._settings, self._database)
             self._swept_s = time.monotonic()
+        if time.monotonic() - self._scrubbed_s >= SCRUB_EVERY_S:
+            self._database.scrub()
+            self._scrubbed_s = time.monotonic()
 
 
 def _end_of(code: int) -> str:

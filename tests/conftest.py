@@ -19,7 +19,8 @@ def settings(tmp_path: Path) -> Settings:
     home = tmp_path / "home"
     home.mkdir()
     database_url = f"sqlite:///{home / 'lungseg.sqlite'}"
-    return Settings(home=home, models=CHECKOUT / "models", database_url=database_url, device="cpu")
+    models = CHECKOUT / "models"
+    return Settings(home=home, models=models, database_url=database_url, device="cpu", data_roots=(tmp_path,))
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings
     monkeypatch.setenv("LUNGSEG_MODELS", str(settings.models))
     monkeypatch.setenv("LUNGSEG_DATABASE_URL", settings.database_url)
     monkeypatch.setenv("LUNGSEG_DEVICE", settings.device)
+    monkeypatch.setenv("LUNGSEG_DATA", str(settings.data_roots[0]))
     return settings
 
 

@@ -23,6 +23,7 @@ from lungseg.cli import (
     lint,
     measure,
     prepare,
+    recover,
     scores,
     segment,
     serve,
@@ -33,7 +34,7 @@ from lungseg.cli import (
 )
 from lungseg.cli.console import EXIT_INTERRUPTED, EXIT_REFUSED, show_error
 from lungseg.config import share_processors
-from lungseg.errors import LungSegError
+from lungseg.errors import LungSegError, StorageError
 
 app = typer.Typer(
     help="Lung tumour segmentation in CT. Research use only: not a medical device.",
@@ -49,6 +50,7 @@ app.command()(serve.serve)
 app.command()(worker.worker)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
+app.command()(recover.recover)
 app.command()(setup.setup)
 app.command()(lint.lint)
 app.command()(stats.stats)
@@ -71,7 +73,7 @@ def root(
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes a message and exit code 2, never a traceback."""
+    """Run the command line; an error of ours or of the system becomes a message and exit code 2, never a traceback."""
     share_processors()
     try:
         app()
@@ -80,3 +82,15 @@ def main() -> None:
         sys.exit(EXIT_REFUSED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        show_error(_refused_by_the_system(error))
+        sys.exit(EXIT_REFUSED)
+
+
+def _refused_by_the_system(error: OSError) -> StorageError:
+    """Say which file the system refused; nothing of ours is wrong then."""
+    what = error.filename or "A file"
+    return StorageError(
+        f"{what} can't be used ({error.strerror or error}).",
+        "Check that it exists and its rights, and that its disk has room and is not read-only.",
+    )

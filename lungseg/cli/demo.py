@@ -10,8 +10,10 @@ def demo() -> None:
     """Fetch the demo scan with its reference mask, make a case of it and queue its segmentation; safe to repeat."""
     from lungseg.db import open_database
     from lungseg.services import demo as service
+    from lungseg.services.home import open_home
 
     settings = Settings.from_environment()
+    open_home(settings)
     with err.status("preparing the demo scan") as status:
         service.prepare(settings, on_step=status.update)
         database = open_database(settings.database_url)

@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import os
-import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lungseg.errors import StorageError
+from lungseg.files import is_folder, resolved, write_bytes
 
 
 def check_outputs(outputs: Iterable[Path | None], *, inputs: Iterable[Path] = ()) -> None:
@@ -53,24 +53,21 @@ def write_text(text: str, path: Path) -> None:
     """Write a text file, complete or not at all.
 
     Raises:
+        DiskFullError: there is no room.
         StorageError: it can't be written.
     """
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(f"{path} can't be written ({error.strerror}).", "Check its folder and free disk.") from error
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def _check_target(target: Path, taken: list[Path]) -> None:
     folder = target.parent
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise StorageError(f"There is no folder {folder}.", "Create it first, or write elsewhere.")
-    if target.is_dir():
+    if is_folder(target):
         raise StorageError(f"{target} is a folder.", "Give the name of a file.")
-    if any(target.resolve() == other.resolve() for other in taken):
+    if any(resolved(target) == resolved(other) for other in taken):
         raise StorageError(f"{target} is named twice.", "Give each input and output a file of its own.")
     if not os.access(folder, os.W_OK):
         raise StorageError(f"The folder {folder} can't be written to.", "Check its rights, or write elsewhere.")
+    if len(os.fsencode(target.name)) > os.pathconf(folder, "PC_NAME_MAX"):
+        raise StorageError("The name of a file to write is too long.", "Give it a shorter one.")

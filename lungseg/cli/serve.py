@@ -13,18 +13,18 @@ from dataclasses import replace
 from types import FrameType
 from typing import Annotated
 
-import psutil
 import typer
 
 from lungseg.cli.console import out, warn
 from lungseg.config import CHECKOUT, Settings
 from lungseg.errors import LungSegError, SetupError
 from lungseg.services.exposure import check_host, check_port
+from lungseg.services.home import open_home, open_installation
+from lungseg.services.lifeline import environment_with, lifeline
 
 READY_WITHIN_S = 60.0
 ASK_EVERY_S = 0.1
 POLITE_S = 10.0
-WORKER = ["-m", "lungseg", "worker"]
 
 
 def serve(
@@ -36,6 +36,7 @@ def serve(
     settings = replace(settings, host=host or settings.host, port=port or settings.port)
     check_host(settings.host, settings)
     check_port(settings.host, settings.port)
+    open_home(settings)
     with _server(settings) as server:
         _prepare(settings)
         if _becomes_ready(server, settings):
@@ -46,15 +47,14 @@ def serve(
 
 @contextmanager
 def _server(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Streamlit in a process of its own, and a worker; SIGINT and SIGTERM leave the block and end both.
+    """Run Streamlit in a process of its own, which keeps a worker alive; SIGINT and SIGTERM leave the block, end both.
 
-    In a session of its own the server does not get the terminal's Ctrl-C a second time.
+    They hang on a lifeline: they end with this process also where it is killed. In a session of its own the server does
+    not get the terminal's Ctrl-C a second time.
 
     Raises:
         SetupError: it ended though nobody stopped it.
     """
-    from lungseg.services.worker_process import ensure_worker
-
     options = {
         "server.address": settings.host,
         "server.port": settings.port,
@@ -64,17 +64,17 @@ def _server(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     }
     command = [sys.executable, "-m", "streamlit", "run", str(CHECKOUT / "app.py")]
     command += [f"--{name}={value}" for name, value in options.items()]
-    ensure_worker(settings)
-    server = subprocess.Popen(command, cwd=CHECKOUT, env=settings.to_environment(), start_new_session=True)
-    _on_signals(signal.default_int_handler)
-    try:
-        yield server
-    except KeyboardInterrupt:
-        return
-    finally:
-        _on_signals(signal.SIG_IGN)
-        _stop_workers()
-        _end(server)
+    with lifeline() as line:
+        environment = settings.to_environment() | environment_with(line)
+        server = subprocess.Popen(command, cwd=CHECKOUT, env=environment, start_new_session=True, pass_fds=(line,))
+        _on_signals(signal.default_int_handler)
+        try:
+            yield server
+        except KeyboardInterrupt:
+            return
+        finally:
+            _on_signals(signal.SIG_IGN)
+            _end(server)
     raise SetupError(f"The server ended with code {server.returncode}.", "See its messages above.")
 
 
@@ -100,6 +100,7 @@ def _prepare(settings: Settings) -> None:
 
     database = open_database(settings.database_url)
     try:
+        open_installation(settings, database)
         demo.welcome(settings, database)
     except LungSegError as error:
         warn(f"The demo case is not ready. {error}")
@@ -118,14 +119,6 @@ def _becomes_ready(server: subprocess.Popen[bytes], settings: Settings) -> bool:
                 return True
         time.sleep(ASK_EVERY_S)
     return False
-
-
-def _stop_workers() -> None:
-    """Ask the worker that this server started to end; the run at hand goes back into the queue."""
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if process.cmdline()[-len(WORKER) :] == WORKER:
-                process.terminate()
 
 
 def _reachable(host: str) -> str:

@@ -17,8 +17,10 @@ def setup() -> None:
     The parts stand alone: where one fails, the others are still installed, and the exit code is 1.
     """
     from lungseg.services import demo, viewer_bundle
+    from lungseg.services.home import open_home
 
     settings = Settings.from_environment()
+    open_home(settings)
     parts: dict[str, Callable[[], object]] = {
         "viewer bundle": lambda: viewer_bundle.install(settings),
         "demo scan": lambda: demo.prepare(settings),

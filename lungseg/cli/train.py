@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from filelock import Timeout
 from rich.table import Table
+from rich.text import Text
 
 from lungseg.cli.console import EXIT_REFUSED, err, log_shown, out, progress_bar, show_error
 from lungseg.cli.options import DeviceOption
@@ -127,9 +129,11 @@ def _carry_out(settings: Settings, database: Database, run: Run) -> None:
 
 def _train_apart(settings: Settings, said: dict[str, Any]) -> None:
     """Train in a folder of the user's, without the database."""
+    from lungseg.files import make_private
     from lungseg.services.datasets import unregistered_store
     from lungseg.training.order import TrainingOrder
 
+    make_private(settings.home)
     data = said["data"].expanduser().resolve()
     _train(TrainingOrder(**{**said, "data": data, "store": unregistered_store(settings, data)}), resume=False)
 
@@ -147,7 +151,9 @@ def _train(order: TrainingOrder, *, resume: bool) -> None:
 @contextmanager
 def _database(settings: Settings) -> Iterator[Database]:
     from lungseg.db import open_database
+    from lungseg.services.home import open_home
 
+    open_home(settings)
     with closing(open_database(settings.database_url)) as database:
         yield database
 
@@ -220,15 +226,16 @@ def _stage(step: Progress) -> str:
 
 def card_summary(card: ModelCard) -> Table:
     """Lay out what was reached on patients held out."""
-    table = Table("measured on patients held out", "", title=f"{card.name}: epoch {card.training['best_epoch']}")
-    for case in card.scores.get("cases", ()):
-        dice = "-" if case["dice"] is None else f"{case['dice']:.3f}"
-        found = f"{case['lesions_found']} of {case['lesions_reference']} found, {case['false_lesions']} false"
-        table.add_row(f"{case['case']}, Dice", f"{dice}, {found}")
-    for kind in ("held_out", "tested"):
-        if nodules := card.scores.get(f"{kind}_nodules"):
-            name = f"nodules {kind.replace('_', ' ')}"
-            table.add_row(f"{name}, Dice mean / median", f"{nodules['dice_mean']:.3f} / {nodules['dice_median']:.3f}")
-            table.add_row(f"{name}, not found at all", f"{nodules['share_of_zeros']:.1%}")
+    from lungseg.services.cards import scores_on
+
+    scores, epoch = scores_on(card), card.training.get("best_epoch", "-")
+    table = Table("measured on patients held out", "", title=Text(f"{card.name}: epoch {epoch}"))
+    for case in scores.cases:
+        dice = "-" if math.isnan(case.dice) else f"{case.dice:.3f}"
+        found = f"{case.lesions_found} of {case.lesions_reference} found, {case.false_lesions} false"
+        table.add_row(Text(f"{case.case}, Dice"), f"{dice}, {found}")
+    for side, nodules in scores.nodules.items():
+        table.add_row(f"nodules {side}, Dice mean / median", f"{nodules.dice_mean:.3f} / {nodules.dice_median:.3f}")
+        table.add_row(f"nodules {side}, not found at all", f"{nodules.share_of_zeros:.1%}")
     table.add_row("threshold / smallest lesion", f"{card.threshold} / {card.min_lesion_ml} ml")
     return table

@@ -9,6 +9,9 @@ import typer
 
 from lungseg.config import Settings
 
+LEAVES_S = 30.0
+"""How long a worker may take to put its run back when its server is gone."""
+
 
 def worker(
     once: Annotated[bool, typer.Option("--once", help="Leave when the queue is empty instead of waiting.")] = False,
@@ -16,6 +19,9 @@ def worker(
     """Work through the queue; one worker at a time for each LUNGSEG_HOME."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("lungseg").setLevel(logging.INFO)
+    from lungseg.services.lifeline import end_with_server
+
+    end_with_server(LEAVES_S)
     from lungseg.worker import work
 
     work(Settings.from_environment(), once=once)

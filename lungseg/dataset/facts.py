@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from lungseg import nifti
 from lungseg.config import Limits
 from lungseg.dataset.layout import Pair
-from lungseg.errors import GridMismatchError, NoLungError, ScanError
+from lungseg.decoding import Finite, Natural, Unbounded, Whole
+from lungseg.errors import DataSetError, GridMismatchError, NoLungError, ScanError
 from lungseg.lungfield import LungField, find_lungs
 from lungseg.nifti import LabelMap
 from lungseg.postprocessing import lesions_of, slice_voxels
@@ -32,7 +32,10 @@ LUNG_MAP_PX = 48
 SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 """Names of the low and the high end of the axes of an RAS+ array."""
 
-Position = tuple[float, float, float]
+LONGEST_AXIS = 2**16
+FINEST_MM, COARSEST_MM = 1e-3, 1e3
+
+Position = tuple[Finite, Finite, Finite]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,18 @@ class LungFacts:
         axial: the same from below; rows from anterior to posterior.
     """
 
-    volume_ml: float
-    coronal: tuple[tuple[int, ...], ...]
-    axial: tuple[tuple[int, ...], ...]
+    volume_ml: Finite
+    coronal: tuple[tuple[Natural, ...], ...]
+    axial: tuple[tuple[Natural, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Refuse pictures of another size.
+
+        Raises:
+            DataSetError: one is not square, or too small or too large.
+        """
+        for picture in (self.coronal, self.axial):
+            _insist(len(picture) == LUNG_MAP_PX and {len(row) for row in picture} == {LUNG_MAP_PX})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +77,23 @@ class ScanFacts:
         lungs: None where no lungs were found.
     """
 
-    shape: Shape
-    spacing_mm: tuple[float, float, float]
+    shape: tuple[Natural, Natural, Natural]
+    spacing_mm: tuple[Finite, Finite, Finite]
     orientation: str
     content_sha256: str
-    hu_range: tuple[int, int]
-    hu_histogram: tuple[int, ...]
+    hu_range: tuple[Whole, Whole]
+    hu_histogram: tuple[Natural, ...]
     lungs: LungFacts | None
+
+    def __post_init__(self) -> None:
+        """Refuse what no scan has.
+
+        Raises:
+            DataSetError: shape or spacing are absurd, or the histogram has other bins.
+        """
+        _insist(all(0 < length <= LONGEST_AXIS for length in self.shape))
+        _insist(all(FINEST_MM <= mm <= COARSEST_MM for mm in self.spacing_mm))
+        _insist(len(self.hu_histogram) == len(HU_EDGES) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +111,23 @@ class MaskFacts:
         cut_off: sides of the scan that the mask touches, of "LRPAIS".
     """
 
-    values: tuple[float, ...]
-    slice_voxels: tuple[int, ...]
-    hu_histogram: tuple[int, ...]
+    values: tuple[Unbounded, ...]
+    slice_voxels: tuple[Natural, ...]
+    hu_histogram: tuple[Natural, ...]
     lesions: tuple[Lesion, ...]
     positions: tuple[Position, ...]
-    outside_lungs: tuple[int, ...]
+    outside_lungs: tuple[Natural, ...]
     cut_off: str
+
+    def __post_init__(self) -> None:
+        """Refuse parts that contradict each other.
+
+        Raises:
+            DataSetError: there are more or fewer places than lesions, a side has no name, or the histogram other bins.
+        """
+        _insist(len(self.positions) in {0, len(self.lesions)})
+        _insist(set(self.cut_off) <= set("".join(map("".join, SIDES))))
+        _insist(len(self.hu_histogram) == len(HU_EDGES) - 1)
 
     @property
     def volume_ml(self) -> float:
@@ -137,20 +169,8 @@ class CaseFacts:
         return self.scan.content_sha256 if self.scan else self.case
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values; `from_json` undoes it."""
+        """Return JSON-ready values, which `decoding` turns back."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> CaseFacts:
-        """Undo `to_json`, also after a way through JSON text."""
-        failure, scan, mask = fields["failure"], fields["scan"], fields["mask"]
-        return cls(
-            case=fields["case"],
-            patient=fields["patient"],
-            failure=Failure(**failure) if failure else None,
-            scan=_scan_from_json(scan) if scan else None,
-            mask=_mask_from_json(mask) if mask else None,
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,6 +228,11 @@ def facts_of(reading: Reading) -> CaseFacts:
     )
     mask = _mask_facts(reading.label_map, volume, tumour_hu, field) if reading.label_map else None
     return CaseFacts(pair.case, pair.patient, reading.failure, scan, mask)
+
+
+def _insist(is_right: bool) -> None:  # noqa: FBT001 - it reads as a sentence
+    if not is_right:
+        raise DataSetError("The facts of a case contradict each other.", "Run `lungseg prepare` again.")
 
 
 def _failure(error: ScanError | OSError, pair: Pair, *, is_mask: bool) -> Failure:
@@ -317,19 +342,3 @@ def _cut_off(inside: NDArray[np.bool_]) -> str:
         planes = np.moveaxis(inside, axis, 0)
         touched += SIDES[axis][0] * bool(planes[0].any()) + SIDES[axis][1] * bool(planes[-1].any())
     return touched
-
-
-def _scan_from_json(fields: Mapping[str, Any]) -> ScanFacts:
-    lungs = fields["lungs"]
-    pictures = lungs and {name: tuple(map(tuple, lungs[name])) for name in ("coronal", "axial")}
-    return ScanFacts(**{**_tuples(fields), "lungs": lungs and LungFacts(lungs["volume_ml"], **pictures)})
-
-
-def _mask_from_json(fields: Mapping[str, Any]) -> MaskFacts:
-    lesions = tuple(Lesion(**_tuples(lesion)) for lesion in fields["lesions"])
-    return MaskFacts(**{**_tuples(fields), "positions": tuple(map(tuple, fields["positions"])), "lesions": lesions})
-
-
-def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the lists that JSON gives back into the tuples that they were."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}

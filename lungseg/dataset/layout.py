@@ -15,13 +15,17 @@ import csv
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lungseg.dataset.findings import Finding, Severity
+from lungseg.decoding import decode_file
 from lungseg.errors import DataSetError
+from lungseg.files import is_file, is_folder, resolved
 
 JSON_NAME, PATIENTS_NAME = "dataset.json", "patients.csv"
 ENDINGS = (".nii.gz", ".nii")
@@ -37,6 +41,9 @@ EXPECTED = (
     "scans and masks of the same names."
 )
 MOST_NAMES = 8
+LONGEST_TEXT = 200
+"""Characters of what others wrote that are shown or kept."""
+Anything = cast("type[Any]", Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +91,8 @@ class DataSet:
         return self.labelled + self.unlabelled
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON-ready values; `from_json` undoes it."""
+        """Return JSON-ready values, which `decoding` turns back."""
         return asdict(self, dict_factory=lambda items: {key: str(v) if isinstance(v, Path) else v for key, v in items})
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> DataSet:
-        """Undo `to_json`."""
-        pairs = {
-            key: tuple(
-                Pair(p["case"], p["patient"], Path(p["scan"]), Path(p["mask"]) if p["mask"] else None)
-                for p in fields[key]
-            )
-            for key in ("labelled", "unlabelled")
-        }
-        return cls(
-            name=fields["name"],
-            root=Path(fields["root"]),
-            labelled=pairs["labelled"],
-            unlabelled=pairs["unlabelled"],
-            ignored=tuple(fields["ignored"]),
-            licence=fields["licence"],
-            findings=tuple(
-                Finding(**{**finding, "severity": Severity(finding["severity"])}) for finding in fields["findings"]
-            ),
-        )
 
 
 def open_data_set(folder: Path) -> DataSet:
@@ -116,14 +101,15 @@ def open_data_set(folder: Path) -> DataSet:
     Raises:
         DataSetError: the folder is none of the layouts, or its JSON or CSV can't be used.
     """
-    folder = folder.expanduser().resolve()
-    if not folder.is_dir():
+    folder = resolved(folder)
+    if not is_folder(folder):
         raise DataSetError(f"There is no folder {folder}.", "Give the folder that holds dataset.json and imagesTr.")
-    card = _read_card(folder / JSON_NAME)
-    found = _listed(folder, card) if card.get("training") else _side_by_side(folder)
-    if not found.labelled:
-        raise DataSetError(f"No scan in {folder} has a mask. {_inventory(folder)}", EXPECTED)
-    return _data_set(folder, found, card)
+    with _readable(folder):
+        card = _read_card(folder / JSON_NAME)
+        found = _listed(folder, card) if card.get("training") else _side_by_side(folder)
+        if not found.labelled:
+            raise DataSetError(f"No scan in {folder} has a mask. {_inventory(folder)}", EXPECTED)
+        return _data_set(folder, found, card)
 
 
 def pair_folders(images: Path, labels: Path) -> DataSet:
@@ -132,16 +118,17 @@ def pair_folders(images: Path, labels: Path) -> DataSet:
     Raises:
         DataSetError: there is no such folder, or no pair.
     """
-    images, labels = images.expanduser().resolve(), labels.expanduser().resolve()
+    images, labels = resolved(images), resolved(labels)
     for folder in (images, labels):
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise DataSetError(f"There is no folder {folder}.", "Give a folder of scans and a folder of masks.")
-    found = _paired(images, labels)
-    if not found.labelled:
-        raise DataSetError(
-            f"No scan in {images} has a mask of its name in {labels}.", "Give scan and mask the same file name."
-        )
-    return _data_set(images.parent, found, {})
+    with _readable(images.parent):
+        found = _paired(images, labels)
+        if not found.labelled:
+            raise DataSetError(
+                f"No scan in {images} has a mask of its name in {labels}.", "Give scan and mask the same file name."
+            )
+        return _data_set(images.parent, found, {})
 
 
 def case_name(file: Path) -> str:
@@ -150,6 +137,14 @@ def case_name(file: Path) -> str:
         if file.name.lower().endswith(ending):
             return file.name[: -len(ending)]
     return file.name
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataSetError(f"{folder} can't be read ({error.strerror}).", "Check its rights and its disk.") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +159,17 @@ class _Found:
 
 def _read_card(path: Path) -> dict[str, Any]:
     """Read `dataset.json`; without one there is nothing to know."""
-    if not path.is_file():
+    if not is_file(path):
         return {}
     remedy = "Repair dataset.json, or remove it to pair imagesTr and labelsTr by their names."
-    try:
-        card = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataSetError(f"{path} can't be read ({error}).", remedy) from error
+    card = decode_file(Anything, path, lambda reason: DataSetError(f"{path} can't be read ({reason}).", remedy))
     if not isinstance(card, dict) or not all(isinstance(card.get(key) or [], list) for key in ("training", "test")):
         raise DataSetError(f"{path} is no JSON object with lists of training and test scans.", remedy)
     channels = card.get("channel_names") or card.get("modality")
     if isinstance(channels, dict) and len(channels) > 1:
+        named = ", ".join(map(str, islice(channels.values(), MOST_NAMES)))
         raise DataSetError(
-            f"{path} announces {len(channels)} channels ({', '.join(map(str, channels.values()))}).",
+            f"{path} announces {len(channels)} channels ({named[:LONGEST_TEXT]}).",
             "Use a data set of plain CT: one channel.",
         )
     return card
@@ -189,15 +182,15 @@ def _listed(folder: Path, card: Mapping[str, Any]) -> _Found:
     for entry in card["training"]:
         scan, mask = _named_file(folder, entry, "image"), _named_file(folder, entry, "label")
         named.update((scan, mask))
-        missing = [file for file in (scan, mask) if not file.is_file()]
+        missing = [file for file in (scan, mask) if not is_file(file)]
         found.findings.extend(_missing(file, folder) for file in missing)
         if not missing:
             found.labelled.append(_pair(_stem(scan, mask), scan, mask))
     test = [_named_file(folder, entry, "image") for entry in card.get("test") or ()]
     named.update(test)
     found.folders.update(file.parent for file in named)
-    found.findings.extend(_missing(scan, folder) for scan in test if not scan.is_file())
-    _add_unlabelled(found, [scan for scan in test if scan.is_file()])
+    found.findings.extend(_missing(scan, folder) for scan in test if not is_file(scan))
+    _add_unlabelled(found, [scan for scan in test if is_file(scan)])
     there = [file for place in sorted(found.folders) for file in _niftis(place)]
     found.findings.extend(_unlisted(file, folder) for file in there if file not in named)
     return found
@@ -206,14 +199,14 @@ def _listed(folder: Path, card: Mapping[str, Any]) -> _Found:
 def _named_file(folder: Path, entry: object, key: str) -> Path:
     """Return the file that an entry of `dataset.json` names; `.nii` stands for `.nii.gz` and the other way round."""
     name = entry.get(key) if isinstance(entry, dict) else entry
-    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+    if not isinstance(name, str) or not Path(name).name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise DataSetError(
-            f"{JSON_NAME} has the entry {json.dumps(entry)[:200]}.",
+            f"{JSON_NAME} has the entry {json.dumps(entry)[:LONGEST_TEXT]}.",
             'Write entries as {"image": "./imagesTr/lung_001.nii.gz", "label": "./labelsTr/lung_001.nii.gz"}.',
         )
     given = folder / name
     others = [given.with_name(case_name(given) + ending) for ending in ENDINGS]
-    return next((file for file in (given, *others) if file.is_file()), given)
+    return next((file for file in (given, *others) if is_file(file)), given)
 
 
 def _side_by_side(folder: Path) -> _Found:
@@ -223,7 +216,7 @@ def _side_by_side(folder: Path) -> _Found:
         raise DataSetError(f"{folder} is no data set. {_inventory(folder)}", EXPECTED)
     found = _paired(images, labels)
     test = folder / TEST_FOLDER
-    if test.is_dir():
+    if is_folder(test):
         found.folders.add(test)
         _add_unlabelled(found, _niftis(test))
     return found
@@ -260,12 +253,12 @@ def _data_set(root: Path, found: _Found, card: Mapping[str, Any]) -> DataSet:
     unlabelled = _unique(found.unlabelled, {pair.case for pair in labelled})
     cases = {pair.case for pair in (*labelled, *unlabelled)}
     return DataSet(
-        name=str(card.get("name") or root.name),
+        name=_text_in(card, "name") or root.name,
         root=root,
         labelled=tuple(replace(pair, patient=patients.get(pair.case, pair.case)) for pair in labelled),
         unlabelled=tuple(replace(pair, patient=patients.get(pair.case, pair.case)) for pair in unlabelled),
         ignored=_litter(root, found),
-        licence=str(card.get("licence") or card.get("license") or "") or None,
+        licence=_text_in(card, "licence") or _text_in(card, "license"),
         findings=(*found.findings, *(_unknown_case(case) for case in sorted(set(patients) - cases))),
     )
 
@@ -295,23 +288,28 @@ def _stem(scan: Path, mask: Path | None = None) -> str:
 
 def _read_patients(path: Path) -> dict[str, str]:
     """Read the patient of each case, as far as they are told."""
-    if not path.is_file():
+    if not is_file(path):
         return {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = [(row["case"].strip(), row["patient"].strip()) for row in csv.DictReader(stream)]
-    except (OSError, KeyError, AttributeError, UnicodeDecodeError) as error:
+    except (OSError, KeyError, AttributeError, UnicodeDecodeError, csv.Error) as error:
         raise DataSetError(f"{path} can't be read ({error!r}).", "Give it the columns case and patient.") from error
     return {case: patient for case, patient in rows if patient}
 
 
+def _text_in(card: Mapping[str, Any], key: str) -> str | None:
+    text = card.get(key)
+    return text[:LONGEST_TEXT] if isinstance(text, str) and text else None
+
+
 def _first_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
+    return next((folder / name for name in names if is_folder(folder / name)), None)
 
 
 def _niftis(folder: Path) -> list[Path]:
     """List the scans or masks of a folder; hidden files, such as `._lung_001.nii.gz`, are none."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return []
     return sorted(file for file in folder.iterdir() if file.name.lower().endswith(ENDINGS) and file.name[0] != ".")
 
@@ -328,7 +326,7 @@ def _litter(root: Path, found: _Found) -> tuple[str, ...]:
     """Name what lies about: all that is no scan and no mask in the folders, and what systems leave beside them."""
     litter = {file for file in root.iterdir() if file.name[0] == "." or file.name.lower() in LITTER}
     used = {file for pair in (*found.labelled, *found.unlabelled) for file in (pair.scan, pair.mask)}
-    for folder in filter(Path.is_dir, found.folders):
+    for folder in filter(is_folder, found.folders):
         scans = set(_niftis(folder))
         litter |= set(folder.iterdir()) - scans
         litter |= {scan for scan in scans - used if _first_channel(scan) in scans}
@@ -338,7 +336,7 @@ def _litter(root: Path, found: _Found) -> tuple[str, ...]:
 def _inventory(folder: Path) -> str:
     """Say what a folder holds, for one who gave the wrong one."""
     names = sorted(file.name + "/" * file.is_dir() for file in folder.iterdir())
-    inner = [file.name for file in sorted(folder.iterdir()) if (file / JSON_NAME).is_file() or _has_pairs(file)]
+    inner = [file.name for file in sorted(folder.iterdir()) if is_file(file / JSON_NAME) or _has_pairs(file)]
     if inner:
         return f"The data set seems to be one folder further down: {', '.join(inner[:3])}."
     if not names:
@@ -355,8 +353,8 @@ def _missing(file: Path, root: Path) -> Finding:
     return Finding(
         Severity.ERROR,
         "layout.missing_file",
-        case_name(file).removesuffix(CHANNEL),
-        f"{JSON_NAME} lists {file.relative_to(root)}, which is not there.",
+        case_name(file).removesuffix(CHANNEL)[:LONGEST_TEXT],
+        f"{JSON_NAME} lists {str(file.relative_to(root))[:LONGEST_TEXT]}, which is not there.",
         "Copy the file again, or take its entry out of dataset.json.",
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lungseg.decoding import Natural, decode_file
 from lungseg.errors import DataSetError
 
 HELD_OUT = 0.2
@@ -46,6 +46,14 @@ class Split:
     validation: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """A split as people write it; names of digits alone may stand without quotes."""
+
+    train: tuple[str | Natural, ...]
+    validation: tuple[str | Natural, ...]
+
+
 def read_split(path: Path) -> Split:
     """Read a split given as JSON: `{"train": ["lung_001", ...], "validation": ["lung_002", ...]}`.
 
@@ -53,12 +61,10 @@ def read_split(path: Path) -> Split:
         DataSetError: the file can't be read or holds something else.
     """
     remedy = 'Write {"train": ["lung_001", ...], "validation": ["lung_002", ...]}.'
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8-sig"))
-        sides = [tuple(sorted(str(case) for case in fields[side])) for side in ("train", "validation")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataSetError(f"The split {path} can't be read ({error!r}).", remedy) from error
-    return Split(sides[0], sides[1])
+    found = decode_file(
+        _Sides, path, lambda reason: DataSetError(f"The split {path} can't be read ({reason}).", remedy)
+    )
+    return Split(tuple(sorted(map(str, found.train))), tuple(sorted(map(str, found.validation))))
 
 
 def split_cases(

@@ -14,26 +14,25 @@ half a HU. A case whose scan or mask can't be used has its JSON alone.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from lungseg import overlay
+from lungseg import files, overlay
+from lungseg.arrays import ArrayHeader, read_header
 from lungseg.dataset.facts import CaseFacts, Reading, ScanFacts, facts_of, read_pair
 from lungseg.dataset.layout import DataSet, Pair
 from lungseg.dataset.parallel import OnProgress, ShouldStop, each
-from lungseg.errors import DataSetError, DiskFullError, StorageError
+from lungseg.decoding import Natural, decode_file, decode_value
+from lungseg.errors import DataSetError
 from lungseg.preprocessing import Frame, Preprocessing, hang
 from lungseg.volume import Grid, Volume
 
@@ -44,10 +43,11 @@ CANVAS = Preprocessing()
 """Size of the canvas, and the HU to which slices are clipped before they are averaged."""
 AIR_HU = -1000.0
 """What lies beside a slice on its canvas."""
+HU_TYPE, TUMOUR_TYPE = np.dtype(np.int16), np.dtype(np.uint8)
 SMALL_PICTURE_PX = 144
 HU_END, TUMOUR_END, PICTURE_END, CASE_END = ".hu.npy", ".tumour.npy", ".case.png", ".case.json"
 CASE_FILES = (HU_END, TUMOUR_END, PICTURE_END, CASE_END)
-PARTIAL_END = ".partial"
+LONGEST_VERSION = 40
 MOST_LAYOUTS = 4096
 """Files whose header is remembered; a few hundred bytes each."""
 
@@ -114,20 +114,22 @@ class StoredCase:
     @property
     def hu(self) -> NDArray[np.int16]:
         """Map the slices into memory: (K, size, size) int16, k = 0 is the lowest. Each call opens the file: keep it."""
-        return _mapped(self.folder / f"{self.case}{HU_END}")
+        return _mapped(self.folder / f"{self.case}{HU_END}", HU_TYPE, len(self.slice_tumour_px))
 
     @property
     def tumour(self) -> NDArray[np.uint8]:
         """Map the masks of the slices into memory: (K, size, size) uint8, 1 in tumour."""
-        return _mapped(self.folder / f"{self.case}{TUMOUR_END}")
+        return _mapped(self.folder / f"{self.case}{TUMOUR_END}", TUMOUR_TYPE, len(self.slice_tumour_px))
 
     def hu_of(self, first: int, last: int) -> NDArray[np.int16]:
         """Read the slices first <= k < last: (last - first, size, size) int16. Quicker than to map all."""
-        return _read(self.folder / f"{self.case}{HU_END}", first, last)
+        path = self.folder / f"{self.case}{HU_END}"
+        return _read(path, _header(path, HU_TYPE, len(self.slice_tumour_px)), first, last)
 
     def tumour_of(self, k: int) -> NDArray[np.uint8]:
         """Read the mask of a slice: (size, size) uint8, 1 in tumour."""
-        mask: NDArray[np.uint8] = _read(self.folder / f"{self.case}{TUMOUR_END}", k, k + 1)[0]
+        path = self.folder / f"{self.case}{TUMOUR_END}"
+        mask: NDArray[np.uint8] = _read(path, _header(path, TUMOUR_TYPE, len(self.slice_tumour_px)), k, k + 1)[0]
         return mask
 
     @property
@@ -165,15 +167,16 @@ class SliceStore:
         """Open a store.
 
         Raises:
-            DataSetError: it is none, is not complete, or was made by another layout.
+            DataSetError: it is none, is not complete, is damaged, or was made by another layout.
         """
-        folder = folder.expanduser().resolve()
+        folder = files.resolved(folder)
         data_set = _read_index(folder)
         stored = [_read_case(folder, pair) for pair in data_set.pairs]
         missing = [pair.case for pair, case in zip(data_set.pairs, stored, strict=True) if case is None]
         if missing:
             raise DataSetError(
-                f"The store {folder} is not complete: {len(missing)} of {len(data_set.pairs)} cases are missing.",
+                f"The store {folder} is not complete: {len(missing)} of {len(data_set.pairs)} cases are missing, or "
+                "damaged.",
                 "Run `lungseg prepare` again: it goes on where it ended.",
             )
         usable = [case for case in stored if case and case.facts.is_usable]
@@ -193,12 +196,12 @@ def picture_path(folder: Path, case: str) -> Path:
 
 def is_current_layout(folder: Path) -> bool:
     """Tell whether a folder is a store of the layout that this release reads, complete or not."""
-    return _json_of(folder / INDEX).get("store_layout") == LAYOUT
+    return _index_of(folder).get("store_layout") == LAYOUT
 
 
 def is_store(folder: Path) -> bool:
     """Tell whether a folder is a slice store, of whatever layout, rather than a data set."""
-    return (folder / INDEX).is_file() and "store_layout" in _json_of(folder / INDEX)
+    return "store_layout" in _index_of(folder)
 
 
 def prepare(
@@ -226,9 +229,9 @@ def prepare(
         StorageError: it can't be written.
         RunCancelledError: `should_stop` said so; the next call goes on from there.
     """
-    folder = folder.expanduser().resolve()
+    folder = files.resolved(folder)
     _check_target(folder)
-    with _disk_errors(folder):
+    with files.disk_errors(f"The store {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
             _write_json(folder / INDEX, {"store_layout": LAYOUT, "canvas": CANVAS.size, "data_set": data_set.to_json()})
@@ -244,7 +247,7 @@ def prepare(
 def _prepare_case(order: tuple[Path, Pair]) -> str:
     """Make the files of one case; runs in a process of its own."""
     folder, pair = order
-    files = {"scan": Fingerprint.of(pair.scan), "mask": Fingerprint.of(pair.mask)}
+    found = _fingerprints(pair)
     for end in CASE_FILES:
         (folder / f"{pair.case}{end}").unlink(missing_ok=True)
     reading = read_pair(pair)
@@ -255,7 +258,7 @@ def _prepare_case(order: tuple[Path, Pair]) -> str:
         folder / f"{pair.case}{CASE_END}",
         {
             "pair": _pair_json(pair),
-            "files": {name: found and asdict(found) for name, found in files.items()},
+            "files": {name: each and asdict(each) for name, each in found.items()},
             "facts": facts_of(reading).to_json(),
             "slice_tumour_px": tumour_px,
         },
@@ -285,25 +288,50 @@ def on_canvas(volume: Volume, frame: Frame, k: int) -> NDArray[np.int16]:
 
 def _is_current(folder: Path, pair: Pair) -> bool:
     """Tell whether a case is there and was made from these very files."""
-    fields = _json_of(folder / f"{pair.case}{CASE_END}")
-    if fields.get("pair") != _pair_json(pair):
+    kept = _kept(folder, pair)
+    return kept is not None and kept.files == _fingerprints(pair) and _has_arrays(folder, kept)
+
+
+def _has_arrays(folder: Path, kept: _CaseFile) -> bool:
+    """Tell whether the arrays of a case are there, as far as their headers and sizes tell."""
+    depth = len(kept.slice_tumour_px)
+    wanted = [(HU_END, HU_TYPE), (TUMOUR_END, TUMOUR_TYPE)][: 1 if kept.pair.mask is None else 2]
+    try:
+        for end, dtype in wanted if depth else ():
+            _header.__wrapped__(folder / f"{kept.pair.case}{end}", dtype, depth)
+    except DataSetError:
         return False
-    files = {"scan": Fingerprint.of(pair.scan), "mask": Fingerprint.of(pair.mask)}
-    return bool(fields["files"] == {name: found and asdict(found) for name, found in files.items()})
+    return True
+
+
+def _fingerprints(pair: Pair) -> dict[str, Fingerprint | None]:
+    return {"scan": Fingerprint.of(pair.scan), "mask": Fingerprint.of(pair.mask)}
+
+
+def _index_of(folder: Path) -> dict[str, Any]:
+    """Read the index of a store; empty where there is none, or a damaged one."""
+    try:
+        return decode_file(dict[str, Any], folder / INDEX, _damaged)
+    except DataSetError:
+        return {}
 
 
 def _read_index(folder: Path) -> DataSet:
-    if not folder.is_dir() or not (folder / INDEX).is_file():
+    if not files.is_file(folder / INDEX):
         raise DataSetError(f"{folder} is no slice store.", "Make one with `lungseg prepare DATASET -o STORE`.")
-    fields = _json_of(folder / INDEX)
+    fields = _index_of(folder)
     _check_layout(folder, fields)
-    return DataSet.from_json(fields["data_set"])
+    return decode_value(DataSet, fields.get("data_set"), _damaged)
+
+
+def _damaged(reason: str) -> DataSetError:
+    return DataSetError(f"The slice store is damaged ({reason}).", "Delete its folder and run `lungseg prepare` again.")
 
 
 def _check_layout(folder: Path, fields: Mapping[str, Any]) -> None:
     found = fields.get("store_layout")
     if found != LAYOUT:
-        made = "is damaged" if found is None else f"was made by layout {found} of the store"
+        made = "is damaged" if found is None else f"was made by layout {str(found)[:LONGEST_VERSION]} of the store"
         raise DataSetError(
             f"The store {folder} {made}; this release reads layout {LAYOUT}.",
             "Delete the folder, or prepare into another one.",
@@ -312,27 +340,51 @@ def _check_layout(folder: Path, fields: Mapping[str, Any]) -> None:
 
 def _check_target(folder: Path) -> None:
     """Refuse to write among files that are not ours."""
-    if folder.is_file():
+    if files.is_file(folder):
         raise DataSetError(f"{folder} is a file.", "Give a folder for the store.")
-    if (folder / INDEX).is_file():
-        _check_layout(folder, _json_of(folder / INDEX))
-    elif folder.is_dir() and any(file.name != LOCK for file in folder.iterdir()):
+    if files.is_file(folder / INDEX):
+        _check_layout(folder, _index_of(folder))
+    elif files.is_folder(folder) and any(file.name != LOCK for file in folder.iterdir()):
         raise DataSetError(f"{folder} holds files that are no slice store.", "Give a new or an empty folder.")
 
 
-def _read_case(folder: Path, pair: Pair) -> StoredCase | None:
-    """Read a case; None where it is not there yet, or was made from other files."""
-    fields = _json_of(folder / f"{pair.case}{CASE_END}")
-    if fields.get("pair") != _pair_json(pair):
-        return None
+@dataclass(frozen=True, slots=True)
+class _CaseFile:
+    """What a case's JSON holds.
+
+    Attributes:
+        pair: what the case was made from.
+        files: scan and mask as they were then.
+        facts: all that was measured.
+        slice_tumour_px: tumour pixels of each slice on the canvas; none where the case can't be used.
+    """
+
+    pair: Pair
+    files: dict[str, Fingerprint | None]
+    facts: CaseFacts
+    slice_tumour_px: tuple[Natural, ...]
+
+    def is_of(self, pair: Pair) -> bool:
+        """Tell whether it is about a case, and whole."""
+        facts, slices = self.facts, len(self.slice_tumour_px)
+        is_named = self.pair == pair and (facts.case, facts.patient) == (pair.case, pair.patient)
+        depth = facts.scan.shape[2] if facts.scan and facts.is_usable else 0
+        return is_named and slices == depth and (facts.scan is not None or not facts.is_usable)
+
+
+def _kept(folder: Path, pair: Pair) -> _CaseFile | None:
+    """Read what is kept of a case; None where that is missing, damaged, or was made from other files."""
     try:
-        return StoredCase(
-            folder, pair.scan, pair.mask, CaseFacts.from_json(fields["facts"]), tuple(fields["slice_tumour_px"])
-        )
-    except (KeyError, TypeError) as error:
-        raise DataSetError(
-            f"{pair.case}{CASE_END} in {folder} is damaged ({error!r}).", "Delete it and run `lungseg prepare` again."
-        ) from error
+        kept = decode_file(_CaseFile, folder / f"{pair.case}{CASE_END}", _damaged)
+    except DataSetError:
+        return None
+    return kept if kept.is_of(pair) else None
+
+
+def _read_case(folder: Path, pair: Pair) -> StoredCase | None:
+    """Read a case; None as in `_kept`."""
+    kept = _kept(folder, pair)
+    return StoredCase(folder, pair.scan, pair.mask, kept.facts, kept.slice_tumour_px) if kept else None
 
 
 def _pair_json(pair: Pair) -> dict[str, str | None]:
@@ -348,8 +400,9 @@ def _remove_others(folder: Path, data_set: DataSet) -> None:
     """Remove cases that the data set no longer has, and what killed processes left half written."""
     wanted = {f"{pair.case}{end}" for pair in data_set.pairs for end in CASE_FILES}
     for file in folder.iterdir():
-        if file.name.endswith((*CASE_FILES, PARTIAL_END)) and file.name not in wanted:
+        if file.name.endswith(CASE_FILES) and file.name not in wanted:
             file.unlink(missing_ok=True)
+    files.remove_partials(folder)
 
 
 @contextmanager
@@ -364,74 +417,37 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array, complete or not at all; who has the old one mapped keeps that."""
-    with _replacing(path) as partial, partial.open("wb") as stream:
+    with files.replacing_path(path) as partial, partial.open("wb") as stream:
         np.lib.format.write_array(stream, array, allow_pickle=False)
 
 
 def _write_json(path: Path, fields: Mapping[str, Any]) -> None:
-    with _replacing(path) as partial:
-        partial.write_text(json.dumps(fields, allow_nan=False), encoding="utf-8")
+    files.write_bytes(path, json.dumps(fields, allow_nan=False).encode())
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a passing name for a file that appears under `path` only when the block has ended well."""
-    partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL_END}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _json_of(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where there is none, or a damaged one."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        kind = DiskFullError if error.errno in {errno.ENOSPC, errno.EDQUOT} else StorageError
-        raise kind(
-            f"The store {folder} can't be written ({error.strerror or error}).",
-            "Check free disk and the rights of the folder; what is done is kept.",
-        ) from error
-
-
-def _mapped(path: Path) -> NDArray[Any]:
+def _mapped(path: Path, dtype: np.dtype[Any], depth: int) -> NDArray[Any]:
+    header = _header(path, dtype, depth)
     with _reading(path):
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
+        return np.memmap(path, dtype, mode="r", offset=header.start, shape=header.shape)
 
 
-def _read(path: Path, first: int, last: int) -> NDArray[Any]:
+def _read(path: Path, header: ArrayHeader, first: int, last: int) -> NDArray[Any]:
+    size = CANVAS.size**2
     with _reading(path):
-        layout = _layout(path)
-        size = int(np.prod(layout.shape[1:]))
-        start = layout.start + first * size * layout.dtype.itemsize
-        flat = np.fromfile(path, layout.dtype, (last - first) * size, offset=start)
-        return flat.reshape(last - first, *layout.shape[1:])
-
-
-class _Layout(NamedTuple):
-    """Where the values of an array begin in its file, and what they are."""
-
-    start: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+        start = header.start + first * size * header.dtype.itemsize
+        flat = np.fromfile(path, header.dtype, (last - first) * size, offset=start)
+        return flat.reshape(last - first, CANVAS.size, CANVAS.size)
 
 
 @lru_cache(maxsize=MOST_LAYOUTS)
-def _layout(path: Path) -> _Layout:
-    mapped = np.lib.format.open_memmap(path, mode="r")
-    return _Layout(mapped.offset, mapped.shape, mapped.dtype)
+def _header(path: Path, dtype: np.dtype[Any], depth: int) -> ArrayHeader:
+    """Read the header of an array, which has to be of this type and this many slices."""
+    with _reading(path):
+        with path.open("rb") as stream:
+            header = read_header(stream, path.stat().st_size)
+        if (header.dtype, header.shape, header.order) != (dtype, (depth, CANVAS.size, CANVAS.size), "C"):
+            raise ValueError(f"it holds {header.dtype} in the shape {header.shape}")
+    return header
 
 
 @contextmanager

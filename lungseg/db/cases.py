@@ -5,9 +5,10 @@ from __future__ import annotations
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from lungseg.db.masks import prediction_doubts, prediction_totals, referenced_case_ids, triple
+from lungseg.db.masks import damaged, prediction_doubts, prediction_totals, referenced_case_ids
 from lungseg.db.runs import latest_segment_runs
 from lungseg.db.tables import CaseRow
+from lungseg.decoding import Finite, Natural, decode_value
 from lungseg.errors import NotFoundError
 from lungseg.records import Case, CaseSummary
 
@@ -102,8 +103,8 @@ def _case_of(row: CaseRow) -> Case:
         scan_path=row.scan_path,
         scan_sha256=row.scan_sha256,
         scan_bytes=row.scan_bytes,
-        shape=triple(row.shape) if row.shape else None,
-        spacing_mm=triple(row.spacing_mm) if row.spacing_mm else None,
+        shape=decode_value(tuple[Natural, Natural, Natural], row.shape, damaged) if row.shape else None,
+        spacing_mm=decode_value(tuple[Finite, Finite, Finite], row.spacing_mm, damaged) if row.spacing_mm else None,
         orientation=row.orientation,
         is_demo=row.is_demo,
         created_at=row.created_at,

@@ -1,28 +1,39 @@
-"""Opening the database: SQLite in WAL mode, or PostgreSQL by its URL; always migrated to the newest schema."""
+"""Opening the database: SQLite in WAL mode, or PostgreSQL by its URL; always migrated to the newest schema.
+
+A file that is removed, or replaced by another, under a running process is noticed at the next transaction, and at the
+latest before a commit is reported as done: SQLite itself would go on writing into the file that nobody can open again.
+"""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
+from lungseg.db.installation import home_id, set_home_id
 from lungseg.db.migrate import migrate
-from lungseg.errors import DiskFullError, SetupError, StorageError
+from lungseg.errors import DatabaseLostError, DiskFullError, SetupError, StorageError
 
 BUSY_TIMEOUT_MS = 10_000
+SCRUB_TIMEOUT_MS = 250
 READ_ONLY = "lungseg_read_only"
+FILES = "lungseg_files"
+
+Identity = tuple[tuple[int, int] | None, ...]
 
 
 class Database:
     """An opened database. `begin` opens a transaction that writes, `read` one that only looks."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, file: _File | None) -> None:
         self._engine = engine
+        self._file = file
         self._writer = sessionmaker(engine)
         self._reader = sessionmaker(engine.execution_options(**{READ_ONLY: True}))
 
@@ -33,24 +44,116 @@ class Database:
         On SQLite it holds the one write lock from its first statement on, so that what was read in it stays true.
 
         Raises:
+            DatabaseLostError: the file is gone or another one; what the block wrote is lost, the caller must not go on.
             StorageError: the database is locked by another process for long, or can't be written to.
         """
-        with _own_errors(), self._writer.begin() as session:
-            yield session
+        with _own_errors():
+            with self._writer.begin() as session:
+                identity: Identity | None = session.connection().info.get(FILES)
+                yield session
+            if self._file and self._file.identity() != identity:
+                raise self._file.lost()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Open a transaction that sees one state of the database and never waits for a writer.
 
         Raises:
+            DatabaseLostError: the file is gone or another one.
             StorageError: the database can't be read.
         """
         with _own_errors(), self._reader.begin() as session:
             yield session
 
+    def pair(self, home: str) -> None:
+        """Say to which home the database belongs; from now on no other database is taken for it.
+
+        Raises:
+            StorageError: it can't be written to.
+        """
+        with self.begin() as session:
+            set_home_id(session, home)
+        if self._file:
+            self._file.home_id = home
+
+    def scrub(self) -> bool:
+        """Let nothing of deleted rows stay in SQLite's write-ahead log; in the main file it is overwritten at once.
+
+        Returns:
+            Whether it is done; False while another process reads or writes: call it again later.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return True
+        with _own_errors(), self._engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA busy_timeout={SCRUB_TIMEOUT_MS}")
+            try:
+                is_busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError:
+                return False
+            finally:
+                driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        return not is_busy
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+class _File:
+    """The file of a SQLite database, as its open connections know it.
+
+    Attributes:
+        home_id: of the home that the database belongs to, once it is known; a file that took its place must have it.
+        is_open: whether the database has been opened once: from then on a missing file is never made anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.home_id: str | None = None
+        self.is_open = False
+
+    def identity(self) -> Identity:
+        """Tell the file and its write-ahead log from any others that take their names."""
+        return tuple(_inode(path) for path in (self._path, self._path.with_name(f"{self._path.name}-wal")))
+
+    def lost(self) -> DatabaseLostError:
+        """Say what has become of the file."""
+        what = "was replaced" if self._path.exists() else "was removed"
+        return DatabaseLostError(
+            f"The database {self._path.name} {what} while LungSeg runs.",
+            "Nothing is taken in meanwhile. Put the file back; where it is lost for good, restart LungSeg, then run "
+            "`lungseg recover`: it makes cases again from the scans and masks that are there.",
+        )
+
+    def before_connect(self, *_: object) -> None:
+        """Never let SQLite make an empty file where there was a database."""
+        if self.is_open and not self._path.is_file():
+            raise self.lost()
+
+    def after_connect(self, connection: Any, record: Any) -> None:
+        """Set a connection up, and remember which files it has open."""
+        connection.isolation_level = None  # the driver would begin transactions later than SQLAlchemy believes
+        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA secure_delete=ON")
+        if self.home_id is not None and self._home_id_of(connection) != self.home_id:
+            raise self.lost()
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # makes the write-ahead log
+        record.info[FILES] = self.identity()
+
+    def on_checkout(self, _connection: object, record: Any, _proxy: object) -> None:
+        """Open a connection anew whose files are no longer those of that name."""
+        if record.info.get(FILES) != self.identity():
+            raise DisconnectionError
+
+    @staticmethod
+    def _home_id_of(connection: Any) -> str | None:
+        try:
+            row = connection.execute("SELECT home_id FROM installation").fetchone()
+        except sqlite3.Error:
+            return None
+        return row[0] if row else None
 
 
 def open_database(url: str) -> Database:
@@ -71,14 +174,23 @@ def open_database(url: str) -> Database:
             f"LUNGSEG_DATABASE_URL can't be used: {error}.",
             "Set it to sqlite:////absolute/path, or to postgresql+psycopg://... with psycopg installed.",
         ) from error
-    lock = None
+    file, lock = None, None
     if engine.dialect.name == "sqlite":
-        lock = _prepare_folder(Path(parsed.database or ""))
-        event.listen(engine, "connect", _set_up_connection)
+        path = Path(parsed.database or "")
+        lock = _prepare_folder(path)
+        file = _File(path)
+        event.listen(engine, "do_connect", file.before_connect)
+        event.listen(engine, "connect", file.after_connect)
+        event.listen(engine, "checkout", file.on_checkout)
         event.listen(engine, "begin", _begin)
     with _own_errors():
         migrate(engine, lock)
-    return Database(engine)
+    database = Database(engine, file)
+    if file:
+        with database.read() as session:
+            file.home_id = home_id(session)
+        file.is_open = True
+    return database
 
 
 def _prepare_folder(file: Path) -> Path:
@@ -92,12 +204,12 @@ def _prepare_folder(file: Path) -> Path:
     return file.with_name(f"{file.name}.lock")
 
 
-def _set_up_connection(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver would begin transactions later than SQLAlchemy believes
-    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA foreign_keys=ON")
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def _begin(connection: Connection) -> None:

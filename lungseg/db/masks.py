@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from sqlalchemy import Subquery, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from lungseg.db.tables import LesionRow, MaskRow, RunRow
-from lungseg.errors import NotFoundError
+from lungseg.decoding import Natural, decode_value
+from lungseg.errors import NotFoundError, StorageError
 from lungseg.records import Lesion, Mask, MaskKind, ScanFinding, doubts_in
-
-Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,25 +138,25 @@ def _mask_of(row: MaskRow) -> Mask:
         path=row.path,
         sha256=row.sha256,
         volume_ml=row.volume_ml,
-        slice_voxels=tuple(row.slice_voxels),
+        slice_voxels=decode_value(tuple[Natural, ...], row.slice_voxels, damaged),
         created_at=row.created_at,
         lesions=tuple(_lesion_of(lesion) for lesion in row.lesions),
     )
 
 
 def _lesion_of(row: LesionRow) -> Lesion:
-    return Lesion(
-        number=row.number,
-        volume_ml=row.volume_ml,
-        centre_mm=triple(row.centre_mm),
-        centre_index=triple(row.centre_index),
-        extent_mm=triple(row.extent_mm),
-        slices=(row.first_slice, row.last_slice),
-        probability=row.probability,
-    )
+    values = {
+        "number": row.number,
+        "volume_ml": row.volume_ml,
+        "centre_mm": row.centre_mm,
+        "centre_index": row.centre_index,
+        "extent_mm": row.extent_mm,
+        "slices": (row.first_slice, row.last_slice),
+        "probability": row.probability,
+    }
+    return decode_value(Lesion, values, damaged)
 
 
-def triple(values: Sequence[Number]) -> tuple[Number, Number, Number]:
-    """Turn a list as kept in JSON into the three values that it stands for."""
-    first, second, third = values
-    return first, second, third
+def damaged(reason: str) -> StorageError:
+    """Say that a record can't be read."""
+    return StorageError(f"The record of a case is damaged ({reason}).", "Restore the database from a copy.")

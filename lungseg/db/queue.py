@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from lungseg.db.runs import run_of
@@ -27,24 +27,36 @@ WORKER_LOST = Failure(
 )
 
 
+Claim = tuple[str, int]
+"""Id and attempts of a run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lost:
     """Which running runs nobody works on any more.
 
     Attributes:
         worker: the caller's place, where it is the only one: what runs there in the database runs no longer.
-        silent_since: of any other place, what had its last heartbeat before this moment.
+        silent: claims of other places whose heartbeat has stopped.
     """
 
     worker: str
-    silent_since: datetime
+    silent: frozenset[Claim] = frozenset()
 
     def condition(self) -> ColumnElement[bool]:
         """Return the rows in question."""
-        return and_(
-            RunRow.state == RunState.RUNNING,
-            or_(RunRow.worker == self.worker, RunRow.heartbeat_at < self.silent_since),
+        silent = tuple_(RunRow.id, RunRow.attempts).in_(sorted(self.silent))
+        return and_(RunRow.state == RunState.RUNNING, or_(RunRow.worker == self.worker, silent))
+
+
+def heartbeats_elsewhere(session: Session, worker: str) -> dict[Claim, datetime | None]:
+    """Return the last heartbeat of each running run of other places than `worker`, by its claim."""
+    rows = session.execute(
+        select(RunRow.id, RunRow.attempts, RunRow.heartbeat_at).where(
+            RunRow.state == RunState.RUNNING, RunRow.worker.is_distinct_from(worker)
         )
+    )
+    return {(run_id, attempts): heartbeat_at for run_id, attempts, heartbeat_at in rows}
 
 
 def has_work(session: Session, lost: Lost) -> bool:
@@ -72,7 +84,10 @@ def take_back(session: Session, lost: Lost, now: datetime) -> tuple[Run, ...]:
 
 
 def claim(session: Session, worker: str, now: datetime, *, run_id: str | None = None) -> Run | None:
-    """Begin the run that waits longest, scans of readers before all else; no two workers ever get the same.
+    """Begin the next run; no two workers ever get the same.
+
+    Scans of readers go before all else. Of those, the first of each drop goes before the second of any, and so on; of
+    equal ones that which waits longest.
 
     Args:
         session: a writing transaction.
@@ -86,7 +101,7 @@ def claim(session: Session, worker: str, now: datetime, *, run_id: str | None = 
     waiting = (
         select(RunRow.id)
         .where(RunRow.state == RunState.QUEUED)
-        .order_by(RunRow.kind != RunKind.SEGMENT, RunRow.queued_at, RunRow.id)
+        .order_by(RunRow.kind != RunKind.SEGMENT, RunRow.priority, RunRow.queued_at, RunRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from lungseg.db.tables import RunRow
-from lungseg.errors import NotFoundError
+from lungseg.decoding import decode_value
+from lungseg.errors import NotFoundError, StorageError
 from lungseg.records import Failure, Progress, Run, RunKind, RunState
 
 
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What is kept of a run as JSON."""
+
+    configuration: dict[str, Any]
+    result: dict[str, Any]
+    warnings: tuple[str, ...]
+    tags: tuple[str, ...]
+    progress: Progress | None
+    failure: Failure | None
+
+
 def insert_run(session: Session, run: Run) -> None:
-    """Keep a new run."""
-    session.add(
-        RunRow(
-            id=run.id,
-            kind=run.kind,
-            state=run.state,
-            case_id=run.case_id,
-            configuration=run.configuration,
-            checkpoint=run.checkpoint,
-            checkpoint_sha256=run.checkpoint_sha256,
-            code_version=run.code_version,
-            seed=run.seed,
-            queued_at=run.queued_at,
-            name=run.name,
-            tags=list(run.tags),
-            notes=run.notes,
-            dataset=run.dataset,
-        )
-    )
+    """Keep a new run, or one that was lost, as its record says."""
+    columns = {field.name: getattr(run, field.name) for field in fields(run)}
+    columns |= {
+        "progress": run.progress and asdict(run.progress),
+        "failure": run.failure and asdict(run.failure),
+        "warnings": list(run.warnings),
+        "tags": list(run.tags),
+    }
+    session.add(RunRow(**columns))
     session.flush()
+
+
+def all_run_ids(session: Session) -> frozenset[str]:
+    """Return the ids of all runs."""
+    return frozenset(session.scalars(select(RunRow.id)))
 
 
 def get_run(session: Session, run_id: str) -> Run:
@@ -78,23 +88,35 @@ def request_stop(session: Session, run_id: str, now: datetime) -> None:
     )
 
 
+def hasten(session: Session, run_id: str, priority: int) -> None:
+    """Let a waiting run go before others; one that has a lower number keeps it."""
+    session.execute(update(RunRow).where(RunRow.id == run_id, RunRow.priority > priority).values(priority=priority))
+
+
 def run_of(row: RunRow) -> Run:
-    """Turn a row into its record."""
+    """Turn a row into its record.
+
+    Raises:
+        StorageError: what is kept of it is damaged.
+    """
+    columns = {name: getattr(row, name) for name in ("configuration", "result", "warnings", "tags")}
+    columns |= {"progress": row.progress or None, "failure": row.failure or None}
+    said = decode_value(_Columns, columns, lambda reason: _damaged(row.id, reason))
     return Run(
         id=row.id,
         kind=row.kind,
         state=row.state,
         case_id=row.case_id,
-        configuration=row.configuration,
+        configuration=said.configuration,
         checkpoint=row.checkpoint,
         checkpoint_sha256=row.checkpoint_sha256,
         code_version=row.code_version,
         device=row.device,
         seed=row.seed,
-        progress=Progress(**row.progress) if row.progress else None,
-        failure=Failure(**row.failure) if row.failure else None,
-        warnings=tuple(row.warnings),
-        result=row.result,
+        progress=said.progress,
+        failure=said.failure,
+        warnings=said.warnings,
+        result=said.result,
         attempts=row.attempts,
         stop_requested=row.stop_requested,
         queued_at=row.queued_at,
@@ -102,7 +124,14 @@ def run_of(row: RunRow) -> Run:
         finished_at=row.finished_at,
         heartbeat_at=row.heartbeat_at,
         name=row.name,
-        tags=tuple(row.tags),
+        tags=said.tags,
         notes=row.notes,
         dataset=row.dataset,
+        priority=row.priority,
+    )
+
+
+def _damaged(run_id: str, reason: str) -> StorageError:
+    return StorageError(
+        f"The record of the run {run_id} is damaged ({reason}).", "Restore the database from a copy, or delete the run."
     )

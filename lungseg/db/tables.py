@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
 
-from lungseg.records import MaskKind, RunKind, RunState
+from lungseg.records import AFTER_ALL_DROPS, MaskKind, RunKind, RunState
 
 ID_LENGTH = 32
 """A UUID in hex."""
@@ -64,6 +64,15 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
     }
 
 
+class InstallationRow(Base):
+    """The one row that says to which home the database belongs; see `services.home`."""
+
+    __tablename__ = "installation"
+
+    number: Mapped[int] = mapped_column(primary_key=True, default=1)
+    home_id: Mapped[str | None] = mapped_column(String(ID_LENGTH), default=None)
+
+
 class CaseRow(Base):
     """A patient's scan; see `records.Case`."""
 
@@ -86,7 +95,7 @@ class RunRow(Base):
 
     `worker` names the place that executes it (host and home), where never more than one worker is alive at a time.
     `attempts` counts the starts; together with the id it tells one start from any other. `losses` counts the workers
-    lost in a row, since the run last got anywhere.
+    lost in a row, since the run last got anywhere. Of waiting scans that with the lowest `priority` is next.
     """
 
     __tablename__ = "runs"
@@ -118,6 +127,7 @@ class RunRow(Base):
     tags: Mapped[list[str]] = mapped_column(default_factory=list)
     notes: Mapped[str] = mapped_column(default="")
     dataset: Mapped[str | None] = mapped_column(default=None)
+    priority: Mapped[int] = mapped_column(default=AFTER_ALL_DROPS)
 
 
 class EpochRow(Base):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lungseg.dataset.layout import Pair, open_data_set
 from lungseg.errors import DataSetError, LungSegError
@@ -128,7 +127,7 @@ def gather(checkpoint: Checkpoint, material: Material, *, device: str = "auto", 
         on_step: told in words what is done next.
 
     Raises:
-        CheckpointError: the weights are damaged, or the device is not there.
+        CheckpointError: card or weights are damaged, or the device is not there.
     """
     remarks: list[str] = []
     segmenter = Segmenter.load(str(checkpoint.weights), models=checkpoint.weights.parent, device=device)
@@ -163,12 +162,8 @@ def _scans(checkpoint: Checkpoint, material: Material, remarks: list[str]) -> li
     except DataSetError as error:
         remarks.append(f"No labelled scans. {error}")
         labelled = ()
-    return found + [(pair, _is_unseen(pair.case, checkpoint.card.training)) for pair in labelled]
-
-
-def _is_unseen(case: str, training: Mapping[str, Any]) -> bool:
-    sides = (training.get(key) or () for key in ("held_out_patients", "tested_patients"))
-    return SCAN_PATIENTS.get(case, case) in {patient for side in sides for patient in side}
+    unseen = {patient for key in ("held_out_patients", "tested_patients") for patient in checkpoint.card.names(key)}
+    return found + [(pair, SCAN_PATIENTS.get(pair.case, pair.case) in unseen) for pair in labelled]
 
 
 def _scan_part(pair: Pair, segmenter: Segmenter, *, is_unseen: bool) -> ScanPart:
@@ -177,7 +172,7 @@ def _scan_part(pair: Pair, segmenter: Segmenter, *, is_unseen: bool) -> ScanPart
 
 
 def _nodule_part(checkpoint: Checkpoint, folder: Path, device: str, remarks: list[str]) -> NodulePart | None:
-    if not checkpoint.card.training.get("tested_patients"):
+    if not checkpoint.card.names("tested_patients"):
         remarks.append("No nodules: the card names no patients that were left for testing.")
         return None
     try:

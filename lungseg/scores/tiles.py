@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.evaluation import Outlined
+from lungseg.files import write_bytes
 from lungseg.metrics import false_part
-from lungseg.overlay import MASK_RGB, REFERENCE_RGB, encode_png, outline, windowed, write_bytes
+from lungseg.overlay import MASK_RGB, REFERENCE_RGB, encode_png, outline, windowed
 from lungseg.postprocessing import lesions_of
 from lungseg.preprocessing import Frame, hang
 from lungseg.training.nodules import Answer, level_of

@@ -14,6 +14,7 @@ from typing import Any
 from lungseg.calibration import ReliabilityBin
 from lungseg.card import ModelCard, find_weights, read_card, sha256_of
 from lungseg.config import Settings
+from lungseg.decoding import Finite, Natural, decode_value
 from lungseg.errors import CheckpointError, NotFoundError
 from lungseg.metrics import summarise
 from lungseg.records import CaseScore, Summary
@@ -26,9 +27,9 @@ SIDES = {"trained_on": "learned from", "held_out": "held out", "tested": "tested
 class Count:
     """How much of a source lies on one side of a split; `slices` is None where nobody counted them."""
 
-    items: int
-    patients: int
-    slices: int | None = None
+    items: Natural
+    patients: Natural
+    slices: Natural | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,14 @@ class NoduleFigures:
         false_lesions: in all slices together.
     """
 
-    nodules: int
-    dice_mean: float
-    dice_median: float
-    dice_mean_larger_quarter: float
-    share_of_zeros: float
-    false_lesions: int
-    dice_mean_95: tuple[float, float] | None = None
-    patients: int | None = None
+    nodules: Natural
+    dice_mean: Finite
+    dice_median: Finite
+    dice_mean_larger_quarter: Finite
+    share_of_zeros: Finite
+    false_lesions: Natural
+    dice_mean_95: tuple[Finite, Finite] | None = None
+    patients: Natural | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,60 @@ class Checkpoint:
     picture: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A source as it stands in a card, counts by the keys of `SIDES`."""
+
+    folder: str
+    attribution: str
+    licence: str
+    trained_on: Count | None = None
+    held_out: Count | None = None
+    tested: Count | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """What is shown of a card's `training`."""
+
+    schedule: dict[str, Any] | None = None
+    seconds: Finite | None = None
+    known_failures: tuple[str, ...] | None = None
+    trained_on_patients: tuple[str, ...] | None = None
+    trained_on_cases: tuple[str, ...] | None = None
+    held_out_patients: tuple[str, ...] | None = None
+    held_out_cases: tuple[str, ...] | None = None
+    tested_patients: tuple[str, ...] | None = None
+    tested_cases: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    failed: Natural = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Reliability:
+    """Reliability as it stands in a card."""
+
+    lesions: Natural
+    expected_calibration_error: Finite
+    bins: tuple[ReliabilityBin, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """What is shown of a card's `scores`, but for those of single cases."""
+
+    note: str = ""
+    summary: _Failed | None = None
+    trained_on_nodules: NoduleFigures | None = None
+    held_out_nodules: NoduleFigures | None = None
+    tested_nodules: NoduleFigures | None = None
+    reliability: _Reliability | None = None
+
+
 def names(settings: Settings) -> tuple[str, ...]:
     """Name the checkpoints that have a card to be read, the one that segments first."""
     used = _in_use(settings)
@@ -165,7 +220,7 @@ def read_checkpoint(settings: Settings, name: str) -> Checkpoint:
 
     Raises:
         NotFoundError: there is none of that name.
-        CheckpointError: its card is missing or damaged.
+        CheckpointError: its card is missing or damaged, or the weights can't be read.
     """
     known = names(settings)
     if name not in known:
@@ -174,6 +229,7 @@ def read_checkpoint(settings: Settings, name: str) -> Checkpoint:
         )
     weights = _weights_of(settings, name)
     card = read_card(weights)
+    training = decode_value(_Training, card.training, card.damaged)
     picture = weights.with_suffix(".png")
     try:
         return Checkpoint(
@@ -182,19 +238,31 @@ def read_checkpoint(settings: Settings, name: str) -> Checkpoint:
             file_bytes=weights.stat().st_size,
             is_intact=sha256_of(weights) == card.sha256,
             is_in_use=weights == _in_use(settings),
-            sources=tuple(map(_source, card.data)),
-            split=_split(card.training),
-            schedule=dict(card.training.get("schedule") or {}),
-            seconds=None if card.training.get("seconds") is None else float(card.training["seconds"]),
-            scores=_scores(card.scores),
-            known_failures=tuple(map(str, card.training.get("known_failures", ()))),
+            sources=tuple(_source(decode_value(_Source, each, card.damaged)) for each in card.data),
+            split=_split(training),
+            schedule=training.schedule or {},
+            seconds=training.seconds,
+            scores=scores_on(card),
+            known_failures=training.known_failures or (),
             picture=picture if picture.is_file() else None,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except OSError as error:
         raise CheckpointError(
-            f"The model card {weights.with_suffix('.json').name} is damaged ({error!r}).",
-            "Put the card that came with the weights beside them, or train again.",
+            f"{weights.name} can't be read ({error.strerror}).", "Check its rights, or copy both files again."
         ) from error
+
+
+def scores_on(card: ModelCard) -> CardScores:
+    """Read what was measured of a checkpoint from its card; raises CheckpointError where that is damaged."""
+    found, cases = decode_value(_Scores, card.scores, card.damaged), card.case_scores
+    figures = {word: getattr(found, f"{key}_nodules") for key, word in SIDES.items()}
+    return CardScores(
+        note=found.note,
+        cases=cases,
+        summary=summarise(cases, failed=found.summary.failed if found.summary else 0) if cases else None,
+        nodules={word: of_side for word, of_side in figures.items() if of_side},
+        reliability=_reliability(found.reliability) if found.reliability else None,
+    )
 
 
 def _in_use(settings: Settings) -> Path | None:
@@ -209,38 +277,23 @@ def _weights_of(settings: Settings, name: str) -> Path:
     return used if used and used.stem == name else settings.models / f"{name}.safetensors"
 
 
-def _source(fields: Mapping[str, Any]) -> Source:
+def _source(found: _Source) -> Source:
+    counts = {word: getattr(found, key) for key, word in SIDES.items()}
     return Source(
-        name=fields["folder"],
-        attribution=fields["attribution"],
-        licence=fields["licence"],
-        counts={word: Count(**fields[key]) for key, word in SIDES.items() if fields.get(key)},
+        name=found.folder,
+        attribution=found.attribution,
+        licence=found.licence,
+        counts={word: count for word, count in counts.items() if count},
     )
 
 
-def _split(training: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _split(training: _Training) -> dict[str, tuple[str, ...]]:
     """List who lies on which side; presets of slices name cases, presets of scenes patients."""
-    named = {word: training.get(f"{key}_patients") or training.get(f"{key}_cases") or () for key, word in SIDES.items()}
-    return {word: tuple(map(str, found)) for word, found in named.items() if found}
+    named = {
+        word: getattr(training, f"{key}_patients") or getattr(training, f"{key}_cases") for key, word in SIDES.items()
+    }
+    return {word: found for word, found in named.items() if found}
 
 
-def _scores(fields: Mapping[str, Any]) -> CardScores:
-    cases = tuple(map(CaseScore.from_report, fields.get("cases", ())))
-    failed = (fields.get("summary") or {}).get("failed", 0)
-    figures = {word: fields.get(f"{key}_nodules") for key, word in SIDES.items()}
-    return CardScores(
-        note=str(fields.get("note", "")),
-        cases=cases,
-        summary=summarise(cases, failed=failed) if cases else None,
-        nodules={word: NoduleFigures(**found) for word, found in figures.items() if found},
-        reliability=_reliability(fields["reliability"]) if fields.get("reliability") else None,
-    )
-
-
-def _reliability(fields: Mapping[str, Any]) -> Reliability:
-    return Reliability(
-        lesions=fields["lesions"],
-        error=fields["expected_calibration_error"],
-        bins=tuple(ReliabilityBin(**each) for each in fields["bins"]),
-        note=fields["note"],
-    )
+def _reliability(found: _Reliability) -> Reliability:
+    return Reliability(found.lesions, found.expected_calibration_error, found.bins, found.note)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from lungseg import nifti
+from lungseg import files, nifti
 from lungseg.card import sha256_of
 from lungseg.config import Settings
 from lungseg.db import Database
@@ -20,6 +19,8 @@ from lungseg.db import cases as rows
 from lungseg.db import masks as mask_rows
 from lungseg.postprocessing import lesions_of, slice_voxels
 from lungseg.records import Case, CaseSummary, Mask, MaskKind
+from lungseg.services import manifests
+from lungseg.services.home import check_pair
 from lungseg.services.storage import Received, files_beside, mask_path, receiving, scan_path, thumbnail_path
 from lungseg.volume import Grid
 
@@ -40,15 +41,18 @@ def ingest(settings: Settings, database: Database, name: str, stream: BinaryIO, 
 
     Raises:
         ScanError: the header shows that it can't be used; nothing is kept.
+        SetupError: files and database do not belong together.
         StorageError: there is no room for it, or the disk or database refuses.
     """
+    check_pair(settings, database)
     case_id = uuid4().hex
-    with receiving(stream, settings.scans, settings.limits) as received:
+    with receiving(stream, settings.incoming, settings.limits) as received:
         grid = nifti.read_grid(received.path, limits=settings.limits)
         case = _new_case(case_id, display_name(name), received, grid, is_demo=is_demo)
         with _owned(settings.home / case.scan_path) as kept, database.begin() as session:
             rows.insert_case(session, case)
-            os.replace(received.path, kept)
+            files.move(received.path, kept)
+    manifests.keep_case(settings, case)
     log.info("case %s: taken in, %d bytes", case.id, case.scan_bytes)
     return case
 
@@ -123,35 +127,44 @@ def add_reference(settings: Settings, database: Database, case_id: str, path: Pa
                 lesions=lesions,
             )
             mask_rows.insert_mask(session, mask)
+    manifests.keep_mask(settings, mask, run=None)
     return mask
 
 
-def rename_case(database: Database, case_id: str, name: str) -> Case:
-    """Change what a case is called.
+def rename_case(settings: Settings, database: Database, case_id: str, name: str) -> Case:
+    """Change what a case is called; the old name goes from the files of the database too.
 
     Raises:
         NotFoundError: there is none of this id.
     """
     with database.begin() as session:
-        return rows.rename_case(session, case_id, display_name(name))
+        case = rows.rename_case(session, case_id, display_name(name))
+    manifests.keep_case(settings, case)
+    database.scrub()
+    return case
 
 
 def delete_case(settings: Settings, database: Database, case_id: str) -> None:
     """Delete a case with its scan, runs, masks and pictures; a worker busy with it stops within a second or two.
 
-    Rows go first: a file without a row is swept later, a row without its file would be a broken case.
+    Manifests go first, then rows, then files: where that is interrupted, a row without manifests gets them again, and a
+    file without a row is swept later. A row without its file would be a broken case. Nothing of the name stays.
 
     Raises:
         NotFoundError: there is none of this id.
     """
-    with database.begin() as session:
+    with database.read() as session:
         case = rows.get_case(session, case_id)
         masks = mask_rows.masks_of_case(session, case_id)
+    listed = [manifests.mask_manifest(settings, mask.id) for mask in masks]
+    listed.append(manifests.case_manifest(settings, case_id))
+    _remove(listed)
+    with database.begin() as session:
         rows.delete_case(session, case_id)
     own = [settings.home / name for name in (case.scan_path, *(mask.path for mask in masks))]
     beside = [path for mask in masks for path in files_beside(settings, mask.id)]
-    for path in (*own, *beside, thumbnail_path(settings, case_id)):
-        path.unlink(missing_ok=True)
+    _remove([*listed, *own, *beside, thumbnail_path(settings, case_id)])
+    database.scrub()
     log.info("case %s: deleted", case_id)
 
 
@@ -178,12 +191,20 @@ def _new_case(case_id: str, name: str, received: Received, grid: Grid, *, is_dem
     )
 
 
+def _remove(paths: Iterable[Path]) -> None:
+    """Remove files; one that can't be removed is left for the sweep, and never keeps the rest."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s can't be removed: %s", path.name, error.strerror)
+
+
 @contextmanager
 def _owned(path: Path) -> Iterator[Path]:
     """Remove a file again where the block that records its owner fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield path
     except BaseException:
-        path.unlink(missing_ok=True)
+        _remove([path])
         raise

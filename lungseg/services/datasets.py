@@ -55,13 +55,13 @@ class Overview:
         return not has_errors(self.findings)
 
 
-def register(database: Database, folder: Path) -> RegisteredDataSet:
+def register(settings: Settings, database: Database, folder: Path) -> RegisteredDataSet:
     """Make a folder known and queue its preparation; a folder that is known already is returned as it is.
 
     Raises:
-        DataSetError: the folder is no data set; says what it holds.
+        DataSetError: the folder may not be used, or is no data set; the latter says what it holds.
     """
-    found = open_data_set(folder)
+    found = open_data_set(allowed_folder(settings, database, folder))
     with database.begin() as session:
         known = rows.find_folder(session, str(found.root))
         if known:
@@ -73,6 +73,28 @@ def register(database: Database, folder: Path) -> RegisteredDataSet:
         rows.insert_data_set(session, data_set)
     log.info("data set %s: registered, %d cases", data_set_id, len(found.pairs))
     return data_set
+
+
+def allowed_folder(settings: Settings, database: Database, folder: Path) -> Path:
+    """Resolve a folder that a page or a client names, links and all; it has to lie below `Settings.data_roots`.
+
+    A registered one may lie anywhere. The answer to what is refused is the same whether it exists or not.
+
+    Raises:
+        DataSetError: it lies elsewhere.
+    """
+    try:
+        resolved = folder.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):  # no such user, links in a circle, a zero byte
+        resolved = None
+    if resolved is not None:
+        roots = [root.resolve() for root in settings.data_roots]
+        if any(resolved.is_relative_to(root) for root in roots) or _is_registered(database, resolved):
+            return resolved
+    raise DataSetError(
+        "The folder is not in a place that data may come from.",
+        "Give a folder below one of those that LUNGSEG_DATA names; whoever runs the server can add to them.",
+    )
 
 
 def list_data_sets(database: Database) -> tuple[RegisteredDataSet, ...]:
@@ -118,6 +140,7 @@ def forget(settings: Settings, database: Database, data_set_id: str) -> None:
     with database.begin() as session:
         rows.delete_data_set(session, data_set_id)
     shutil.rmtree(store_folder(settings, data_set_id), ignore_errors=True)
+    database.scrub()
     log.info("data set %s: forgotten", data_set_id)
 
 
@@ -187,6 +210,11 @@ def prepare_store(
         "errors": sum(finding.is_error for finding in findings),
         "warnings": sum(not finding.is_error for finding in findings),
     }
+
+
+def _is_registered(database: Database, folder: Path) -> bool:
+    with database.read() as session:
+        return rows.find_folder(session, str(folder)) is not None
 
 
 def _remove_if_forgotten(settings: Settings, database: Database, data_set_id: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -18,7 +17,8 @@ from packaging.requirements import Requirement
 
 from lungseg.config import CHECKOUT, GIGABYTE, Settings
 from lungseg.db import open_database
-from lungseg.errors import LungSegError
+from lungseg.decoding import decode
+from lungseg.errors import LungSegError, SetupError
 from lungseg.services import viewer_bundle, worker_process
 
 OLDEST_PYTHON = (3, 11)
@@ -69,6 +69,8 @@ def _examined(part: str, settings: Settings) -> Finding:
         return CHECKS[part](settings)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(part, State.MISSING, str(error), "Check that the user who runs LungSeg may read and run it.")
+    except LungSegError as error:
+        return Finding(part, State.MISSING, error.found, error.remedy)
 
 
 def _python(_: Settings) -> Finding:
@@ -109,10 +111,14 @@ def _device(settings: Settings) -> Finding:
         reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
         remedy = "Install the shared library that it names (Debian: libgl1 and libglib2.0-0 for OpenCV)."
         return Finding("device", State.MISSING, f"The libraries can't be loaded: {reason}", remedy)
-    name: str = json.loads(result.stdout)
+    name = decode(str, result.stdout.strip().rpartition("\n")[2], _no_answer)
     if settings.device == "cuda" and name.startswith("cpu"):
         return Finding("device", State.MISSING, "LUNGSEG_DEVICE is cuda; there is none.", "Set it to auto or cpu.")
     return Finding("device", State.OK, name)
+
+
+def _no_answer(reason: str) -> SetupError:
+    return SetupError(f"The libraries give no answer ({reason}).", "Install LungSeg again: `make clean setup`.")
 
 
 def _home(settings: Settings) -> Finding:
@@ -144,6 +150,27 @@ def _database(settings: Settings) -> Finding:
     return Finding("database", State.OK, f"{kind}, schema up to date")
 
 
+def _files(settings: Settings) -> Finding:
+    """Compare the files with the database, where there is one; opening one that is missing would make it anew."""
+    from lungseg.services.home import holdings  # noqa: PLC0415 - OpenCV may be what is broken
+
+    kind, _, place = settings.database_url.partition("://")
+    if kind == "sqlite" and not Path(place.removeprefix("/")).is_file():
+        scans = len(list(settings.scans.glob("*.nii*"))) if settings.scans.is_dir() else 0
+        if scans:
+            found = f"{scans} scans are here, and no database"
+            return Finding("files", State.WARNING, found, "Put it back, or run `lungseg recover`.")
+        return Finding("files", State.OK, "none yet")
+    database = open_database(settings.database_url)
+    try:
+        held = holdings(settings, database)
+    finally:
+        database.close()
+    if held.alarm:
+        return Finding("files", State.WARNING, held.alarm, "Do what it says; until then nothing is removed.")
+    return Finding("files", State.OK, f"{len(held.scans.there)} scans and {len(held.masks.there)} masks, all known")
+
+
 def _checkpoint(settings: Settings) -> Finding:
     from lungseg.card import find_weights, read_card, sha256_of  # noqa: PLC0415 - OpenCV may be what is broken
 
@@ -161,8 +188,7 @@ def _viewer(settings: Settings) -> Finding:
     status = viewer_bundle.status(settings)
     if status.is_ready:
         return Finding("viewer", State.OK, str(status))
-    lack = viewer_bundle.missing()
-    return Finding("viewer", State.WARNING, lack.found, lack.remedy)
+    return Finding("viewer", State.WARNING, status.lack.found, status.lack.remedy)
 
 
 def _demo(settings: Settings) -> Finding:
@@ -190,6 +216,7 @@ CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "home": _home,
     "disk": _disk,
     "database": _database,
+    "files": _files,
     "checkpoint": _checkpoint,
     "viewer": _viewer,
     "demo": _demo,

@@ -5,29 +5,29 @@ No torch here: `start_measuring` lets a process of its own take the steps, and w
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lungseg import nifti
+from lungseg import files, nifti
 from lungseg.config import CHECKOUT, Settings
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.store import SliceStore, is_store
 from lungseg.db import Database
 from lungseg.db import training as rows
-from lungseg.errors import DataSetError, LungSegError
+from lungseg.decoding import Finite, Natural, decode_file, decode_value
+from lungseg.errors import DataSetError, LungSegError, StorageError
 from lungseg.records import EpochRecord, Run
 from lungseg.services.datasets import find_store, unregistered_store
-from lungseg.services.training import checked_data, is_any_active
+from lungseg.services.training import checked_data, is_any_active, with_allowed_data
 from lungseg.training.presets import Preset, SlicePreset, find_preset
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,17 @@ class Estimate:
 class Pace:
     """How quickly a network learns on this machine, and what memory it takes."""
 
-    slices_per_s: float
-    memory_mb: float
+    slices_per_s: Finite
+    memory_mb: Finite
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """What a run's configuration says of its training, as far as it is not the preset's."""
+
+    batch: Natural | None = None
+    folds: Natural | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +95,11 @@ class _Order:
     held_out: float
 
     @classmethod
-    def of(cls, settings: Settings, fields: Mapping[str, Any]) -> _Order:
+    def of(cls, settings: Settings, database: Database, fields: Mapping[str, Any]) -> _Order:
         preset = find_preset(fields["preset"])
         return cls(
             preset=preset,
-            data=checked_data(fields),
+            data=checked_data(with_allowed_data(settings, database, fields)),
             epochs=int(fields.get("epochs") or preset.schedule.epochs),
             batch=int(fields.get("batch") or preset.schedule.batch),
             device=str(fields.get("device") or settings.device),
@@ -134,7 +143,7 @@ def estimate(settings: Settings, database: Database, fields: Mapping[str, Any]) 
     Raises:
         DataSetError: the data can't be used, or a field is out of range.
     """
-    order = _Order.of(settings, fields)
+    order = _Order.of(settings, database, fields)
     work = _work(settings, database, order)
     with database.read() as session:
         known = [each for each in rows.latest_epochs(session, order.preset.name, MOST_EPOCHS) if _is_like(each, order)]
@@ -156,24 +165,26 @@ def start_measuring(settings: Settings, database: Database, fields: Mapping[str,
     Raises:
         DataSetError: the data can't be used, or a field is out of range.
     """
-    order = _Order.of(settings, fields)
+    order = _Order.of(settings, database, fields)
     if order.key in _paces(settings) or is_any_active(database):
         return False
     mark = settings.home / "measuring"
     if mark.exists() and time.time() - mark.stat().st_mtime < MEASURING_S:
-        return mark.read_text(encoding="utf-8") == order.key
-    mark.write_text(order.key, encoding="utf-8")
+        return mark.read_bytes() == order.key.encode()
+    files.write_bytes(mark, order.key.encode())
     _start(settings, order)
     return True
 
 
 def keep_pace(settings: Settings, preset: str, batch: int, device: str, pace: Pace) -> None:
-    """Keep what was measured, and say that the measurement is over."""
+    """Keep what was measured, and say that the measurement is over.
+
+    Raises:
+        StorageError: it can't be written.
+    """
     known = {key: asdict(each) for key, each in _paces(settings).items()}
     known[f"{preset}/{batch}/{device}"] = asdict(pace)
-    partial = settings.home / f"{PACES}.partial"
-    partial.write_text(json.dumps(known, indent=2), encoding="utf-8")
-    os.replace(partial, settings.home / PACES)
+    files.write_json(settings.home / PACES, known)
     (settings.home / "measuring").unlink(missing_ok=True)
 
 
@@ -194,15 +205,23 @@ def _start(settings: Settings, order: _Order) -> None:
 
 
 def _paces(settings: Settings) -> dict[str, Pace]:
-    try:
-        known = json.loads((settings.home / PACES).read_text(encoding="utf-8"))
-        return {key: Pace(**fields) for key, fields in known.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+    """Read what was measured; damaged entries count as none."""
+    found: dict[str, Pace] = {}
+    with suppress(StorageError):
+        known = decode_file(dict[str, Any], settings.home / PACES, _unreadable)
+        for key, fields in known.items():
+            with suppress(StorageError):
+                found[key] = decode_value(Pace, fields, _unreadable)
+    return {key: pace for key, pace in found.items() if pace.slices_per_s > 0}
+
+
+def _unreadable(reason: str) -> StorageError:
+    return StorageError(f"{PACES} can't be read ({reason}).", "Delete it: this machine is measured again.")
 
 
 def _is_like(known: tuple[Run, EpochRecord], order: _Order) -> bool:
-    return bool(known[0].configuration.get("device", order.device) == order.device)
+    trained = _trained(known[0])
+    return trained is not None and trained.device in {None, order.device}
 
 
 def _from_epochs(known: list[tuple[Run, EpochRecord]], order: _Order, work: _Work) -> Estimate:
@@ -219,9 +238,19 @@ def _from_epochs(known: list[tuple[Run, EpochRecord]], order: _Order, work: _Wor
 
 
 def _is_same(run: Run, order: _Order) -> bool:
-    batch = int(run.configuration.get("batch") or order.preset.schedule.batch)
-    held_out = 1 / int(run.configuration["folds"]) if run.configuration.get("folds") else HELD_OUT
+    trained = _trained(run)
+    if trained is None:
+        return False
+    batch, held_out = trained.batch or order.preset.schedule.batch, 1 / trained.folds if trained.folds else HELD_OUT
     return (run.dataset, batch, held_out) == (str(order.data), order.batch, order.held_out)
+
+
+def _trained(run: Run) -> _Trained | None:
+    """Read with which numbers a run was trained; None where its record is damaged."""
+    try:
+        return decode_value(_Trained, run.configuration, _unreadable)
+    except StorageError:
+        return None
 
 
 def _counted(epochs: list[Any]) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
+import time
 
 from lungseg.config import Settings
 from lungseg.errors import SetupError
+
+LETS_GO_S, ASK_EVERY_S = 5.0, 0.25
+"""How long a port that is taken is waited for: the server of a killed `lungseg serve` ends within this time."""
 
 
 def check_host(host: str | None, settings: Settings) -> None:
@@ -40,18 +45,28 @@ def is_loopback(host: str | None) -> bool:
 
 
 def check_port(host: str, port: int) -> None:
-    """Refuse a port that another program holds.
+    """Refuse a port that another program holds; a server that was killed a moment ago is given time to let it go.
 
     Raises:
         SetupError: the port is taken, or the address is not one of this machine.
     """
+    deadline = time.monotonic() + LETS_GO_S
+    while not _is_free(host, port, is_last=time.monotonic() >= deadline):
+        time.sleep(ASK_EVERY_S)
+
+
+def _is_free(host: str, port: int, *, is_last: bool) -> bool:
+    """Try to bind to an address; where it is taken, say so at the last try."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
+        if error.errno == errno.EADDRINUSE and not is_last:
+            return False
         raise SetupError(
             f"{host}:{port} can't be listened on ({error.strerror}).",
             "Stop the program that holds the port, or choose another one with LUNGSEG_PORT or --port.",
         ) from error
+    return True

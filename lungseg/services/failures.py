@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 
 from lungseg.errors import DiskFullError, LungSegError
+from lungseg.files import no_room
 from lungseg.records import Failure
-from lungseg.services.storage import no_room
 
 OUT_OF_MEMORY = Failure(
     code="run.out_of_memory",

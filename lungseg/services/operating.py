@@ -6,13 +6,9 @@ asks for them, and kept as files that may be lost.
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +16,9 @@ from lungseg import nifti
 from lungseg.calibration import LesionCalibration
 from lungseg.card import OperatingPoint, sha256_of
 from lungseg.config import Settings
+from lungseg.decoding import Finite, Natural, decode_file, decode_value, encode
 from lungseg.errors import StorageError
+from lungseg.files import disk_errors, write_bytes
 from lungseg.maps import read_map
 from lungseg.postprocessing import CERTAIN, lesions_at, level_of, slice_voxels
 from lungseg.records import Case, Lesion, Mask, Run
@@ -84,6 +82,24 @@ class Operation:
         return [choice.level for choice in self.choices].index(self.level)
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What stands on a run of the checkpoint that it used; older releases kept less."""
+
+    threshold: Finite = 0.5
+    min_lesion_ml: Finite | None = None
+    calibration: LesionCalibration | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Derived:
+    """What is kept beside a derived mask."""
+
+    slice_voxels: tuple[Natural, ...]
+    lesions: tuple[Lesion, ...]
+
+
 def operation_of(settings: Settings, mask: Mask, run: Run, level: int | None = None) -> Operation:
     """Say at which thresholds the mask of a run can be shown.
 
@@ -92,11 +108,14 @@ def operation_of(settings: Settings, mask: Mask, run: Run, level: int | None = N
         mask: as stored.
         run: that made it.
         level: the threshold chosen, in 255ths; the default where it is None or can't be had.
+
+    Raises:
+        StorageError: what is kept of the run is damaged.
     """
-    default = level_of(run.configuration.get("threshold", 0.5))
+    said = _said(run)
+    default = level_of(said.threshold)
     is_kept = (settings.home / probability_path(mask.id)).is_file()
-    points = [OperatingPoint(**point) for point in run.configuration.get("operating_points", ())]
-    choices = tuple(_choice(each, points) for each in sorted({*LEVELS, default}))
+    choices = tuple(_choice(each, said.operating_points) for each in sorted({*LEVELS, default}))
     is_choice = is_kept and level in {choice.level for choice in choices}
     shown = level if is_choice and level is not None else default
     return Operation(mask.id, shown, default, choices, "" if is_kept else NO_MAP)
@@ -122,42 +141,53 @@ def mask_at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) ->
     name = derived_path(mask.id, level)
     kept = settings.home / name
     facts = kept.with_name(f"{mask.id}.{level}.json")
-    if not (facts.is_file() and kept.is_file()):
+    found = _derived(facts) if kept.is_file() else None
+    if found is None:
         _derive(settings, case, run, (settings.home / probability_path(mask.id), kept, facts), level)
-    fields = json.loads(facts.read_text(encoding="utf-8"))
-    lesions = tuple(_lesion_of(each) for each in fields["lesions"])
+        found = decode_file(_Derived, facts, _damaged)
     return replace(
         mask,
         id=f"{mask.id}.{level}",
         path=name,
         sha256=sha256_of(kept),  # not kept with the lesions: two sessions may derive the same mask at once
-        volume_ml=sum(lesion.volume_ml for lesion in lesions),
-        slice_voxels=tuple(fields["slice_voxels"]),
-        lesions=lesions,
+        volume_ml=sum(lesion.volume_ml for lesion in found.lesions),
+        slice_voxels=found.slice_voxels,
+        lesions=found.lesions,
     )
 
 
-def _derive(settings: Settings, case: Case, run: Run, files: tuple[Path, Path, Path], level: int) -> None:
-    """Write the mask at a level, then what is known of it: where the second is there, the first is whole."""
-    probabilities, kept, facts = files
-    calibration = run.configuration.get("calibration")
-    inside, lesions = lesions_at(
-        read_map(probabilities),
-        level / CERTAIN,
-        min_lesion_ml=run.configuration["min_lesion_ml"],
-        calibration=LesionCalibration(**calibration) if calibration else None,
-    )
+def _derived(facts: Path) -> _Derived | None:
+    """Read what is known of a derived mask; None where it is to be derived anew."""
     try:
+        return decode_file(_Derived, facts, _damaged)
+    except StorageError:
+        return None
+
+
+def _derive(settings: Settings, case: Case, run: Run, paths: tuple[Path, Path, Path], level: int) -> None:
+    """Write the mask at a level, then what is known of it: where the second is there, the first is whole."""
+    probabilities, kept, facts = paths
+    said = _said(run)
+    if said.min_lesion_ml is None:
+        raise _damaged("min_lesion_ml is missing")
+    inside, lesions = lesions_at(
+        read_map(probabilities, limits=settings.limits),
+        level / CERTAIN,
+        min_lesion_ml=said.min_lesion_ml,
+        calibration=said.calibration,
+    )
+    with disk_errors("The mask at another threshold"):
         kept.parent.mkdir(parents=True, exist_ok=True)
         nifti.write_mask(inside, kept, like=settings.home / case.scan_path)
-        known = {"slice_voxels": slice_voxels(inside), "lesions": [asdict(each) for each in lesions]}
-        partial = facts.with_name(f".{secrets.token_hex(8)}.partial")
-        partial.write_text(json.dumps(known), encoding="utf-8")
-        os.replace(partial, facts)
-    except OSError as error:
-        raise StorageError(
-            f"The mask at another threshold can't be kept ({error.strerror}).", "Check LUNGSEG_HOME and free disk."
-        ) from error
+        write_bytes(facts, encode(_Derived(slice_voxels(inside), lesions)))
+
+
+def _said(run: Run) -> _Said:
+    return decode_value(_Said, run.configuration, _damaged)
+
+
+def _damaged(reason: str) -> StorageError:
+    return StorageError(f"What is kept of the result is damaged ({reason}).", "Segment the case again.")
 
 
 def _choice(level: int, points: Sequence[OperatingPoint]) -> Choice:
@@ -171,8 +201,3 @@ def _choice(level: int, points: Sequence[OperatingPoint]) -> Choice:
         for values in ([p.sensitivity for p in points], [p.false_lesions_a_scan for p in points])
     )
     return Choice(level, sensitivity, false)
-
-
-def _lesion_of(fields: dict[str, Any]) -> Lesion:
-    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return Lesion(**known)

@@ -6,19 +6,18 @@ somebody says why it is to go in all the same; that comment stays on its card.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from lungseg.card import ModelCard, find_weights, read_card, sha256_of
 from lungseg.config import Settings
 from lungseg.db import Database
-from lungseg.errors import CheckpointError, PromotionError, StorageError
+from lungseg.errors import CheckpointError, PromotionError
+from lungseg.files import move, replacing_path
 from lungseg.records import CaseScore, Run
 from lungseg.services.comparison import Comparison, compare
 from lungseg.services.runs import get_run
@@ -128,10 +127,7 @@ def promote(
         raise PromotionError(offered.refusal, "Train on, or give a comment that says why it is to go in all the same.")
     training = {**offered.card.training, "promotion": _record(offered, comment.strip())}
     card = replace(offered.card, name=offered.name, training=training)
-    try:
-        _put(settings.models, offered.weights, card)
-    except OSError as error:
-        raise StorageError(f"models/ can't be written to ({error.strerror}).", "Check its rights and disk.") from error
+    _put(settings.models, offered.weights, card)
     return card
 
 
@@ -198,28 +194,19 @@ def _record(offered: Offer, comment: str) -> dict[str, Any]:
 
 def _put(models: Path, weights: Path, card: ModelCard) -> None:
     """Copy weights and card under passing names, then move what is there away and both into place."""
-    models.mkdir(parents=True, exist_ok=True)
-    mark = uuid4().hex
-    partial, partial_card = models / f".{mark}.partial", models / f".{mark}.json.partial"
-    try:
-        shutil.copyfile(weights, partial)
-        if sha256_of(partial) != card.sha256:
+    target = models / f"{card.name}.safetensors"
+    with replacing_path(target.with_suffix(".json")) as new_card, replacing_path(target) as new_weights:
+        shutil.copyfile(weights, new_weights)
+        if sha256_of(new_weights) != card.sha256:
             raise CheckpointError(f"{weights.name} is not what its card describes.", "Train again, or resume the run.")
-        partial_card.write_text(card.to_json(), encoding="utf-8")
-        target = models / f"{card.name}.safetensors"
+        new_card.write_text(card.to_json(), encoding="utf-8")
         if target.is_file():
             _archive(target)
-        os.replace(partial, target)
-        os.replace(partial_card, target.with_suffix(".json"))
-    finally:
-        partial.unlink(missing_ok=True)
-        partial_card.unlink(missing_ok=True)
 
 
 def _archive(weights: Path) -> None:
     folder = weights.parent / ARCHIVE
-    folder.mkdir(exist_ok=True)
     name = f"{weights.stem}-{sha256_of(weights)[:8]}"
-    os.replace(weights, folder / f"{name}.safetensors")
+    move(weights, folder / f"{name}.safetensors")
     if (card := weights.with_suffix(".json")).is_file():
-        os.replace(card, folder / f"{name}.json")
+        move(card, folder / f"{name}.json")

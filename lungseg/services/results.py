@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from lungseg import files
 from lungseg.card import ModelCard, sha256_of
 from lungseg.config import Settings
 from lungseg.db import Database, queue, training
@@ -16,8 +17,9 @@ from lungseg.db import runs as rows
 from lungseg.db.masks import insert_mask, next_version
 from lungseg.errors import StorageError
 from lungseg.records import CaseScore, EpochRecord, Failure, Mask, MaskKind, Run, RunState, Segmentation
+from lungseg.services import manifests
 from lungseg.services.runs import code_version
-from lungseg.services.storage import mask_path
+from lungseg.services.storage import incoming_mask_path, mask_path
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +69,17 @@ def keep_segmentation(
         settings: of the installation.
         database: where it is kept.
         run: as claimed.
-        mask_id: of the mask whose file is already there under its final name.
+        mask_id: of the mask whose file is there under `incoming_mask_path`; it gets its place with its record.
         segmentation: what was found.
 
     Returns:
         Whether it was kept; False where the run is no longer the caller's, or its case was deleted.
     """
-    sha256 = sha256_of(settings.home / mask_path(mask_id))
+    incoming, kept_file = settings.home / incoming_mask_path(mask_id), settings.home / mask_path(mask_id)
+    is_new = incoming.is_file()  # an earlier try may have moved it before its commit failed
+    sha256 = sha256_of(incoming if is_new else kept_file)
     now = datetime.now(UTC)
+    mask = None
     with database.begin() as session:
         kept = queue.finish(
             session,
@@ -87,22 +92,25 @@ def keep_segmentation(
             progress=None,
         )
         if kept and run.case_id:
-            insert_mask(
-                session,
-                Mask(
-                    id=mask_id,
-                    case_id=run.case_id,
-                    run_id=run.id,
-                    kind=MaskKind.PREDICTION,
-                    version=next_version(session, run.case_id, MaskKind.PREDICTION),
-                    path=mask_path(mask_id),
-                    sha256=sha256,
-                    volume_ml=sum(lesion.volume_ml for lesion in segmentation.lesions),
-                    slice_voxels=segmentation.slice_voxels,
-                    created_at=now,
-                    lesions=segmentation.lesions,
-                ),
+            mask = Mask(
+                id=mask_id,
+                case_id=run.case_id,
+                run_id=run.id,
+                kind=MaskKind.PREDICTION,
+                version=next_version(session, run.case_id, MaskKind.PREDICTION),
+                path=mask_path(mask_id),
+                sha256=sha256,
+                volume_ml=sum(lesion.volume_ml for lesion in segmentation.lesions),
+                slice_voxels=segmentation.slice_voxels,
+                created_at=now,
+                lesions=segmentation.lesions,
             )
+            insert_mask(session, mask)
+            if is_new:
+                files.move(incoming, kept_file)
+            done = rows.get_run(session, run.id)
+    if mask is not None:
+        manifests.keep_mask(settings, mask, done)
     return kept
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -16,17 +17,31 @@ from lungseg.db import Database
 from lungseg.db import cases as case_rows
 from lungseg.db import runs as rows
 from lungseg.errors import NotFoundError
-from lungseg.records import Run, RunKind, RunState
+from lungseg.records import AFTER_ALL_DROPS, Run, RunKind, RunState
+
+REFERENCE = "ref: "
+"""What begins the HEAD of a checkout that stands on a branch."""
+COMMIT = re.compile(r"[0-9a-f]{7,64}")
+LONGEST_LINE = 1024
 
 
-def queue_segmentation(settings: Settings, database: Database, case_id: str, checkpoint: str | None = None) -> Run:
-    """Queue the segmentation of a case; where the same one waits or runs already, return that.
+def queue_segmentation(
+    settings: Settings,
+    database: Database,
+    case_id: str,
+    checkpoint: str | None = None,
+    *,
+    place: int = AFTER_ALL_DROPS,
+) -> Run:
+    """Queue the segmentation of a case; where the same one waits or runs already, return that, now with this place.
 
     Args:
         settings: of the installation.
         database: where the run is kept.
         case_id: the case.
         checkpoint: name in `models` or path of the weights; None for the one of the settings.
+        place: of the case among those that its reader handed in together, 0 for the first or only one; without it the
+            run goes after all that a reader waits for.
 
     Raises:
         NotFoundError: there is no such case.
@@ -38,8 +53,9 @@ def queue_segmentation(settings: Settings, database: Database, case_id: str, che
         case_rows.get_case(session, case_id)
         latest = rows.latest_run(session, case_id, RunKind.SEGMENT)
         if latest and not latest.state.is_final and latest.checkpoint_sha256 == card.sha256:
-            return latest
-        run = _new_run(settings, case_id, weights, card)
+            rows.hasten(session, latest.id, place)
+            return rows.get_run(session, latest.id)
+        run = replace(_new_run(settings, case_id, weights, card), priority=place)
         rows.insert_run(session, run)
     return run
 
@@ -81,7 +97,7 @@ def retry(settings: Settings, database: Database, run_id: str) -> Run:
     run = get_run(database, run_id)
     if run.case_id is None:
         raise NotFoundError(f"The run {run_id} has no case.", "Choose a segmentation run.")
-    return queue_segmentation(settings, database, run.case_id, run.configuration["checkpoint"])
+    return queue_segmentation(settings, database, run.case_id, str(run.configuration.get("checkpoint", "")), place=0)
 
 
 @cache
@@ -130,12 +146,16 @@ def blank_run(kind: RunKind, configuration: dict[str, Any]) -> Run:
 
 
 def commit_of(git: Path) -> str | None:
-    """Read the commit that a checkout stands on, without the git command; None where there is no checkout."""
-    head = git / "HEAD"
-    if not head.is_file():
-        return None
-    text = head.read_text(encoding="ascii").strip()
-    reference = git / text.removeprefix("ref: ")
-    if text.startswith("ref: "):
-        return reference.read_text(encoding="ascii").strip() if reference.is_file() else None
-    return text
+    """Read the commit that a checkout stands on, without the git command; None where there is none, or no telling."""
+    text = _first_line(git / "HEAD")
+    if text.startswith(REFERENCE):
+        text = _first_line(git / text.removeprefix(REFERENCE))
+    return text if COMMIT.fullmatch(text) else None
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open(encoding="ascii", errors="replace") as stream:
+            return stream.readline(LONGEST_LINE).strip()
+    except (OSError, ValueError):
+        return ""

@@ -1,25 +1,25 @@
-"""Files of cases on disk: received piece by piece, named by us, swept where nothing in the database owns them."""
+"""Files of cases on disk: received piece by piece, named by us, swept into the trash where nothing owns them."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
-import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
-from uuid import uuid4
 
+from lungseg import files
 from lungseg.config import Limits, Settings
 from lungseg.db import Database
-from lungseg.db.cases import all_case_ids
-from lungseg.db.masks import all_mask_ids
-from lungseg.errors import DiskFullError, EmptyScanError, StorageError, TooLargeError
+from lungseg.errors import EmptyScanError, StorageError, TooLargeError
+from lungseg.services import manifests
+from lungseg.services.home import Holdings, holdings
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,9 @@ RESERVE_BYTES = 256 * 1024**2
 GZIP_MAGIC = b"\x1f\x8b"
 ORPHAN_AGE_S = 600.0
 """A file without an owner may be one that is just being added; after this long it is not."""
+TRASH_DAYS = 30
+"""What lay in the trash for this long is removed for good."""
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +61,8 @@ def receiving(stream: BinaryIO, folder: Path, limits: Limits) -> Iterator[Receiv
         DiskFullError: the disk has no room for it.
         StorageError: the folder can't be written to.
     """
-    path = folder / f".{uuid4().hex}.partial"
-    try:
+    with files.passing_file(folder) as path:
         yield _copy(stream, path, limits)
-    finally:
-        with suppress(OSError):
-            path.unlink()
 
 
 def scan_path(case_id: str, suffix: str) -> str:
@@ -74,6 +73,11 @@ def scan_path(case_id: str, suffix: str) -> str:
 def mask_path(mask_id: str) -> str:
     """Name the file of a mask, relative to `Settings.home`."""
     return f"masks/{mask_id}.nii.gz"
+
+
+def incoming_mask_path(mask_id: str) -> str:
+    """Name the file of a mask until a record owns it, relative to `Settings.home`."""
+    return f"incoming/{mask_id}.nii.gz"
 
 
 def probability_path(mask_id: str) -> str:
@@ -97,58 +101,65 @@ def thumbnail_path(settings: Settings, case_id: str) -> Path:
 
 
 def sweep(settings: Settings, database: Database) -> int:
-    """Remove files that nothing in the database owns: left by processes that were killed.
+    """Put files that nothing in the database owns into the trash, and empty of that what is old.
+
+    They were left by processes that were killed. Where files and database do not fit (`Holdings.alarm`) nothing is
+    touched: the database may be the wrong one, or have lost what the files still hold.
 
     Returns:
-        How many were removed.
+        How many files were put into the trash.
     """
-    with database.read() as session:
-        case_ids, mask_ids = all_case_ids(session), all_mask_ids(session)
+    _clear_passing(settings)
+    found = holdings(settings, database)
+    if found.alarm:
+        log.error("nothing is swept: %s", found.alarm)
+        return 0
+    manifests.complete(settings, database)
+    orphans = _orphans(settings, found)
+    moved = sum(_to_trash(settings, path) for path in orphans)
+    if moved:
+        log.info("put %d files that nothing owns into the trash", moved)
+    _empty_trash(settings)
+    return moved
+
+
+def _orphans(settings: Settings, found: Holdings) -> list[Path]:
+    """List what no record owns, files of the home and of the folders beside it alike."""
     owners = (
-        (settings.scans, case_ids),
-        (settings.masks, mask_ids),
-        (settings.probabilities, mask_ids),
-        (settings.derived, mask_ids),
-        (settings.thumbnails, case_ids),
+        (settings.scans, found.scans.known),
+        (settings.masks, found.masks.known),
+        (settings.probabilities, found.masks.known),
+        (settings.derived, found.masks.known),
+        (settings.thumbnails, found.scans.known),
     )
-    orphans = [path for folder, ids in owners for path in _files(folder) if path.name.split(".")[0] not in ids]
-    removed = sum(_remove_if_old(path) for path in orphans)
-    if removed:
-        log.info("removed %d files that nothing owns", removed)
-    return removed
+    return [path for folder, ids in owners for path in _files(folder) if path.name.partition(".")[0] not in ids]
+
+
+def _clear_passing(settings: Settings) -> None:
+    """Remove what was being written by processes that are gone."""
+    folders = (settings.home, settings.incoming, settings.scans, settings.masks, settings.probabilities)
+    for folder in (*folders, settings.derived, settings.thumbnails, settings.demo):
+        files.remove_partials(folder)
+    for run in settings.runs.iterdir() if settings.runs.is_dir() else ():
+        files.remove_partials(run)
+    for path in _files(settings.incoming):
+        if path.name.endswith(".nii.gz") and _is_old(path):
+            path.unlink(missing_ok=True)  # a mask whose run did not end
 
 
 def _copy(stream: BinaryIO, path: Path, limits: Limits) -> Received:
     digest, size, magic = hashlib.sha256(), 0, b""
-    with _disk_errors():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        target = path.open("wb")
-    with target:
+    with path.open("wb") as target:
         while chunk := stream.read(CHUNK_BYTES):
             size += len(chunk)
             magic = magic or chunk[: len(GZIP_MAGIC)]
             _check_room(path.parent, size, limits)
             digest.update(chunk)
-            with _disk_errors():
+            with files.disk_errors("The file"):
                 target.write(chunk)
-        with _disk_errors():
-            target.flush()
-            os.fsync(target.fileno())
     if size == 0:
         raise EmptyScanError("The file is empty (0 bytes).", "Export or copy it again.")
     return Received(path, digest.hexdigest(), size, ".nii.gz" if magic == GZIP_MAGIC else ".nii")
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise no_room() from error
-        raise StorageError(
-            f"The file can't be kept ({error.strerror}).", "Check the rights of LUNGSEG_HOME and its disk."
-        ) from error
 
 
 def _check_room(folder: Path, size: int, limits: Limits) -> None:
@@ -157,24 +168,35 @@ def _check_room(folder: Path, size: int, limits: Limits) -> None:
             f"The file has more than {limits.file_bytes:,} bytes.", "Crop the scan to the chest, or compress it."
         )
     if shutil.disk_usage(folder).free < RESERVE_BYTES:
-        raise no_room()
-
-
-def no_room() -> DiskFullError:
-    """Say that the disk is full."""
-    return DiskFullError("The disk of LUNGSEG_HOME is full.", "Delete cases that are not needed or free disk space.")
+        raise files.no_room()
 
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
 
 
-def _remove_if_old(path: Path) -> bool:
+def _is_old(path: Path) -> bool:
     try:
-        if time.time() - path.stat().st_mtime <= ORPHAN_AGE_S:
-            return False
-        path.unlink()
-    except OSError as error:
-        log.warning("%s can't be removed: %s", path.name, error.strerror)
+        return time.time() - path.stat().st_mtime > ORPHAN_AGE_S
+    except OSError:
+        return False
+
+
+def _to_trash(settings: Settings, path: Path) -> bool:
+    """Move a file into the trash of today; False where it is too young, or can't be moved."""
+    if not _is_old(path):
+        return False
+    target = settings.trash / datetime.now(UTC).date().isoformat() / path.parent.name / path.name
+    try:
+        files.move(path, target)
+    except StorageError as error:
+        log.warning("no room in the trash: %s", error.found)
         return False
     return True
+
+
+def _empty_trash(settings: Settings) -> None:
+    oldest = (datetime.now(UTC).date() - timedelta(days=TRASH_DAYS)).isoformat()
+    for day in settings.trash.iterdir() if settings.trash.is_dir() else ():
+        if DAY.fullmatch(day.name) and day.name < oldest:
+            shutil.rmtree(day, ignore_errors=True)

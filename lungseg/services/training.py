@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from lungseg.dataset.store import is_store
 from lungseg.db import Database, queue
 from lungseg.db import runs as run_rows
 from lungseg.db import training as rows
+from lungseg.decoding import Natural, decode_value
 from lungseg.errors import DataSetError, NotFoundError, RunGoesOnError, StorageError
+from lungseg.files import is_folder, resolved
 from lungseg.records import CaseScore, EpochRecord, Run, RunKind, RunState, RunSummary
-from lungseg.services.datasets import find_store, unregistered_store
+from lungseg.services.datasets import allowed_folder, find_store, unregistered_store
 from lungseg.services.runs import blank_run, get_run
 from lungseg.training.order import TrainingOrder
 from lungseg.training.presets import ScenePreset, find_preset
@@ -32,10 +34,20 @@ RECENT = 30
 LOG = "log.txt"
 EXAMPLES = "examples"
 LOCK = "lock"
+ORDERED = frozenset(
+    {"preset", "data", "name", "device", "epochs", "batch", "folds", "fold", "seed", "hold_out", "split", "branch"}
+)
+"""What of a run's configuration the engine is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    preset: str
+    epochs: Natural | None = None
 
 
 def queue_training(settings: Settings, database: Database, fields: Mapping[str, Any]) -> Run:
-    """Queue a training run.
+    """Queue a training run, of what a page or a client asks for: its data have to lie below `Settings.data_roots`.
 
     Args:
         settings: of the installation.
@@ -44,16 +56,16 @@ def queue_training(settings: Settings, database: Database, fields: Mapping[str, 
             `fold`, `split`, `hold_out`, `branch`, `seed`, `device`, `name` (what the user calls the run).
 
     Raises:
-        DataSetError: the data can't be used, or a field is out of range.
+        DataSetError: the data may not or can't be used, or a field is out of range.
     """
-    run = _checked_run(settings, database, fields)
+    run = _checked_run(settings, database, with_allowed_data(settings, database, fields))
     with database.begin() as session:
         run_rows.insert_run(session, run)
     return run
 
 
 def begin_training(settings: Settings, database: Database, fields: Mapping[str, Any], place: str) -> Run:
-    """Begin a training run at once, whatever waits; takes and raises as `queue_training`.
+    """Begin a training run at once, whatever waits; takes and raises as `queue_training`, for data anywhere.
 
     Returns:
         The run, claimed by `place`: whoever calls carries it out. Where that process dies, a worker goes on with it.
@@ -102,21 +114,10 @@ def order_of(settings: Settings, database: Database, run: Run) -> TrainingOrder:
     Raises:
         DataSetError: its configuration is out of range.
     """
-    said = run.configuration
-    data = Path(said["data"])
-    numbers = {key: said[key] for key in ("epochs", "batch", "folds", "fold", "seed") if said.get(key) is not None}
-    return TrainingOrder(
-        preset=said["preset"],
-        data=data,
-        output=settings.runs / run.id,
-        name=said["name"],
-        device=said.get("device", settings.device),
-        store=find_store(settings, database, data) or unregistered_store(settings, data),
-        hold_out=tuple(said.get("hold_out", ())),
-        split=Path(said["split"]) if said.get("split") else None,
-        branch=Path(said["branch"]) if said.get("branch") else None,
-        **numbers,
-    )
+    said = {key: value for key, value in run.configuration.items() if key in ORDERED and value not in (None, "")}
+    fields = {"device": settings.device, **said, "output": settings.runs / run.id}
+    order = decode_value(TrainingOrder, fields, _damaged)
+    return replace(order, store=find_store(settings, database, order.data) or unregistered_store(settings, order.data))
 
 
 def queue_evaluation(
@@ -144,7 +145,7 @@ def queue_evaluation(
     """
     weights = find_weights(checkpoint or settings.checkpoint, settings.models).resolve()
     card = read_card(weights)
-    folder = data.expanduser().resolve()
+    folder = resolved(data)
     if not is_store(folder):
         open_data_set(folder)
     wanted = None if cases is None else sorted(cases)
@@ -176,7 +177,7 @@ def queue_rival(settings: Settings, database: Database, run_id: str, checkpoint:
         DataSetError: the run has held out no cases, or its data are gone.
     """
     run = get_run(database, run_id)
-    cases = read_card(settings.runs / run.id / f"{run.checkpoint}.safetensors").training.get("held_out_cases")
+    cases = read_card(settings.runs / run.id / f"{run.checkpoint}.safetensors").names("held_out_cases")
     if not cases or run.dataset is None:
         raise DataSetError("The run has held out no cases of a data set.", "Choose a run that trained on slices.")
     return queue_evaluation(settings, database, Path(run.dataset), checkpoint=checkpoint, cases=cases)
@@ -216,9 +217,9 @@ def can_resume(settings: Settings, run: Run) -> bool:
 
 
 def planned_epochs(run: Run) -> int:
-    """Return the number of epochs that a training run is to have."""
-    planned = run.configuration.get("epochs")
-    return int(planned) if planned else find_preset(run.configuration["preset"]).schedule.epochs
+    """Return the number of epochs that a training run is to have; raises DataSetError where its order is damaged."""
+    planned = decode_value(_Planned, run.configuration, _damaged)
+    return planned.epochs or find_preset(planned.preset).schedule.epochs
 
 
 def recent_runs(database: Database) -> tuple[Run, ...]:
@@ -264,8 +265,11 @@ def example_pictures(settings: Settings, run_id: str) -> tuple[Path, ...]:
 
 def log_lines(settings: Settings, run_id: str, *, most: int) -> list[str]:
     """Return the last lines of a run's log."""
-    path = settings.runs / run_id / LOG
-    return path.read_text(encoding="utf-8").splitlines()[-most:] if path.is_file() else []
+    try:
+        text = (settings.runs / run_id / LOG).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-most:]
 
 
 def rename(database: Database, run_id: str, name: str) -> None:
@@ -295,11 +299,22 @@ def delete_run(settings: Settings, database: Database, run_id: str) -> None:
     with database.begin() as session:
         rows.delete_run(session, run_id)
     shutil.rmtree(settings.runs / run_id, ignore_errors=True)
+    database.scrub()
 
 
 def _note(database: Database, run_id: str, **said: Any) -> None:
     with database.begin() as session:
         rows.note(session, run_id, **said)
+    database.scrub()
+
+
+def with_allowed_data(settings: Settings, database: Database, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields as `queue_training` takes them, with their folder resolved.
+
+    Raises:
+        DataSetError: it lies where no data may come from; nothing is said of what is there.
+    """
+    return {**fields, "data": allowed_folder(settings, database, Path(str(fields["data"])))}
 
 
 def checked_data(fields: Mapping[str, Any]) -> Path:
@@ -308,13 +323,17 @@ def checked_data(fields: Mapping[str, Any]) -> Path:
     Raises:
         DataSetError: it is neither a store nor what the preset trains from.
     """
-    data = Path(str(fields["data"])).expanduser().resolve()
+    data = resolved(Path(str(fields["data"])))
     if isinstance(find_preset(fields["preset"]), ScenePreset):
-        if not data.is_dir():
+        if not is_folder(data):
             raise DataSetError(f"There is no folder {data}.", "Give the folder that holds the sources of this preset.")
     elif not is_store(data):
         open_data_set(data)
     return data
+
+
+def _damaged(reason: str) -> DataSetError:
+    return DataSetError(f"The order of the run can't be read ({reason}).", "Start a new run.")
 
 
 def _file_name(text: str) -> str:

@@ -1,6 +1,8 @@
 """The browser bundle of the three-plane viewer: NiiVue (BSD-2-Clause), fetched by npm at set-up, never committed.
 
 Of the package only the one file that a browser needs is kept, gzipped, so that the server never compresses it again.
+Whoever runs in a browser sees the scans, so the script is compared with the one that this release was tested with not
+only when it comes, but also before it is sent.
 """
 
 from __future__ import annotations
@@ -12,18 +14,23 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lungseg.config import Settings
 from lungseg.errors import SetupError
+from lungseg.files import is_file
 
 PACKAGE = "@niivue/niivue"
 VERSION = "0.69.0"
 MEMBER = "package/dist/index.js"
 SHA256 = "d6c2be4feb1ad53b2ac76b4196da8d8fd2263b662b511c55ca0fd127eb6a6532"
 """Of `MEMBER`: another file under the same version is refused."""
+LARGEST_BYTES = 32 * 1024**2
+"""Ten times the script: what inflates to more is not it."""
 NPM_S = 300
 
 
@@ -32,23 +39,52 @@ class BundleStatus:
     """Whether the bundle is installed.
 
     Attributes:
-        is_ready: whether the file is there.
+        is_ready: whether the file is there and holds the script that this release was tested with.
         version: of NiiVue that this release needs.
         path: where the gzipped bundle lies, or would lie.
+        is_altered: whether a file is there that holds something else, or can't be read.
     """
 
     is_ready: bool
     version: str
     path: Path
+    is_altered: bool = False
 
     def __str__(self) -> str:
+        if self.is_altered:
+            return f"NiiVue {self.version} was altered"
         return f"NiiVue {self.version}" if self.is_ready else f"NiiVue {self.version} is not installed"
+
+    @property
+    def lack(self) -> SetupError:
+        """What is wrong with a bundle that is not ready, and which command mends it."""
+        if not self.is_altered:
+            return missing()
+        return SetupError(
+            f"The three-plane viewer (NiiVue {self.version}) was altered: {self.path.name} is not the file that this "
+            "release was tested with.",
+            "Find out who can write to LUNGSEG_VIEWER, then run `lungseg setup`: it replaces the file.",
+        )
 
 
 def status(settings: Settings) -> BundleStatus:
-    """Tell whether the bundle of this release is installed."""
-    path = settings.viewer / f"niivue-{VERSION}.js.gz"
-    return BundleStatus(path.is_file(), VERSION, path)
+    """Tell whether the bundle of this release is installed, and is what it should be."""
+    path = _path(settings)
+    is_ready = content(settings) is not None
+    return BundleStatus(is_ready, VERSION, path, is_altered=not is_ready and is_file(path))
+
+
+def content(settings: Settings) -> bytes | None:
+    """Return the gzipped bundle, the very bytes that were compared; None where it is not there or was altered.
+
+    They are read and compared again when the file has changed: another inode, size or time.
+    """
+    path = _path(settings)
+    try:
+        found = path.stat()
+        return _compared(path, (found.st_ino, found.st_size, found.st_mtime_ns), SHA256)
+    except OSError:
+        return None
 
 
 def missing() -> SetupError:
@@ -57,7 +93,7 @@ def missing() -> SetupError:
 
 
 def install(settings: Settings) -> BundleStatus:
-    """Fetch the bundle by npm, unless it is there.
+    """Fetch the bundle by npm, unless it is there; one that was altered is replaced.
 
     Raises:
         SetupError: there is no npm, it can't reach its registry, or that serves another file than expected.
@@ -77,6 +113,29 @@ def install(settings: Settings) -> BundleStatus:
             f"{settings.viewer} can't be written to ({error.strerror}).", "Set LUNGSEG_HOME to another folder."
         ) from error
     return status(settings)
+
+
+def _path(settings: Settings) -> Path:
+    return settings.viewer / f"niivue-{VERSION}.js.gz"
+
+
+@lru_cache(maxsize=1)
+def _compared(path: Path, mark: tuple[int, int, int], sha256: str) -> bytes | None:  # noqa: ARG001 - the key
+    """Read a bundle; None where its script has another sha256."""
+    with path.open("rb") as stream:
+        packed = stream.read(LARGEST_BYTES + 1)
+    return packed if _sha256_of_script(packed) == sha256 else None
+
+
+def _sha256_of_script(packed: bytes) -> str | None:
+    """Inflate a script as a browser does, in one member; None where that fails, or there is more than a script."""
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        script = inflater.decompress(packed, LARGEST_BYTES)
+    except zlib.error:
+        return None
+    is_whole = inflater.eof and not inflater.unused_data
+    return hashlib.sha256(script).hexdigest() if is_whole else None
 
 
 def _pack(folder: Path) -> Path:

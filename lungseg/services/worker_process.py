@@ -1,24 +1,62 @@
-"""The worker as a process: whether one is alive, and starting one where none is."""
+"""The worker as a process: whether one is alive, starting one where none is, ending one that hangs."""
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from lungseg.config import CHECKOUT, Settings
+from lungseg.errors import LungSegError
+from lungseg.services.home import open_home
+from lungseg.services.lifeline import inherited_lifeline
+from lungseg.services.watchdog import Watchdog, read_signs
 
 log = logging.getLogger(__name__)
 
-START_PAUSE_S = 5.0
-"""A worker needs a moment until it holds its lock, and one that can't start need not be tried again at once."""
+LOOK_EVERY_S = 2.0
+"""A worker that was lost is replaced within this time, and what it needs to start."""
+START_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0
+"""A worker that can't start is tried again after a pause, which doubles each time."""
+STARTING_S = 300.0
+"""How long a worker may take from its start to its lock: it loads large libraries first."""
+KILLED_S = 10.0
 LARGEST_LOG_BYTES = 10 * 1024**2
+
+
+@dataclass(slots=True)
+class _Start:
+    """The worker that this process started last in an installation."""
+
+    process: subprocess.Popen[bytes]
+    at_s: float
+    pause_s: float
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self.at_s
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is still on its way to its lock, or ended so soon that another one would fare no better."""
+        if self.process.poll() is None:
+            return self.age_s < STARTING_S
+        return self.age_s < self.pause_s
+
+
+_starting = threading.Lock()
+_starts: dict[Path, _Start] = {}
 
 
 def worker_lock(settings: Settings) -> FileLock:
@@ -27,27 +65,99 @@ def worker_lock(settings: Settings) -> FileLock:
     return FileLock(settings.home / "worker.lock")
 
 
+def signs_of_worker(settings: Settings) -> Path:
+    """Name the file into which the worker writes its signs of life."""
+    return settings.home / "worker.signs"
+
+
+def signs_of_run(settings: Settings, run_id: str) -> Path:
+    """Name the file into which the child process of a run writes its signs of life."""
+    return settings.runs / run_id / "signs"
+
+
 def is_worker_alive(settings: Settings) -> bool:
     """Tell whether a worker holds the lock of this installation."""
     return (settings.home / "worker.lock").exists() and _is_held(worker_lock(settings))
 
 
 def ensure_worker(settings: Settings) -> None:
-    """Start a detached worker where none is alive; cheap enough for every run of a page.
+    """Start a worker in a process group of its own where none is alive; cheap enough for every run of a page.
 
     Its output goes to `logs/worker.log` under `Settings.home`. Of two that start at once, one leaves at the lock.
     """
     if is_worker_alive(settings):
         return
-    settings.home.mkdir(parents=True, exist_ok=True)
-    starting = FileLock(settings.home / "worker.starting")
+    with _starting:
+        last = _starts.get(settings.home)
+        if last and last.is_pending:
+            return
+        if last and last.process.poll() is None:
+            log.error("the worker, process %d, did not get ready in %.0f s; it is killed", last.process.pid, STARTING_S)
+            last.process.kill()
+        _starts[settings.home] = _Start(_start(settings), time.monotonic(), _pause_after(last))
+
+
+@contextmanager
+def kept_alive(settings: Settings) -> Iterator[None]:
+    """Keep a worker alive as long as the block lasts, whether a page is open or not: the supervisor of the worker."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_keep_alive, args=(settings, ended), name="worker-supervisor", daemon=True)
+    thread.start()
     try:
-        with starting.acquire(blocking=False):
-            if not _is_fresh(settings.home / "worker.started"):
-                (settings.home / "worker.started").touch()
-                _start(settings)
-    except Timeout:
+        yield
+    finally:
+        ended.set()
+        thread.join(LOOK_EVERY_S)
+
+
+def _keep_alive(settings: Settings, ended: threading.Event) -> None:
+    watchdog = Watchdog(signs_of_worker(settings))
+    while not ended.is_set():
+        try:
+            look_after_worker(settings, watchdog)
+        except (OSError, LungSegError, psutil.Error) as error:
+            log.warning("the worker can't be looked after: %s", type(error).__name__)
+        except Exception:
+            log.exception("the worker can't be looked after")
+        ended.wait(LOOK_EVERY_S)
+
+
+def look_after_worker(settings: Settings, watchdog: Watchdog) -> None:
+    """Start a worker where there is none; kill one that hangs, so that the next takes its run back.
+
+    Args:
+        settings: of the installation.
+        watchdog: of `signs_of_worker`; the same at each call.
+    """
+    if not is_worker_alive(settings):
+        watchdog.begin()
+        ensure_worker(settings)
         return
+    if complaint := watchdog.complaint():
+        log.error("the worker %s", complaint)
+        kill_holder(settings.home / "worker.lock", signs_of_worker(settings))
+
+
+def kill_holder(lock: Path, signs: Path) -> None:
+    """Kill the process that holds a lock and wrote these signs of life; it may be stopped, and deaf to all else.
+
+    A process of another host, or one that took over the number of one that has ended, is let be.
+    """
+    known = read_signs(signs)
+    if known is None or known.host != socket.gethostname():
+        return
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(known.process)
+        if any(file.path == str(lock.resolve()) for file in process.open_files()):
+            log.error("process %d holds %s of a run or a worker that is lost; it is killed", known.process, lock.name)
+            process.kill()
+            process.wait(KILLED_S)
+
+
+def _pause_after(last: _Start | None) -> float:
+    """Return how long to wait where the next worker ends at once; longer after one that gave up by itself."""
+    gave_up = last is not None and (last.process.poll() or 0) > 0
+    return min(2 * last.pause_s, LONGEST_PAUSE_S) if last and gave_up else START_PAUSE_S
 
 
 def _is_held(lock: FileLock) -> bool:
@@ -59,11 +169,9 @@ def _is_held(lock: FileLock) -> bool:
     return False
 
 
-def _is_fresh(mark: Path) -> bool:
-    return mark.exists() and time.time() - mark.stat().st_mtime < START_PAUSE_S
-
-
-def _start(settings: Settings) -> None:
+def _start(settings: Settings) -> subprocess.Popen[bytes]:
+    open_home(settings)
+    lifeline = inherited_lifeline()
     with _log_file(settings).open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "lungseg", "worker"],
@@ -73,9 +181,11 @@ def _start(settings: Settings) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=() if lifeline is None else (lifeline,),
         )
     log.info("started a worker, process %d", process.pid)
     threading.Thread(target=_reap, args=(process,), name="worker-reaper", daemon=True).start()
+    return process
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lungseg.decoding import HIGHEST_WHOLE, Finite, Natural, decode_value
 from lungseg.errors import DivergedError, OutOfMemoryError, TrainingError
 from lungseg.training.batches import Batch
 from lungseg.training.presets import Schedule
@@ -19,6 +20,8 @@ from lungseg.training.presets import Schedule
 MOST_TILES = 4
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What Adam remembers of a weight, besides its step."""
 OUT_OF_MEMORY_ON_CPU = "DefaultCPUAllocator"
 
 
@@ -34,11 +37,19 @@ class Standing:
         seconds: trained, validation included.
     """
 
-    epoch: int = 0
-    step: int = 0
+    epoch: Natural = 0
+    step: Natural = 0
     best: tuple[float, ...] | None = None
-    best_epoch: int = 0
-    seconds: float = 0.0
+    best_epoch: Natural = 0
+    seconds: Finite = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """What a state holds besides tensors."""
+
+    standing: Standing
+    parts: Natural
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,19 +148,17 @@ class Learner:
         try:
             self._restore(state)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise TrainingError(
-                f"The run can't go on from its state: {error}", "Start a new run; presets or release have changed."
-            ) from error
+            raise _unfit(str(error)) from error
 
     def _restore(self, state: LearnerState) -> None:
-        best = state.numbers["standing"]["best"]
-        self.standing = Standing(**{**state.numbers["standing"], "best": best and tuple(best)})
-        self.parts = int(state.numbers["parts"])
+        numbers = decode_value(_Numbers, state.numbers, _unfit)
+        self.standing, self.parts = numbers.standing, max(1, numbers.parts)
         self._network.load_state_dict(_under("network", state.tensors))
         if self._average:
             self._average.load_state_dict(_under("average", state.tensors))
         for number, parameter in enumerate(self._network.parameters()):
             saved = _under(f"optimiser.{number}", state.tensors)
+            _check_moments(parameter, saved)
             self._optimiser.state[parameter] = {name: _laid_out_as(parameter, tensor) for name, tensor in saved.items()}
         _set_random_states(_under("rng", state.tensors), self.device)
 
@@ -198,6 +207,12 @@ class Learner:
             f"Memory ran out: a batch of {slices} now passes through the network {size} at a time, "
             "its gradients added up."
         )
+
+
+def _unfit(reason: str) -> TrainingError:
+    return TrainingError(
+        f"The run can't go on from its state ({reason}).", "Start a new run; presets or release have changed."
+    )
 
 
 def rate_at(step: int, schedule: Schedule, steps: int) -> float:
@@ -276,6 +291,14 @@ def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): it for name, it in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def _check_moments(parameter: Tensor, saved: dict[str, Tensor]) -> None:
+    shapes = {name: tensor.shape for name, tensor in saved.items()}
+    if shapes and shapes != {"step": torch.Size(), **dict.fromkeys(MOMENTS, parameter.shape)}:
+        raise ValueError("moments of the optimiser are missing, or of another shape")
+    if saved and not (saved["step"].is_floating_point() and 0 <= float(saved["step"]) <= HIGHEST_WHOLE):
+        raise ValueError("the step of the optimiser is none")
 
 
 def _laid_out_as(parameter: Tensor, saved: Tensor) -> Tensor:

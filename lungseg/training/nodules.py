@@ -87,7 +87,7 @@ def ask_folder(
     network, card = load_checkpoint(checkpoint)
     crops = [*read_crops(folder)]
     if only_tested:
-        tested = set(card.training.get("tested_patients", ()))
+        tested = set(card.names("tested_patients"))
         crops = [crop for crop in crops if crop.patient in tested]
     if not crops:
         raise DataSetError(

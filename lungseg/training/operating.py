@@ -88,7 +88,7 @@ def _measure(weights: Path, folds: Sequence[Path], data: Path, device_name: str)
     maps: list[ProbabilityMap] = []
     for path in folds:
         fold, fold_card = load_checkpoint(path)
-        unseen = divided(tuple(fold_card.training["hold_out"])).held_out.scans
+        unseen = divided(_held_out_by(fold_card)).held_out.scans
         scans += unseen
         maps += ask_scans(fold.to(device), unseen, fold_card, device)
     held_out = replace(parts.held_out, scans=tuple(scans))
@@ -98,6 +98,13 @@ def _measure(weights: Path, folds: Sequence[Path], data: Path, device_name: str)
         tested=Validation(parts.tested, card, device),
         tested_answers=Answers(nodules.ask(network, parts.tested.crops, card, device), ()),
     )
+
+
+def _held_out_by(fold: ModelCard) -> tuple[str, ...]:
+    names = fold.names("hold_out")
+    if not names:
+        raise DataSetError(f"{fold.name} held out no whole scan.", "Give folds that did not learn from one each.")
+    return names
 
 
 def _fitted(measured: _Measured, min_ml: float) -> LesionCalibration | None:

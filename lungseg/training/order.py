@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lungseg.decoding import Natural, decode, decode_file
 from lungseg.errors import DataSetError
+from lungseg.files import is_name
 from lungseg.records import CaseScore, Progress
 from lungseg.training.presets import Preset, find_preset
 
 log = logging.getLogger(__name__)
 
-PATHS = ("data", "output", "store", "split", "branch")
+HIGHEST_SEED = 2**63 - 1
+"""What torch and the database take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,25 +52,27 @@ class TrainingOrder:
     name: str
     seed: int = 0
     device: str = "auto"
-    epochs: int | None = None
-    batch: int | None = None
-    folds: int | None = None
-    fold: int | None = None
+    epochs: Natural | None = None
+    batch: Natural | None = None
+    folds: Natural | None = None
+    fold: Natural | None = None
     split: Path | None = None
     hold_out: tuple[str, ...] = ()
     branch: Path | None = None
     store: Path | None = None
-    loaders: int | None = None
+    loaders: Natural | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later.
 
         Raises:
-            DataSetError: there is no such preset, or a number is out of range.
+            DataSetError: there is no such preset, a number is out of range, or the name can't be that of files.
         """
         self.resolve()
-        if self.seed < 0 or (self.loaders or 0) < 0:
+        if not 0 <= self.seed <= HIGHEST_SEED or (self.loaders or 0) < 0:
             raise DataSetError(f"The seed is {self.seed}, the loaders are {self.loaders}.", "Give 0 or more.")
+        if not is_name(self.name):
+            raise DataSetError("The checkpoint can't be called so.", "Give a short name without a slash.")
 
     def resolve(self) -> Preset:
         """Return the preset with the numbers that this order changes."""
@@ -84,9 +89,7 @@ class TrainingOrder:
 
     def to_json(self) -> str:
         """Write the order as JSON; `from_json` undoes it."""
-        fields = asdict(self)
-        texts = {key: str(fields[key]) for key in PATHS if fields[key]}
-        return json.dumps({**fields, **texts}, indent=2) + "\n"
+        return json.dumps(asdict(self), indent=2, default=str) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> TrainingOrder:
@@ -95,12 +98,12 @@ class TrainingOrder:
         Raises:
             DataSetError: it is no order.
         """
-        try:
-            fields = json.loads(text)
-            fields["hold_out"] = tuple(fields.get("hold_out", ()))
-            return cls(**{**fields, **{key: Path(fields[key]) for key in PATHS if fields.get(key)}})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataSetError(f"The training order can't be read ({error!r}).", "Start a new run.") from error
+        return decode(cls, text, _damaged)
+
+    @classmethod
+    def from_file(cls, path: Path) -> TrainingOrder:
+        """Read what `to_json` gave from a file; raises as `from_json`."""
+        return decode_file(cls, path, _damaged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,10 @@ class EpochReport:
             f"epoch {self.epoch} of {self.epochs}: loss {self.train_loss:.4f}{validation}{dice}{best}; "
             f"{self.slices_per_s:.1f} slices/s, {self.seconds:.0f} s, {self.memory_mb:.0f} MB"
         )
+
+
+def _damaged(reason: str) -> DataSetError:
+    return DataSetError(f"The training order can't be read ({reason}).", "Start a new run.")
 
 
 def _log_start(text: str) -> None:

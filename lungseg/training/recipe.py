@@ -19,7 +19,7 @@ from lungseg.training.learner import Learner
 from lungseg.training.loop import Callbacks, Verdict, train
 from lungseg.training.order import EpochReport, Listener, TrainingOrder
 from lungseg.training.presets import Preset, ScenePreset, SlicePreset
-from lungseg.training.resume import RunFolder, disk_errors, shared_state
+from lungseg.training.resume import RunFolder, keeping, shared_state
 from lungseg.training.scene_course import SceneCourse
 from lungseg.training.slice_course import SliceCourse
 from lungseg.unet import UNet
@@ -156,7 +156,7 @@ class _Run:
     def _save(self, network: nn.Module, card: ModelCard) -> ModelCard:
         kept = UNet(card.network)
         kept.load_state_dict(network.state_dict())
-        with disk_errors():
+        with keeping():
             return save_checkpoint(kept, card, self._order.output)
 
     def _provenance(self, report: EpochReport) -> dict[str, object]:
@@ -210,4 +210,4 @@ def _finished(folder: RunFolder) -> ModelCard | None:
 
 
 def _scores_of(card: ModelCard) -> tuple[CaseScore, ...]:
-    return tuple(CaseScore.from_report(row) for row in card.scores.get("cases", ()))
+    return card.case_scores

@@ -10,17 +10,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from lungseg.errors import DataSetError, DiskFullError, StorageError, TrainingError
+from lungseg import files
+from lungseg.decoding import decode
+from lungseg.errors import DataSetError, StorageError, TrainingError
 from lungseg.training.learner import LearnerState
 from lungseg.training.order import TrainingOrder
 
@@ -28,7 +29,6 @@ ORDER_END, STATE_END, SHARED_END = ".order.json", ".resume", ".shared"
 NUMBERS = "numbers"
 SHARED_FIELDS = ("preset", "data", "seed", "epochs", "batch")
 """What must be the same in two runs of which one begins with the state of the other."""
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RunFolder:
@@ -54,12 +54,12 @@ class RunFolder:
         Raises:
             StorageError: the folder can't be written.
         """
-        with disk_errors():
+        with keeping(), files.disk_errors(str(self._order.output)):
             self._order.output.mkdir(parents=True, exist_ok=True)
             self._state_file.unlink(missing_ok=True)
             if shared is not None:
-                _replace(self._state_file, shared.read_bytes())
-            _replace(self._order_file, self._order.to_json().encode())
+                files.write_bytes(self._state_file, shared.read_bytes())
+            files.write_bytes(self._order_file, self._order.to_json().encode())
 
     def share(self) -> None:
         """Keep the state as it is now for other runs to begin with.
@@ -67,8 +67,8 @@ class RunFolder:
         Raises:
             StorageError: it can't be written.
         """
-        with disk_errors():
-            _replace(self._shared_file, self._state_file.read_bytes())
+        with keeping(), files.disk_errors(self._shared_file.name):
+            files.write_bytes(self._shared_file, self._state_file.read_bytes())
 
     def save(self, state: LearnerState) -> None:
         """Replace the state by a newer one; where that fails, the old one stays.
@@ -77,8 +77,8 @@ class RunFolder:
             StorageError: it can't be written.
         """
         tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
-        with disk_errors():
-            _replace(self._state_file, save(tensors, {NUMBERS: json.dumps(state.numbers)}))
+        with keeping():
+            files.write_bytes(self._state_file, save(tensors, {NUMBERS: json.dumps(state.numbers)}))
 
     def load(self) -> LearnerState | None:
         """Read the state; None before the first epoch was complete.
@@ -86,20 +86,23 @@ class RunFolder:
         Raises:
             TrainingError: it is damaged.
         """
-        if not self._state_file.is_file():
+        if not files.is_file(self._state_file):
             return None
         try:
             with safe_open(self._state_file, framework="pt") as stored:
-                numbers = json.loads(stored.metadata()[NUMBERS])
+                numbers = decode(dict[str, Any], (stored.metadata() or {}).get(NUMBERS, ""), self._damaged)
                 return LearnerState({name: stored.get_tensor(name) for name in stored.keys()}, numbers)  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-            raise TrainingError(
-                f"The state of the run in {self._state_file.name} can't be read ({error}).", "Start a new run."
-            ) from error
+        except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+            raise self._damaged(str(error)) from error
 
     def end(self) -> None:
         """Remove what only a run that has not ended needs."""
         self._state_file.unlink(missing_ok=True)
+
+    def _damaged(self, reason: str) -> TrainingError:
+        return TrainingError(
+            f"The state of the run in {self._state_file.name} can't be read ({reason}).", "Start a new run."
+        )
 
 
 def read_order(run: Path) -> TrainingOrder:
@@ -113,7 +116,7 @@ def read_order(run: Path) -> TrainingOrder:
         raise DataSetError(
             f"{run} holds {len(orders)} training runs.", "Give the folder that `lungseg train` wrote one run to."
         )
-    return TrainingOrder.from_json(orders[0].read_text(encoding="utf-8")).moved_to(run)
+    return TrainingOrder.from_file(orders[0]).moved_to(run)
 
 
 def shared_state(run: Path, order: TrainingOrder) -> Path:
@@ -129,7 +132,7 @@ def shared_state(run: Path, order: TrainingOrder) -> Path:
             f"{run} was trained otherwise: {', '.join(differing)}.", "Begin with a run that only holds out other scans."
         )
     state = run / f"{other.name}{SHARED_END}"
-    if not state.is_file():
+    if not files.is_file(state):
         raise DataSetError(
             f"{run} has kept no state for other runs to begin with.",
             "Let it train until labelled scans are shown; only presets of scenes share their first epochs.",
@@ -138,35 +141,15 @@ def shared_state(run: Path, order: TrainingOrder) -> Path:
 
 
 @contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turn what the disk refuses into an error that says what to do.
+def keeping() -> Iterator[None]:
+    """Say what the block's failure to write means for a run.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: of the kind that the block raised.
     """
     try:
         yield
-    except OSError as error:
-        kind = DiskFullError if error.errno in NO_ROOM else StorageError
-        raise kind(
-            f"The run can't be kept ({error.strerror or error}).",
-            "Make room on the disk or check the rights of the folder, then resume: nothing but this epoch is lost.",
+    except StorageError as error:
+        raise type(error)(
+            f"The run can't be kept. {error.found}", f"{error.remedy} Then resume: nothing but this epoch is lost."
         ) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that after a power cut the old one or the new one is there."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

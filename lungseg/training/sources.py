@@ -15,15 +15,19 @@ import csv
 import hashlib
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lungseg import nifti
+from lungseg.decoding import Finite, Natural, decode_value
 from lungseg.errors import DataSetError
+from lungseg.files import is_file, is_name
 from lungseg.lungfield import MARGIN_MM, CoarseScan, find_lungs
 from lungseg.preprocessing import hang
 from lungseg.volume import Grid, Scalar, Volume
@@ -59,6 +63,9 @@ SOURCES = {
 }
 """Attribution and licence of each folder."""
 
+COPY_AGAIN = "Copy the data folder again, complete."
+
+Row = TypeVar("Row")
 Slices = NDArray[np.int16]
 Marks = NDArray[np.uint8]
 Points = NDArray[np.int32]
@@ -341,13 +348,13 @@ def read_nodules(folder: Path) -> Iterable[Nodule]:
     Raises:
         DataSetError: it is missing or damaged.
     """
-    for row in _index(folder):
-        shape = int(row["depth"]), int(row["height"]), int(row["width"])
-        if row["touches_border"] != "0":
+    for row in _index(folder, _NoduleRow):
+        shape = row.depth, row.height, row.width
+        if row.touches_border:
             continue
-        mask = (_strip(folder / f"{row['file']}_mask.png", shape) > 0).astype(np.uint8)
+        mask = (_strip(folder, f"{row.file}_mask.png", shape) > 0).astype(np.uint8)
         if mask.any():
-            yield Nodule(row["patient"], _to_hu(_strip(folder / f"{row['file']}_hu.png", shape)), mask, _extent(mask))
+            yield Nodule(row.patient, _to_hu(_strip(folder, f"{row.file}_hu.png", shape)), mask, _extent(mask))
 
 
 def _extent(mask: Marks) -> float:
@@ -361,32 +368,64 @@ def read_crops(folder: Path) -> Iterable[Crop]:
     Raises:
         DataSetError: it is missing or damaged.
     """
-    for row in _index(folder):
-        shape = int(row["slices"]), CROP_PX, CROP_PX
+    for row in _index(folder, _CropRow):
+        shape = row.slices, CROP_PX, CROP_PX
         yield Crop(
-            patient=row["patient"],
-            name=row["file"],
-            hu=_to_hu(_strip(folder / f"{row['file']}_hu.png", shape)),
-            readers=_strip(folder / f"{row['file']}_readers.png", shape) // np.uint8(GREY_PER_READER),
-            pixel_mm=float(row["pixel_mm"]),
-            slice_mm=float(row["slice_spacing_mm"]),
+            patient=row.patient,
+            name=row.file,
+            hu=_to_hu(_strip(folder, f"{row.file}_hu.png", shape)),
+            readers=_strip(folder, f"{row.file}_readers.png", shape) // np.uint8(GREY_PER_READER),
+            pixel_mm=row.pixel_mm,
+            slice_mm=row.slice_spacing_mm,
         )
 
 
-def _index(folder: Path) -> list[dict[str, str]]:
+@dataclass(frozen=True, slots=True)
+class _NoduleRow:
+    """A row of the index of nodules in 3-D."""
+
+    file: str
+    patient: str
+    depth: Natural
+    height: Natural
+    width: Natural
+    touches_border: Natural
+
+
+@dataclass(frozen=True, slots=True)
+class _CropRow:
+    """A row of the index of slice crops."""
+
+    file: str
+    patient: str
+    slices: Natural
+    pixel_mm: Finite
+    slice_spacing_mm: Finite
+
+
+def _index(folder: Path, kind: type[Row]) -> list[Row]:
+    def damaged(reason: str) -> DataSetError:
+        return DataSetError(f"index.csv in {folder} can't be read ({reason}).", COPY_AGAIN)
+
     path = folder / "index.csv"
-    if not path.is_file():
-        raise DataSetError(f"There is no index.csv in {folder}.", "Copy the data folder again, complete.")
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    if not is_file(path):
+        raise DataSetError(f"There is no index.csv in {folder}.", COPY_AGAIN)
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [decode_value(kind, row, damaged) for row in csv.DictReader(stream, restkey="")]
+    except (OSError, ValueError, csv.Error) as error:
+        raise damaged(str(error)) from error
 
 
-def _strip(path: Path, shape: tuple[int, int, int]) -> Marks:
+def _strip(folder: Path, name: str, shape: tuple[int, int, int]) -> Marks:
     """Read slices that are stacked downward in one 8-bit picture."""
-    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if picture is None or picture.shape != (shape[0] * shape[1], shape[2]):
+    picture = None
+    if is_name(name):
+        with suppress(cv2.error):
+            picture = cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)
+    if picture is None or not picture.size or picture.shape != (shape[0] * shape[1], shape[2]):
         found = "can't be read" if picture is None else f"has the shape {picture.shape}"
-        raise DataSetError(f"{path.name} {found}, its index says {shape}.", "Copy the data folder again, complete.")
+        raise DataSetError(f"{name} {found}, its index says {shape}.", COPY_AGAIN)
     return np.asarray(picture, dtype=np.uint8).reshape(shape)
 
 

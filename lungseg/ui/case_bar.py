@@ -153,7 +153,7 @@ def _stop(run_id: str) -> None:
 
 
 def _queue(case_id: str) -> None:
-    runs.queue_segmentation(settings(), database(), case_id)
+    runs.queue_segmentation(settings(), database(), case_id, place=0)
     ensure_worker(settings())
 
 

@@ -120,7 +120,7 @@ def _act(action: Action, summary: CaseSummary) -> None:
     if action == "Stop" and run:
         runs.request_stop(database(), run.id)
     elif action == "Segment again":
-        runs.queue_segmentation(settings(), database(), case.id)
+        runs.queue_segmentation(settings(), database(), case.id, place=0)
         ensure_worker(settings())
     else:
         st.session_state["upload_asked"] = Asked(action, case.id, case.name)
@@ -135,7 +135,7 @@ def _rename(asked: Asked) -> None:
 
 
 def _rename_now(case_id: str) -> None:
-    cases.rename_case(database(), case_id, st.session_state["upload_new_name"])
+    cases.rename_case(settings(), database(), case_id, st.session_state["upload_new_name"])
 
 
 @st.dialog("Delete")

@@ -109,7 +109,7 @@ def _register(folder: str) -> None:
         st.html('<div class="lungseg-failure"><b>No folder was given.</b> Type its path.</div>')
         return
     try:
-        data_set = datasets.register(database(), Path(folder))
+        data_set = datasets.register(settings(), database(), Path(folder))
     except LungSegError as error:
         st.html(f'<div class="lungseg-failure"><b>{escape(error.found)}</b> {escape(error.remedy)}</div>')
         return

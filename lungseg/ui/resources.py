@@ -6,6 +6,7 @@ import streamlit as st
 
 from lungseg.config import Settings
 from lungseg.db import Database, open_database
+from lungseg.services.home import open_installation
 
 
 @st.cache_resource
@@ -16,5 +17,7 @@ def settings() -> Settings:
 
 @st.cache_resource
 def database() -> Database:
-    """Open the database once; created or migrated as needed."""
-    return open_database(settings().database_url)
+    """Open the database once; created or migrated as needed, and paired with the files where that is sure."""
+    opened = open_database(settings().database_url)
+    open_installation(settings(), opened)
+    return opened

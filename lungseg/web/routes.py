@@ -6,19 +6,20 @@ it natively, in half the time that a script needs. Nothing that a request says e
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from lungseg import nifti
 from lungseg.card import sha256_of
-from lungseg.config import Settings
+from lungseg.config import Limits, Settings
 from lungseg.dataset.store import picture_path
 from lungseg.db import Database, open_database
-from lungseg.errors import AccessError, LungSegError, NotFoundError
+from lungseg.errors import AccessError, LungSegError, NotFoundError, ScanError
 from lungseg.records import Case, Mask
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.datasets import store_folder
@@ -106,7 +107,8 @@ class Files:
         if _is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         if "inflated" in request.query_params:
-            return StreamingResponse(_inflate(path), media_type=media_type, headers=headers | _as_is())
+            pieces = _inflate(path, self._settings.limits)
+            return StreamingResponse(pieces, media_type=media_type, headers=headers | _as_is())
         if "download" in request.query_params:
             name = f"lungseg-{granted.kind}-{granted.id[:8]}{''.join(path.suffixes)}"
             return LargeFile(path, filename=name, media_type="application/gzip", headers=headers)
@@ -117,15 +119,15 @@ class Files:
         """Answer with the viewer's bundle.
 
         Raises:
-            NotFoundError: it is not installed, or another release's was asked for.
+            NotFoundError: it is not installed or was altered, or another release's was asked for.
         """
-        bundle = viewer_bundle.status(self._settings)
-        if not bundle.is_ready or request.path_params["name"] != bundle.path.name:
-            raise NotFoundError("There is no such bundle.", viewer_bundle.missing().remedy)
+        bundle, content = viewer_bundle.status(self._settings), viewer_bundle.content(self._settings)
+        if content is None or request.path_params["name"] != bundle.path.name:
+            raise NotFoundError("There is no such bundle.", bundle.lack.remedy)
         headers = {"ETag": f'"{viewer_bundle.SHA256}"', "Cache-Control": "public, max-age=31536000, immutable"}
         if _is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
-        return LargeFile(bundle.path, media_type="text/javascript", headers=headers | {"Content-Encoding": "gzip"})
+        return Response(content, media_type="text/javascript", headers=headers | {"Content-Encoding": "gzip"})
 
     def _find(self, granted: Grant) -> tuple[Path, str, str]:
         """Return path, media type and content mark of what was granted, as the database knows them now."""
@@ -162,11 +164,19 @@ def _as_is() -> dict[str, str]:
     return {"Content-Encoding": "identity"}
 
 
-def _inflate(path: Path) -> Iterator[bytes]:
-    """Read a gzipped file of any number of members; some browsers stop after the first."""
-    with gzip.open(path, "rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            yield chunk
+def _inflate(path: Path, limits: Limits) -> Iterator[bytes]:
+    """Send a scan or mask inflated, up to its last voxel, for browsers that stop after the first gzip member.
+
+    Raises:
+        ScanError: its header can't be used.
+    """
+    return _until_damage(nifti.unpack(path, limits=limits))
+
+
+def _until_damage(content: Iterator[bytes]) -> Iterator[bytes]:
+    """End where a file is cut off or damaged, which the browser sees by the voxels that are missing."""
+    with suppress(ScanError):
+        yield from content
 
 
 def _is_known(request: Request, etag: str) -> bool:

@@ -10,17 +10,22 @@ import os
 import secrets
 import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
+from lungseg import files
 from lungseg.config import Settings
 from lungseg.errors import AccessError, StorageError
 
 KEY_FILE = "secret.key"
 SECRET_BYTES = 32
+LEAST_DISTINCT = 12
+"""Of 32 random bytes about 30 differ, and 12 do where a random key is written in hexadecimal; of what a power cut or a
+hand leaves (zeros, one letter, a pattern, digits) fewer do."""
 HOUR_S = 3600
 LIFETIME_S = 12 * HOUR_S
 """A reading session: a page that stays open longer has to be reloaded before it can fetch something new."""
@@ -86,32 +91,55 @@ def secret_of(settings: Settings) -> bytes:
     """Read the secret of an installation, made at the first call; only its owner may read the file.
 
     Raises:
-        StorageError: it can't be read or written, or others may read it.
+        DiskFullError: there is no room to make it.
+        StorageError: it can't be read or written, others may read it, or it could be guessed.
     """
     path = settings.home / KEY_FILE
     try:
         if not path.exists():
             _make_secret(path)
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        if stat.S_IMODE(path.stat().st_mode) & files.OTHERS:
             raise StorageError(
                 f"Others may read {KEY_FILE}.", f"Run `chmod 600 {KEY_FILE}` in LUNGSEG_HOME, or delete the file."
             )
-        return path.read_bytes()
+        return _checked(path.read_bytes())
     except OSError as error:
         raise StorageError(
             f"{KEY_FILE} can't be used ({error.strerror}).", "Check the rights of LUNGSEG_HOME."
         ) from error
 
 
+def _checked(secret: bytes) -> bytes:
+    """Refuse what anyone could guess: with it, whoever reaches the server can sign an address of every scan."""
+    if len(secret) >= SECRET_BYTES and len(set(secret)) >= LEAST_DISTINCT:
+        return secret
+    raise StorageError(
+        f"{KEY_FILE} is not safe: {len(secret)} bytes with {len(set(secret))} different values, expected at least "
+        f"{SECRET_BYTES} with {LEAST_DISTINCT}.",
+        f"Delete {KEY_FILE} in LUNGSEG_HOME: a new one is made, and addresses handed out before are void.",
+    )
+
+
 def _make_secret(path: Path) -> None:
-    """Write a new secret; of two processes that start at once, the first one's stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    passing = path.with_name(f".{KEY_FILE}.{secrets.token_hex(4)}")
-    passing.touch(mode=0o600, exist_ok=False)
-    passing.write_bytes(secrets.token_bytes(SECRET_BYTES))
+    """Write a new secret, flushed before it gets its name; of two processes that start at once, the first one's stays.
+
+    A link is what fails where the name is taken; a rename would replace the key that others sign with already.
+    """
+    with files.disk_errors(KEY_FILE), files.passing_file(path.parent) as passing:
+        passing.chmod(0o600)
+        with passing.open("r+b") as stream:
+            stream.write(secrets.token_bytes(SECRET_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+        with suppress(FileExistsError):
+            os.link(passing, path)
+        _flush_names(path.parent)
+
+
+def _flush_names(folder: Path) -> None:
+    """Let the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.link(passing, path)
-    except FileExistsError:
-        return
+        os.fsync(descriptor)
     finally:
-        passing.unlink()
+        os.close(descriptor)

@@ -1,7 +1,9 @@
 """Pages run without a browser; every test has an installation and a session of its own."""
 
 import gzip
+import hashlib
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import streamlit as st
@@ -24,19 +26,23 @@ def database(environment: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
-def bundle(environment: Settings):
+def bundle(environment: Settings, monkeypatch):
     """A viewer bundle, as far as the server can tell."""
+    script = b"export class Niivue {}"
+    monkeypatch.setattr(viewer_bundle, "SHA256", hashlib.sha256(script).hexdigest())
     path = viewer_bundle.status(environment).path
     path.parent.mkdir(parents=True)
-    path.write_bytes(gzip.compress(b"export class Niivue {}"))
+    path.write_bytes(gzip.compress(script))
 
 
 @pytest.fixture
 def open_page(environment: Settings, monkeypatch) -> Iterator[Callable[..., AppTest]]:
     """Open the list of cases, or the viewer of a case; no worker is started, and nothing measured."""
-    monkeypatch.setattr(worker_process, "_start", lambda settings: None)
+    starting = SimpleNamespace(pid=0, poll=lambda: None)  # as of a worker that is on its way
+    monkeypatch.setattr(worker_process, "_start", lambda settings: starting)
     monkeypatch.setattr(estimation, "_start", lambda settings, order: None)
     st.cache_resource.clear()
+    st.cache_data.clear()
 
     def run(*, viewer: bool = False, case: str | None = None) -> AppTest:
         page = AppTest.from_file(str(ENTRY), default_timeout=30).run()

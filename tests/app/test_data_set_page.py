@@ -14,6 +14,10 @@ from tests.app.conftest import ENTRY
 from tests.data_sets import write_data_set
 
 PAGE = "../../pages/dataset.py"
+REFUSED = (
+    "<b>The folder is not in a place that data may come from.</b> Give a folder below one of those that LUNGSEG_DATA "
+    "names; whoever runs the server can add to them."
+)
 
 
 @pytest.fixture
@@ -57,6 +61,19 @@ def test_wrong_folder_is_refused_with_what_was_found(open_data_sets, database, t
     assert datasets.list_data_sets(database) == ()
 
 
+@pytest.mark.parametrize("name", ["", "nowhere", "set", "set/imagesTr", "home/.."])
+def test_folder_elsewhere_is_refused_in_the_same_words(
+    open_data_sets, environment, database, folder, tmp_path, monkeypatch, name
+):
+    monkeypatch.setenv("LUNGSEG_DATA", str(environment.home))
+    page = open_data_sets()
+    page.text_input(key="dataset_folder").input(str(tmp_path / name))
+    page.button[0].click().run()
+    assert not page.exception
+    assert REFUSED in text_of(page)
+    assert datasets.list_data_sets(database) == ()
+
+
 def test_folder_is_registered_read_and_shown(open_data_sets, environment, database, folder):
     page = open_data_sets()
     page.text_input(key="dataset_folder").input(str(folder))
@@ -79,7 +96,7 @@ def test_folder_is_registered_read_and_shown(open_data_sets, environment, databa
 def test_findings_stand_beside_the_figures(open_data_sets, environment, database, folder):
     (folder / "labelsTr" / "lung_002.nii.gz").write_bytes(b"no mask")
     (folder / "imagesTr" / "._lung_001.nii.gz").write_bytes(b"litter")
-    known = datasets.register(database, folder)
+    known = datasets.register(environment, database, folder)
     worker.work(environment, once=True)
     page = open_data_sets(known.id)
     assert not page.exception
@@ -92,7 +109,7 @@ def test_findings_stand_beside_the_figures(open_data_sets, environment, database
 
 
 def test_failed_preparation_says_why_and_can_be_tried_again(open_data_sets, environment, database, folder):
-    known = datasets.register(database, folder)
+    known = datasets.register(environment, database, folder)
     shutil.move(folder, folder.with_name("elsewhere"))
     worker.work(environment, once=True)
     page = open_data_sets(known.id)
@@ -105,7 +122,7 @@ def test_failed_preparation_says_why_and_can_be_tried_again(open_data_sets, envi
 
 
 def test_figures_stay_while_the_folder_is_read_again(open_data_sets, environment, database, folder):
-    known = datasets.register(database, folder)
+    known = datasets.register(environment, database, folder)
     worker.work(environment, once=True)
     page = open_data_sets(known.id)
     page.button(key="dataset_refresh").click().run()
@@ -113,8 +130,8 @@ def test_figures_stay_while_the_folder_is_read_again(open_data_sets, environment
     assert len(page.main.get("plotly_chart")) == 5
 
 
-def test_stop_and_remove(open_data_sets, database, folder):
-    known = datasets.register(database, folder)
+def test_stop_and_remove(open_data_sets, environment, database, folder):
+    known = datasets.register(environment, database, folder)
     page = open_data_sets(known.id)
     page.button(key="dataset_stop").click().run()
     assert "Stopped" in text_of(page)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import streamlit as st
 
 from lungseg.db import queue
 from lungseg.records import Failure, RunState, ScanFinding, ScanSeverity
@@ -34,6 +35,33 @@ def everything(page):
 def test_empty_installation_says_what_to_do_first(open_page):
     assert "There is no case yet. Drop a chest CT" in everything(open_page())
     assert "There is no case yet. Upload a scan" in everything(open_page(viewer=True))
+
+
+def test_lost_database_is_said_above_the_cases(open_page, environment, database, chest_scan):
+    add_case(environment, database, chest_scan)
+    assert "Check this installation" not in everything(open_page())
+    database.close()
+    for path in environment.home.glob("lungseg.sqlite*"):
+        path.unlink()
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    text = everything(open_page())
+    assert "1 scans and masks are here that the database has lost" in text
+    assert "lungseg recover" in text
+    assert len(list(environment.scans.glob("*.nii.gz"))) == 1
+
+
+def test_database_that_vanishes_is_said_on_every_page(open_page, environment, database, chest_scan):
+    add_case(environment, database, chest_scan)
+    page = open_page()
+    database.close()
+    (environment.home / "lungseg.sqlite").rename(environment.home / "away")
+    page.run()
+    assert "was removed while LungSeg runs" in everything(page)
+    assert not page.exception
+    (environment.home / "away").rename(environment.home / "lungseg.sqlite")
+    page.run()
+    assert "while LungSeg runs" not in everything(page)
 
 
 def test_every_page_says_research_use_only(open_page):

@@ -49,10 +49,10 @@ def test_empty_installation_says_what_to_do_first(visit):
     assert "There is no run yet. Start one on the page Training" in everything(visit("runs"))
 
 
-def test_run_is_ordered_with_what_the_form_says(visit, database, tmp_path):
+def test_run_is_ordered_with_what_the_form_says(visit, environment, database, tmp_path):
     assert visit("training").button(key="training_start").disabled
     write_data_set(tmp_path / "lungs")
-    datasets.register(database, tmp_path / "lungs")
+    datasets.register(environment, database, tmp_path / "lungs")
     page = visit("training")
     page.selectbox(key="training_preset").set_value("baseline").run()
     page.number_input(key="training_epochs_baseline").set_value(2)
@@ -71,9 +71,9 @@ def test_run_is_ordered_with_what_the_form_says(visit, database, tmp_path):
     assert page.button(key="training_start").label == "Queue training (1 ahead)"
 
 
-def test_data_set_that_is_gone_is_refused_before_the_start(visit, database, tmp_path):
+def test_data_set_that_is_gone_is_refused_before_the_start(visit, environment, database, tmp_path):
     write_data_set(tmp_path / "lungs")
-    datasets.register(database, tmp_path / "lungs")
+    datasets.register(environment, database, tmp_path / "lungs")
     shutil.rmtree(tmp_path / "lungs")
     page = visit("training")
     assert '<div class="lungseg-failure"><b>There is no folder' in everything(page)

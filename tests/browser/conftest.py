@@ -9,6 +9,7 @@ import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,17 @@ SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swi
 READY_S = 60
 SLOW_MS = 60_000
 SCREENSHOTS = CHECKOUT / "test-results"
+NOTE_VIOLATIONS = """document.addEventListener('securitypolicyviolation', (event) => {
+  console.error(`Content Security Policy: ${event.effectiveDirective} blocks ${event.blockedURI}`);
+});"""
+WAITING = """async ([argument, timeout]) => {
+  const condition = CONDITION;
+  const deadline = performance.now() + timeout;
+  while (!await condition(argument)) {
+    if (performance.now() > deadline) throw new Error(`waited in vain for ${condition}`);
+    await new Promise((resolve) => { setTimeout(resolve, 10); });
+  }
+}"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,13 @@ def serving(home: Path, bundle_folder: Path, **variables: str):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     database_url = f"sqlite:///{home / 'lungseg.sqlite'}"
-    settings = Settings(home=home, models=CHECKOUT / "models", database_url=database_url, viewer_folder=bundle_folder)
+    settings = Settings(
+        home=home,
+        models=CHECKOUT / "models",
+        database_url=database_url,
+        viewer_folder=bundle_folder,
+        data_roots=(home.parent,),
+    )
     environment = settings.to_environment() | {"LUNGSEG_VIEWER": str(bundle_folder)} | variables
     command = [sys.executable, "-m", "streamlit", "run", str(CHECKOUT / "app.py"), f"--server.port={port}"]
     with (home / "web.log").open("wb") as log:
@@ -123,15 +141,32 @@ def chromium(playwright):
 
 @contextmanager
 def visiting(browser, url: str):
-    """Open a window; at its end no script of it may have failed, and nothing may have been asked of other hosts."""
+    """Open a window; at its end no script of it may have failed, and nothing may have been asked of other hosts.
+
+    Nor may anything have been blocked by the policy for its content.
+    """
     page = browser.new_page(viewport=WINDOW)
     page.set_default_timeout(SLOW_MS)
+    page.wait_for_function = partial(wait_for_function, page)
+    page.add_init_script(NOTE_VIOLATIONS)
     failures: list[str] = []
     page.on("pageerror", lambda error: failures.append(f"script: {error}"))
+    page.on("console", lambda message: failures.extend(complaint(message.text)))
     page.on("request", lambda request: failures.extend(foreign(request.url, url)))
     yield page
     page.close()
     assert failures == []
+
+
+def wait_for_function(page, condition: str, *, arg=None, timeout: int = SLOW_MS) -> None:
+    """Wait as Playwright does, which has the page make code of a text for it: the page's policy forbids that."""
+    source = condition if "=>" in condition else f"() => ({condition})"
+    page.evaluate(WAITING.replace("CONDITION", source), [arg, timeout])
+
+
+def complaint(text: str) -> list[str]:
+    """Return what the console says of a policy, in a list; empty for anything else."""
+    return [text] if "content security policy" in text.lower() or "permissions policy" in text.lower() else []
 
 
 def foreign(address: str, url: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The three-plane viewer in a browser: everything at its place, nothing loaded twice."""
 
+import gzip
 from dataclasses import replace
 
 import cv2
@@ -247,6 +248,25 @@ def test_every_axis_order_is_shown_alike(page, server, tmp_path, codes, oblique)
     x, y = point(page, 0, (LESION_INDEX[0] - 30, LESION_INDEX[1], LESION_INDEX[2]))
     assert lesion > 200
     assert pixel(page, x, y).mean() < 140
+
+
+def two_members(content: bytes) -> bytes:
+    return gzip.compress(content[:100_000]) + gzip.compress(content[100_000:])
+
+
+@pytest.mark.parametrize(
+    ("tail", "pack"),
+    [(100_000_000, gzip.compress), (0, lambda content: gzip.compress(content) + b"garbage"), (5000, two_members)],
+    ids=["100 MB behind", "garbage behind", "members"],
+)
+def test_what_follows_the_voxels_is_left(page, server, tmp_path, tail, pack):
+    write_chest(tmp_path / "scan.nii", "LPS")
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(pack((tmp_path / "scan.nii").read_bytes() + bytes(tail)))
+    case = add_case(server.settings, server.database, path, "Long")
+    page.goto(server.address(case.id))
+    page.wait_for_function(HAS_MASKS)
+    assert page.evaluate("index => window.lungsegViewer.volume.value(index)", list(LESION_INDEX)) == 30
 
 
 def test_without_webgl_the_slices_are_shown_by_plotly(playwright, server, seeded):

@@ -33,7 +33,7 @@ def work_off(settings, database, data_set):
 
 
 def test_registered_folder_is_prepared_by_the_worker(settings, database, folder):
-    data_set = datasets.register(database, folder)
+    data_set = datasets.register(settings, database, folder)
     assert (data_set.name, data_set.folder) == ("Lung", str(folder))
     assert (data_set.run.kind, data_set.run.state) == (RunKind.PREPARE, RunState.QUEUED)
     assert datasets.overview(settings, data_set.id) is None
@@ -49,22 +49,22 @@ def test_registered_folder_is_prepared_by_the_worker(settings, database, folder)
     assert datasets.list_data_sets(database) == (done,)
 
 
-def test_same_folder_is_registered_once(database, folder):
-    first = datasets.register(database, folder)
-    assert datasets.register(database, folder / ".." / folder.name) == first
+def test_same_folder_is_registered_once(settings, database, folder):
+    first = datasets.register(settings, database, folder)
+    assert datasets.register(settings, database, folder / ".." / folder.name) == first
     assert len(datasets.list_data_sets(database)) == 1
 
 
-def test_wrong_folder_is_not_registered(database, tmp_path):
+def test_wrong_folder_is_not_registered(settings, database, tmp_path):
     with pytest.raises(DataSetError, match="is no data set"):
-        datasets.register(database, tmp_path)
+        datasets.register(settings, database, tmp_path)
     assert datasets.list_data_sets(database) == ()
     with pytest.raises(NotFoundError, match="no such data set"):
         datasets.get_data_set(database, "none")
 
 
 def test_refresh_reads_what_has_changed(settings, database, folder):
-    data_set = work_off(settings, database, datasets.register(database, folder))
+    data_set = work_off(settings, database, datasets.register(settings, database, folder))
     before = datasets.overview(settings, data_set.id)
     write_pair(folder, "lung_002", lesion_radius_mm=25.0)
     run = datasets.refresh(database, data_set.id)
@@ -79,7 +79,7 @@ def test_refresh_reads_what_has_changed(settings, database, folder):
 
 def test_broken_cases_are_findings_of_a_run_that_is_done(settings, database, folder):
     (folder / "labelsTr" / "lung_002.nii.gz").write_bytes(b"no mask")
-    data_set = work_off(settings, database, datasets.register(database, folder))
+    data_set = work_off(settings, database, datasets.register(settings, database, folder))
     assert data_set.run.state is RunState.DONE
     assert data_set.run.result["left_out"] == data_set.run.result["errors"] == 1
     shown = datasets.overview(settings, data_set.id)
@@ -88,7 +88,7 @@ def test_broken_cases_are_findings_of_a_run_that_is_done(settings, database, fol
 
 
 def test_folder_that_is_gone_fails_the_run_with_its_reason(settings, database, folder):
-    data_set = datasets.register(database, folder)
+    data_set = datasets.register(settings, database, folder)
     shutil.rmtree(folder)
     failed = work_off(settings, database, data_set)
     assert failed.run.state is RunState.FAILED
@@ -97,7 +97,7 @@ def test_folder_that_is_gone_fails_the_run_with_its_reason(settings, database, f
 
 
 def test_store_of_an_older_layout_is_made_anew(settings, database, folder):
-    data_set = work_off(settings, database, datasets.register(database, folder))
+    data_set = work_off(settings, database, datasets.register(settings, database, folder))
     index = datasets.store_folder(settings, data_set.id) / "index.json"
     index.write_text(index.read_text().replace('"store_layout": 1', '"store_layout": 0'))
     assert datasets.overview(settings, data_set.id) is None
@@ -108,7 +108,7 @@ def test_store_of_an_older_layout_is_made_anew(settings, database, folder):
 
 def test_stopped_run_and_forgotten_data_set(settings, database, tmp_path):
     folder = write_data_set(tmp_path / "set", cases=5)
-    data_set = datasets.register(database, folder)
+    data_set = datasets.register(settings, database, folder)
     thread = threading.Thread(target=worker.work, args=(settings,), kwargs={"once": True})
     thread.start()
     while runs.get_run(database, data_set.run.id).state is RunState.QUEUED:
@@ -127,7 +127,7 @@ def test_stopped_run_and_forgotten_data_set(settings, database, tmp_path):
 
 
 def test_data_set_forgotten_while_it_is_prepared_leaves_nothing(settings, database, tmp_path):
-    data_set = datasets.register(database, write_data_set(tmp_path / "set", cases=5))
+    data_set = datasets.register(settings, database, write_data_set(tmp_path / "set", cases=5))
     thread = threading.Thread(target=worker.work, args=(settings,), kwargs={"once": True})
     thread.start()
     store = datasets.store_folder(settings, data_set.id)

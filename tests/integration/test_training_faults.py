@@ -97,19 +97,20 @@ def test_disk_that_is_full(environment, database, fields, worker, fault):
     """The disk is full from the third epoch's state on; what was there before stays."""
     fault("""
         import errno
-        from lungseg.training import resume
-        replace, count = resume._replace, []
-        def full(path, content):
-            count.append(path)
-            if len(count) > 3:
+        from lungseg import files
+        replace, count = files.os.replace, []
+        def full(source, target):
+            count.append(str(target).endswith(".resume"))
+            if sum(count) > 2 and count[-1]:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            replace(path, content)
-        resume._replace = full
+            replace(source, target)
+        files.os.replace = full
     """)
     failed = work_off(environment, database, worker, fields)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, "storage.disk_full")
     assert "resume" in failed.failure.remedy
     load_checkpoint(environment.runs / failed.id / f"{failed.checkpoint}.safetensors")
+    assert not list((environment.runs / failed.id).glob("*.partial")) + list((environment.runs / failed.id).glob(".*"))
 
 
 def test_memory_that_runs_out_is_said_aloud(environment, database, fields, worker, fault):

@@ -190,7 +190,7 @@ def test_bad_scan_fails_with_its_reason_and_the_next_is_done(settings, database,
     assert failed.finished_at is not None
     assert failed.checkpoint_sha256
     assert cases.masks_of(database, bad.id) == ()
-    assert len(list(settings.masks.iterdir())) == 1
+    assert len(list(settings.masks.glob("*.nii.gz"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -279,8 +279,8 @@ def test_case_deleted_under_the_worker_leaves_nothing(settings, database, case, 
         cases.delete_case(settings, database, long_run.case_id)
     assert runs.get_run(database, after.id).state is RunState.DONE
     assert [path.stem for path in settings.thumbnails.iterdir()] == [case.id]
-    assert [path.name for path in settings.scans.iterdir()] == [f"{case.id}.nii.gz"]
-    assert len(list(settings.masks.iterdir())) == 1
+    assert sorted(path.name for path in settings.scans.iterdir()) == [f"{case.id}.json", f"{case.id}.nii.gz"]
+    assert len(list(settings.masks.glob("*.nii.gz"))) == 1
 
 
 def test_locked_database_is_waited_for(settings, case, monkeypatch):

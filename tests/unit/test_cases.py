@@ -9,6 +9,7 @@ import time
 from collections import namedtuple
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from lungseg.errors import (
     TooLargeError,
 )
 from lungseg.records import MaskKind
-from lungseg.services import cases, storage
+from lungseg.services import cases, manifests, storage
 from tests.phantoms import chest, ras_affine, write_nifti
 
 Usage = namedtuple("Usage", "total used free")
@@ -47,7 +48,8 @@ def ingest(settings, database, path, name="chest.nii.gz", **more):
 
 def files(settings):
     folders = (settings.scans, settings.masks, settings.thumbnails)
-    return sorted(str(path.relative_to(settings.home)) for folder in folders for path in folder.glob("*"))
+    found = (path for folder in folders for path in folder.glob("*") if path.suffix != manifests.END)
+    return sorted(str(path.relative_to(settings.home)) for path in found)
 
 
 def test_scan_is_kept_as_it_came_under_a_name_of_ours(settings, database, chest_scan):
@@ -55,6 +57,7 @@ def test_scan_is_kept_as_it_came_under_a_name_of_ours(settings, database, chest_
     assert case.name == "Müller, Hans.nii.gz"
     assert case.scan_path == f"scans/{case.id}.nii.gz"
     assert files(settings) == [case.scan_path]
+    assert list(settings.incoming.iterdir()) == []
     assert (settings.home / case.scan_path).read_bytes() == chest_scan.read_bytes()
     assert (case.scan_sha256, case.scan_bytes) == (sha256_of(chest_scan), chest_scan.stat().st_size)
     assert (case.shape, case.orientation, case.is_demo) == ((96, 80, 40), "LPS", True)
@@ -153,15 +156,17 @@ def test_upload_that_breaks_off_leaves_nothing(settings, database):
 
 def test_full_disk_is_told_before_it_is_full(settings, database, chest_scan, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, storage.RESERVE_BYTES - 1))
-    with pytest.raises(DiskFullError, match="disk of LUNGSEG_HOME is full"):
+    with pytest.raises(DiskFullError, match="The disk is full"):
         ingest(settings, database, chest_scan)
     assert files(settings) == []
 
 
-def test_folder_that_can_not_be_made_is_a_storage_error(settings, database, chest_scan):
-    settings.scans.write_text("a file where the folder should be")
-    with pytest.raises(StorageError, match="can't be kept"):
+@pytest.mark.parametrize("folder", ["scans", "incoming"])
+def test_folder_that_can_not_be_made_is_a_storage_error(settings, database, chest_scan, folder):
+    (settings.home / folder).write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="can't be written"):
         ingest(settings, database, chest_scan)
+    assert cases.list_cases(database) == ()
 
 
 def test_scan_goes_where_the_database_refuses(settings, database, chest_scan, monkeypatch):
@@ -209,7 +214,7 @@ def test_reference_for_a_case_that_is_not_there(settings, database, chest_scan):
 
 def test_renamed_case_has_a_clean_name(settings, database, chest_scan):
     case = ingest(settings, database, chest_scan)
-    assert cases.rename_case(database, case.id, " follow-up\n2 ").name == "follow-up2"
+    assert cases.rename_case(settings, database, case.id, " follow-up\n2 ").name == "follow-up2"
     assert cases.get_case(database, case.id).name == "follow-up2"
 
 
@@ -241,14 +246,18 @@ def test_sweep_takes_old_files_without_owner_only(settings, database, chest_scan
     past = time.time() - storage.ORPHAN_AGE_S - 1
     for path in (*orphans, owned):
         os.utime(path, (past, past))
-    assert storage.sweep(settings, database) == 3
+    assert storage.sweep(settings, database) == 2
     assert files(settings) == sorted([case.scan_path, "masks/2c3d.nii.gz"])
+    (day,) = settings.trash.iterdir()
+    assert day.name == datetime.now(UTC).date().isoformat()
+    trash = sorted(str(path.relative_to(day)) for path in day.rglob("*.*"))
+    assert trash == ["masks/0a1b.nii.gz", "thumbnails/0a1b.png"]
 
 
 def test_log_holds_no_name(settings, database, chest_scan, caplog):
     with caplog.at_level(logging.DEBUG):
         case = ingest(settings, database, chest_scan, "Mustermann_Erika.nii.gz")
-        cases.rename_case(database, case.id, "Erika Mustermann")
+        cases.rename_case(settings, database, case.id, "Erika Mustermann")
         cases.delete_case(settings, database, case.id)
     assert case.id in caplog.text
     assert "Mustermann" not in caplog.text

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from lungseg.dataset.layout import DataSet, open_data_set, pair_folders
+from lungseg.decoding import decode
 from lungseg.errors import DataSetError
 
 
@@ -56,7 +57,7 @@ def test_decathlon_layout_with_and_without_its_json(folder, with_card):
         assert pair.patient == pair.case
     assert data_set.findings == data_set.ignored == ()
     assert (data_set.name, data_set.licence) == (("Lung", "CC-BY-SA 4.0") if with_card else ("Task06_Lung", None))
-    assert DataSet.from_json(json.loads(json.dumps(data_set.to_json()))) == data_set
+    assert decode(DataSet, json.dumps(data_set.to_json()), pytest.fail) == data_set
 
 
 def test_litter_is_ignored_and_named(folder):

@@ -12,6 +12,7 @@ from lungseg.dataset.findings import Severity, has_errors
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
 from lungseg.dataset.split import Split
+from lungseg.decoding import decode
 from tests.data_sets import write_data_set, write_json, write_pair
 from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, chest, ras_affine, write_nifti
 
@@ -58,7 +59,7 @@ def test_facts_of_a_phantom(tmp_path):
     of_30_hu = np.searchsorted(HU_EDGES, 30, side="right") - 1
     assert np.flatnonzero(facts.mask.hu_histogram).tolist() == [of_30_hu]
     assert sum(facts.mask.hu_histogram) + sum(facts.scan.hu_histogram) == hu.size
-    assert CaseFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+    assert decode(CaseFacts, json.dumps(facts.to_json()), pytest.fail) == facts
 
 
 def test_padding_does_not_count_as_outside_of_tumour(tmp_path):

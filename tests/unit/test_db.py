@@ -15,10 +15,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, String, create_engine
 
 from lungseg.db import engine, migrate, open_database
-from lungseg.db.cases import get_case, insert_case
+from lungseg.db.cases import delete_case, get_case, insert_case
+from lungseg.db.installation import home_id
 from lungseg.db.runs import get_run, insert_run
 from lungseg.db.tables import Base
 from lungseg.errors import DiskFullError, NotFoundError, SetupError, StorageError
+from lungseg.records import AFTER_ALL_DROPS
 from tests.rows import new_case, new_run
 
 
@@ -165,3 +167,52 @@ def test_moments_come_back_as_utc(database):
         found = get_case(session, case.id).created_at
     assert found == local
     assert found.tzinfo is UTC
+
+
+def test_database_of_the_release_before_opens_with_all_its_rows(settings, file):
+    plain = create_engine(settings.database_url)
+    with plain.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(migrate.MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        connection.exec_driver_sql(
+            "INSERT INTO cases (id, name, scan_path, scan_sha256, scan_bytes, is_demo, created_at) "
+            "VALUES ('c', 'chest', 'scans/c.nii', 'a', 1, 0, '2026-01-02 03:04:05')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO runs (id, kind, state, case_id, configuration, code_version, queued_at, warnings, result, "
+            "attempts, stop_requested, losses, name, tags, notes) VALUES "
+            "('r', 'SEGMENT', 'QUEUED', 'c', '{}', '0.1.0', '2026-01-02 03:04:05', '[]', '{}', 0, 0, 0, '', '[]', '')"
+        )
+    plain.dispose()
+    with closing(open_database(settings.database_url)) as database, database.read() as session:
+        assert get_case(session, "c").name == "chest"
+        assert get_run(session, "r").priority == AFTER_ALL_DROPS
+        assert home_id(session) is None
+
+
+def test_what_is_deleted_is_overwritten_and_leaves_the_log(database, file):
+    case = new_case(name="Mustermann^Erika")
+    with database.begin() as session:
+        insert_case(session, case)
+    log = file.with_name(f"{file.name}-wal")
+    assert b"Mustermann" in log.read_bytes()
+    assert database.scrub()
+    assert b"Mustermann" in file.read_bytes()
+    with database.begin() as session:
+        delete_case(session, case.id)
+    assert database.scrub()
+    assert b"Mustermann" not in file.read_bytes() + log.read_bytes()
+
+
+def test_scrub_waits_for_no_reader(database):
+    with database.begin() as session:
+        insert_case(session, new_case())
+    with database.read() as reader:
+        get_all = reader.connection().exec_driver_sql("SELECT * FROM cases").fetchall()
+        with database.begin() as session:
+            insert_case(session, new_case())
+        assert not database.scrub()
+    assert len(get_all) == 1
+    assert database.scrub()

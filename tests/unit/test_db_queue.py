@@ -14,7 +14,7 @@ from tests.rows import new_case, new_run
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HERE = "host:/home"
-LOST = queue.Lost(HERE, NOW - timedelta(seconds=60))
+LOST = queue.Lost(HERE)
 
 
 @pytest.fixture
@@ -155,13 +155,25 @@ def test_lost_run_that_was_to_stop_is_cancelled(database, case):
     assert (taken.state, taken.finished_at) == (RunState.CANCELLED, NOW)
 
 
-@pytest.mark.parametrize(("silent_s", "is_lost"), [(59, False), (61, True)])
-def test_run_of_another_host_is_lost_when_it_is_silent(database, case, silent_s, is_lost):
+def test_run_of_another_host_is_lost_when_its_heartbeat_has_stopped(database, case):
     add(database, case)
-    claim(database, worker="elsewhere:/home", now=NOW - timedelta(seconds=silent_s))
+    run = claim(database, worker="elsewhere:/home", now=NOW + timedelta(days=1))
     with database.begin() as session:
-        assert queue.has_work(session, LOST) is is_lost
-        assert bool(queue.take_back(session, LOST, NOW)) is is_lost
+        assert queue.heartbeats_elsewhere(session, HERE) == {(run.id, 1): NOW + timedelta(days=1)}
+        assert queue.heartbeats_elsewhere(session, "elsewhere:/home") == {}
+        assert not queue.has_work(session, LOST)
+        assert queue.take_back(session, queue.Lost(HERE, frozenset({(run.id, 2)})), NOW) == ()
+        (taken,) = queue.take_back(session, queue.Lost(HERE, frozenset({(run.id, 1)})), NOW)
+    assert (taken.id, taken.state) == (run.id, RunState.QUEUED)
+
+
+def test_scan_that_comes_alone_goes_before_the_rest_of_a_drop(database, case):
+    drop = [add(database, case, queued_at=NOW, priority=place) for place in range(3)]
+    other = [add(database, case, queued_at=NOW + timedelta(seconds=1), priority=place) for place in range(2)]
+    bulk = add(database, case, queued_at=NOW - timedelta(hours=1))
+    alone = add(database, case, queued_at=NOW + timedelta(minutes=1), priority=0)
+    order = [claim(database).id for _ in range(7)]
+    assert order == [run.id for run in (drop[0], other[0], alone, drop[1], other[1], drop[2], bulk)]
 
 
 def test_run_given_back_counts_as_never_started(database, case):

@@ -3,12 +3,13 @@
 import gzip
 import struct
 import tracemalloc
+from itertools import product
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from lungseg import errors, nifti
+from lungseg import errors, lungfield, nifti
 from lungseg.config import Limits
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
 
@@ -83,13 +84,51 @@ def test_fractions_are_rounded_and_extremes_clipped(tmp_path):
     assert read[0, 0, 1] == 32767
 
 
-def test_free_text_of_the_scan_does_not_reach_the_mask(tmp_path):
-    path = tmp_path / "scan.nii"
-    write_chest(path)
-    rewrite(path, lambda raw: raw.__setitem__(slice(148, 158), b"DOE^JANE12"))
-    volume = nifti.read_volume(path)
-    nifti.write_mask(volume.hu > 0, tmp_path / "mask.nii", like=path)
-    assert b"DOE" not in (tmp_path / "mask.nii").read_bytes()
+USED = [
+    *("sizeof_hdr", "magic", "dim", "datatype", "pixdim", "vox_offset", "scl_slope", "scl_inter", "xyzt_units"),
+    *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z"),
+]
+"""Fields of a header that a reader needs; of dim, pixdim and xyzt_units only a part."""
+CANARY = b"ZRUN^Must"
+
+
+def write_with_canaries(path, kind, *, is_planted):
+    """Write a scan; where asked to, with a canary in every field, bit and extension that its geometry does not need."""
+    header = kind()
+    header.set_data_shape((10, 8, 6))
+    header.set_data_dtype(np.int16)
+    header.set_sform(ras_affine((0.7, 0.8, 1.25)), 2)
+    header.set_qform(ras_affine((0.7, 0.8, 1.25)), 1)
+    header.set_xyzt_units("mm")
+    extension = bytes(164)
+    if is_planted:
+        for name in set(header.keys()) - {*USED, "eol_check"}:
+            field = header.structarr[name]
+            field[...] = np.frombuffer((CANARY * 20)[: field.nbytes], field.dtype).reshape(field.shape)
+        header["dim"][4:] = np.frombuffer((CANARY * 4)[: header["dim"][4:].nbytes], header["dim"].dtype)
+        header["dim"][4:] = np.minimum(np.abs(header["dim"][4:]), 30_000)
+        header["pixdim"][4:] = np.frombuffer((CANARY * 4)[: header["pixdim"][4:].nbytes], header["pixdim"].dtype)
+        header["xyzt_units"] |= 24
+        extension = struct.pack("<4B2I", 1, 0, 0, 0, 160, 6) + (CANARY * 20)[:152]
+    header["vox_offset"] = header.sizeof_hdr + len(extension)
+    path.write_bytes(header.binaryblock + extension + small().astype(np.int16).tobytes(order="F"))
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header], ids=["NIfTI-1", "NIfTI-2"])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_nothing_of_the_scan_reaches_the_mask_but_its_geometry(tmp_path, kind, ending):
+    for name, is_planted in (("clean", False), ("planted", True)):
+        scan = tmp_path / f"{name}.nii"
+        write_with_canaries(scan, kind, is_planted=is_planted)
+        assert (CANARY[:4] in scan.read_bytes()) is is_planted
+        volume = nifti.read_volume(scan)
+        nifti.write_mask(volume.hu > 0, tmp_path / f"{name}-mask{ending}", like=scan)
+    clean, planted = ((tmp_path / f"{name}-mask{ending}").read_bytes() for name in ("clean", "planted"))
+    assert planted == clean
+    mask = nib.load(tmp_path / f"planted-mask{ending}")
+    assert type(mask.header).sizeof_hdr == kind.sizeof_hdr
+    assert mask.header.get_xyzt_units() == ("mm", "unknown")
 
 
 def test_progress_ends_complete(tmp_path):
@@ -134,6 +173,21 @@ def with_nan(value):
 def zero_spacing(raw):
     raw[80:92] = struct.pack("<fff", 0.7, 0.0, 1.25)
     raw[252:256] = struct.pack("<hh", 0, 0)
+
+
+def set_offset(raw, offset):
+    raw[108:112] = struct.pack("<f", offset)
+
+
+def qform_only(raw, *, quaternion=(0.0, 0.0, 0.0), spacing=(0.7, 0.8, 1.25)):
+    raw[76:92] = struct.pack("<4f", 1.0, *spacing)
+    raw[252:256] = struct.pack("<hh", 1, 0)
+    raw[256:268] = struct.pack("<3f", *quaternion)
+
+
+def no_form(raw, spacing):
+    qform_only(raw, spacing=spacing)
+    raw[252:256] = bytes(4)
 
 
 def sform_only(raw, *columns):
@@ -184,6 +238,49 @@ BAD = {
         "12345",
     ),
     "huge claim": (changed(lambda raw: set_dims(raw, 3, 2000, 2000, 1250)), errors.TooLargeError, "10,000,000,000"),
+    "huge claim of single bytes": (
+        changed(lambda raw: (set_dims(raw, 3, 2000, 2000, 300), raw.__setitem__(slice(70, 72), b"\2\0"))),
+        errors.TooLargeError,
+        "2,400,000,000 bytes in memory",
+    ),
+    "offset NaN": (changed(lambda raw: set_offset(raw, np.nan)), errors.NotNiftiError, "damaged.* byte nan"),
+    "offset infinite": (changed(lambda raw: set_offset(raw, np.inf)), errors.NotNiftiError, "damaged.* byte inf"),
+    "offset minus infinity": (changed(lambda raw: set_offset(raw, -np.inf)), errors.NotNiftiError, "damaged"),
+    "offset negative": (changed(lambda raw: set_offset(raw, -1.0)), errors.NotNiftiError, "damaged.* byte -1"),
+    "offset a little negative": (changed(lambda raw: set_offset(raw, -0.25)), errors.NotNiftiError, "damaged"),
+    "offset absurd": (changed(lambda raw: set_offset(raw, 1e30)), errors.NotNiftiError, "damaged.* byte 1e"),
+    "offset behind the end": (changed(lambda raw: set_offset(raw, 1e6)), errors.TruncatedScanError, "can't hold"),
+    "offset near the end": (changed(lambda raw: set_offset(raw, 1000)), errors.TruncatedScanError, "before it should"),
+    "offset inflated": (changed(lambda raw: set_offset(raw, 9e4)), errors.TruncatedScanError, "first voxel"),
+    "quaternion too long": (
+        changed(lambda raw: qform_only(raw, quaternion=(5.0, 5.0, 5.0))),
+        errors.NotNiftiError,
+        "damaged",
+    ),
+    "quaternion absurd": (
+        changed(lambda raw: qform_only(raw, quaternion=(3e38, 3e38, 3e38))),
+        errors.NotNiftiError,
+        "damaged",
+    ),
+    "quaternion NaN": (
+        changed(lambda raw: qform_only(raw, quaternion=(np.nan, 0, 0))),
+        errors.AffineError,
+        "finite",
+    ),
+    "spacing NaN": (changed(lambda raw: qform_only(raw, spacing=(0.7, np.nan, 1.25))), errors.AffineError, "finite"),
+    "spacing infinite": (changed(lambda raw: no_form(raw, (0.7, np.inf, 1.25))), errors.AffineError, "finite"),
+    "intercept NaN": (changed(lambda raw: set_scaling(raw, 1.0, np.nan)), errors.NotHounsfieldError, "scl_inter"),
+    "intercept infinite": (changed(lambda raw: set_scaling(raw, 2.0, np.inf)), errors.NotHounsfieldError, "scl_inter"),
+    "far away": (
+        array(small(), ras_affine(origin_mm=(0.0, 2e6, 0.0)), dtype=np.int16),
+        errors.AffineError,
+        "first voxel lies at",
+    ),
+    "values overflow": (
+        array(small(low=-1e308, high=1e308), dtype=np.float64, slope=100.0, inter=0.0),
+        errors.NotFiniteError,
+        "480 voxels",
+    ),
     "more than the file holds": (
         changed(lambda raw: set_dims(raw, 3, 1000, 1000, 100)),
         errors.TruncatedScanError,
@@ -215,6 +312,193 @@ def test_claimed_size_is_never_allocated(tmp_path):
     assert peak < 4 * 1024**2
 
 
+NUMBERS = [np.nan, np.inf, -np.inf, -1.0, 0.0, 1.0, 127.0, -32768.0, 1e-40, 3e38, 1e300, 2.0**63, -(2.0**63)]
+PATTERNS = [b"\xff" * 8, b"\x01\x00\x80\x7f" * 2, b"\x01\0\0\0\0\0\xf0\x7f"]
+"""NaN, and signalling NaN of 32 and 64 bits."""
+
+
+def stored(value, dtype):
+    """Turn a number, as far as its type can hold it, or bytes into one value of a header."""
+    if isinstance(value, bytes) or dtype.kind == "S":
+        return np.frombuffer((value if isinstance(value, bytes) else bytes(8))[: dtype.itemsize], dtype)[0]
+    if dtype.kind == "f":
+        largest = float(np.finfo(dtype).max)
+        return value if not np.isfinite(value) else min(max(value, -largest), largest)
+    limits = np.iinfo(dtype)
+    return min(max(int(np.nan_to_num(value)), int(limits.min)), int(limits.max))
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 2), (0, 0)], ids=["qform", "sform", "none"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header], ids=["NIfTI-1", "NIfTI-2"])
+def test_no_number_in_a_header_ends_in_anything_but_our_errors(tmp_path, kind, codes):
+    path, voxels = tmp_path / "scan.nii", small().astype(np.int16).tobytes(order="F")
+    good = kind()
+    good.set_data_shape((10, 8, 6))
+    good.set_data_dtype(np.int16)
+    good.set_qform(ras_affine((0.7, 0.8, 1.25), oblique=True))
+    good.set_sform(ras_affine((0.7, 0.8, 1.25), oblique=True))
+    good["qform_code"], good["sform_code"], good["vox_offset"] = *codes, kind.sizeof_hdr + 4
+    outcomes = set()
+    for name, value in product(USED, [*NUMBERS, *PATTERNS]):
+        for place in range(good.structarr[name].size):
+            header = good.copy()
+            header.structarr[name].reshape(-1)[place] = stored(value, header.structarr[name].dtype)
+            path.write_bytes(header.binaryblock + bytes(4) + voxels)
+            try:
+                volume = nifti.read_volume(path)
+                nifti.read_label_map(path, volume.grid)
+            except errors.ScanError as error:
+                outcomes.add(error.code)
+            else:
+                outcomes.add("read")
+    assert outcomes >= {"read", "scan.not_nifti", "scan.datatype", "scan.empty", "scan.dimensions"}
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".nii", "missing.nii", "folder"])
+def test_file_that_cannot_be_read(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    for read in (nifti.read_header, nifti.read_volume, nifti.unpack):
+        with pytest.raises(errors.ScanError, match=r"can't be read.*still there") as caught:
+            read(tmp_path / name)
+        assert type(caught.value) is errors.ScanError
+
+
+def test_scan_that_is_gone_when_its_mask_is_written(tmp_path):
+    lesion = write_chest(tmp_path / "scan.nii")
+    (tmp_path / "scan.nii").unlink()
+    with pytest.raises(errors.ScanError, match="can't be read"):
+        nifti.write_mask(lesion, tmp_path / "mask.nii", like=tmp_path / "scan.nii")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float64])
+def test_limit_counts_what_the_volume_takes_not_what_is_stored(tmp_path, dtype):
+    path, stored = tmp_path / "scan.nii", (small() + 1000) / 10
+    write_nifti(path, stored, np.diag([0.7, 0.8, 1.25, 1]), dtype=dtype, slope=10.0, inter=-1000.0)
+    in_memory = 10 * 8 * 6 * 2
+    assert nifti.read_volume(path, limits=Limits(volume_bytes=in_memory)).hu.nbytes == in_memory
+    with pytest.raises(errors.TooLargeError, match=r"960 bytes in memory.* 959 bytes in memory are accepted"):
+        nifti.read_grid(path, limits=Limits(volume_bytes=in_memory - 1))
+
+
+@pytest.mark.parametrize(("spacing", "needed"), [((0.7, 0.8, 1.25), 1710), ((2.5, 2.5, 1.25), 5760)])
+def test_limit_counts_what_segmenting_takes(tmp_path, spacing, needed):
+    path = tmp_path / "scan.nii"
+    write_nifti(path, small(), np.diag([*spacing, 1]), "PIR", dtype=np.int16)
+    nifti.read_volume(path, limits=Limits(memory_bytes=needed))
+    with pytest.raises(errors.TooLargeError, match=r"To segment 6 x 10 x 8|To segment 8 x 6 x 10"):
+        nifti.read_grid(path, limits=Limits(memory_bytes=needed - 1))
+
+
+def test_lungs_are_looked_for_on_the_grid_that_was_counted():
+    assert nifti.COARSE_MM == lungfield.COARSE_MM
+
+
+def test_memory_that_is_free_now_is_enough_or_nothing_is_read(tmp_path, monkeypatch):
+    lesion = write_chest(tmp_path / "scan.nii")
+    nifti.write_mask(lesion, tmp_path / "mask.nii", like=tmp_path / "scan.nii")
+    grid = nifti.read_grid(tmp_path / "scan.nii").to_ras()
+    monkeypatch.setattr(nifti, "free_memory", lambda: 100_000)
+    with pytest.raises(errors.TooLargeError, match=r"take 4 MB of memory; 0 MB are free now\. Close other programs"):
+        nifti.read_volume(tmp_path / "scan.nii")
+    with pytest.raises(errors.TooLargeError, match=r"take 1 MB of memory; 0 MB are free now"):
+        nifti.read_mask(tmp_path / "mask.nii", grid)
+    monkeypatch.undo()
+    monkeypatch.setattr(nifti.np, "empty", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(errors.TooLargeError, match="Close other programs"):
+        nifti.read_volume(tmp_path / "scan.nii")
+
+
+def test_memory_for_reading_follows_the_volume(tmp_path):
+    path = tmp_path / "scan.nii"
+    stored = np.zeros((512, 512, 64), np.uint8)
+    stored[100:] = 104
+    write_nifti(path, stored, np.diag([0.7, 0.8, 1.25, 1]), slope=10.0, inter=-1000.0)
+    tracemalloc.start()
+    volume = nifti.read_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < volume.hu.nbytes + 70 * 1024**2
+
+
+def gzipped(path, *, tail=b""):
+    """Write a good scan, gzipped; returns its bytes, and its HU."""
+    good(path)
+    content = gzip.decompress(path.read_bytes()) + tail
+    hu = nifti.read_volume(path).hu
+    return content, hu
+
+
+BEHIND = {
+    "garbage": lambda content: gzip.compress(content) + b"garbage",
+    "one byte": lambda content: gzip.compress(content) + b"\x1f",
+    "half a header": lambda content: gzip.compress(content) + b"\x1f\x8b\x08",
+    "a damaged member": lambda content: gzip.compress(content) + gzip.compress(content)[:-20],
+    "zeros": lambda content: gzip.compress(content) + bytes(200_000),
+    "zeros between members": lambda content: gzip.compress(content[:400]) + bytes(99) + gzip.compress(content[400:]),
+    "members": lambda content: b"".join(gzip.compress(content[at : at + 50]) for at in range(0, len(content), 50)),
+    "an empty member first": lambda content: gzip.compress(b"") + gzip.compress(content),
+    "nothing": gzip.compress,
+}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+@pytest.mark.parametrize("tail", [b"", b"\0", bytes(3_000_000)], ids=["", "a byte", "3 MB"])
+def test_what_follows_the_voxels_is_ignored(tmp_path, name, tail):
+    path = tmp_path / "scan.nii.gz"
+    content, hu = gzipped(path, tail=tail)
+    path.write_bytes(BEHIND[name](content))
+    np.testing.assert_array_equal(nifti.read_volume(path).hu, hu)
+    assert b"".join(nifti.unpack(path)) == content[: len(content) - len(tail)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda packed: packed[:-8] + b"\1\2\3\4" + packed[-4:],
+        lambda packed: packed[:-4] + b"\1\2\3\4",
+        lambda packed: packed[:-1],
+        lambda packed: packed[:-8],
+        lambda packed: packed[:-8] + b"\1\2\3\4" + packed[-4:] + b"garbage",
+    ],
+    ids=["checksum", "length", "cut in the length", "no checksum", "checksum, garbage behind"],
+)
+def test_checksum_of_a_file_that_ends_with_its_voxels_is_verified(tmp_path, damage):
+    path = tmp_path / "scan.nii.gz"
+    content, _ = gzipped(path)
+    path.write_bytes(damage(gzip.compress(content)))
+    with pytest.raises(errors.TruncatedScanError, match="gzip stream"):
+        nifti.read_volume(path)
+
+
+def test_gzip_header_with_all_its_fields(tmp_path):
+    path = tmp_path / "scan.nii.gz"
+    content, hu = gzipped(path)
+    packed = gzip.compress(content)
+    fields = struct.pack("<H", 5) + b"extra" + b"name\0" + b"comment\0"
+    path.write_bytes(packed[:3] + bytes([4 | 8 | 16]) + packed[4:10] + fields + packed[10:])
+    np.testing.assert_array_equal(nifti.read_volume(path).hu, hu)
+
+
+def test_values_are_scaled_in_double_precision(tmp_path):
+    slope = float(np.float32(1.1))
+    halfway = (np.arange(-1000, -520) + 0.5).reshape(10, 8, 6)
+    halfway[5:] += 1400
+    stored = (halfway / slope).astype(np.float32)
+    write_nifti(tmp_path / "scan.nii", stored, np.eye(4), slope=slope, inter=0.0)
+    expected = np.rint(stored.astype(np.float64) * slope)
+    assert (np.rint(stored * np.float32(slope)) != expected).any()
+    np.testing.assert_array_equal(nifti.read_volume(tmp_path / "scan.nii").hu, expected)
+
+
+def test_constant_slab_of_a_scan_in_fractions_is_no_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(nifti, "PIECE_VOXELS", 80)
+    hu = small()
+    hu[:, :, 0] = np.linspace(-0.2, 0.2, 80).reshape(10, 8)
+    write_nifti(tmp_path / "scan.nii", hu, np.eye(4), dtype=np.float32)
+    assert nifti.read_volume(tmp_path / "scan.nii").hu[0, 0, 0] == 0
+
+
 def test_limits_on_the_file_are_kept(tmp_path):
     write_chest(tmp_path / "scan.nii")
     with pytest.raises(errors.TooLargeError, match="At most 1,000 bytes"):
@@ -233,7 +517,18 @@ def test_mask_from_another_scan_is_refused(tmp_path):
 def test_mask_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     lesion = write_chest(tmp_path / "scan.nii")
     with pytest.raises(errors.StorageError, match="folder"):
-        nifti.write_mask(lesion, tmp_path / "missing" / "mask.nii.gz", like=tmp_path / "scan.nii")
+        nifti.write_mask(lesion, tmp_path / "scan.nii" / "mask.nii.gz", like=tmp_path / "scan.nii")
+    with pytest.raises(errors.StorageError, match="can't be written"):
+        nifti.write_mask(lesion, tmp_path / f"{'x' * 300}.nii", like=tmp_path / "scan.nii")
     with pytest.raises(errors.GridMismatchError):
         nifti.write_mask(lesion[:-1], tmp_path / "mask.nii.gz", like=tmp_path / "scan.nii")
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii"]
+
+
+def test_mask_is_the_same_file_each_time_and_names_none(tmp_path):
+    lesion = write_chest(tmp_path / "scan.nii")
+    for name in ("one.nii.gz", "two.nii.gz"):
+        nifti.write_mask(lesion, tmp_path / name, like=tmp_path / "scan.nii")
+    one, two = ((tmp_path / name).read_bytes() for name in ("one.nii.gz", "two.nii.gz"))
+    assert one == two
+    assert one[3] == 0

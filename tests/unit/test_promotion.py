@@ -60,7 +60,7 @@ def test_first_checkpoint_goes_in_with_its_card(installation, database):
     run = add_run(installation, database, "present", PRESENT)
     card = promotion.promote(installation, database, run.id, comment="the first")
     weights = installation.models / "present.safetensors"
-    assert read_card(weights) == card
+    assert read_card(weights).to_json() == card.to_json()
     assert sha256_of(weights) == card.sha256
     assert card.training["promotion"]["run"] == run.id
     assert card.training["promotion"]["comment"] == "the first"

@@ -1,6 +1,8 @@
 """The file routes: signed, cached, in parts where a part is asked for, and never a path of the asker's."""
 
 import gzip
+import hashlib
+import io
 import json
 import os
 
@@ -84,6 +86,37 @@ def test_inflated_for_browsers_that_stop_at_the_first_member(settings, case):
     assert answer.headers["content-encoding"] == "identity"
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lambda content: gzip.compress(content) + b"garbage"])
+def test_inflated_up_to_the_last_voxel(settings, tmp_path, pack):
+    database = open_database(settings.database_url)
+    write_chest(tmp_path / "chest.nii", "RAS")
+    content = (tmp_path / "chest.nii").read_bytes()
+    case = cases.ingest(settings, database, "long.nii", io.BytesIO(pack(content + bytes(3_000_000))))
+    database.close()
+    answer = ask(routes(settings), f"{scan_address(settings, case)}?inflated=1")
+    assert answer.status == 200
+    assert answer.body == content
+
+
+def test_inflated_ends_where_the_file_is_damaged(settings, tmp_path):
+    database = open_database(settings.database_url)
+    write_chest(tmp_path / "chest.nii", "RAS")
+    packed = gzip.compress((tmp_path / "chest.nii").read_bytes())
+    case = cases.ingest(settings, database, "cut.nii.gz", io.BytesIO(packed[:-2000]))
+    database.close()
+    answer = ask(routes(settings), f"{scan_address(settings, case)}?inflated=1")
+    assert answer.status == 200
+    assert len(answer.body) < (tmp_path / "chest.nii").stat().st_size
+
+
+def test_inflated_is_for_scans_and_masks(settings, case):
+    path = thumbnail_path(settings, case.id)
+    path.parent.mkdir()
+    path.write_bytes(b"a picture")
+    answer = ask(routes(settings), f"{thumbnail_address(settings, case)}?inflated=1")
+    assert (answer.status, json.loads(answer.body)["code"]) == (500, "scan.not_nifti")
+
+
 def test_mask_and_its_download(settings, mask):
     body = (settings.home / mask.path).read_bytes()
     assert ask(routes(settings), mask_address(settings, mask)).body == body
@@ -128,10 +161,11 @@ def test_signed_for_other_content(settings, case):
     assert ask(routes(settings), f"{FILES}/{token}").status == 404
 
 
-def test_bundle(settings):
+def test_bundle(settings, monkeypatch):
     assert ask(routes(settings), bundle_address(settings)).status == 404
     path = viewer_bundle.status(settings).path
     path.parent.mkdir(parents=True)
+    monkeypatch.setattr(viewer_bundle, "SHA256", hashlib.sha256(b"export {};").hexdigest())
     path.write_bytes(gzip.compress(b"export {};"))
     answer = ask(routes(settings), bundle_address(settings))
     assert gzip.decompress(answer.body) == b"export {};"
@@ -140,3 +174,15 @@ def test_bundle(settings):
         "text/javascript; charset=utf-8",
     )
     assert ask(routes(settings), f"{BUNDLE}/niivue-0.1.0.js.gz").status == 404
+    assert ask(routes(settings), bundle_address(settings), if_none_match=answer.headers["etag"]).status == 304
+
+
+def test_altered_bundle_is_not_sent_whatever_the_browser_holds(settings):
+    path = viewer_bundle.status(settings).path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress(b"steal();"))
+    for known in ("", f'"{viewer_bundle.SHA256}"', "*"):
+        answer = ask(routes(settings), bundle_address(settings), if_none_match=known)
+        assert answer.status == 404
+        assert b"steal" not in answer.body
+        assert "it replaces the file" in json.loads(answer.body)["remedy"]

@@ -3,13 +3,15 @@
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 from dataclasses import replace
 
 import pytest
 
 from lungseg.errors import SetupError
-from lungseg.services import viewer_bundle
+from lungseg.services import doctor, viewer_bundle
+from lungseg.services.doctor import State
 
 SCRIPT = b"export class Niivue {}\n"
 
@@ -67,6 +69,89 @@ def test_altered_file(settings, npm):
     with pytest.raises(SetupError, match=r"has the sha256 .*another npm registry"):
         viewer_bundle.install(settings)
     assert not viewer_bundle.status(settings).is_ready
+
+
+def test_bundle_that_was_altered_is_not_ready_and_setup_replaces_it(settings, npm):
+    npm()
+    path = viewer_bundle.install(settings).path
+    whole = path.read_bytes()
+    path.write_bytes(gzip.compress(SCRIPT + b"steal()"))
+    found = viewer_bundle.status(settings)
+    assert (found.is_ready, found.is_altered) == (False, True)
+    assert str(found) == f"NiiVue {viewer_bundle.VERSION} was altered"
+    assert "was altered" in found.lack.found
+    assert "lungseg setup" in found.lack.remedy
+    assert viewer_bundle.content(settings) is None
+    finding = doctor.CHECKS["viewer"](settings)
+    assert finding.state is State.WARNING
+    assert "was altered" in finding.found
+    assert "`lungseg setup`: it replaces the file" in finding.remedy
+    assert viewer_bundle.install(settings).is_ready
+    assert path.read_bytes() == viewer_bundle.content(settings) == whole
+    assert doctor.CHECKS["viewer"](settings).state is State.OK
+
+
+ALTERED = {
+    "nothing": b"",
+    "no gzip": SCRIPT,
+    "cut": gzip.compress(SCRIPT)[:-9],
+    "two members": gzip.compress(SCRIPT[:9]) + gzip.compress(SCRIPT[9:]),
+    "more behind it": gzip.compress(SCRIPT) + b"x",
+    "damaged": gzip.compress(SCRIPT)[:12] + b"\xff\xff" + gzip.compress(SCRIPT)[14:],
+    "endless": gzip.compress(bytes(viewer_bundle.LARGEST_BYTES + 1)),
+}
+
+
+@pytest.mark.parametrize("packed", ALTERED.values(), ids=ALTERED)
+def test_file_that_is_not_the_script_as_a_browser_inflates_it_is_altered(settings, npm, packed):
+    path = viewer_bundle.status(settings).path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(packed)
+    found = viewer_bundle.status(settings)
+    assert (found.is_ready, found.is_altered, viewer_bundle.content(settings)) == (False, True, None)
+
+
+def test_missing_bundle_is_not_called_altered(settings):
+    found = viewer_bundle.status(settings)
+    assert (found.is_ready, found.is_altered) == (False, False)
+    assert "is not installed" in found.lack.found
+    settings.viewer.mkdir()
+    found.path.mkdir()
+    assert not viewer_bundle.status(settings).is_altered, "a folder is no file"
+
+
+def test_bundle_is_read_once_until_it_changes(settings, npm, monkeypatch):
+    npm()
+    path = viewer_bundle.install(settings).path
+    read = []
+    inflate = viewer_bundle._sha256_of_script
+    monkeypatch.setattr(viewer_bundle, "_sha256_of_script", lambda packed: (read.append(packed), inflate(packed))[1])
+    viewer_bundle._compared.cache_clear()
+    for _ in range(3):
+        assert viewer_bundle.status(settings).is_ready
+    assert len(read) == 1
+    at = path.stat().st_mtime_ns
+    path.write_bytes(gzip.compress(b"steal()"))
+    assert not viewer_bundle.status(settings).is_ready, "another size"
+    path.write_bytes(read[0])
+    os.utime(path, ns=(at + 1, at + 1))
+    assert viewer_bundle.status(settings).is_ready, "another time"
+    other = path.with_name("other")
+    other.write_bytes(b"x" * len(read[0]))
+    os.utime(other, ns=(at + 1, at + 1))
+    other.replace(path)
+    assert not viewer_bundle.status(settings).is_ready, "another inode"
+
+
+def test_what_is_sent_was_compared_whatever_happens_to_the_file(settings, npm):
+    npm()
+    path = viewer_bundle.install(settings).path
+    whole, found = path.read_bytes(), path.stat()
+    assert viewer_bundle.content(settings) == whole
+    with path.open("r+b") as stream:  # in place, and dated back: nothing of the file's outside has changed
+        stream.write(b"x" * len(whole))
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert viewer_bundle.content(settings) == whole
 
 
 def test_other_archive(settings, npm):

@@ -1,72 +1,162 @@
 // Voxels: from the bytes of a NIfTI file to the RAS+ grid that the server describes. Knows no screen and no NiiVue; the
-// page and its loading worker both run this file.
+// page and its loading worker both run this file. `lungseg/nifti.py` reads the same files by the same rules.
 
 const NIFTI_TYPES = {
   2: Uint8Array, 256: Int8Array, 4: Int16Array, 512: Uint16Array, 8: Int32Array, 768: Uint32Array,
   16: Float32Array, 64: Float64Array, 1024: BigInt64Array, 1280: BigUint64Array,
 };
+const FIRST_BYTES = 348;
+const SECOND_BYTES = 540;
+const BLOCK_VOXELS = 65536;
+const ROUNDER = 1.5 * 2 ** 52; // added and taken away it rounds to whole numbers, halves to even, as the server does
 
 class LoadError extends Error {}
 
-/** Fetch a file whole; `onProgress` is told the bytes received so far. */
-async function fetchBytes(url, onProgress) {
+class EndsEarly extends LoadError {}
+
+/**
+ * Fetch a file and read its first `voxelCount` voxels; a browser that stops inflating early is sent the bytes as they are.
+ * `onProgress` is told the bytes received so far. Returns {array, slope, intercept}: stored integers of one or two bytes
+ * with their scaling, anything else as HU.
+ */
+async function fetchVoxels(url, voxelCount, onProgress) {
+  try {
+    return await streamVoxels(url, voxelCount, onProgress);
+  } catch (error) {
+    if (!(error instanceof EndsEarly) && !(error instanceof TypeError)) throw error;
+    return streamVoxels(`${url}?inflated=1`, voxelCount, onProgress);
+  }
+}
+
+/** Read a file as it comes, up to its last voxel. */
+async function streamVoxels(url, voxelCount, onProgress) {
   const response = await fetch(url);
   if (response.status === 403) throw new LoadError("The address of the scan has expired. Reload the page.");
   if (!response.ok) throw new LoadError(`The server answered ${response.status}. Reload the page.`);
-  const chunks = [];
-  let received = 0;
-  const reader = response.body.getReader();
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    chunks.push(part.value);
-    received += part.value.length;
-    onProgress?.(received);
-  }
-  const bytes = new Uint8Array(received);
-  chunks.reduce((at, chunk) => (bytes.set(chunk, at), at + chunk.length), 0);
-  return bytes.buffer;
-}
-
-/** Fetch a file and read its voxels; a browser that stops inflating early is sent the bytes as they are. */
-async function fetchVoxels(url, voxelCount, onProgress) {
+  const source = new Source(response.body.getReader(), onProgress);
   try {
-    return readNifti(await fetchBytes(url, onProgress), voxelCount);
-  } catch (error) {
-    if (!(error instanceof RangeError) && !(error instanceof TypeError)) throw error;
-    return readNifti(await fetchBytes(`${url}?inflated=1`, onProgress), voxelCount);
+    return await readNifti(source, voxelCount);
+  } finally {
+    source.leave();
   }
 }
 
-/** Read header and voxels of a NIfTI-1 or NIfTI-2 file, either byte order. Returns {array, slope, intercept}. */
-function readNifti(buffer, voxelCount) {
-  const view = new DataView(buffer);
-  const isLittle = [348, 540].includes(view.getInt32(0, true));
-  const isFirst = view.getInt32(0, isLittle) === 348;
+/** The bytes of an answer, in the amounts that are asked for. */
+class Source {
+  constructor(reader, onProgress) {
+    this.reader = reader;
+    this.onProgress = onProgress;
+    this.received = 0;
+    this.part = new Uint8Array(0);
+  }
+
+  /** Return up to `most` bytes that have come, at least one. */
+  async take(most) {
+    while (!this.part.length) {
+      const { done, value } = await this.reader.read();
+      if (done) throw new EndsEarly("The file ends before its voxels do. Export it again.");
+      this.part = value;
+      this.received += value.length;
+      this.onProgress?.(this.received);
+    }
+    const taken = this.part.subarray(0, most);
+    this.part = this.part.subarray(taken.length);
+    return taken;
+  }
+
+  async fill(target) {
+    for (let at = 0; at < target.length;) {
+      const bytes = await this.take(target.length - at);
+      target.set(bytes, at);
+      at += bytes.length;
+    }
+  }
+
+  async skip(count) {
+    for (let left = count; left > 0;) left -= (await this.take(left)).length;
+  }
+
+  /** Ask for no more. An answer that ends here is read to its end first, so that the browser keeps it. */
+  leave() {
+    const next = this.part.length ? Promise.resolve({ done: false }) : this.reader.read();
+    next.then(({ done }) => done || this.reader.cancel()).catch(() => {});
+  }
+}
+
+async function readNifti(source, voxelCount) {
+  const header = await readHeader(source);
+  const { Kind, slope, intercept } = header;
+  await source.skip(header.offset - header.length);
+  if (Kind.BYTES_PER_ELEMENT <= 2) {
+    const array = allocate(Kind, voxelCount);
+    await readStored(source, array, header);
+    return { array, slope, intercept };
+  }
+  const array = allocate(Int16Array, voxelCount);
+  const block = new Kind(Math.min(voxelCount, BLOCK_VOXELS));
+  for (let first = 0; first < voxelCount; first += block.length) {
+    const stored = block.subarray(0, voxelCount - first);
+    await readStored(source, stored, header);
+    for (let at = 0; at < stored.length; at += 1) array[first + at] = toHu(Number(stored[at]) * slope + intercept);
+  }
+  return { array, slope: 1, intercept: 0 };
+}
+
+/** Fill a typed array with the next values of a file. */
+async function readStored(source, array, { isLittle }) {
+  const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+  await source.fill(bytes);
+  if (!isLittle) swapBytes(bytes, array.BYTES_PER_ELEMENT);
+}
+
+/** Read the header of a NIfTI-1 or NIfTI-2 file; the first number of `dim` tells the byte order. */
+async function readHeader(source) {
+  const bytes = new Uint8Array(SECOND_BYTES);
+  await source.fill(bytes.subarray(0, FIRST_BYTES));
+  const mark = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  const isFirst = mark(344) === "n+1\0";
+  if (!isFirst && mark(4) !== "n+2\0") throw new LoadError("The file is no NIfTI file.");
+  if (!isFirst) await source.fill(bytes.subarray(FIRST_BYTES));
+  const length = isFirst ? FIRST_BYTES : SECOND_BYTES;
+  const view = new DataView(bytes.buffer);
+  const rank = isFirst ? view.getInt16(40, true) : view.getBigInt64(16, true);
+  const isLittle = rank >= 1 && rank <= 7;
   const type = view.getInt16(isFirst ? 70 : 12, isLittle);
   const offset = isFirst ? view.getFloat32(108, isLittle) : Number(view.getBigInt64(168, isLittle));
   const slope = isFirst ? view.getFloat32(112, isLittle) : view.getFloat64(176, isLittle);
   const intercept = isFirst ? view.getFloat32(116, isLittle) : view.getFloat64(184, isLittle);
   const Kind = NIFTI_TYPES[type];
   if (!Kind) throw new LoadError(`The browser can't show voxels of NIfTI datatype ${type}.`);
-  const array = typedView(buffer, Kind, offset || (isFirst ? 352 : 544), voxelCount, isLittle);
+  if (!(offset >= 0 && offset < Infinity)) throw new LoadError(`The header is damaged: its voxels begin at ${offset}.`);
   const isScaled = Number.isFinite(slope) && slope !== 0;
-  return { array, slope: isScaled ? slope : 1, intercept: isScaled && Number.isFinite(intercept) ? intercept : 0 };
+  return {
+    length, Kind, isLittle, offset: Math.max(Math.trunc(offset), length + 4), slope: isScaled ? slope : 1,
+    intercept: isScaled ? intercept : 0,
+  };
 }
 
-function typedView(buffer, Kind, offset, count, isLittle) {
-  const width = Kind.BYTES_PER_ELEMENT;
-  if (buffer.byteLength < offset + count * width) throw new RangeError("The file ends before its voxels do.");
-  const isPlaced = offset % width === 0;
-  if (!isLittle && width > 1) {
-    const bytes = new Uint8Array(buffer.slice(offset, offset + count * width));
-    for (let at = 0; at < bytes.length; at += width) bytes.subarray(at, at + width).reverse();
-    buffer = bytes.buffer;
-    offset = 0;
-  } else if (!isPlaced) {
-    buffer = buffer.slice(offset, offset + count * width);
-    offset = 0;
+function allocate(Kind, count) {
+  try {
+    return new Kind(count);
+  } catch (error) {
+    if (error instanceof RangeError) throw new LoadError("This browser's memory can't hold the scan.");
+    throw error;
   }
-  const array = new Kind(buffer, offset, count);
-  return Kind === BigInt64Array || Kind === BigUint64Array ? Float64Array.from(array, Number) : array;
+}
+
+function swapBytes(bytes, width) {
+  for (let first = 0; first < bytes.length; first += width) {
+    for (let low = first, high = first + width - 1; low < high; low += 1, high -= 1) {
+      const byte = bytes[low];
+      bytes[low] = bytes[high];
+      bytes[high] = byte;
+    }
+  }
+}
+
+/** Round to whole HU, halves to even, and clip to 16 bits. */
+function toHu(value) {
+  return Math.max(-32768, Math.min(32767, value)) + ROUNDER - ROUNDER;
 }
 
 /** The array of a file seen as (I, J, K) toward Right, Anterior, Superior, by the axes and flips the server found. */
@@ -88,7 +178,7 @@ class RasArray {
   }
 
   value(index) {
-    return this.array[this.offset(index)] * this.slope + this.intercept;
+    return toHu(this.array[this.offset(index)] * this.slope + this.intercept);
   }
 }
 
@@ -110,17 +200,16 @@ function halfTable() {
 function halfFloats(volume) {
   const table = halfTable();
   const { array, slope, intercept, steps, shape } = volume;
-  const isInteger = array.BYTES_PER_ELEMENT <= 2;
-  const toHu = (stored) => Math.max(-32768, Math.min(32767, Math.round(stored * slope + intercept)));
   const isPlain = slope === 1 && intercept === 0 && !(array instanceof Uint16Array);
-  const lookup = isInteger && !isPlain ? table.map((_, bits) => table[toHu(storedOf(array, bits)) & 0xffff]) : table;
-  const out = new Uint16Array(array.length);
+  const halfOf = (stored) => table[toHu(stored * slope + intercept) & 0xffff];
+  const lookup = isPlain ? table : table.map((_, bits) => halfOf(storedOf(array, bits)));
+  const out = allocate(Uint16Array, array.length);
   let at = 0;
   for (let k = 0; k < shape[2]; k += 1) {
     for (let j = 0; j < shape[1]; j += 1) {
       let from = volume.offset([0, j, k]);
       for (let i = 0; i < shape[0]; i += 1, from += steps[0], at += 1) {
-        out[at] = isInteger ? lookup[array[from] & 0xffff] : table[toHu(array[from]) & 0xffff];
+        out[at] = lookup[array[from] & 0xffff];
       }
     }
   }

@@ -1,0 +1,196 @@
+"""Uploads between their arrival and the case that is made of them: files on disk, never bytes in memory.
+
+Each server process keeps them in a folder of its own under `Settings.incoming`, held by a lock of the kernel as long as
+it lives. A process that ends in whatever way leaves a folder without that lock, whose uploads nobody can ask for any
+more: whoever sweeps knows it by that, without any clock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import secrets
+import shutil
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from lungseg import files
+from lungseg.config import Limits, Settings
+from lungseg.errors import TooLargeError
+from lungseg.services.storage import RESERVE_BYTES
+
+log = logging.getLogger(__name__)
+
+FOLDER = re.compile(r"uploads-[0-9a-f]{16}")
+NAME = re.compile(rf"{FOLDER.pattern}/[0-9a-f]{{32}}\.upload")
+"""Names of uploads, relative to `Settings.incoming`: ours, random, and nothing of the user's."""
+
+
+class UploadFolder:
+    """The folder of one process; it is made at the first upload, and gone after `close`, or swept after the process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._guard = threading.Lock()
+        self._opened: tuple[Path, int] | None = None
+
+    def begin(self, announced: int | None) -> Arrival:
+        """Open a file for an upload.
+
+        Args:
+            announced: bytes that are to come, as far as that is known.
+
+        Raises:
+            TooLargeError: they are more than the limit.
+            DiskFullError: the disk has no room for them.
+            StorageError: the folder can't be written to.
+        """
+        limits = self._settings.limits
+        with self._guard, files.disk_errors("The folder of uploads"):
+            folder = self._open()
+            check_room(folder, announced or 0, announced or 0, limits)
+            return Arrival(folder / f"{secrets.token_hex(16)}.upload", limits)
+
+    def close(self) -> None:
+        """Remove the folder with all that is left in it."""
+        with self._guard:
+            if self._opened is not None:
+                folder, descriptor = self._opened
+                self._opened = None
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(descriptor)
+
+    def _open(self) -> Path:
+        """Return the folder; made anew where somebody removed it under the running process."""
+        if self._opened is not None and self._opened[0].is_dir():
+            return self._opened[0]
+        if self._opened is not None:
+            os.close(self._opened[1])
+        self._opened = _new_folder(self._settings.incoming)
+        return self._opened[0]
+
+
+class Arrival:
+    """An upload that is being written; whoever began it ends it with `finish` or `drop`.
+
+    Attributes:
+        path: its file.
+    """
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path = path
+        self._limits = limits
+        self._size = 0
+        self._stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
+
+    @property
+    def name(self) -> str:
+        """Its name, as `find_upload` takes it."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    def write(self, piece: bytes) -> None:
+        """Append a piece.
+
+        Raises:
+            TooLargeError: the upload has become larger than the limit.
+            DiskFullError: the disk has no room for it.
+            StorageError: it can't be written.
+        """
+        self._size += len(piece)
+        with files.disk_errors("The upload"):
+            check_room(self.path.parent, self._size, len(piece), self._limits)
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+
+    def finish(self) -> None:
+        """Close the file: it is complete, and stays."""
+        with files.disk_errors("The upload"):
+            self._stream.close()
+
+    def drop(self) -> None:
+        """Close and remove the file, complete or not."""
+        with suppress(OSError):
+            self._stream.close()
+        remove_upload(self.path)
+
+
+def check_room(folder: Path, size: int, more: int, limits: Limits) -> None:
+    """Refuse an upload before it does harm.
+
+    Args:
+        folder: where it is being written.
+        size: bytes that it has, with those that come.
+        more: bytes that are still to be written.
+        limits: of the installation.
+
+    Raises:
+        TooLargeError: it is larger than the limit.
+        DiskFullError: the disk would have too little room left.
+    """
+    if size > limits.file_bytes:
+        raise TooLargeError(
+            f"The file has more than {limits.file_bytes:,} bytes.", "Crop the scan to the chest, or compress it."
+        )
+    if shutil.disk_usage(folder).free - more < RESERVE_BYTES:
+        raise files.no_room()
+
+
+def find_upload(settings: Settings, name: str) -> Path | None:
+    """Return the path of an upload by the name of its `Arrival`; None where that is no name of an upload."""
+    return settings.incoming / name if NAME.fullmatch(name) else None
+
+
+def remove_upload(path: Path) -> None:
+    """Remove an upload; one that can't be removed is left for the sweep."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("upload %s can't be removed: %s", path.name, error.strerror)
+
+
+def sweep_incoming(settings: Settings) -> int:
+    """Remove the uploads of processes that are gone; those of living ones stay, however old they are.
+
+    Returns:
+        How many folders were removed.
+    """
+    try:
+        found = [path for path in settings.incoming.iterdir() if FOLDER.fullmatch(path.name)]
+    except OSError:
+        return 0
+    return sum(_remove_if_left(path) for path in found)
+
+
+def _new_folder(parent: Path) -> tuple[Path, int]:
+    """Make a folder and lock it; once more where a sweep that came between the two took it away."""
+    while True:
+        folder = parent / f"uploads-{secrets.token_hex(8)}"
+        folder.mkdir(mode=files.PRIVATE_FOLDER, parents=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        with suppress(OSError):  # a file system without locks: nothing is swept there
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.is_dir():
+            return folder, descriptor
+        os.close(descriptor)
+
+
+def _remove_if_left(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return False  # its process lives, or the file system has no locks
+    finally:
+        os.close(descriptor)
+    return not folder.exists()

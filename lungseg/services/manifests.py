@@ -1,0 +1,164 @@
+"""Manifests: beside each scan and each mask a small file with its record, so that files alone can become cases again.
+
+The database is the truth; a manifest repeats what it says of one file. It is written after the record and goes before
+it: a file with a manifest that no record owns was lost, never just left over.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from lungseg import files
+from lungseg.config import Settings
+from lungseg.db import Database
+from lungseg.db import cases as case_rows
+from lungseg.db import masks as mask_rows
+from lungseg.db import runs as run_rows
+from lungseg.db import training as training_rows
+from lungseg.decoding import decode_file, encode
+from lungseg.errors import StorageError
+from lungseg.records import Case, CaseScore, EpochRecord, Mask, Run
+
+log = logging.getLogger(__name__)
+
+END = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskManifest:
+    """What is known of a mask: the mask, and the run that made it (None for a reference mask)."""
+
+    mask: Mask
+    run: Run | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunManifest:
+    """What is known of a run that has a folder: it, its epochs, its scores."""
+
+    run: Run
+    epochs: tuple[EpochRecord, ...]
+    scores: tuple[CaseScore, ...]
+
+
+def case_manifest(settings: Settings, case_id: str) -> Path:
+    """Name the manifest of a case."""
+    return settings.scans / f"{case_id}{END}"
+
+
+def mask_manifest(settings: Settings, mask_id: str) -> Path:
+    """Name the manifest of a mask."""
+    return settings.masks / f"{mask_id}{END}"
+
+
+def run_manifest(settings: Settings, run_id: str) -> Path:
+    """Name the manifest of a run that trains or scores."""
+    return settings.runs / run_id / f"manifest{END}"
+
+
+def keep_case(settings: Settings, case: Case) -> None:
+    """Write the manifest of a case; where the disk refuses, the next sweep writes it."""
+    _write(case_manifest(settings, case.id), encode(case))
+
+
+def keep_mask(settings: Settings, mask: Mask, run: Run | None) -> None:
+    """Write the manifest of a mask, as `keep_case`."""
+    _write(mask_manifest(settings, mask.id), encode(MaskManifest(mask, run)))
+
+
+def keep_run(settings: Settings, database: Database, run_id: str) -> None:
+    """Write the manifest of a run that has a folder, as `keep_case`; nothing where the run is gone."""
+    folder = settings.runs / run_id
+    if not folder.is_dir():
+        return
+    with database.read() as session:
+        if run_id not in run_rows.all_run_ids(session):
+            return
+        run = run_rows.get_run(session, run_id)
+        epochs = training_rows.epochs_of(session, (run_id,))[run_id]
+        scores = training_rows.scores_of(session, (run_id,))[run_id]
+    _write(run_manifest(settings, run_id), encode(RunManifest(run, epochs, scores)))
+
+
+def read_run(path: Path) -> RunManifest:
+    """Read the manifest of a run.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    return decode_file(RunManifest, path, _damaged)
+
+
+def read_case(path: Path) -> Case:
+    """Read the manifest of a case.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    return decode_file(Case, path, _damaged)
+
+
+def read_mask(path: Path) -> MaskManifest:
+    """Read the manifest of a mask.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    return decode_file(MaskManifest, path, _damaged)
+
+
+def complete(settings: Settings, database: Database) -> int:
+    """Write the manifests that are missing: of cases of an earlier release, or where the disk had refused.
+
+    Returns:
+        How many were written.
+    """
+    with database.read() as session:
+        case_ids = _without(settings.scans, case_rows.all_case_ids(session))
+        mask_ids = _without(settings.masks, mask_rows.all_mask_ids(session))
+        cases = [case_rows.get_case(session, case_id) for case_id in case_ids]
+        masks = [mask_rows.get_mask(session, mask_id) for mask_id in mask_ids]
+        run_ids = _folders(settings.runs) & run_rows.all_run_ids(session)
+        runs = [run_rows.get_run(session, mask.run_id) if mask.run_id else None for mask in masks]
+    for case in cases:
+        keep_case(settings, case)
+    for mask, run in zip(masks, runs, strict=True):
+        keep_mask(settings, mask, run)
+    _withdraw(settings, database, case_ids, mask_ids)
+    runs_without = [run_id for run_id in run_ids if not run_manifest(settings, run_id).is_file()]
+    for run_id in runs_without:
+        keep_run(settings, database, run_id)
+    return len(cases) + len(masks) + len(runs_without)
+
+
+def _withdraw(settings: Settings, database: Database, case_ids: list[str], mask_ids: list[str]) -> None:
+    """Remove manifests of what was deleted while they were written."""
+    with database.read() as session:
+        gone = {case_manifest(settings, case_id) for case_id in set(case_ids) - case_rows.all_case_ids(session)}
+        gone |= {mask_manifest(settings, mask_id) for mask_id in set(mask_ids) - mask_rows.all_mask_ids(session)}
+    for path in gone:
+        path.unlink(missing_ok=True)
+
+
+def _without(folder: Path, ids: frozenset[str]) -> list[str]:
+    """Return those ids that have a file in a folder, but no manifest."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    there = {name.partition(".")[0] for name in names if not name.endswith(END)}
+    return sorted(found for found in ids & there if f"{found}{END}" not in names)
+
+
+def _folders(folder: Path) -> frozenset[str]:
+    return frozenset(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else frozenset()
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        files.write_bytes(path, content)
+    except StorageError as error:
+        log.warning("no manifest written: %s", error.found)
+
+
+def _damaged(reason: str) -> StorageError:
+    return StorageError(f"The manifest is damaged or missing ({reason}).", "The file is taken in without it.")

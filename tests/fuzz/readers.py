@@ -1,0 +1,274 @@
+"""What is fuzzed: of each kind of file good ones, how they get damaged, and the reader with all that follows on it."""
+
+import json
+from dataclasses import replace
+
+import torch
+
+from lungseg import nifti
+from lungseg.card import NetworkShape, sha256_of
+from lungseg.checkpoint import load_checkpoint
+from lungseg.config import Settings
+from lungseg.dataset import store as stores
+from lungseg.dataset.layout import open_data_set
+from lungseg.dataset.lint import lint
+from lungseg.dataset.split import read_split, split_cases
+from lungseg.dataset.statistics import summarise, to_csv
+from lungseg.dataset.store import SliceStore, is_store, prepare
+from lungseg.db import open_database
+from lungseg.maps import read_map
+from lungseg.postprocessing import lesions_at
+from lungseg.services import cases, estimation, manifests, operating, promotion, runs, storage, training
+from lungseg.services.cards import name_of, read_checkpoint
+from lungseg.training.batches import Batch
+from lungseg.training.learner import Learner
+from lungseg.training.order import TrainingOrder
+from lungseg.training.presets import BASELINE
+from lungseg.training.resume import RunFolder, read_order
+from lungseg.training.sources import read_crops, read_nodules
+from lungseg.unet import UNet
+from lungseg.volume import Grid
+from tests.browser.seeds import add_case, add_prediction
+from tests.cards import CALIBRATED, save_scenes
+from tests.data_sets import write_json, write_pair
+from tests.fuzz.binary import damaged_archive, damaged_array, damaged_numbers, damaged_tensors
+from tests.fuzz.damage import damaged_bytes, damaged_json, damaged_table
+from tests.fuzz.scan_reader import read_scan
+from tests.fuzz.scans import RADIUS_MM, SHAPE, SPACING_MM, SPOT, damaged_scan, good_mask, good_scans
+from tests.fuzz.target import Target
+from tests.phantoms import graded_map, ras_affine
+from tests.training_data import write_crops, write_nodules
+
+LEVEL = 60
+LEARNED = replace(BASELINE.schedule, ema=0.9, half_precision=False)
+
+
+class Workshop:
+    """An installation with one of each file, all good, in a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.settings = Settings(
+            home=folder / "home", models=folder / "models", database_url=f"sqlite:///{folder / 'home' / 'fuzz.sqlite'}",
+            device="cpu", checkpoint="whole", data_roots=(folder,),
+        )  # fmt: skip
+        for name in ("home", "scans", "models", "run", "git"):
+            (folder / name).mkdir()
+        self.database = open_database(self.settings.database_url)
+        save_scenes(self.settings.models)
+
+    def close(self):
+        self.database.close()
+
+    def targets(self):
+        """Make all kinds."""
+        return (*self._scans(), *self._checkpoints(), *self._data_sets(), *self._training(), *self._results())
+
+    def _scans(self):
+        seeds = tuple(good_scans(self.folder))
+        yield Target("scan", self.folder / "scans" / "scan.nii", seeds, damaged_scan, read_scan, share=60)
+        grid = Grid(SHAPE, ras_affine(SPACING_MM))
+        mask = Target(
+            "mask",
+            self.folder / "scans" / "mask.nii",
+            (good_mask(self.folder),),
+            damaged_scan,
+            lambda path: nifti.read_label_map(path, grid),
+            share=6,
+        )
+        yield mask
+        yield Target(
+            "scan, uploaded", self.folder / "scans" / "upload.nii", seeds, damaged_scan, self._upload, share=12
+        )
+
+    def _upload(self, path):
+        with path.open("rb") as stream:
+            case = cases.ingest(self.settings, self.database, "scan.nii.gz", stream)
+        cases.delete_case(self.settings, self.database, case.id)
+
+    def _checkpoints(self):
+        weights = self.settings.models / "whole.safetensors"
+        yield self._target("card", weights.with_suffix(".json"), as_json, self._read_card, share=6)
+        yield self._target("weights, right sha256", weights, damaged_tensors, _load_weights)
+
+    def _read_card(self, path):
+        promotion.promoted_names(self.settings)
+        name_of(self.settings, "0" * 64)
+        card = read_checkpoint(self.settings, "whole").card
+        card.to_json()
+        return load_checkpoint(path.with_suffix(".safetensors"))
+
+    def _data_sets(self):
+        folder = self.folder / "set"
+        for number in (1, 2):
+            write_pair(folder, f"lung_{number}", spot=SPOT, shape=SHAPE, spacing_mm=SPACING_MM, lesion_hu=20 + number)
+        write_json(folder)
+        (folder / "patients.csv").write_text("case,patient\nlung_1,A\nlung_2,B\n")
+        store = prepare(open_data_set(folder), self.folder / "store", workers=1)
+        split = self.folder / "split.json"
+        split.write_text(json.dumps({"train": ["lung_1"], "validation": ["lung_2"]}))
+        yield self._target("dataset.json", folder / "dataset.json", as_json, _read_data_set)
+        yield self._target("patients.csv", folder / "patients.csv", as_table, _read_data_set)
+        yield self._target("store, index", store.folder / "index.json", as_json, _read_store)
+        yield self._target("store, case", store.folder / "lung_1.case.json", as_json, _read_store, share=3)
+        yield self._target("store, array", store.folder / "lung_1.hu.npy", damaged_array, _read_store)
+        yield self._target(
+            "split", split, as_json, lambda path: split_cases(store.cases, given=read_split(path)), share=1
+        )
+
+    def _training(self):
+        for name, write, read in (("nodules", write_nodules, read_nodules), ("crops", write_crops, read_crops)):
+            write(self.folder / name)
+            index = self.folder / name / "index.csv"
+            yield self._target(
+                f"index of {name}", index, as_table, lambda path, read=read: list(read(path.parent)), share=1
+            )
+        order = TrainingOrder(preset="baseline", data=self.folder / "set", output=self.folder / "run", name="run")
+        learner = _learner()
+        learner.step(_batch(), print)
+        run = RunFolder(order)
+        run.begin()
+        run.save(learner.state())
+        yield self._target(
+            "order", order.output / "run.order.json", as_json, lambda path: read_order(path.parent).to_json()
+        )
+        yield self._target("state", order.output / "run.resume", damaged_numbers, lambda _path: _resume(order), share=3)
+        (self.folder / "git" / "HEAD").write_text("0123456789abcdef0123456789abcdef01234567\n")
+        yield self._target(
+            "git HEAD", self.folder / "git" / "HEAD", damaged_bytes, lambda p: runs.commit_of(p.parent), share=1
+        )
+
+    def _results(self):
+        home, fields = self.settings.home, {"data": str(self.folder / "set"), "preset": "baseline"}
+        estimation.keep_pace(self.settings, "baseline", 8, "cpu", estimation.Pace(10.0, 100.0))
+        yield self._target(
+            "paces",
+            home / "paces.json",
+            as_json,
+            lambda _: estimation.estimate(self.settings, self.database, fields),
+            share=1,
+        )
+        scan = self.folder / "scans" / "case.nii.gz"
+        scan.write_bytes(good_scans(self.folder)[0])
+        case = add_case(self.settings, self.database, scan, "case")
+        probability = graded_map(Grid(SHAPE, ras_affine(SPACING_MM)), SPOT, RADIUS_MM)
+        add_prediction(
+            self.settings, self.database, case, probability.above(0.5), probability=probability, **CALIBRATED
+        )
+        mask = cases.masks_of(self.database, case.id)[0]
+        self._case, self._mask = case, mask
+        self._move(None)
+        yield self._target(
+            "probability map", home / storage.probability_path(mask.id), damaged_archive, self._read_map, share=3
+        )
+        facts = home / "derived" / f"{mask.id}.{LEVEL}.json"
+        yield self._target("derived mask, facts", facts, as_json, self._move, share=1)
+        yield self._target("manifest", manifests.mask_manifest(self.settings, mask.id), as_json, manifests.read_mask)
+        log = self.settings.runs / mask.run_id / training.LOG
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("2026-01-01 INFO epoch 1 of 2\n" * 20)
+        yield self._target(
+            "log", log, damaged_bytes, lambda _: training.log_lines(self.settings, mask.run_id, most=9), share=1
+        )
+        columns = self.folder / "columns.json"
+        kept = {
+            "configuration": runs.get_run(self.database, mask.run_id).configuration,
+            "warnings": ["x"],
+            "tags": ["y"],
+        }
+        kept |= {"progress": {"stage": "x", "done": 1}, "failure": {"code": "x", "found": "y", "remedy": "z"}}
+        columns.write_text(json.dumps(kept))
+        yield self._target("columns of a run", columns, values_of_json, self._read_columns)
+
+    def _move(self, _path):
+        run = runs.get_run(self.database, self._mask.run_id)
+        return operating.mask_at(self.settings, self._case, self._mask, run, LEVEL)
+
+    def _read_map(self, path):
+        return lesions_at(read_map(path), 0.5, min_lesion_ml=0.1, calibration=CALIBRATED["calibration"])
+
+    def _read_columns(self, path):
+        """Put the columns of a run into the database, and those that were there back again."""
+        from lungseg.db.runs import run_of
+        from lungseg.db.tables import RunRow
+
+        told = json.loads(path.read_bytes())
+        told = told if isinstance(told, dict) else {"configuration": told}
+        with self.database.read() as session:
+            row = session.get(RunRow, self._mask.run_id)
+            session.expunge(row)
+        for name in ("configuration", "warnings", "tags", "progress", "failure"):
+            if name in told:
+                setattr(row, name, told[name])
+        run = run_of(row)
+        return operating.operation_of(self.settings, self._mask, run, LEVEL)
+
+    def _target(self, name, path, damage, read, *, share=2):
+        return Target(name, path, (path.read_bytes(),), damage, read, share)
+
+
+def as_json(raw, rng, _others):
+    """Damage JSON."""
+    return damaged_json(raw, rng)
+
+
+def values_of_json(raw, rng, _others):
+    """Damage values of JSON that stays JSON, as a database keeps it."""
+    while True:
+        changed = damaged_json(raw, rng)
+        try:
+            json.loads(changed)
+        except (ValueError, RecursionError):
+            continue
+        return changed
+
+
+def as_table(raw, rng, _others):
+    """Damage CSV."""
+    return damaged_table(raw, rng)
+
+
+def _load_weights(path):
+    card = path.with_suffix(".json")
+    before = card.read_bytes()
+    card.write_text(json.dumps(json.loads(before) | {"sha256": sha256_of(path)}))
+    try:
+        network, _ = load_checkpoint(path)
+        return network(torch.zeros(1, network.shape.channels, 16, 16))
+    finally:
+        card.write_bytes(before)
+
+
+def _read_data_set(path):
+    data_set = open_data_set(path.parent)
+    return lint(data_set, ()), json.dumps(data_set.to_json())
+
+
+def _read_store(path):
+    stores._header.cache_clear()
+    is_store(path.parent)
+    store = SliceStore.open(path.parent)
+    findings, statistics = lint(store.data_set, store.facts), summarise(store.data_set, store.facts)
+    json.dumps(statistics.report(), allow_nan=False)
+    to_csv(statistics.rows)
+    for case in store.cases:
+        depth = len(case.slice_tumour_px)
+        _ = case.frame, case.hu[depth - 1], case.hu_of(0, depth), case.tumour_of(depth - 1), case.tumour[0]
+    return findings
+
+
+def _learner():
+    network = UNet(NetworkShape(width=4, depth=2, channels=1))
+    return Learner(network, LEARNED, device=torch.device("cpu"), steps=9)
+
+
+def _batch():
+    return Batch(torch.rand((2, 1, 16, 16)), torch.zeros((2, 1, 16, 16), dtype=torch.uint8))
+
+
+def _resume(order):
+    state = RunFolder(order).load()
+    if state is not None:
+        learner = _learner()
+        learner.restore(state)
+        learner.step(_batch(), lambda _text: None)

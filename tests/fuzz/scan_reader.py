@@ -1,0 +1,59 @@
+"""What is done with a scan that is handed in, and a second reader to compare with: nibabel."""
+
+import nibabel as nib
+import numpy as np
+
+from lungseg import nifti
+from lungseg.errors import LungSegError
+from tests.fuzz.target import WrongVoxelsError
+
+GZIP = b"\x1f\x8b"
+INT16 = np.iinfo(np.int16)
+
+
+def read_scan(path):
+    """Read a scan in all ways, compare its voxels with nibabel's, write a mask on its grid and read that again."""
+    header = nifti.read_header(path)
+    try:
+        nifti.read_label_map(path, header.grid.to_ras())
+    except LungSegError:
+        nifti.read_volume(path)
+        raise
+    volume = nifti.read_volume(path)
+    _compare(path, header, volume)
+    inside = volume.hu > 0
+    mask = path.with_name("mask.nii.gz")
+    nifti.write_mask(inside, mask, like=path)
+    if not np.array_equal(nifti.read_mask(mask, volume.grid), inside):
+        raise WrongVoxelsError("the mask that was written is not the one that is read")
+
+
+def _compare(path, header, volume):
+    theirs = _theirs(path)
+    if theirs is None:
+        return
+    ours = header.grid.orientation.from_ras(volume.hu)
+    if ours.size != theirs.size:
+        raise WrongVoxelsError(f"the shape is {ours.shape}, nibabel's {theirs.shape}")
+    wrong = int(np.count_nonzero(ours != theirs.reshape(ours.shape, order="F")))
+    if wrong:
+        raise WrongVoxelsError(f"{wrong} of {ours.size} voxels are not those that nibabel reads")
+
+
+def _theirs(path):
+    """Return HU as nibabel reads them, in the file's own axis order; None where it does not read the file."""
+    raw = path.read_bytes()
+    named = path.with_name("witness.nii.gz" if raw[:2] == GZIP else "witness.nii")
+    named.write_bytes(raw)
+    try:
+        image = nib.load(named)
+        if image.dataobj.offset == 0:
+            return None  # nibabel takes the header for voxels there
+        with np.errstate(all="ignore"):
+            values = np.asarray(image.dataobj)
+    except Exception:  # noqa: BLE001 - whatever it can't read, there is nothing to compare with
+        return None
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        return None
+    rounded = np.rint(values) if values.dtype.kind == "f" else values
+    return np.clip(rounded, INT16.min, INT16.max).astype(np.int16)

@@ -1,0 +1,219 @@
+"""Nobody has to look for a run to end: lost workers are replaced, hung ones killed, and nothing outlives its server."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from lungseg import worker as worker_module
+from lungseg.config import CHECKOUT
+from lungseg.db import open_database
+from lungseg.records import RunState
+from lungseg.services import cases, runs, watchdog, worker_process
+from lungseg.services.lifeline import environment_with, lifeline
+from lungseg.services.watchdog import Signs, Watchdog, read_signs
+from tests.networks import WIDE, save_network
+from tests.phantoms import write_chest
+
+WAIT_S = 90
+
+
+@pytest.fixture
+def settings(environment, tmp_path, monkeypatch):
+    card = save_network(tmp_path / "models", "slow", WIDE)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # slow enough to be caught in the middle
+    monkeypatch.setenv("LUNGSEG_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("LUNGSEG_CHECKPOINT", card.name)
+    monkeypatch.setattr(worker_process, "START_PAUSE_S", 0.5)
+    settings = replace(environment, models=tmp_path / "models", checkpoint=card.name)
+    yield settings
+    for process in of_home(settings, "worker"):
+        process.kill()
+
+
+@pytest.fixture
+def database(settings):
+    with closing(open_database(settings.database_url)) as database:
+        yield database
+
+
+@pytest.fixture
+def run(settings, database, tmp_path):
+    """A queued run that takes some seconds."""
+    write_chest(tmp_path / "long.nii", shape=(96, 80, 230), spacing_mm=(3.0, 3.2, 1.0), lesion_index=(66, 44, 120))
+    with (tmp_path / "long.nii").open("rb") as stream:
+        case = cases.ingest(settings, database, "long.nii", stream)
+    return runs.queue_segmentation(settings, database, case.id)
+
+
+def of_home(settings, word):
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("LUNGSEG_HOME") == str(settings.home) and word in process.cmdline():
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def wait_for(condition, seconds=WAIT_S):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def is_segmenting(database, run):
+    now = runs.get_run(database, run.id)
+    return now.state is RunState.RUNNING and now.progress is not None and now.progress.stage == "segmenting"
+
+
+def is_done(database, run):
+    now = runs.get_run(database, run.id)
+    return now if now.state.is_final else None
+
+
+def worker_of(settings):
+    return wait_for(lambda: read_signs(worker_process.signs_of_worker(settings))).process
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_run_ends_though_its_worker_is_killed_or_hangs_and_no_page_is_open(settings, database, run, how, monkeypatch):
+    monkeypatch.setattr(watchdog, "FROZEN_S", 4.0)
+    with worker_process.kept_alive(settings):
+        wait_for(lambda: is_segmenting(database, run))
+        first = worker_of(settings)
+        os.kill(first, how)
+        done = wait_for(lambda: is_done(database, run))
+    assert (done.state, done.attempts) == (RunState.DONE, 2)
+    assert not psutil.pid_exists(first) or psutil.Process(first).status() == psutil.STATUS_ZOMBIE
+    assert len(cases.masks_of(database, run.case_id)) == 1
+
+
+def test_run_of_a_hung_worker_that_was_to_stop_is_cancelled(settings, database, run, monkeypatch):
+    monkeypatch.setattr(watchdog, "FROZEN_S", 4.0)
+    with worker_process.kept_alive(settings):
+        wait_for(lambda: is_segmenting(database, run))
+        os.kill(worker_of(settings), signal.SIGSTOP)
+        runs.request_stop(database, run.id)
+        assert wait_for(lambda: is_done(database, run)).state is RunState.CANCELLED
+
+
+def test_idle_worker_that_hangs_is_replaced_too(settings, database, monkeypatch):
+    monkeypatch.setattr(watchdog, "FROZEN_S", 4.0)
+    with worker_process.kept_alive(settings):
+        first = worker_of(settings)
+        os.kill(first, signal.SIGSTOP)
+        wait_for(lambda: (signs := read_signs(worker_process.signs_of_worker(settings))) and signs.process != first)
+
+
+def test_two_supervisors_on_one_home_start_one_worker(settings, database, run):
+    with worker_process.kept_alive(settings), worker_process.kept_alive(settings):
+        assert wait_for(lambda: is_done(database, run)).attempts == 1
+        assert len(of_home(settings, "worker")) == 1
+
+
+def test_marks_dated_in_the_future_keep_no_worker_from_starting(settings, database, run):
+    ahead = time.time() + 86_400
+    for name in ("worker.started", "worker.starting", "worker.lock", "worker.signs"):
+        path = settings.home / name
+        path.write_bytes(Signs(socket.gethostname(), os.getpid(), 10**6, 10**6).to_line() if "signs" in name else b"")
+        os.utime(path, (ahead, ahead))
+    with worker_process.kept_alive(settings):
+        assert wait_for(lambda: is_done(database, run)).state is RunState.DONE
+
+
+def test_process_that_holds_no_lock_is_never_killed(settings):
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        signs = worker_process.signs_of_worker(settings)
+        signs.write_bytes(Signs(socket.gethostname(), bystander.pid, 1, 1).to_line())
+        clock = iter(range(0, 10**6, 10**4)).__next__
+        with worker_process.worker_lock(settings).acquire():
+            dog = Watchdog(signs, clock)
+            for _ in range(3):
+                worker_process.look_after_worker(settings, dog)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_child_that_hangs_is_killed(settings, database, tmp_path, monkeypatch):
+    monkeypatch.setattr(watchdog, "FROZEN_S", 0.5)
+    signs = tmp_path / "signs"
+    signs.write_bytes(Signs(socket.gethostname(), 1, 1, 1).to_line())
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    worker_module.Worker(settings, database)._wait_for(child, Watchdog(signs))
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_worker_leaves_when_its_server_is_gone_and_its_run_waits_again(settings, database, run):
+    with lifeline() as line:
+        environment = settings.to_environment() | environment_with(line)
+        command = [sys.executable, "-m", "lungseg", "worker"]
+        process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, pass_fds=(line,))
+        wait_for(lambda: is_segmenting(database, run))
+    assert process.wait(timeout=30) == 0
+    waiting = runs.get_run(database, run.id)
+    assert (waiting.state, waiting.attempts) == (RunState.QUEUED, 0)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def serve(port):
+    """A server on this port; ended with the block, if it was not before."""
+    command = [sys.executable, "-m", "lungseg", "serve", "--port", str(port)]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert f"http://127.0.0.1:{port} " in process.stdout.readline()
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def test_killed_server_leaves_nothing_and_the_next_starts_on_its_port(settings, database, run):
+    settings.demo.mkdir()
+    port = free_port()
+    with serve(port) as first:
+        family = psutil.Process(first.pid).children(recursive=True)
+        wait_for(lambda: is_segmenting(database, run))
+        first.kill()
+        first.wait()
+        with serve(port):
+            wait_for(lambda: not any(member.is_running() for member in family), 40)
+            assert wait_for(lambda: is_done(database, run)).state is RunState.DONE
+    wait_for(lambda: not of_home(settings, "worker"), 40)
+
+
+def test_second_server_on_the_home_goes_on_when_the_first_ends(settings, database, run):
+    settings.demo.mkdir()
+    with serve(free_port()) as first, serve(free_port()) as second:
+        wait_for(lambda: is_segmenting(database, run))
+        first.terminate()
+        assert first.wait(30) == 0
+        assert wait_for(lambda: is_done(database, run)).state is RunState.DONE
+        assert second.poll() is None
+
+
+def test_lifeline_without_its_descriptor_is_none(monkeypatch):
+    from lungseg.services.lifeline import inherited_lifeline
+
+    for number in ("", "x", "999999"):
+        monkeypatch.setenv("LUNGSEG_LIFELINE", number)
+        assert inherited_lifeline() is None

@@ -1,0 +1,46 @@
+"""Uploads pass through a real server on their way to the disk: its memory stays what it was."""
+
+import pytest
+
+from lungseg.services import cases
+from tests.benchmarks.uploads import load, write_refused_scan
+from tests.browser.conftest import serving
+from tests.phantoms import write_chest
+from tests.sessions import Session, web_process
+
+MEGABYTES = 60
+ROOM_MB = 50
+"""What the web process may hold more than before; each upload alone is larger."""
+
+
+@pytest.fixture
+def server(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    with serving(home, tmp_path) as started:
+        yield started
+
+
+@pytest.mark.slow
+def test_uploads_leave_neither_memory_nor_files_behind(server, tmp_path):
+    home = server.settings.home
+    scan = write_refused_scan(tmp_path / "noise.nii", MEGABYTES)
+    figures = load(server.url, web_process(), home, sessions=3, scans=[scan, scan], at_once=2)
+    assert figures.left == 0
+    assert figures.peak - figures.before < ROOM_MB
+    assert figures.open - figures.before < ROOM_MB
+    assert figures.closed - figures.before < ROOM_MB
+    assert cases.list_cases(server.database) == ()
+
+    write_chest(tmp_path / "chest.nii.gz", "LPS")
+    session = Session(server.url)
+    texts = session.drop(
+        ("one.nii.gz", tmp_path / "chest.nii.gz"), ("two.nii", scan), ("three.nii.gz", tmp_path / "chest.nii.gz")
+    )
+    session.close()
+    outcomes = next(text for text in texts if text.startswith('<ul class="lungseg-outcomes"'))
+    assert outcomes.count("taken in, waiting") == 2
+    assert outcomes.count("scan.dimensions") == 1
+    for summary in cases.list_cases(server.database):
+        assert (home / summary.case.scan_path).read_bytes() == (tmp_path / "chest.nii.gz").read_bytes()
+    assert list(home.rglob("*.upload")) == []

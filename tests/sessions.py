@@ -1,0 +1,184 @@
+"""Sessions of the web application without a browser: the messages that Streamlit's page would exchange, and uploads."""
+
+import http.client
+import os
+import re
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
+
+BOUNDARY = "lungseg-tests-0123456789abcdef"
+CHUNK_BYTES = 1024**2
+PATIENCE_S = 300.0
+LARGEST_MESSAGE_BYTES = 64 * 1024**2
+
+
+class Session:
+    """One tab on the page Cases."""
+
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url)
+        self._cookie = self._ask_for_cookie()
+        self._opened = ExitStack()
+        self._socket = self._opened.enter_context(
+            connect(
+                f"ws://{self._address.netloc}/_stcore/stream",
+                origin=Origin(url),
+                subprotocols=[Subprotocol("streamlit")],
+                additional_headers={"Cookie": self._cookie},
+                max_size=LARGEST_MESSAGE_BYTES,
+            )
+        )
+        self.id = ""
+        self.uploader = ""
+        self.texts: list[str] = []
+        self._run()
+
+    @property
+    def _token(self) -> str:
+        return self._cookie.partition("=")[2]
+
+    def close(self) -> None:
+        """Close the tab."""
+        self._opened.close()
+
+    def drop(self, *files: tuple[str, Path]) -> list[str]:
+        """Drop files on the page and wait until they are taken in; returns what the page then says, as HTML."""
+        asked = BackMsg()
+        asked.file_urls_request.request_id = "files"
+        asked.file_urls_request.session_id = self.id
+        asked.file_urls_request.file_names.extend(name for name, _ in files)
+        self._send(asked)
+        places = self._wait_for("file_urls_response").file_urls_response.file_urls
+        for (name, path), place in zip(files, places, strict=True):
+            status, answer = self.put(place.upload_url, name, path)
+            if status != http.client.NO_CONTENT:
+                raise RuntimeError(f"the upload was answered with {status}: {answer[:200]!r}")
+        rerun = BackMsg()
+        state = rerun.rerun_script.widget_states.widgets.add()
+        state.id = self.uploader
+        for (name, path), place in zip(files, places, strict=True):
+            info = state.file_uploader_state_value.uploaded_file_info.add()
+            info.file_id, info.name, info.size = place.file_id, name, path.stat().st_size
+            info.file_urls.CopyFrom(place)
+        self._run(rerun)
+        return self.texts
+
+    def put(self, address: str, name: str, path: Path) -> tuple[int, bytes]:
+        """Send a file to an address for uploads, as a browser does; returns status and answer."""
+        head = (
+            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        ).encode()
+        tail = f"\r\n--{BOUNDARY}--\r\n".encode()
+        connection = self._connection()
+        connection.putrequest("PUT", address)
+        connection.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
+        connection.putheader("Content-Length", str(len(head) + path.stat().st_size + len(tail)))
+        connection.putheader("Cookie", self._cookie)
+        connection.putheader("X-Xsrftoken", self._token)
+        connection.endheaders(head)
+        with path.open("rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                connection.send(chunk)
+        connection.send(tail)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, content
+
+    def _run(self, message: BackMsg | None = None) -> None:
+        """Run the page and wait until it says no more: a run that asks for another one is followed by that."""
+        if message is None:
+            message = BackMsg()
+            message.rerun_script.query_string = ""
+        self._send(message)
+        self.texts = []
+        while True:
+            finished = self._wait_for("script_finished").script_finished
+            if finished == ForwardMsg.FINISHED_SUCCESSFULLY:
+                return
+            if finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
+                raise RuntimeError(f"the run of the page ended with {finished}")
+            self.texts = []
+
+    def _wait_for(self, kind: str) -> ForwardMsg:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            message = ForwardMsg()
+            message.ParseFromString(self._socket.recv(deadline - time.monotonic(), decode=False))
+            self._note(message)
+            if message.WhichOneof("type") == kind:
+                return message
+
+    def _note(self, message: ForwardMsg) -> None:
+        kind = message.WhichOneof("type")
+        if kind == "new_session":
+            self.id = message.new_session.initialize.session_id
+        elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
+            element = message.delta.new_element
+            if element.WhichOneof("type") == "file_uploader":
+                self.uploader = element.file_uploader.id
+            elif element.WhichOneof("type") == "html":
+                self.texts.append(element.html.body)
+
+    def _send(self, message: BackMsg) -> None:
+        self._socket.send(message.SerializeToString())
+
+    def _ask_for_cookie(self) -> str:
+        """Ask for the cookie that a form has to show."""
+        connection = self._connection()
+        connection.request("GET", "/_stcore/health")
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        found = re.search(r"_streamlit_xsrf=[^;]+", answer.headers.get("Set-Cookie", ""))
+        if found is None:
+            raise RuntimeError("the server gave no cookie")
+        return found.group()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=PATIENCE_S)
+
+
+def web_process() -> psutil.Process:
+    """Find the web process that this process has started."""
+    return next(process for process in psutil.Process().children() if "streamlit" in process.cmdline())
+
+
+@contextmanager
+def peak_rss(process: psutil.Process, every_s: float = 0.02):
+    """Watch the memory of a process; yields a list whose only entry is the highest figure, in MB."""
+    highest, is_over = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(every_s):
+            highest[0] = max(highest[0], rss_mb(process))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield highest
+    is_over.set()
+    thread.join()
+
+
+def rss_mb(process: psutil.Process) -> float:
+    """Return the memory of a process in MB."""
+    return float(process.memory_info().rss / 1024**2)
+
+
+def write_noise(path: Path, megabytes: int, head: bytes = b"") -> Path:
+    """Write a file that can't be compressed, after a head."""
+    with path.open("wb") as stream:
+        stream.write(head)
+        for _ in range(megabytes):
+            stream.write(os.urandom(CHUNK_BYTES))
+    return path

@@ -1,0 +1,311 @@
+"""Files and the database that knows them: paired, and never swept where they do not fit."""
+
+import os
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lungseg.db import open_database
+from lungseg.errors import DatabaseLostError, SetupError, StorageError
+from lungseg.services import cases, home, manifests, recovery, storage
+from tests.data_sets import write_data_set
+from tests.rows import new_mask
+
+OLD = 2 * storage.ORPHAN_AGE_S
+
+
+@pytest.fixture
+def database(settings):
+    with closing(open_database(settings.database_url)) as database:
+        home.open_installation(settings, database)
+        yield database
+
+
+@pytest.fixture
+def four(settings, database, chest_scan):
+    """Four cases whose files are old enough to be swept."""
+    found = [ingest(settings, database, chest_scan, f"{number}.nii.gz") for number in range(4)]
+    age(settings)
+    return found
+
+
+def ingest(settings, database, path, name):
+    with path.open("rb") as stream:
+        return cases.ingest(settings, database, name, stream)
+
+
+def age(settings):
+    past = time.time() - OLD
+    for path in settings.home.rglob("*"):
+        if path.is_file() and "sqlite" not in path.name:
+            os.utime(path, (past, past))
+
+
+def scans(settings):
+    return sorted(path.name for path in settings.scans.iterdir())
+
+
+def sweep_with(settings, url):
+    with closing(open_database(url)) as database:
+        home.open_installation(settings, database)
+        assert storage.sweep(settings, database) == 0
+        return home.holdings(settings, database).alarm
+
+
+def without_manifests(settings):
+    """As the release before left its files."""
+    for path in settings.scans.glob(f"*{manifests.END}"):
+        path.unlink()
+
+
+def remove_database(settings):
+    for path in settings.home.glob("lungseg.sqlite*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_files_stay_where_the_database_was_lost(settings, database, four, listed):
+    database.close()
+    remove_database(settings)
+    if not listed:
+        without_manifests(settings)
+    before = scans(settings)
+    alarm = sweep_with(settings, settings.database_url)
+    assert "lungseg recover" in alarm
+    assert scans(settings) == before
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_files_stay_where_the_database_is_another_one(settings, database, four, chest_scan, tmp_path, listed):
+    if not listed:
+        without_manifests(settings)
+    before = scans(settings)
+    assert "lungseg recover" in sweep_with(settings, f"sqlite:///{tmp_path / 'other.sqlite'}")
+    elsewhere = replace(settings, home=tmp_path / "elsewhere", database_url=f"sqlite:///{tmp_path / 'used.sqlite'}")
+    with closing(open_database(elsewhere.database_url)) as used:
+        home.open_installation(elsewhere, used)
+        for number in range(9):
+            ingest(elsewhere, used, chest_scan, f"{number}.nii.gz")
+    assert "another LUNGSEG_HOME" in sweep_with(settings, elsewhere.database_url)
+    assert scans(settings) == before
+
+
+def test_files_stay_where_the_database_is_an_older_copy(settings, database, four, chest_scan):
+    copy = settings.home / "copy.sqlite"
+    assert database.scrub()
+    copy.write_bytes((settings.home / "lungseg.sqlite").read_bytes())
+    later = ingest(settings, database, chest_scan, "later.nii.gz")
+    age(settings)
+    database.close()
+    remove_database(settings)
+    copy.rename(settings.home / "lungseg.sqlite")
+    assert "1 scans and masks are here that the database has lost" in sweep_with(settings, settings.database_url)
+    with closing(open_database(settings.database_url)) as older:
+        assert recovery.recover(settings, older).cases == 1
+        assert cases.get_case(older, later.id).name == "later.nii.gz"
+        assert home.holdings(settings, older).alarm is None
+
+
+def test_database_that_knows_less_than_half_is_an_alarm(settings, database, four):
+    without_manifests(settings)
+    with database.begin() as session:
+        from lungseg.db.cases import delete_case
+
+        for case in four[:3]:
+            delete_case(session, case.id)
+    assert "knows 1 of the 4 scans" in home.holdings(settings, database).alarm
+    assert storage.sweep(settings, database) == 0
+    assert len(scans(settings)) == 4
+
+
+def test_leftover_goes_to_the_trash_with_a_date_and_from_there_after_a_month(settings, database, four):
+    leftover = settings.scans / f"{'e' * 32}.nii.gz"
+    leftover.write_bytes(b"left")
+    ancient = settings.trash / "2020-01-31" / "scans" / "x.nii.gz"
+    ancient.parent.mkdir(parents=True)
+    ancient.touch()
+    kept = settings.trash / "notes" / "mine.txt"
+    kept.parent.mkdir()
+    kept.touch()
+    age(settings)
+    assert storage.sweep(settings, database) == 1
+    (day,) = [path for path in settings.trash.iterdir() if path.name != "notes"]
+    assert (day / "scans" / leftover.name).read_bytes() == b"left"
+    assert not ancient.exists()
+    assert kept.exists()
+    assert len(scans(settings)) == 8
+
+
+def test_missing_scans_are_an_alarm_too(settings, database, four):
+    (settings.home / four[0].scan_path).unlink()
+    assert "files of 1 of 4 scans are missing" in home.holdings(settings, database).alarm
+
+
+def test_installation_of_the_release_before_is_paired_and_gets_its_manifests(settings, chest_scan):
+    with closing(open_database(settings.database_url)) as database:
+        case = ingest(settings, database, chest_scan, "old.nii.gz")
+        without_manifests(settings)
+        home.open_installation(settings, database)
+        found = home.holdings(settings, database)
+        assert found.home == found.paired is not None
+        storage.sweep(settings, database)
+        assert manifests.read_case(manifests.case_manifest(settings, case.id)) == case
+
+
+def test_deleted_case_leaves_no_manifest(settings, database, four):
+    cases.delete_case(settings, database, four[0].id)
+    assert manifests.complete(settings, database) == 0
+    assert not [name for name in scans(settings) if four[0].id in name]
+
+
+def test_damaged_id_of_the_home_is_said(settings, database):
+    (settings.home / home.ID_FILE).write_text("not an id")
+    with pytest.raises(StorageError, match="id is damaged"):
+        home.holdings(settings, database)
+
+
+def test_recovered_case_has_its_name_its_masks_and_its_run(settings, database, four, chest_scan):
+    from lungseg.db.masks import insert_mask
+    from lungseg.db.runs import insert_run
+    from lungseg.records import RunState
+    from tests.rows import new_run
+
+    case = four[1]
+    run = new_run(case.id, state=RunState.DONE, result={"findings": [{"code": "x"}], "seconds": 1.5})
+    mask = new_mask(case.id, run_id=run.id)
+    (settings.masks).mkdir(exist_ok=True)
+    (settings.home / mask.path).write_bytes(b"mask")
+    with database.begin() as session:
+        insert_run(session, run)
+        insert_mask(session, mask)
+    manifests.keep_mask(settings, mask, run)
+    stray = settings.masks / f"{'d' * 32}.nii.gz"
+    stray.write_bytes(b"whose?")
+    database.close()
+    remove_database(settings)
+    with closing(open_database(settings.database_url)) as fresh:
+        home.open_installation(settings, fresh)
+        found = recovery.recover(settings, fresh)
+        assert (found.cases, found.unnamed, found.masks, found.queued, found.set_aside) == (4, 0, 1, 3, 1)
+        assert found.refused == []
+        assert cases.get_case(fresh, case.id) == case
+        (back,) = cases.masks_of(fresh, case.id)
+        assert (back.lesions, back.run_id, back.version) == (mask.lesions, run.id, 1)
+        from lungseg.services.runs import get_run
+
+        assert get_run(fresh, run.id).result == run.result
+        assert (settings.home / recovery.UNASSIGNED / stray.name).read_bytes() == b"whose?"
+        assert home.holdings(settings, fresh).alarm is None
+        again = recovery.recover(settings, fresh)
+        assert (again.cases, again.masks, again.queued) == (0, 0, 0)
+
+
+def test_scan_without_manifest_becomes_a_case_and_one_that_is_damaged_is_told(settings, database, four):
+    without_manifests(settings)
+    (settings.home / four[0].scan_path).write_bytes(b"no scan")
+    database.close()
+    remove_database(settings)
+    with closing(open_database(settings.database_url)) as fresh:
+        found = recovery.recover(settings, fresh)
+        assert (found.cases, found.unnamed, found.queued) == (3, 3, 3)
+        ((file, reason),) = found.refused
+        assert file == four[0].scan_path
+        assert "NIfTI" in reason
+        assert (settings.home / four[0].scan_path).exists()
+        assert cases.get_case(fresh, four[1].id).name == f"recovered {four[1].id[:8]}"
+
+
+def test_manifest_can_not_lead_elsewhere(settings, database, four, tmp_path):
+    path = manifests.case_manifest(settings, four[0].id)
+    path.write_text(path.read_text().replace(four[0].scan_path, "../../etc/passwd"))
+    database.close()
+    remove_database(settings)
+    with closing(open_database(settings.database_url)) as fresh:
+        recovery.recover(settings, fresh)
+        assert cases.get_case(fresh, four[0].id) == four[0]
+
+
+def test_database_of_another_home_is_taken_over_only_when_asked(settings, database, four, tmp_path):
+    elsewhere = replace(settings, home=tmp_path / "elsewhere")
+    home.open_home(elsewhere)
+    (elsewhere.home / home.ID_FILE).write_text("f" * 32)
+    with pytest.raises(SetupError, match="another LUNGSEG_HOME"):
+        recovery.recover(elsewhere, database)
+    with pytest.raises(SetupError, match="another LUNGSEG_HOME"):
+        ingest(elsewhere, database, settings.home / four[0].scan_path, "x.nii.gz")
+    recovery.recover(elsewhere, database, adopt=True)
+    assert home.holdings(elsewhere, database).paired == "f" * 32
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "moved away in the middle"])
+def test_database_that_vanishes_is_noticed_before_anything_is_taken_in(
+    settings, database, four, chest_scan, tmp_path, how, monkeypatch
+):
+    file = settings.home / "lungseg.sqlite"
+    if how == "moved away in the middle":
+        from lungseg.db import cases as rows
+
+        insert = rows.insert_case
+
+        def insert_and_lose(session, case):
+            insert(session, case)
+            file.rename(tmp_path / "gone.sqlite")
+
+        monkeypatch.setattr(rows, "insert_case", insert_and_lose)
+    else:
+        file.rename(tmp_path / "gone.sqlite")
+        if how == "replaced":
+            with closing(open_database(settings.database_url)) as other:
+                home.open_installation(settings, other)
+    with pytest.raises(DatabaseLostError, match="while LungSeg runs"):
+        ingest(settings, database, chest_scan, "x.nii.gz")
+    assert len(scans(settings)) == 8
+    if how != "replaced":
+        assert not file.exists()
+        monkeypatch.undo()
+        (tmp_path / "gone.sqlite").rename(file)
+        if how == "removed":
+            assert len(cases.list_cases(database)) == 4
+
+
+@pytest.mark.parametrize("change", ["delete", "rename"])
+def test_name_is_gone_from_all_files_of_the_database(settings, database, chest_scan, change):
+    case = ingest(settings, database, chest_scan, "Mustermann^Erika.nii.gz")
+    if change == "delete":
+        cases.delete_case(settings, database, case.id)
+    else:
+        cases.rename_case(settings, database, case.id, "pseudonym")
+    for path in settings.home.rglob("*"):
+        if path.is_file():
+            assert b"Mustermann" not in path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "demo", "setup", "recover", "train"])
+@pytest.mark.parametrize("home_is", ["under a file", "where nobody may write"])
+def test_home_that_can_not_be_written_to_is_said(
+    lungseg, settings, monkeypatch, tmp_path, chest_scan, command, home_is
+):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "home" if home_is == "under a file" else Path("/proc/lungseg")
+    monkeypatch.setenv("LUNGSEG_HOME", str(folder))
+    monkeypatch.setenv("LUNGSEG_DATABASE_URL", f"sqlite:///{folder / 'lungseg.sqlite'}")
+    data = write_data_set(tmp_path / "set")
+    more = ("--data", data, "--preset", "baseline") if command == "train" else ()
+    code, _, stderr = lungseg(command, *more)
+    assert code == 2
+    assert "storage.failed" in stderr
+    assert "what to do:" in stderr
+
+
+def test_all_that_is_kept_is_readable_by_its_owner_alone(settings, database, four):
+    before = os.umask(0o022)
+    try:
+        home.open_home(settings)
+        manifests.keep_case(settings, four[0])
+    finally:
+        os.umask(before)
+    assert settings.home.stat().st_mode & 0o077 == 0
+    assert manifests.case_manifest(settings, four[0].id).stat().st_mode & 0o077 == 0
