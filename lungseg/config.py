@@ -18,8 +18,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 GIGABYTE = 1024**3
 
-LIFELINE = "LUNGSEG_LIFELINE"
-"""Variable that `lungseg serve` sets for the processes that it starts."""
+LIFELINE = "LIFELINE_OF_LUNGSEG"
+"""Variable that `lungseg serve` sets for the processes that it starts; nobody else sets it."""
 
 SHIPPED_CHECKPOINT = "lungseg-3"
 """The checkpoint in `models/` that segments where nobody names another."""

@@ -92,6 +92,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         stream.write(content)
 
 
+def write_first(path: Path, content: bytes) -> None:
+    """Write a file for its owner alone, unless it is there; of two processes that start at once the first one's stays.
+
+    A link fails where the name is taken; a rename would replace what others read already. Raises as `replacing`.
+    """
+    with disk_errors(path.name), passing_file(path.parent) as passing:
+        passing.chmod(0o600)
+        passing.write_bytes(content)
+        _flush(passing)
+        with suppress(FileExistsError):
+            os.link(passing, path)
+        _flush(path.parent)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON-ready values, whole or not at all; raises as `replacing`, and ValueError for NaN and infinity."""
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())

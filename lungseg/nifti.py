@@ -11,17 +11,16 @@ order, where the voxels begin, and how stored values become HU.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, cast
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -37,22 +36,15 @@ from lungseg.errors import (
     NotHounsfieldError,
     NotNiftiError,
     OneSliceError,
-    ScanError,
     SpacingError,
     TooLargeError,
     TruncatedScanError,
 )
 from lungseg.files import replacing
+from lungseg.unpacking import PIECE_BYTES, Content, open_content
 from lungseg.volume import SPACE, Grid, Shape, Volume, check_on_grid
 
-GZIP_MAGIC = b"\x1f\x8b"
-GZIP_WINDOW = 31
-"""zlib's `wbits` for deflate inside gzip, with its checksum verified."""
 NIFTI1_BYTES, NIFTI2_BYTES = 348, 540
-DEFLATE_RATIO = 1032
-"""Deflate can't expand its input by more than this (zlib technical details, "Maximum Compression Factor")."""
-PACKED_BYTES = 64 * 1024
-PIECE_BYTES = 1024**2
 PIECE_VOXELS = 2 * 1024**2
 """Voxels that are turned to HU together; what that takes in float64 stays small beside a scan."""
 SLAB_BYTES = 16 * 1024**2
@@ -76,7 +68,6 @@ GEOMETRY = (
     "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
 """Fields of a scan's header that go into the header of its mask as they are."""
-DAMAGE = (EOFError, cast("type[Exception]", isal_zlib.error))
 
 Advance = Callable[[int, int], None]
 
@@ -132,7 +123,7 @@ def read_header(path: Path, *, limits: Limits | None = None) -> ScanHeader:
     Raises:
         ScanError: one of its kinds, for each thing that makes the file no usable scan or mask.
     """
-    with _open(path) as content:
+    with open_content(path) as content:
         return _read_header(content, limits or Limits())
 
 
@@ -149,12 +140,12 @@ def read_volume(path: Path, *, limits: Limits | None = None, on_progress: Advanc
     Args:
         path: `.nii` or `.nii.gz`; the content decides, not the name.
         limits: bounds on what is read.
-        on_progress: called with (slabs read, slabs in all).
+        on_progress: called with (pieces read, pieces in all).
 
     Raises:
         ScanError: one of its kinds, naming what was found and what to do.
     """
-    with _open(path) as content:
+    with open_content(path) as content:
         header = _read_header(content, limits or Limits())
         orientation = header.grid.orientation
         grid = orientation.turn_grid(header.grid)
@@ -180,7 +171,7 @@ def read_label_map(path: Path, grid: Grid, *, limits: Limits | None = None) -> L
         GridMismatchError: the mask lies elsewhere.
         ScanError: the file can't be used.
     """
-    with _open(path) as content:
+    with open_content(path) as content:
         header = _read_header(content, limits or Limits())
         orientation = header.grid.orientation
         found = orientation.turn_grid(header.grid)
@@ -237,7 +228,7 @@ def _write_mask(own: NDArray[np.bool_], header: ScanHeader, stream: IO[bytes]) -
         stream.write(np.asfortranarray(own[..., first:last], dtype=np.uint8).tobytes(order="F"))
 
 
-def _read_header(content: _Content, limits: Limits) -> ScanHeader:
+def _read_header(content: Content, limits: Limits) -> ScanHeader:
     """Read and check a header, and nothing behind it."""
     if content.size == 0:
         raise EmptyScanError("The file is empty (0 bytes).", "Export or copy it again.")
@@ -418,7 +409,7 @@ def _grid(shape: Shape, raw: nib.Nifti1Header) -> Grid:
     return Grid(shape, affine)
 
 
-def _read_voxels(content: _Content, header: ScanHeader, array: NDArray[np.int16], on_progress: Advance | None) -> None:
+def _read_voxels(content: Content, header: ScanHeader, array: NDArray[np.int16], on_progress: Advance | None) -> None:
     """Fill an array with all voxels as HU, in the file's axis order, and check that they are a chest CT's."""
     voxels = array.reshape(-1, order="F")
     pieces = _edges(len(voxels))
@@ -439,7 +430,7 @@ def _read_voxels(content: _Content, header: ScanHeader, array: NDArray[np.int16]
     _check_hounsfield(voxels)
 
 
-def _read_labels(content: _Content, header: ScanHeader, inside: NDArray[np.bool_]) -> tuple[float, ...]:
+def _read_labels(content: Content, header: ScanHeader, inside: NDArray[np.bool_]) -> tuple[float, ...]:
     """Fill an array with what is inside a mask, in the file's axis order, and return the values that mark it."""
     voxels = inside.reshape(-1, order="F")
     marks: set[float] = set()
@@ -459,7 +450,7 @@ def _edges(count: int, step: int = PIECE_VOXELS) -> list[tuple[int, int]]:
 
 def _pieces(path: Path, end: int) -> Iterator[bytes]:
     """Yield the first `end` bytes of a file's content."""
-    with _open(path) as content:
+    with open_content(path) as content:
         for first, last in _edges(end, PIECE_BYTES):
             piece = bytearray(last - first)
             content.read_into(memoryview(piece))
@@ -470,7 +461,7 @@ def _slabs(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     return _edges(shape[2], max(1, SLAB_BYTES // (shape[0] * shape[1])))
 
 
-def _read_values(content: _Content, count: int, header: ScanHeader) -> NDArray[Any]:
+def _read_values(content: Content, count: int, header: ScanHeader) -> NDArray[Any]:
     """Read the next `count` voxels as the values that they stand for: integers as stored, or float64.
 
     Raises:
@@ -534,143 +525,6 @@ def _mask_header(header: ScanHeader) -> nib.Nifti1Header:
     for name in GEOMETRY:
         ours[name] = theirs[name]
     return ours
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[_Content]:
-    """Open a plain or gzipped file for reading; what the system refuses becomes our error."""
-    with _reading():
-        stream = path.open("rb")
-    with stream:
-        with _reading():
-            content = _Content(stream)
-        yield content
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    """Turn what the system refuses, and damage in the compression, into errors that say what to do."""
-    try:
-        yield
-    except DAMAGE as error:
-        raise TruncatedScanError(f"The gzip stream ends early or is damaged ({error}).", "Copy it again.") from error
-    except OSError as error:
-        raise ScanError(
-            f"The file can't be read ({error.strerror or error}).", "Check that it is still there, its name and rights."
-        ) from error
-
-
-class _Content:
-    """The content of a plain or gzipped file, read forward; nothing behind what is asked for is looked at.
-
-    Attributes:
-        size: bytes of the file.
-        bytes_at_most: bytes that its content can have.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._at = 0
-        self.size = os.fstat(stream.fileno()).st_size
-        is_gzip = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        stream.seek(0)
-        self._members = _Members(stream) if is_gzip else None
-        self.bytes_at_most = self.size * (DEFLATE_RATIO if is_gzip else 1)
-
-    def read(self, count: int) -> bytes:
-        """Return the next `count` bytes, fewer only where the content ends."""
-        block = bytearray(count)
-        return bytes(block[: self._fill(memoryview(block))])
-
-    def skip(self, place: int) -> None:
-        """Go on to byte `place` of the content.
-
-        Raises:
-            TruncatedScanError: it ends before.
-        """
-        while self._at < place:
-            if not self.read(min(place - self._at, PIECE_BYTES)):
-                raise TruncatedScanError("The file ends before its first voxel.", "Copy or export it again.")
-
-    def read_into(self, target: memoryview) -> None:
-        """Fill `target`.
-
-        Raises:
-            TruncatedScanError: the content ends before that.
-        """
-        left = len(target) - self._fill(target)
-        if left:
-            raise TruncatedScanError(f"The file ends {left:,} bytes before it should.", "Copy or export it again.")
-
-    def check_end(self) -> None:
-        """Verify the checksum of what was read, if that ends here; where more follows, there is none.
-
-        Raises:
-            TruncatedScanError: it is wrong, or cut off.
-        """
-        if self._members:
-            with _reading():
-                self._members.check_end()
-
-    def _fill(self, target: memoryview) -> int:
-        """Fill `target` as far as the content goes; returns the number of bytes."""
-        done = 0
-        with _reading():
-            while done < len(target) and (count := self._some(target[done:])):
-                done += count
-        self._at += done
-        return done
-
-    def _some(self, target: memoryview) -> int:
-        if self._members is None:
-            return self._stream.readinto(target)  # type: ignore[attr-defined, no-any-return] # typing.BinaryIO lacks it
-        data = self._members.read(min(len(target), PIECE_BYTES))
-        target[: len(data)] = data
-        return len(data)
-
-
-class _Members:
-    """The inflated content of a gzip file, which has one member or several."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._packed = b""
-        self._member = isal_zlib.decompressobj(wbits=GZIP_WINDOW)
-
-    def read(self, count: int) -> bytes:
-        """Return the next bytes, up to `count`; none where the last member has ended.
-
-        Raises:
-            EOFError: the file ends within a member.
-            isal_zlib.error: it is damaged.
-        """
-        while not self._member.eof or self._go_on():
-            if data := self._inflate(count):
-                return data
-        return b""
-
-    def check_end(self) -> None:
-        """Read the checksum of this member, if it has no more content; raises as `read`."""
-        while not self._member.eof and not self._inflate(1):
-            pass
-
-    def _inflate(self, count: int) -> bytes:
-        packed = self._packed or self._stream.read(PACKED_BYTES)
-        if not packed:
-            raise EOFError("there should be more")
-        data = self._member.decompress(packed, count)
-        self._packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-        return data
-
-    def _go_on(self) -> bool:
-        """Begin the next member, and tell whether there is one: zeros are skipped, anything else is the end."""
-        rest = self._packed.lstrip(b"\0")
-        while len(rest) < len(GZIP_MAGIC) and (more := self._stream.read(PACKED_BYTES)):
-            rest = (rest + more).lstrip(b"\0")
-        if not rest.startswith(GZIP_MAGIC):
-            return False
-        self._packed, self._member = rest, isal_zlib.decompressobj(wbits=GZIP_WINDOW)
-        return True
 
 
 def _megabytes(count: int) -> str:

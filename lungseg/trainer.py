@@ -92,7 +92,7 @@ class _Training:
         self._is_best = False
 
     def carry_out(self) -> dict[str, Any] | None:
-        results.note_code(self._database, self._run)
+        results.insist(lambda: results.note_code(self._database, self._run))
         card = train_order(self._order, self._listener(), resume=True)
         if not card.training.get("finished"):
             return None
@@ -147,7 +147,8 @@ class _Scoring:
         said = self._run.configuration
         self._task.tell(Progress("loading"))
         segmenter = Segmenter.load(said["checkpoint"], models=self._task.settings.models, device=said["device"])
-        results.note_provenance(self._database, self._run, segmenter.card, str(segmenter.device))
+        device = str(segmenter.device)
+        results.insist(lambda: results.note_provenance(self._database, self._run, segmenter.card, device))
         known = {score.case for score in self._scores()}
         left = [pair for pair in _wanted(Path(said["data"]), said["cases"]) if pair.case not in known]
         self._total = len(left)

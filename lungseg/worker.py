@@ -37,6 +37,7 @@ from lungseg.services import datasets, results
 from lungseg.services.cases import get_case
 from lungseg.services.failures import failure_of
 from lungseg.services.home import open_home, open_installation
+from lungseg.services.incoming import sweep_incoming
 from lungseg.services.pulse import Pulse
 from lungseg.services.storage import (
     files_beside,
@@ -251,7 +252,7 @@ class Worker:
             pulse.tell(Progress("loading"))
             scan = self._settings.home / get_case(self._database, run.case_id or "").scan_path
             segmenter = self._warm_segmenter(run)
-            results.note_provenance(self._database, run, segmenter.card, str(segmenter.device))
+            results.insist(lambda: results.note_provenance(self._database, run, segmenter.card, str(segmenter.device)))
             segmentation = segment_scan(
                 scan,
                 self._settings.home / incoming_mask_path(mask_id),
@@ -308,6 +309,7 @@ class Worker:
 
     def _sweep(self) -> None:
         if time.monotonic() - self._swept_s >= SWEEP_EVERY_S:
+            sweep_incoming(self._settings)
             sweep(self._settings, self._database)
             self._swept_s = time.monotonic()
         if time.monotonic() - self._scrubbed_s >= SCRUB_EVERY_S:

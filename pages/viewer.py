@@ -17,7 +17,7 @@ if case_id is not None:
     note = case_bar(scene, summaries)
     bundle = viewer_bundle.status(settings())
     if not bundle.is_ready:
-        slice_viewer(scene, viewer_bundle.missing())
+        slice_viewer(scene, bundle.lack)
     elif not can_draw():
         slice_viewer(scene)
     else:

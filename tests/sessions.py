@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import psutil
 from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.Common_pb2 import FileURLsRequest
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
@@ -52,11 +53,8 @@ class Session:
 
     def drop(self, *files: tuple[str, Path]) -> list[str]:
         """Drop files on the page and wait until they are taken in; returns what the page then says, as HTML."""
-        asked = BackMsg()
-        asked.file_urls_request.request_id = "files"
-        asked.file_urls_request.session_id = self.id
-        asked.file_urls_request.file_names.extend(name for name, _ in files)
-        self._send(asked)
+        names = [name for name, _ in files]
+        self._send(BackMsg(file_urls_request=FileURLsRequest(request_id="files", session_id=self.id, file_names=names)))
         places = self._wait_for("file_urls_response").file_urls_response.file_urls
         for (name, path), place in zip(files, places, strict=True):
             status, answer = self.put(place.upload_url, name, path)
@@ -99,7 +97,7 @@ class Session:
         """Run the page and wait until it says no more: a run that asks for another one is followed by that."""
         if message is None:
             message = BackMsg()
-            message.rerun_script.query_string = ""
+            message.rerun_script.SetInParent()
         self._send(message)
         self.texts = []
         while True:

@@ -3,9 +3,12 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from starlette.applications import Starlette
+
+from lungseg.services import worker_process
 
 
 @dataclass(frozen=True)
@@ -50,3 +53,9 @@ def ask(routes, address: str, **headers: str) -> Answer:
     start = sent[0]
     body = b"".join(message.get("body", b"") for message in sent[1:])
     return Answer(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body)
+
+
+def start_no_worker(monkeypatch):
+    """Let the server believe that a worker is on its way whenever it wants one."""
+    starting = SimpleNamespace(pid=0, poll=lambda: None)
+    monkeypatch.setattr(worker_process, "_start", lambda settings: starting)

@@ -19,7 +19,6 @@ from lungseg.cli.console import out, warn
 from lungseg.config import CHECKOUT, Settings
 from lungseg.errors import LungSegError, SetupError
 from lungseg.services.exposure import check_host, check_port
-from lungseg.services.home import open_home, open_installation
 from lungseg.services.lifeline import environment_with, lifeline
 
 READY_WITHIN_S = 60.0
@@ -32,6 +31,8 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; default: LUNGSEG_PORT.")] = None,
 ) -> None:
     """Start the server and a worker, print the address, go on until interrupted."""
+    from lungseg.services.home import open_home
+
     settings = Settings.from_environment()
     settings = replace(settings, host=host or settings.host, port=port or settings.port)
     check_host(settings.host, settings)
@@ -97,6 +98,7 @@ def _prepare(settings: Settings) -> None:
     """Migrate the database and, where it is new, add the demo case."""
     from lungseg.db import open_database
     from lungseg.services import demo
+    from lungseg.services.home import open_installation
 
     database = open_database(settings.database_url)
     try:

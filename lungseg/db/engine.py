@@ -168,7 +168,7 @@ def open_database(url: str) -> Database:
     """
     try:
         parsed = make_url(url)
-        engine = create_engine(parsed)
+        engine = create_engine(parsed, hide_parameters=True)  # they may name patients, and errors are logged
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise SetupError(
             f"LUNGSEG_DATABASE_URL can't be used: {error}.",

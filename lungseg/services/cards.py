@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lungseg.calibration import ReliabilityBin
 from lungseg.card import ModelCard, find_weights, read_card, sha256_of
@@ -18,6 +18,8 @@ from lungseg.decoding import Finite, Natural, decode_value
 from lungseg.errors import CheckpointError, NotFoundError
 from lungseg.metrics import summarise
 from lungseg.records import CaseScore, Summary
+
+Told = TypeVar("Told")
 
 SIDES = {"trained_on": "learned from", "held_out": "held out", "tested": "tested"}
 """The sides of a split as cards call them, and as people read them."""
@@ -255,12 +257,11 @@ def read_checkpoint(settings: Settings, name: str) -> Checkpoint:
 def scores_on(card: ModelCard) -> CardScores:
     """Read what was measured of a checkpoint from its card; raises CheckpointError where that is damaged."""
     found, cases = decode_value(_Scores, card.scores, card.damaged), card.case_scores
-    figures = {word: getattr(found, f"{key}_nodules") for key, word in SIDES.items()}
     return CardScores(
         note=found.note,
         cases=cases,
         summary=summarise(cases, failed=found.summary.failed if found.summary else 0) if cases else None,
-        nodules={word: of_side for word, of_side in figures.items() if of_side},
+        nodules=_by_side(found.trained_on_nodules, found.held_out_nodules, found.tested_nodules),
         reliability=_reliability(found.reliability) if found.reliability else None,
     )
 
@@ -278,21 +279,23 @@ def _weights_of(settings: Settings, name: str) -> Path:
 
 
 def _source(found: _Source) -> Source:
-    counts = {word: getattr(found, key) for key, word in SIDES.items()}
-    return Source(
-        name=found.folder,
-        attribution=found.attribution,
-        licence=found.licence,
-        counts={word: count for word, count in counts.items() if count},
-    )
+    counts = _by_side(found.trained_on, found.held_out, found.tested)
+    return Source(found.folder, found.attribution, found.licence, counts)
 
 
 def _split(training: _Training) -> dict[str, tuple[str, ...]]:
     """List who lies on which side; presets of slices name cases, presets of scenes patients."""
-    named = {
-        word: getattr(training, f"{key}_patients") or getattr(training, f"{key}_cases") for key, word in SIDES.items()
-    }
-    return {word: found for word, found in named.items() if found}
+    return _by_side(
+        training.trained_on_patients or training.trained_on_cases,
+        training.held_out_patients or training.held_out_cases,
+        training.tested_patients or training.tested_cases,
+    )
+
+
+def _by_side(trained_on: Told | None, held_out: Told | None, tested: Told | None) -> dict[str, Told]:
+    """Return what is told of the sides of a split, by the words of `SIDES`."""
+    told = zip(SIDES.values(), (trained_on, held_out, tested), strict=True)
+    return {word: each for word, each in told if each}
 
 
 def _reliability(found: _Reliability) -> Reliability:

@@ -179,12 +179,6 @@ def _home_id(settings: Settings) -> str | None:
 
 
 def _make_id(settings: Settings, value: str) -> str:
-    """Write the id of a home; of two processes that start at once, the first one's stays."""
-    path = settings.home / ID_FILE
-    with files.disk_errors(ID_FILE), files.passing_file(settings.home) as passing:
-        passing.write_text(f"{value}\n", encoding="ascii")
-        try:
-            os.link(passing, path)
-        except FileExistsError:
-            return _home_id(settings) or value
-    return value
+    """Write the id of a home; returns the one that stands there now."""
+    files.write_first(settings.home / ID_FILE, f"{value}\n".encode())
+    return _home_id(settings) or value

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from lungseg import files
 from lungseg.config import Limits, Settings
-from lungseg.errors import TooLargeError
-from lungseg.services.storage import RESERVE_BYTES
+from lungseg.services.storage import check_room
 
 log = logging.getLogger(__name__)
 
@@ -116,27 +115,6 @@ class Arrival:
         with suppress(OSError):
             self._stream.close()
         remove_upload(self.path)
-
-
-def check_room(folder: Path, size: int, more: int, limits: Limits) -> None:
-    """Refuse an upload before it does harm.
-
-    Args:
-        folder: where it is being written.
-        size: bytes that it has, with those that come.
-        more: bytes that are still to be written.
-        limits: of the installation.
-
-    Raises:
-        TooLargeError: it is larger than the limit.
-        DiskFullError: the disk would have too little room left.
-    """
-    if size > limits.file_bytes:
-        raise TooLargeError(
-            f"The file has more than {limits.file_bytes:,} bytes.", "Crop the scan to the chest, or compress it."
-        )
-    if shutil.disk_usage(folder).free - more < RESERVE_BYTES:
-        raise files.no_room()
 
 
 def find_upload(settings: Settings, name: str) -> Path | None:

@@ -23,7 +23,8 @@ from lungseg.services.home import Holdings, holdings
 
 log = logging.getLogger(__name__)
 
-CHUNK_BYTES = 4 * 1024**2
+CHUNK_BYTES = 256 * 1024
+"""What is read of an upload at once: larger pieces make the memory of the web process grow with each reader."""
 RESERVE_BYTES = 256 * 1024**2
 """Room that an upload has to leave on the disk: for its mask, the database and the logs."""
 GZIP_MAGIC = b"\x1f\x8b"
@@ -153,7 +154,7 @@ def _copy(stream: BinaryIO, path: Path, limits: Limits) -> Received:
         while chunk := stream.read(CHUNK_BYTES):
             size += len(chunk)
             magic = magic or chunk[: len(GZIP_MAGIC)]
-            _check_room(path.parent, size, limits)
+            check_room(path.parent, size, len(chunk), limits)
             digest.update(chunk)
             with files.disk_errors("The file"):
                 target.write(chunk)
@@ -162,12 +163,24 @@ def _copy(stream: BinaryIO, path: Path, limits: Limits) -> Received:
     return Received(path, digest.hexdigest(), size, ".nii.gz" if magic == GZIP_MAGIC else ".nii")
 
 
-def _check_room(folder: Path, size: int, limits: Limits) -> None:
+def check_room(folder: Path, size: int, more: int, limits: Limits) -> None:
+    """Refuse a file before it does harm.
+
+    Args:
+        folder: where it is being written.
+        size: bytes that it has, with those that come.
+        more: bytes that are still to be written.
+        limits: of the installation.
+
+    Raises:
+        TooLargeError: it is larger than the limit.
+        DiskFullError: the disk would have too little room left.
+    """
     if size > limits.file_bytes:
         raise TooLargeError(
             f"The file has more than {limits.file_bytes:,} bytes.", "Crop the scan to the chest, or compress it."
         )
-    if shutil.disk_usage(folder).free < RESERVE_BYTES:
+    if shutil.disk_usage(folder).free - more < RESERVE_BYTES:
         raise files.no_room()
 
 

@@ -6,14 +6,11 @@ this installation. Expiry is rounded to whole hours: within an hour a file keeps
 
 from __future__ import annotations
 
-import os
 import secrets
 import stat
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
@@ -97,7 +94,7 @@ def secret_of(settings: Settings) -> bytes:
     path = settings.home / KEY_FILE
     try:
         if not path.exists():
-            _make_secret(path)
+            files.write_first(path, secrets.token_bytes(SECRET_BYTES))
         if stat.S_IMODE(path.stat().st_mode) & files.OTHERS:
             raise StorageError(
                 f"Others may read {KEY_FILE}.", f"Run `chmod 600 {KEY_FILE}` in LUNGSEG_HOME, or delete the file."
@@ -118,28 +115,3 @@ def _checked(secret: bytes) -> bytes:
         f"{SECRET_BYTES} with {LEAST_DISTINCT}.",
         f"Delete {KEY_FILE} in LUNGSEG_HOME: a new one is made, and addresses handed out before are void.",
     )
-
-
-def _make_secret(path: Path) -> None:
-    """Write a new secret, flushed before it gets its name; of two processes that start at once, the first one's stays.
-
-    A link is what fails where the name is taken; a rename would replace the key that others sign with already.
-    """
-    with files.disk_errors(KEY_FILE), files.passing_file(path.parent) as passing:
-        passing.chmod(0o600)
-        with passing.open("r+b") as stream:
-            stream.write(secrets.token_bytes(SECRET_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
-        with suppress(FileExistsError):
-            os.link(passing, path)
-        _flush_names(path.parent)
-
-
-def _flush_names(folder: Path) -> None:
-    """Let the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 
 import pytest
 import streamlit as st
@@ -11,7 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database, open_database
-from lungseg.services import estimation, viewer_bundle, worker_process
+from lungseg.services import estimation, viewer_bundle
+from tests.web import start_no_worker
 
 ENTRY = CHECKOUT / "lungseg" / "ui" / "entry.py"
 VIEWER_PAGE = "../../pages/viewer.py"
@@ -38,8 +38,7 @@ def bundle(environment: Settings, monkeypatch):
 @pytest.fixture
 def open_page(environment: Settings, monkeypatch) -> Iterator[Callable[..., AppTest]]:
     """Open the list of cases, or the viewer of a case; no worker is started, and nothing measured."""
-    starting = SimpleNamespace(pid=0, poll=lambda: None)  # as of a worker that is on its way
-    monkeypatch.setattr(worker_process, "_start", lambda settings: starting)
+    start_no_worker(monkeypatch)
     monkeypatch.setattr(estimation, "_start", lambda settings, order: None)
     st.cache_resource.clear()
     st.cache_data.clear()

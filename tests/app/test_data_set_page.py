@@ -8,10 +8,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from lungseg import worker
-from lungseg.services import datasets, worker_process
+from lungseg.services import datasets
 from lungseg.ui.data_set_choice import finding_html
 from tests.app.conftest import ENTRY
 from tests.data_sets import write_data_set
+from tests.web import start_no_worker
 
 PAGE = "../../pages/dataset.py"
 REFUSED = (
@@ -23,7 +24,7 @@ REFUSED = (
 @pytest.fixture
 def open_data_sets(environment, monkeypatch) -> Iterator[Callable[..., AppTest]]:
     """Open the page, of a data set or of none; no worker is started."""
-    monkeypatch.setattr(worker_process, "_start", lambda settings: None)
+    start_no_worker(monkeypatch)
     st.cache_resource.clear()
 
     def run(data_set=None) -> AppTest:

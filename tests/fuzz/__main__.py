@@ -6,8 +6,8 @@
 import argparse
 import sys
 
-from tests.fuzz.child import child
-from tests.fuzz.watch import Tally, watch
+from tests.fuzz.child import MOST_BYTES, child
+from tests.fuzz.watch import HANGS_S, Tally, watch
 
 SHORT = 400
 LONG = 10_000
@@ -33,6 +33,7 @@ def main() -> int:
         if result.is_failure:
             sys.stdout.write(f"{result.told(given.seed)}\n")
             sys.stdout.flush()
+    sys.stdout.write(f"Each input: at most {HANGS_S:.0f} s, and {MOST_BYTES / 1024**2:.0f} MB beyond what is loaded.\n")
     sys.stdout.write(f"{tally.table()}\n")
     return 1 if tally.failures else 0
 

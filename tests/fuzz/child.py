@@ -35,11 +35,14 @@ def child(seed, first, last):
                 target.path.write_bytes(raw)
                 target.read(target.path)  # a good one has to be accepted, or nothing is shown by what follows
         _bound_memory()
+        loaded_mb = _status_mb("VmRSS")
         drawn = [number for number, target in enumerate(targets) for _ in range(target.share)]
         for number in range(first, last):
             target = targets[drawn[number % len(drawn)]]
             lines.write(json.dumps({"number": number, "kind": target.name}) + "\n")
-            lines.write(json.dumps(_done(target, seed, number)) + "\n")
+            found = _done(target, seed, number)
+            found["megabytes"] = max(0.0, found["megabytes"] - loaded_mb)
+            lines.write(json.dumps(found) + "\n")
         workshop.close()
 
 
@@ -50,7 +53,7 @@ def _done(target, seed, number):
     rng = np.random.default_rng([seed, number])
     raw = target.seeds[rng.integers(len(target.seeds))]
     target.path.write_bytes(target.damage(raw, rng, target.seeds))
-    base = _forget_peak()
+    Path("/proc/self/clear_refs").write_text("5")  # the highest memory is measured anew
     started = time.perf_counter()
     outcome, text = "accepted", ""
     try:
@@ -62,7 +65,7 @@ def _done(target, seed, number):
     except Exception:  # noqa: BLE001 - this is what is looked for
         outcome, text = "traceback", traceback.format_exc()
     seconds = time.perf_counter() - started
-    found = {"outcome": outcome, "text": text, "seconds": seconds, "megabytes": max(0.0, _peak_mb() - base)}
+    found = {"outcome": outcome, "text": text, "seconds": seconds, "megabytes": _status_mb("VmHWM")}
     target.path.write_bytes(target.seeds[0])
     return {"number": number, "kind": target.name, **found}
 
@@ -71,16 +74,6 @@ def _bound_memory():
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * os.sysconf("SC_PAGE_SIZE") + MOST_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def _forget_peak():
-    """Begin to measure memory anew; returns what the process has now, MB."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status_mb("VmRSS")
-
-
-def _peak_mb():
-    return _status_mb("VmHWM")
 
 
 def _status_mb(name):

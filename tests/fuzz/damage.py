@@ -3,10 +3,11 @@
 import copy
 import gzip
 import json
+from typing import Any
 
 import numpy as np
 
-ABSURD = (
+ABSURD: tuple[Any, ...] = (
     None, True, "", "x", "x" * 300, "a\0b", "../../x", "/etc/passwd", "\ud800", "\u202e", "1", "nan", -1, 0, 1, 2**31,
     2**63, 10**30, 1e308, -0.5, float("nan"), float("inf"), [], {}, [[]], [None], [1, 2, 3], {"x": 1}, {"": {"": {}}},
 )  # fmt: skip

@@ -21,6 +21,8 @@ SIDE_PX, SLICES = 48, 12
 DATATYPES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304, 77, -1)
 FLOATS = (np.nan, np.inf, -np.inf, np.finfo(np.float32).tiny)
 MOST_FIELDS = 3
+SWOLLEN = 0.03
+"""Share of the damaged archives that claim more than is good; each takes a second."""
 
 
 def good_scans(folder):
@@ -61,7 +63,7 @@ def _damaged_once(raw, rng, others):
     )
     way = rng.integers(len(ways) + 2)
     if way >= len(ways):
-        return packed_wrongly(raw, rng)
+        return _swollen(plain, rng) if rng.random() < SWOLLEN else packed_wrongly(raw, rng)
     changed = ways[way]()
     return gzip.compress(changed, 1) if is_packed else changed
 
@@ -148,6 +150,18 @@ def _swapped(plain, rng):
     if rng.random() < 0.7 and len(rest) > 4:
         rest = rest[:4] + np.frombuffer(rest[4 : len(rest) - len(rest) % 2], np.int16).byteswap().tobytes()
     return header.tobytes() + rest
+
+
+def _swollen(plain, rng):
+    """Claim many voxels, all but a few of them zeros, in a small file."""
+    layout = _layout(plain)
+    if layout is None:
+        return flipped(plain, rng)
+    header = np.frombuffer(plain[: layout.itemsize], layout).copy()
+    shape = ((512, 512, 150), (4096, 4096, 2), (4096, 4096, 4096), (32_767, 32_767, 32_767))[rng.integers(4)]
+    header["dim"] = (3, *shape, 1, 1, 1, 1)
+    zeros = min(int(np.prod(shape, dtype=object)), 512 * 512 * 150) * 2
+    return gzip.compress(header.tobytes() + plain[layout.itemsize :] + bytes(zeros), 1)
 
 
 def _renamed(plain, rng):

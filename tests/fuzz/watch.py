@@ -20,7 +20,16 @@ FAILURES = ("traceback", "wrong voxels", "hang", "death", "no start")
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one input: its outcome is `accepted`, a code of ours, or one of FAILURES."""
+    """What came of one input.
+
+    Attributes:
+        number: of the input.
+        kind: of file.
+        outcome: `accepted`, a code of ours, or one of FAILURES.
+        text: how it failed.
+        seconds: it took.
+        megabytes: highest memory meanwhile, beyond what the process had after reading all good files.
+    """
 
     number: int
     kind: str
@@ -45,7 +54,7 @@ class _Row:
     seconds: float = 0.0
     longest_s: float = 0.0
     megabytes: float = 0.0
-    outcomes: Counter = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
 
 
 class Tally:

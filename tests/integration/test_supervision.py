@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from lungseg import worker as worker_module
-from lungseg.config import CHECKOUT
+from lungseg.config import CHECKOUT, LIFELINE
 from lungseg.db import open_database
 from lungseg.records import RunState
 from lungseg.services import cases, runs, watchdog, worker_process
@@ -215,5 +215,5 @@ def test_lifeline_without_its_descriptor_is_none(monkeypatch):
     from lungseg.services.lifeline import inherited_lifeline
 
     for number in ("", "x", "999999"):
-        monkeypatch.setenv("LUNGSEG_LIFELINE", number)
+        monkeypatch.setenv(LIFELINE, number)
         assert inherited_lifeline() is None

@@ -223,7 +223,7 @@ def test_missing_scan_file_and_missing_checkpoint_have_reasons(settings, databas
     gone_run = runs.queue_segmentation(settings, database, case.id, "gone")
     (settings.models / "gone.safetensors").unlink()
     worker.work(settings, once=True)
-    assert runs.get_run(database, lost_run.id).failure.code == "storage.failed"
+    assert runs.get_run(database, lost_run.id).failure.code == "scan.unusable"
     assert runs.get_run(database, gone_run.id).failure.code == "checkpoint.unusable"
 
 

@@ -150,7 +150,7 @@ def two_members(content: bytes) -> bytes:
 
 
 PACKINGS = {
-    "plain": bytes,
+    "plain": lambda content: content,
     "gzip": gzip.compress,
     "two members": two_members,
     "garbage behind": lambda content: gzip.compress(content) + b"\x1fgarbage",

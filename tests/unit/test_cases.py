@@ -136,7 +136,7 @@ class Endless(io.RawIOBase):
 def test_upload_over_the_limit_is_cut_off_as_soon_as_it_is(settings, database):
     small = replace(settings, limits=Limits(file_bytes=storage.CHUNK_BYTES * 2))
     stream = Endless()
-    with pytest.raises(TooLargeError, match="more than 8,388,608 bytes"):
+    with pytest.raises(TooLargeError, match="more than 524,288 bytes"):
         cases.ingest(small, database, "x.nii", stream)
     assert stream.given == storage.CHUNK_BYTES * 3
     assert files(settings) == []

@@ -103,7 +103,7 @@ def test_bad_cases_do_not_stop_the_others(segmenter, folders, tmp_path):
     assert codes == {
         "lung_002": NotNiftiError.code,
         "lung_004": "scan.grid_mismatch",
-        "gone": "storage.failed",
+        "gone": "scan.unusable",
         "unlabelled": "data.unusable",
     }
     assert [score.case for score in scores] == ["lung_001", "lung_003"]

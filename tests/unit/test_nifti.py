@@ -337,7 +337,8 @@ def test_no_number_in_a_header_ends_in_anything_but_our_errors(tmp_path, kind, c
     good.set_data_dtype(np.int16)
     good.set_qform(ras_affine((0.7, 0.8, 1.25), oblique=True))
     good.set_sform(ras_affine((0.7, 0.8, 1.25), oblique=True))
-    good["qform_code"], good["sform_code"], good["vox_offset"] = *codes, kind.sizeof_hdr + 4
+    good["qform_code"], good["sform_code"] = codes
+    good["vox_offset"] = kind.sizeof_hdr + 4
     outcomes = set()
     for name, value in product(USED, [*NUMBERS, *PATTERNS]):
         for place in range(good.structarr[name].size):

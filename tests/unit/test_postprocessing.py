@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lungseg import postprocessing
 from lungseg.calibration import LesionCalibration
 from lungseg.errors import GridMismatchError
 from lungseg.postprocessing import ProbabilityMap, drop_implausible, lesion_evidence, lesions_of, slice_voxels
@@ -172,3 +173,19 @@ def test_specks_side_by_side_in_a_thin_box_are_lesions_each(shape):
     assert {lesion.volume_ml for lesion in found} == {GRID.voxel_ml}
     drop_implausible(mask, GRID, 1.5 * GRID.voxel_ml)
     assert not mask.any()
+
+
+def test_middle_of_a_component_is_that_of_all_its_voxels_listed():
+    generator = np.random.default_rng(7)
+    for _ in range(200):
+        shape = tuple(int(n) for n in generator.integers(1, 9, size=3))
+        inside = generator.random(shape) < 0.4
+        if not inside.any():
+            continue
+        spacing_mm = (0.7, 0.8, 1.25)
+        voxels = np.argwhere(inside)
+        distance = np.linalg.norm((voxels - voxels.mean(axis=0)) * spacing_mm, axis=1)
+        centre, nearest = postprocessing._middle(inside, spacing_mm)
+        np.testing.assert_allclose(centre, voxels.mean(axis=0))
+        found = np.flatnonzero((voxels == nearest).all(axis=1))
+        assert distance[found[0]] == pytest.approx(distance.min())

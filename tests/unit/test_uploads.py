@@ -16,7 +16,7 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.web.server.starlette import starlette_routes
 
 from lungseg.errors import DiskFullError, StorageError, TooLargeError
-from lungseg.services import incoming
+from lungseg.services import incoming, storage
 from lungseg.services.incoming import UploadFolder, find_upload, sweep_incoming
 from lungseg.web import uploads
 from lungseg.web.signing import secret_of
@@ -120,7 +120,8 @@ def no_xsrf(monkeypatch):
 
 
 @pytest.fixture
-def site(settings, no_xsrf):
+def site(settings, request):
+    request.getfixturevalue("no_xsrf")
     return Site(settings)
 
 
@@ -201,7 +202,8 @@ def refused(site, settings, error):
     return str(met.value)
 
 
-def test_too_large_by_what_is_announced(settings, no_xsrf):
+@pytest.mark.usefixtures("no_xsrf")
+def test_too_large_by_what_is_announced(settings):
     site = Site(replace(settings, limits=replace(settings.limits, file_bytes=1000)))
     answer = site.put(headers={**FORM, "content-length": str(len(CONTENT))})
     assert answer.asked == 1  # for the name of the file
@@ -209,21 +211,23 @@ def test_too_large_by_what_is_announced(settings, no_xsrf):
 
 
 @pytest.mark.parametrize("headers", [FORM, {**FORM, "content-length": "5"}])
-def test_too_large_by_what_comes(settings, no_xsrf, headers):
+@pytest.mark.usefixtures("no_xsrf")
+def test_too_large_by_what_comes(settings, headers):
     site = Site(replace(settings, limits=replace(settings.limits, file_bytes=uploads.PIECE_BYTES + 1)))
     answer = site.put(headers=headers)
     assert answer.asked <= 2 * uploads.PIECE_BYTES // 65_536 + 1  # the rest was never asked for
     assert "more than 262,145 bytes" in refused(site, settings, TooLargeError)
 
 
-def test_limit_itself_is_allowed(settings, no_xsrf):
+@pytest.mark.usefixtures("no_xsrf")
+def test_limit_itself_is_allowed(settings):
     site = Site(replace(settings, limits=replace(settings.limits, file_bytes=len(CONTENT))))
     assert site.put(headers={**FORM, "content-length": str(len(CONTENT) + 300)}).status == 204
 
 
 def test_full_disk_is_seen_before_and_while_it_is_written(site, settings, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    left = incoming.RESERVE_BYTES + uploads.PIECE_BYTES
+    left = storage.RESERVE_BYTES + uploads.PIECE_BYTES
     monkeypatch.setattr(
         shutil, "disk_usage", lambda path: usage(0, 0, left - sum(p.stat().st_size for p in on_disk(settings)))
     )
