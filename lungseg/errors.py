@@ -206,7 +206,7 @@ class DiskFullError(StorageError):
 
 
 class DatabaseLostError(StorageError):
-    """The file of the database was removed or replaced under a running process."""
+    """The file of the database is damaged, or was removed or replaced under a running process."""
 
     code = "storage.database_lost"
 

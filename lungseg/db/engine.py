@@ -18,14 +18,17 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from lungseg.db.installation import home_id, set_home_id
 from lungseg.db.migrate import migrate
+from lungseg.db.probe import Inode, Probe
 from lungseg.errors import DatabaseLostError, DiskFullError, SetupError, StorageError
 
 BUSY_TIMEOUT_MS = 10_000
 SCRUB_TIMEOUT_MS = 250
 READ_ONLY = "lungseg_read_only"
+DAMAGE = ("not a database", "malformed", "no such table", "no such column")
+"""What SQLite says of a file that was cut off, emptied or overwritten."""
 FILES = "lungseg_files"
 
-Identity = tuple[tuple[int, int] | None, ...]
+Identity = tuple[Inode | None, Inode | None, bool]
 
 
 class Database:
@@ -98,6 +101,8 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        if self._file:
+            self._file.close()
 
 
 class _File:
@@ -110,12 +115,19 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._probe = Probe()
         self.home_id: str | None = None
         self.is_open = False
 
     def identity(self) -> Identity:
-        """Tell the file and its write-ahead log from any others that take their names."""
-        return tuple(_inode(path) for path in (self._path, self._path.with_name(f"{self._path.name}-wal")))
+        """Tell the file and its write-ahead log from any others that take their names, and from an emptied file."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        main = _inode(self._path)
+        return main, _inode(log), main is not None and self._probe.shows_sqlite(self._path, main)
+
+    def close(self) -> None:
+        """Let the file go; all connections to it are closed."""
+        self._probe.close()
 
     def lost(self) -> DatabaseLostError:
         """Say what has become of the file."""
@@ -204,7 +216,7 @@ def _prepare_folder(file: Path) -> Path:
     return file.with_name(f"{file.name}.lock")
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
+def _inode(path: Path) -> Inode | None:
     try:
         state = path.stat()
     except OSError:
@@ -229,6 +241,12 @@ def _own_errors() -> Iterator[None]:
             raise DiskFullError("The disk of the database is full.", "Free disk space, then try again.") from error
         if "locked" in reason:
             raise StorageError("The database is locked by another process.", "Try again in a moment.") from error
+        if any(word in reason for word in DAMAGE):
+            raise DatabaseLostError(
+                f"The database is damaged ({reason}).",
+                "Stop LungSeg, put a copy of the file in its place, or move it away; start again, then run `lungseg "
+                "recover`: it makes cases again from the scans and masks that are there.",
+            ) from error
         raise StorageError(
             f"The database refused to answer ({reason}).", "Check its file, the rights of its folder and free disk."
         ) from error

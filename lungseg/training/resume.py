@@ -111,7 +111,7 @@ def read_order(run: Path) -> TrainingOrder:
     Raises:
         DataSetError: there is no run, or more than one.
     """
-    orders = sorted(run.glob(f"*{ORDER_END}"))
+    orders = sorted(run.glob(f"*{ORDER_END}")) if files.is_folder(run) else []
     if len(orders) != 1:
         raise DataSetError(
             f"{run} holds {len(orders)} training runs.", "Give the folder that `lungseg train` wrote one run to."

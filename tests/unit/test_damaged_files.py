@@ -23,7 +23,7 @@ from lungseg.maps import write_map
 from lungseg.services import estimation, promotion, runs, training
 from lungseg.services.cards import name_of, read_checkpoint
 from lungseg.training.order import TrainingOrder
-from lungseg.training.resume import RunFolder
+from lungseg.training.resume import RunFolder, read_order
 from lungseg.volume import Grid, Volume
 from tests.cards import save_scenes
 from tests.data_sets import write_json, write_pair
@@ -240,6 +240,8 @@ def test_folders_that_can_not_be_are_no_folders(name, tmp_path):
         open_data_set(tmp_path.parent / name if name[0] != "~" else type(tmp_path)(name))
     with pytest.raises(CheckpointError, match="There is no checkpoint"):
         find_weights(name, tmp_path)
+    with pytest.raises(DataSetError, match="holds 0 training runs"):
+        read_order(tmp_path / name)
     with pytest.raises(StorageError, match=r"no folder|too long"):
         check_outputs([tmp_path / name / "x.json"])
 

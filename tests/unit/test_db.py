@@ -216,3 +216,20 @@ def test_scrub_waits_for_no_reader(database):
         assert not database.scrub()
     assert len(get_all) == 1
     assert database.scrub()
+
+
+def test_looking_at_the_file_drops_none_of_its_locks(database, settings, file):
+    program = (
+        "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None); "
+        "connection.execute('BEGIN IMMEDIATE')"
+    )
+    command = [sys.executable, "-c", program, str(file)]
+    second = open_database(settings.database_url)
+    with database.begin() as session:
+        insert_case(session, new_case())
+        with second.read() as reader:
+            assert home_id(reader) is None
+        second.close()
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "database is locked" in result.stderr
+    assert subprocess.run(command, check=False).returncode == 0

@@ -271,6 +271,20 @@ def test_database_that_vanishes_is_noticed_before_anything_is_taken_in(
             assert len(cases.list_cases(database)) == 4
 
 
+@pytest.mark.parametrize("content", [b"", b"overwritten" * 1000])
+def test_database_that_is_emptied_or_overwritten_takes_nothing_in(settings, database, four, chest_scan, content):
+    assert database.scrub()
+    (settings.home / "lungseg.sqlite").write_bytes(content)
+    with pytest.raises(DatabaseLostError, match="lungseg recover"):
+        for _ in range(2):
+            ingest(settings, database, chest_scan, "x.nii.gz")
+    assert len(scans(settings)) == 8
+    database.close()
+    remove_database(settings)
+    with closing(open_database(settings.database_url)) as fresh:
+        assert recovery.recover(settings, fresh).cases == 4
+
+
 @pytest.mark.parametrize("change", ["delete", "rename"])
 def test_name_is_gone_from_all_files_of_the_database(settings, database, chest_scan, change):
     case = ingest(settings, database, chest_scan, "Mustermann^Erika.nii.gz")
