@@ -169,7 +169,7 @@ def start_measuring(settings: Settings, database: Database, fields: Mapping[str,
     if order.key in _paces(settings) or is_any_active(database):
         return False
     mark = settings.home / "measuring"
-    if mark.exists() and time.time() - mark.stat().st_mtime < MEASURING_S:
+    if mark.exists() and 0 <= time.time() - mark.stat().st_mtime < MEASURING_S:  # a clock may have been set back since
         return mark.read_bytes() == order.key.encode()
     files.write_bytes(mark, order.key.encode())
     _start(settings, order)

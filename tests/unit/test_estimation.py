@@ -109,13 +109,14 @@ def test_order_that_can_not_be_carried_out_is_refused(settings, database, fields
         estimate(settings, database, {**fields, "preset": "none"})
 
 
-def test_measurement_is_started_once_and_again_when_it_failed(settings, database, fields, started):
+@pytest.mark.parametrize("off_s", [-2 * estimation.MEASURING_S, 86_400])
+def test_measurement_is_started_once_and_again_when_it_failed(settings, database, fields, started, off_s):
     assert start_measuring(settings, database, fields)
     assert start_measuring(settings, database, fields)
     assert not start_measuring(settings, database, {**fields, "batch": 2})
     assert started == ["baseline/8/cpu"]
-    long_ago = time.time() - 2 * estimation.MEASURING_S
-    os.utime(settings.home / "measuring", (long_ago, long_ago))
+    then = time.time() + off_s  # long ago, or before the clock was set back by a day
+    os.utime(settings.home / "measuring", (then, then))
     assert start_measuring(settings, database, {**fields, "batch": 2})
     keep_pace(settings, "baseline", 2, "cpu", Pace(5.0, 1.0))
     assert not start_measuring(settings, database, {**fields, "batch": 2})
