@@ -24,7 +24,7 @@ from lungseg.db import open_database
 from lungseg.errors import LungSegError, RunCancelledError, RunGoesOnError
 from lungseg.records import Progress, RunState
 from lungseg.services import manifests, results
-from lungseg.services.failures import failure_of
+from lungseg.services.failures import failure_of, whereabouts
 from lungseg.services.pulse import Pulse
 from lungseg.services.runs import get_run
 from lungseg.services.training import LOG, run_lock
@@ -122,11 +122,11 @@ def _carry_out(task: Task, *, ends_for_good: bool) -> None:
         except RunCancelledError:
             outcome = None
         except LungSegError as error:
-            log.error("%s", error)  # noqa: TRY400 - our own errors say all there is to say
+            log.error("failed with %s", error.code)  # noqa: TRY400 - the page has the text, which may name a case
             _end_failed(task, error)
             return
-        except Exception as error:
-            log.exception("the run failed")
+        except Exception as error:  # noqa: BLE001 - a fault of ours; it is recorded
+            log.error("the run failed\n%s", whereabouts(error))  # noqa: TRY400 - without the text, which may name a case
             _end_failed(task, error)
             return
         if outcome is not None:

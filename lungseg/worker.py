@@ -35,7 +35,7 @@ from lungseg.postprocessing import ProbabilityMap
 from lungseg.records import Progress, Run, RunKind, Segmentation
 from lungseg.services import datasets, results
 from lungseg.services.cases import get_case
-from lungseg.services.failures import failure_of
+from lungseg.services.failures import failure_of, whereabouts
 from lungseg.services.home import open_home, open_installation
 from lungseg.services.incoming import sweep_incoming
 from lungseg.services.pulse import Pulse
@@ -158,8 +158,8 @@ class Worker:
         except LungSegError as error:
             log.warning("run %s: failed with %s", run.id, error.code)
             self._end_failed(run, error)
-        except Exception as error:
-            log.exception("run %s: failed", run.id)
+        except Exception as error:  # noqa: BLE001 - a fault of ours; it is recorded
+            log.error("run %s: failed\n%s", run.id, whereabouts(error))  # noqa: TRY400 - its text may name a patient
             self._end_failed(run, error)
 
     def _carry_out(self, run: Run) -> None:

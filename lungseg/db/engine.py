@@ -19,6 +19,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from lungseg.db.installation import home_id, set_home_id
 from lungseg.db.migrate import migrate
 from lungseg.db.probe import Inode, Probe
+from lungseg.db.tables import damaged_value
+from lungseg.decoding import decode
 from lungseg.errors import DatabaseLostError, DiskFullError, SetupError, StorageError
 
 BUSY_TIMEOUT_MS = 10_000
@@ -180,7 +182,11 @@ def open_database(url: str) -> Database:
     """
     try:
         parsed = make_url(url)
-        engine = create_engine(parsed, hide_parameters=True)  # they may name patients, and errors are logged
+        engine = create_engine(
+            parsed,
+            hide_parameters=True,  # they may name patients, and errors are logged
+            json_deserializer=lambda text: decode(Any, text, damaged_value),
+        )
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise SetupError(
             f"LUNGSEG_DATABASE_URL can't be used: {error}.",

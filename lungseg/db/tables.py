@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -20,10 +22,47 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
 
+from lungseg.errors import StorageError
 from lungseg.records import AFTER_ALL_DROPS, MaskKind, RunKind, RunState
 
-ID_LENGTH = 32
-"""A UUID in hex."""
+ID_LENGTH, WORD_LENGTH = 32, 16
+"""Characters of a UUID in hex, and of a word of an enumeration."""
+
+
+Processor = Callable[[Any], Any]
+
+
+def damaged_value(reason: str) -> StorageError:
+    """Say that a row holds what no release of ours writes."""
+    return StorageError(
+        f"A value in the database is damaged ({reason}).",
+        "Put a copy of the database in its place, or delete the case or run that can't be shown.",
+    )
+
+
+def _checked(processor: Processor | None, reason: str) -> Processor | None:
+    """Let what a database driver can't turn into a value be an error of ours."""
+    if processor is None:
+        return None
+
+    def process(value: Any) -> Any:
+        try:
+            return processor(value)
+        except (ValueError, TypeError, LookupError) as error:
+            raise damaged_value(reason) from error
+
+    return process
+
+
+class Word(TypeDecorator[StrEnum]):
+    """A word of an enumeration, kept as text."""
+
+    impl = Enum
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
+        """Refuse words that are none of it."""
+        return _checked(super().result_processor(dialect, coltype), "an unknown word")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -31,6 +70,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     impl = DateTime
     cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
+        """Refuse texts that are no moment."""
+        return _checked(super().result_processor(dialect, coltype), "no moment in time")
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Turn any zone to UTC."""
@@ -58,9 +101,9 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
         list[str]: JSON(none_as_null=True),
         list[int]: JSON(none_as_null=True),
         list[float]: JSON(none_as_null=True),
-        RunKind: Enum(RunKind, native_enum=False, length=16),
-        RunState: Enum(RunState, native_enum=False, length=16),
-        MaskKind: Enum(MaskKind, native_enum=False, length=16),
+        RunKind: Word(RunKind, native_enum=False, length=WORD_LENGTH),
+        RunState: Word(RunState, native_enum=False, length=WORD_LENGTH),
+        MaskKind: Word(MaskKind, native_enum=False, length=WORD_LENGTH),
     }
 
 

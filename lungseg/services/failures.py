@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from traceback import format_tb
 
 from lungseg.errors import DiskFullError, LungSegError
 from lungseg.files import no_room
@@ -37,6 +38,16 @@ def failure_of(error: BaseException) -> Failure:
         f"The run ended with an unexpected {type(error).__name__}.",
         "Start the run again; if it fails again, report it with the end of logs/worker.log.",
     )
+
+
+def whereabouts(error: BaseException) -> str:
+    """Lay out where an error was raised, and those that led to it, without their texts.
+
+    Libraries quote values and paths in them, and the name of a file or a case may be a patient's: no log may hold one.
+    """
+    before = error.__cause__ or error.__context__
+    led = f"{whereabouts(before)}which led to\n" if before else ""
+    return f"{led}{''.join(format_tb(error.__traceback__))}{type(error).__qualname__}\n"
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

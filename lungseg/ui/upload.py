@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from secrets import token_hex
-from traceback import format_tb
 
 import streamlit as st
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
@@ -14,6 +13,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from lungseg.errors import LungSegError, UploadCrashedError
 from lungseg.services import cases, runs
+from lungseg.services.failures import whereabouts
 from lungseg.services.worker_process import ensure_worker
 from lungseg.ui.formatting import escape
 from lungseg.ui.resources import database, settings
@@ -97,19 +97,12 @@ def _crashed(error: Exception) -> UploadCrashedError:
     Where it happened is logged, not what it says: libraries quote values, and the name of a file may be a patient's.
     """
     reference = token_hex(4)
-    log.error("upload %s could not be taken in\n%s", reference, _whereabouts(error))
+    log.error("upload %s could not be taken in\n%s", reference, whereabouts(error))
     return UploadCrashedError(
         f"The file could not be taken in: LungSeg has met a fault of its own (reference {reference}).",
         "Upload it once more; if that fails too, tell whoever runs the server the reference: the server's log has more "
         "under it.",
     )
-
-
-def _whereabouts(error: BaseException) -> str:
-    """Lay out where an error was raised, and those that led to it, without their texts."""
-    before = error.__cause__ or error.__context__
-    led = f"{_whereabouts(before)}which led to\n" if before else ""
-    return f"{led}{''.join(format_tb(error.__traceback__))}{type(error).__qualname__}\n"
 
 
 def _forget(file: UploadedFile) -> None:

@@ -70,6 +70,17 @@ def test_run_of_the_command_line_that_fails_says_so_there_and_on_the_page(databa
     assert (summary.run.state, summary.run.failure.code) == (RunState.FAILED, "training.diverged")
 
 
+def test_log_of_a_run_that_fails_names_no_file_and_no_case(environment, database, fields, worker):
+    run = training.queue_training(environment, database, fields)
+    for path in Path(fields["data"], "imagesTr").iterdir():
+        path.write_bytes(b"no scan")
+    assert worker("--once").wait(PATIENCE_S) == 0
+    assert state(database, run) is RunState.FAILED
+    log = "\n".join(training.log_lines(environment, run.id, most=99))
+    assert f"failed with {get_run(database, run.id).failure.code}" in log
+    assert "lung_00" not in log
+
+
 def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment, database, fields, lungseg):
     run = training.begin_training(environment, database, {**fields, "epochs": 3}, "here")
     stops = []

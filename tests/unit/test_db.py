@@ -233,3 +233,29 @@ def test_looking_at_the_file_drops_none_of_its_locks(database, settings, file):
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert "database is locked" in result.stderr
     assert subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("runs", "configuration", "{no json"),
+        ("runs", "result", "[" * 100_000),
+        ("runs", "state", "DANCING"),
+        ("runs", "kind", ""),
+        ("runs", "queued_at", "yesterday"),
+        ("cases", "created_at", "31.12.2025"),
+        ("cases", "shape", "\x00"),
+    ],
+)
+def test_damaged_value_in_a_row_is_an_error_of_ours(database, file, table, column, value):
+    case = new_case()
+    run = new_run(case.id)
+    with database.begin() as session:
+        insert_case(session, case)
+        insert_run(session, run)
+    with closing(sqlite3.connect(file)) as plain:
+        plain.execute(f"UPDATE {table} SET {column} = ?", (value,))
+        plain.commit()
+    with pytest.raises(StorageError, match="value in the database is damaged"), database.read() as session:
+        get_case(session, case.id)
+        get_run(session, run.id)

@@ -8,12 +8,16 @@ from alembic import context
 from sqlalchemy import Connection, create_engine
 
 from lungseg.config import Settings
-from lungseg.db.tables import Base, UtcDateTime
+from lungseg.db.tables import WORD_LENGTH, Base, UtcDateTime, Word
 
 
 def render(kind: str, item: Any, _context: object) -> str | Literal[False]:
     """Write plain column types into new migrations, which must not change when the package does."""
-    return "sa.DateTime()" if kind == "type" and isinstance(item, UtcDateTime) else False
+    if kind != "type":
+        return False
+    if isinstance(item, Word):
+        return f"sa.String({WORD_LENGTH})"
+    return "sa.DateTime()" if isinstance(item, UtcDateTime) else False
 
 
 def run(connection: Connection) -> None:
