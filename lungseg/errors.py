@@ -17,10 +17,13 @@
     │   ├── ConstantScanError      scan.constant
     │   ├── NotHounsfieldError     scan.not_hu
     │   ├── NoLungError            scan.no_lung
-    │   └── GridMismatchError      scan.grid_mismatch
+    │   ├── GridMismatchError      scan.grid_mismatch
+    │   └── ScanChangedError       scan.changed
     ├── CheckpointError            checkpoint.unusable
     ├── PromotionError             promotion.refused
     ├── DataSetError               data.unusable
+    │   ├── TumourClassError       data.tumour_class
+    │   └── DataChangedError       data.changed
     ├── TrainingError              training.failed
     │   ├── DivergedError          training.diverged
     │   └── OutOfMemoryError       training.out_of_memory
@@ -29,6 +32,9 @@
     │   ├── DiskFullError          storage.disk_full
     │   └── DatabaseLostError      storage.database_lost
     ├── UploadCrashedError         upload.crashed
+    ├── TwinError                  case.twin
+    ├── NamelessError              case.nameless
+    ├── PageCrashedError           page.crashed
     ├── NotFoundError              record.not_found
     ├── AccessError                access.refused
     ├── RunGoesOnError             run.goes_on
@@ -151,6 +157,12 @@ class GridMismatchError(ScanError):
     code = "scan.grid_mismatch"
 
 
+class ScanChangedError(ScanError):
+    """The file of a scan holds other bytes than those that were read."""
+
+    code = "scan.changed"
+
+
 class CheckpointError(LungSegError):
     """A checkpoint is missing, damaged or does not fit its card."""
 
@@ -167,6 +179,28 @@ class DataSetError(LungSegError):
     """A training data set is missing or can't be used."""
 
     code = "data.unusable"
+
+
+class TumourClassError(DataSetError):
+    """Which class of a data set's masks is tumour does not follow from their names, or none is.
+
+    Args:
+        found: what was met.
+        remedy: what to do.
+        choices: names of the classes that somebody can choose from.
+    """
+
+    code = "data.tumour_class"
+
+    def __init__(self, found: str, remedy: str, choices: tuple[str, ...] = ()) -> None:
+        super().__init__(found, remedy)
+        self.choices = choices
+
+
+class DataChangedError(DataSetError):
+    """The data of a training run are not those any more with which it began."""
+
+    code = "data.changed"
 
 
 class TrainingError(LungSegError):
@@ -215,6 +249,34 @@ class UploadCrashedError(LungSegError):
     """An uploaded file met a fault of ours; the log knows more of it."""
 
     code = "upload.crashed"
+
+
+class TwinError(LungSegError):
+    """A scan is a case already, byte for byte.
+
+    Args:
+        found: which case.
+        remedy: what can be done.
+        case_id: of that case, the newest where there are several.
+    """
+
+    code = "case.twin"
+
+    def __init__(self, found: str, remedy: str, case_id: str) -> None:
+        super().__init__(found, remedy)
+        self.case_id = case_id
+
+
+class NamelessError(LungSegError):
+    """A name shows nothing."""
+
+    code = "case.nameless"
+
+
+class PageCrashedError(LungSegError):
+    """A page met a fault of ours; the log knows more of it."""
+
+    code = "page.crashed"
 
 
 class NotFoundError(LungSegError):

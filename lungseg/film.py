@@ -203,8 +203,9 @@ def _encode(frames: Iterator[Canvas], path: Path, kind: str, fps: int) -> None:
     """Send frames to the encoder one by one."""
     import av  # noqa: PLC0415 - its libraries take 30 MB that most processes never need
 
+    # A relative path that begins with a word and a colon would be taken for a protocol.
     options = {"movflags": "+faststart"} if kind == "mp4" else {}
-    with av.open(path, "w", format=kind, options=options) as container:
+    with av.open(path.absolute(), "w", format=kind, options=options) as container:
         stream = None
         for canvas in frames:
             stream = stream or _stream(container, kind, fps, canvas.shape)

@@ -6,6 +6,7 @@ A command imports torch and other heavy libraries inside its function, so that `
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from lungseg.cli import (
     lint,
     measure,
     prepare,
+    promote,
     recover,
     scores,
     segment,
@@ -56,6 +58,7 @@ app.command()(lint.lint)
 app.command()(stats.stats)
 app.command()(prepare.prepare)
 app.command()(train.train)
+app.command()(promote.promote)
 app.command()(average.average)
 app.command()(calibrate.calibrate)
 app.command(hidden=True)(execute.execute)
@@ -75,6 +78,7 @@ def root(
 def main() -> None:
     """Run the command line; an error of ours or of the system becomes a message and exit code 2, never a traceback."""
     share_processors()
+    _print_any_name()
     try:
         app()
     except LungSegError as error:
@@ -85,6 +89,13 @@ def main() -> None:
     except OSError as error:
         show_error(_refused_by_the_system(error))
         sys.exit(EXIT_REFUSED)
+
+
+def _print_any_name() -> None:
+    """Let names be printed that the terminal's encoding does not hold, or that are not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _refused_by_the_system(error: OSError) -> StorageError:

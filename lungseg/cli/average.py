@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lungseg.cli.console import err
+from lungseg.cli.console import show_written
 
 
 def average(
@@ -22,4 +22,4 @@ def average(
     from lungseg.training.average import average_checkpoints
 
     card = average_checkpoints(weights, name, output)
-    err.print(f"{output / card.name}.safetensors written: the mean of {len(weights)} checkpoints.", soft_wrap=True)
+    show_written(output / f"{card.name}.safetensors", f": the mean of {len(weights)} checkpoints")

@@ -1,10 +1,14 @@
-"""What all commands share on the terminal: two consoles, the look of an error, the bar of a run's progress."""
+"""What all commands share on the terminal: two consoles, the look of an error, the bar of a run's progress.
+
+Names of files and cases are anybody's: neither console takes a text for markup or emoji, in lines, tables or bars.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -18,14 +22,19 @@ EXIT_INCOMPLETE = 1
 EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130
 
-out = Console()
-err = Console(stderr=True)
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 
 def show_error(error: LungSegError | Failure) -> None:
     """Say on stderr what was found and what to do, one line each, never wrapped in markup."""
     err.print(Text.assemble((f"{error.code}: ", "bold red"), error.found), soft_wrap=True)
     err.print(Text.assemble(("what to do: ", "bold"), error.remedy), soft_wrap=True)
+
+
+def show_written(path: Path, more: str = "") -> None:
+    """Say on stderr that a file was written, on one line, with its name as it is."""
+    err.print(f"{path} written{more}.", style="dim", soft_wrap=True, highlight=False)
 
 
 def warn(text: str) -> None:
@@ -38,7 +47,7 @@ def progress_bar() -> Iterator[Callable[[RunProgress], None]]:
     """Show how far a run has come, where stderr is a terminal; yields what is to be told of each step."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -46,6 +55,13 @@ def progress_bar() -> Iterator[Callable[[RunProgress], None]]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda step: bar.update(task, description=step.stage, completed=step.done, total=step.total or None)
+
+
+@contextmanager
+def busy(text: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being done, where stderr is a terminal; yields what is to be told of each step."""
+    with err.status(Text(text)) as status:
+        yield lambda step: status.update(Text(step))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lungseg.cli.console import err, out
+from lungseg.cli.console import busy, out
 from lungseg.config import Settings
 
 
@@ -14,10 +14,10 @@ def demo() -> None:
 
     settings = Settings.from_environment()
     open_home(settings)
-    with err.status("preparing the demo scan") as status:
-        service.prepare(settings, on_step=status.update)
+    with busy("preparing the demo scan") as tell:
+        service.prepare(settings, on_step=tell)
         database = open_database(settings.database_url)
-        status.update("making the demo case")
+        tell("making the demo case")
         case = service.add_case(settings, database)
         database.close()
     out.print(f"{case.name} is case {case.id}; `lungseg serve` shows it, the worker segments it.", soft_wrap=True)

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from lungseg.cli.console import EXIT_INCOMPLETE, err, out
+from lungseg.cli.console import EXIT_INCOMPLETE, busy, out
 from lungseg.config import Settings
 
 STYLES = {"ok": "green", "warning": "yellow", "missing": "bold red"}
@@ -22,7 +22,7 @@ def doctor(
     """Examine the installation; exit code 1 if something is missing that the product needs."""
     from lungseg.services.doctor import State, examine
 
-    with err.status("examining"):
+    with busy("examining"):
         findings = examine(Settings.from_environment())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +12,12 @@ import typer
 from rich.table import Table
 
 from lungseg import __version__
-from lungseg.cli.console import EXIT_INCOMPLETE, err, out, progress_bar, warn
+from lungseg.cli.console import EXIT_INCOMPLETE, err, out, progress_bar, show_written, warn
 from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_report, write_table
 from lungseg.config import Settings
-from lungseg.records import CaseFailure, CaseScore, Progress, Summary
+from lungseg.records import CaseFailure, CaseScore, Progress, ScanFinding, ScanSeverity, Summary
+from lungseg.wording import counted
 
 if TYPE_CHECKING:
     from lungseg.card import ModelCard
@@ -42,18 +43,21 @@ def evaluate(
     for finding in data.findings:
         warn(f"{finding.found} {finding.remedy}")
     settings = Settings.from_environment()
-    err.print(f"Scoring {len(data.labelled)} cases ...", style="dim")
+    err.print(f"Scoring {counted(len(data.labelled), 'case')} ...", style="dim")
     from lungseg.inference import Segmenter
+    from lungseg.services.in_use import name_in_use
 
     segmenter = Segmenter.load(
-        checkpoint or settings.checkpoint, models=settings.models, device=device or settings.device
+        checkpoint or name_in_use(settings), models=settings.models, device=device or settings.device
     )
-    scores, failures, summary = _evaluate(data.labelled, segmenter)
-    write_report(_report(scores, failures, summary, segmenter.card), report)
+    failures: list[CaseFailure] = []
+    findings: dict[str, tuple[ScanFinding, ...]] = {}
+    scores, summary = _evaluate(data.labelled, segmenter, failures, findings)
+    write_report({**_report(scores, failures, findings, summary), **provenance(segmenter.card)}, report)
     if table:
         write_table(COLUMNS, _rows(scores, failures), table)
     out.print(summary_table(summary))
-    err.print(f"{report} written.", style="dim")
+    show_written(report)
     if failures:
         raise typer.Exit(EXIT_INCOMPLETE)
 
@@ -61,7 +65,7 @@ def evaluate(
 def summary_table(summary: Summary) -> Table:
     """Lay out what the scores of several cases say together."""
     interval = "{:.3f} to {:.3f}".format(*summary.interval) if summary.interval else "needs two cases"
-    table = Table(title=f"{summary.cases} cases", show_header=False)
+    table = Table(title=f"{counted(summary.cases, 'case')}", show_header=False)
     for name, text in (
         ("Dice, mean", _figure(summary.mean, ".3f")),
         ("95 % interval of the mean", interval),
@@ -79,14 +83,23 @@ def summary_table(summary: Summary) -> Table:
 
 
 def _evaluate(
-    pairs: tuple[Pair, ...], segmenter: Segmenter
-) -> tuple[tuple[CaseScore, ...], list[CaseFailure], Summary]:
+    pairs: tuple[Pair, ...],
+    segmenter: Segmenter,
+    failures: list[CaseFailure],
+    findings: dict[str, tuple[ScanFinding, ...]],
+) -> tuple[tuple[CaseScore, ...], Summary]:
+    """Score cases; those that can't be, and what is uncertain of the others, go into `failures` and `findings`."""
     from lungseg import evaluation
 
-    failures: list[CaseFailure] = []
+    def on_findings(case: str, found: tuple[ScanFinding, ...]) -> None:
+        findings[case] = found
+        for each in found:
+            if each.severity is not ScanSeverity.NOTE:
+                warn(f"{case}: {each.text} {each.remedy}")
+
     with progress_bar() as tell:
-        scores, summary = evaluation.evaluate(pairs, segmenter, on_case=_listener(tell, len(pairs), failures))
-    return scores, failures, summary
+        on_case = _listener(tell, len(pairs), failures)
+        return evaluation.evaluate(pairs, segmenter, on_case=on_case, on_findings=on_findings)
 
 
 def _listener(
@@ -104,7 +117,7 @@ def _listener(
             failures.append(outcome)
             warn(f"{outcome.case} could not be scored. {outcome.failure.found} {outcome.failure.remedy}")
         else:
-            err.print(_line(outcome), highlight=False, markup=False)
+            err.print(_line(outcome), highlight=False, soft_wrap=True)
 
     return on_case
 
@@ -122,13 +135,16 @@ def _figure(value: float, form: str) -> str:
 
 
 def _report(
-    scores: tuple[CaseScore, ...], failures: list[CaseFailure], summary: Summary, card: ModelCard
+    scores: tuple[CaseScore, ...],
+    failures: list[CaseFailure],
+    findings: dict[str, tuple[ScanFinding, ...]],
+    summary: Summary,
 ) -> dict[str, Any]:
     return {
         "cases": [score.report() for score in scores],
         "summary": summary.report(),
         "failures": [failure.report() for failure in failures],
-        **provenance(card),
+        "findings": [{"case": case, **asdict(each)} for case, found in findings.items() for each in found],
     }
 
 

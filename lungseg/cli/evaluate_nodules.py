@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lungseg.cli.console import err, out
+from lungseg.cli.console import out, show_written
 from lungseg.cli.evaluate import provenance
 from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_report, write_table
 from lungseg.config import Settings
+from lungseg.wording import counted
 
 
 def evaluate_nodules(
@@ -30,9 +31,10 @@ def evaluate_nodules(
     check_outputs((report, table))
     settings = Settings.from_environment()
     from lungseg.card import find_weights
+    from lungseg.services.in_use import name_in_use
     from lungseg.training import nodules
 
-    weights = find_weights(checkpoint or settings.checkpoint, settings.models)
+    weights = find_weights(checkpoint or name_in_use(settings), settings.models)
     scores, card = nodules.score_folder(slices, weights, device=device or settings.device, only_tested=tested)
     summary = nodules.summary(scores)
     rows = [asdict(score) for score in scores]
@@ -40,11 +42,12 @@ def evaluate_nodules(
     if table:
         write_table([field.name for field in fields(nodules.NoduleScore)], rows, table)
     out.print(_laid_out(summary))
-    err.print(f"{report} written.", style="dim")
+    show_written(report)
 
 
 def _laid_out(summary: dict[str, Any]) -> Table:
-    table = Table(title=f"{summary['nodules']} nodules of {summary['patients']} patients", show_header=False)
+    title = f"{counted(summary['nodules'], 'nodule')} of {counted(summary['patients'], 'patient')}"
+    table = Table(title=title, show_header=False)
     interval = summary["dice_mean_95"]
     for name, text in (
         ("Dice, mean", f"{summary['dice_mean']:.3f}"),

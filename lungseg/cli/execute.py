@@ -19,7 +19,9 @@ def execute(
     logging.getLogger("lungseg").setLevel(logging.INFO)
     from lungseg import child
     from lungseg.dataset.parallel import keep_freed_memory
+    from lungseg.services.right_of_way import let_scans_go_first
 
+    let_scans_go_first()
     keep_freed_memory()
     child.watch_parent()
     child.execute(Settings.from_environment(), run, attempt)

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from lungseg.cli.console import err, progress_bar
-from lungseg.cli.output import check_outputs
-from lungseg.errors import ScanError
+from lungseg.cli.console import progress_bar, show_written
+from lungseg.cli.output import check_outputs, check_scan
 from lungseg.records import Progress
+from lungseg.wording import counted
 
 FASTEST_FPS = 50
 """GIF counts hundredths of a second, and browsers slow down what is shown for less than two of them."""
@@ -29,8 +29,7 @@ def film(
     """Make a film of the axial slices of a scan with the outline of a mask."""
     masks = [path for path in (mask, reference) if path]
     for path in (scan, *masks):
-        if not path.is_file():
-            raise ScanError(f"There is no file {path}.", "Give the path of a .nii or .nii.gz file.")
+        check_scan(path)
     check_outputs([output], inputs=[scan, *masks])
     from lungseg import nifti
     from lungseg.film import Film, film_format
@@ -44,4 +43,4 @@ def film(
         Film(volume, found, known, window=WINDOWS[window], fps=fps).write(
             output, on_progress=lambda n, of: tell(Progress("drawing", n, of))
         )
-    err.print(f"{output} written: {volume.grid.shape[2]} slices.", style="dim")
+    show_written(output, f": {counted(volume.grid.shape[2], 'slice')}")

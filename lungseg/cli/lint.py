@@ -10,8 +10,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from lungseg.cli.console import EXIT_INCOMPLETE, err, out, progress_bar
+from lungseg.cli.console import EXIT_INCOMPLETE, err, log_shown, out, progress_bar
+from lungseg.cli.options import TumourClassOption
 from lungseg.cli.output import check_outputs, write_report
+from lungseg.wording import counted
 
 if TYPE_CHECKING:
     from lungseg.dataset.findings import Finding
@@ -29,6 +31,7 @@ def lint(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes at once; default: by processors and memory.")
     ] = None,
+    tumour_class: TumourClassOption = None,
 ) -> None:
     """List what is wrong with a data set; exit code 1 if something stops training."""
     from lungseg.dataset.findings import has_errors
@@ -38,9 +41,10 @@ def lint(
 
     check_outputs((report,))
     given = read_split(split) if split else None
-    with progress_bar() as tell:
-        data_set, facts = examine(data, workers=workers, on_progress=tell)
-    findings = lint_data_set(data_set, facts, given)
+    with log_shown("lungseg.dataset"), progress_bar() as tell:
+        found = examine(data, tumour_class=tumour_class, workers=workers, on_progress=tell)
+    data_set = found.data_set
+    findings = lint_data_set(data_set, found.facts, given, found.likenesses)
     if report:
         write_report(
             {
@@ -70,7 +74,7 @@ def show_findings(findings: tuple[Finding, ...]) -> None:
     if not findings:
         out.print("No findings: nothing stands against training.")
         return
-    title = f"{errors} errors, {len(findings) - errors} warnings"
+    title = f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"
     table = Table("", "case", "found", "what to do", title=title)
     for finding in findings:
         word = Text("error", style="bold red") if finding.is_error else Text("warning", style="yellow")

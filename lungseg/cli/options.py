@@ -11,4 +11,13 @@ from lungseg.config import Device
 CheckpointOption = Annotated[
     str | None, typer.Option(help="Name in models/ or path of a .safetensors file; default: the shipped one.")
 ]
+TumourClassOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tumour-class",
+        help="Class of the masks that is tumour: its name in dataset.json or its value; several with commas between. "
+        "Default: the class whose name says so.",
+        metavar="CLASS",
+    ),
+]
 DeviceOption = Annotated[Device | None, typer.Option(help="Where the network runs; default: LUNGSEG_DEVICE.")]

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lungseg.errors import StorageError
-from lungseg.files import is_folder, resolved, write_bytes
+from lungseg.errors import ScanError, StorageError
+from lungseg.files import is_file, is_folder, resolved, write_bytes
 
 
 def check_outputs(outputs: Iterable[Path | None], *, inputs: Iterable[Path] = ()) -> None:
@@ -25,6 +25,16 @@ def check_outputs(outputs: Iterable[Path | None], *, inputs: Iterable[Path] = ()
         if target is not None:
             _check_target(target, taken)
             taken.append(target)
+
+
+def check_scan(path: Path) -> None:
+    """Check before any work that a scan or a mask is there.
+
+    Raises:
+        ScanError: there is no such file.
+    """
+    if not is_file(path):
+        raise ScanError(f"There is no file {path}.", "Give the path of a .nii or .nii.gz file.")
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:

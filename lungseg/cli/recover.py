@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from lungseg.cli.console import EXIT_INCOMPLETE, err, out, warn
+from lungseg.cli.console import EXIT_INCOMPLETE, busy, out, warn
 from lungseg.config import Settings
+from lungseg.wording import counted
 
 
 def recover(
@@ -22,20 +23,20 @@ def recover(
 
     settings = Settings.from_environment()
     database = open_database(settings.database_url)
-    with err.status("looking at the files") as status:
-        found = service(settings, database, adopt=adopt, on_step=status.update)
+    with busy("looking at the files") as tell:
+        found = service(settings, database, adopt=adopt, on_step=tell)
     database.close()
     out.print(
         Text(
-            f"{found.cases} cases, {found.masks} masks and {found.runs} runs are back; "
-            f"{found.queued} cases are segmented again."
+            f"Back: {counted(found.cases, 'case')}, {counted(found.masks, 'mask')}, {counted(found.runs, 'run')}; "
+            f"to be segmented again: {counted(found.queued, 'case')}."
         ),
         soft_wrap=True,
     )
     if found.unnamed:
-        warn(f"{found.unnamed} cases had no manifest: they are called `recovered ...`.")
+        warn(f"No manifest had {counted(found.unnamed, 'case')}: called `recovered ...`.")
     if found.set_aside:
-        warn(f"{found.set_aside} masks belong to no case that is known; they lie in the folder unassigned.")
+        warn(f"Of no case that is known: {counted(found.set_aside, 'mask')}, now in the folder unassigned.")
     for file, reason in found.refused:
         warn(f"{file}: {reason}")
     if found.refused:

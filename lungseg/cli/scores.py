@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lungseg.cli.console import EXIT_INCOMPLETE, err, out, warn
+from lungseg.cli.console import EXIT_INCOMPLETE, err, out, show_written, warn
 from lungseg.cli.evaluate import summary_table
 from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_text
@@ -31,18 +31,23 @@ def scores(
     ] = None,
     checkpoint: CheckpointOption = None,
     device: DeviceOption = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write what whole scans say together into the checkpoint's card.")
+    ] = False,
 ) -> None:
     """Evaluate a checkpoint on all that is at hand: whole scans, nodules tested, calibration, pictures."""
     check_outputs((output, failures))
     settings = Settings.from_environment()
-    from lungseg.card import find_weights
+    from lungseg.card import WholeScans, find_weights
+    from lungseg.checkpoint import replace_card
     from lungseg.overlay import write_png
     from lungseg.scores import page
     from lungseg.scores.gather import gather
     from lungseg.scores.tiles import write_sheet
     from lungseg.services.cards import read_checkpoint
+    from lungseg.services.in_use import name_in_use
 
-    weights = find_weights(checkpoint or settings.checkpoint, settings.models)
+    weights = find_weights(checkpoint or name_in_use(settings), settings.models)
     evaluated = read_checkpoint(replace(settings, checkpoint=str(weights)), weights.stem)
     found = gather(
         evaluated,
@@ -58,9 +63,11 @@ def scores(
     write_text(page.render(found, command=_command(data, output, checkpoint), folder=folder.name), output)
     if failures:
         write_sheet(failures, found.failures, most_bytes=SHEET_BYTES)
+    if record:
+        replace_card(weights, replace(evaluated.card, whole_scans=WholeScans.of(found.unseen)))
     if found.unseen:
         out.print(summary_table(found.summary))
-    err.print(f"{output} written.", style="dim", soft_wrap=True)
+    show_written(output)
     if not found.is_complete:
         raise typer.Exit(EXIT_INCOMPLETE)
 

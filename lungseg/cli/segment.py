@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from lungseg.cli.console import err, out, progress_bar, warn
+from lungseg.cli.console import out, progress_bar, show_written, warn
 from lungseg.cli.options import CheckpointOption, DeviceOption
-from lungseg.cli.output import check_outputs, write_report
+from lungseg.cli.output import check_outputs, check_scan, write_report
 from lungseg.config import Settings
-from lungseg.errors import ScanError, StorageError
+from lungseg.errors import StorageError
 from lungseg.records import Segmentation, statement
+
+if TYPE_CHECKING:
+    from lungseg.postprocessing import ProbabilityMap
 
 
 def segment(
@@ -25,6 +28,9 @@ def segment(
     probability: Annotated[
         Path | None, typer.Option(help="Probability map to write, .npz: masks at any threshold can be made of it.")
     ] = None,
+    with_doubtful: Annotated[
+        bool, typer.Option("--with-doubtful", help="Put doubtful lesions into the mask too, as 2.")
+    ] = False,
     checkpoint: CheckpointOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -34,19 +40,29 @@ def segment(
     with progress_bar() as tell:
         from lungseg.inference import Segmenter
         from lungseg.maps import write_map
+        from lungseg.nifti import read_header, write_mask
         from lungseg.pipeline import segment_scan
+        from lungseg.postprocessing import outlines_at
+        from lungseg.services.in_use import name_in_use
 
         segmenter = Segmenter.load(
-            checkpoint or settings.checkpoint, models=settings.models, device=device or settings.device
+            checkpoint or name_in_use(settings), models=settings.models, device=device or settings.device
         )
-        keep = (lambda _volume, _mask, answer: write_map(answer, probability)) if probability else None
-        result = segment_scan(scan, mask, segmenter, on_progress=tell, on_answer=keep)
+        answers: list[ProbabilityMap] = []
+        result = segment_scan(
+            scan, mask, segmenter, on_progress=tell, on_answer=lambda _volume, _mask, answer: answers.append(answer)
+        )
+        if probability:
+            write_map(answers[0], probability)
+        if with_doubtful and result.doubtful:
+            outlines = outlines_at(answers[0], segmenter.card.threshold, segmenter.card.rule)
+            write_mask(outlines.marks, mask, like=read_header(scan, sha256=result.scan_sha256))
     if report:
         write_report(result.report(), report)
     for text in result.warnings:
         warn(text)
     out.print(lesion_table(result))
-    err.print(f"{mask} written in {result.seconds:.1f} s, {result.peak_rss_mb:.0f} MB at most.", style="dim")
+    show_written(mask, f" in {result.seconds:.1f} s, {result.peak_rss_mb:.0f} MB at most")
 
 
 def check_paths(scan: Path, mask: Path, report: Path | None, probability: Path | None) -> None:
@@ -56,22 +72,21 @@ def check_paths(scan: Path, mask: Path, report: Path | None, probability: Path |
         ScanError: there is no scan.
         StorageError: an output can't be written, or would overwrite another file of this command.
     """
-    if not scan.is_file():
-        raise ScanError(f"There is no file {scan}.", "Give the path of a .nii or .nii.gz file.")
-    if not mask.name.endswith((".nii", ".nii.gz")):
+    check_scan(scan)
+    if not mask.name.lower().endswith((".nii", ".nii.gz")):
         raise StorageError(f"The mask would be called {mask.name}.", "Give it a name that ends in .nii or .nii.gz.")
-    if probability and probability.suffix != ".npz":
+    if probability and probability.suffix.lower() != ".npz":
         raise StorageError(f"The probability map would be called {probability.name}.", "Give it a name ending in .npz.")
     check_outputs((mask, report, probability), inputs=[scan])
 
 
 def lesion_table(result: Segmentation) -> Table:
     """Lay out the lesions of a segmentation, largest first."""
-    title = statement(len(result.lesions), result.doubts)
+    title = statement(len(result.lesions), result.doubts, len(result.doubtful))
     table = Table("#", "volume (ml)", "centre R A S (mm)", "extent (mm)", "slices", "probability", title=title)
-    for lesion in result.lesions:
+    for lesion in (*result.lesions, *result.doubtful):
         table.add_row(
-            str(lesion.number),
+            f"{lesion.number}{' doubtful' if lesion.is_doubtful else ''}",
             f"{lesion.volume_ml:.2f}",
             " ".join(f"{value:.1f}" for value in lesion.centre_mm),
             " x ".join(f"{value:.1f}" for value in lesion.extent_mm),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from lungseg.cli.console import EXIT_INCOMPLETE, err, out, show_error
+from lungseg.cli.console import EXIT_INCOMPLETE, busy, out, show_error
 from lungseg.config import Settings
 from lungseg.errors import LungSegError
 
@@ -32,7 +32,7 @@ def setup() -> None:
 
 def _succeeds(name: str, install: Callable[[], object]) -> bool:
     try:
-        with err.status(f"installing the {name}"):
+        with busy(f"installing the {name}"):
             install()
     except LungSegError as error:
         show_error(error)

@@ -9,9 +9,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from lungseg.cli.console import out, progress_bar
-from lungseg.cli.lint import show_ignored
+from lungseg.cli.console import log_shown, out, progress_bar
+from lungseg.cli.lint import show_findings, show_ignored
+from lungseg.cli.options import TumourClassOption
 from lungseg.cli.output import check_outputs, write_report, write_text
+from lungseg.wording import counted
 
 if TYPE_CHECKING:
     from lungseg.dataset.statistics import Distribution, Statistics
@@ -26,26 +28,31 @@ def stats(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes at once; default: by processors and memory.")
     ] = None,
+    tumour_class: TumourClassOption = None,
 ) -> None:
     """Count cases, slices and tumour of a data set: the figures of the page Data set."""
+    from lungseg.dataset.lint import lint
     from lungseg.dataset.statistics import summarise, to_csv
     from lungseg.dataset.survey import examine
 
     check_outputs((report, table))
-    with progress_bar() as tell:
-        data_set, facts = examine(data, workers=workers, on_progress=tell)
-    statistics = summarise(data_set, facts)
+    with log_shown("lungseg.dataset"), progress_bar() as tell:
+        found = examine(data, tumour_class=tumour_class, workers=workers, on_progress=tell)
+    statistics = summarise(found.data_set, found.facts)
     if report:
         write_report(statistics.report(), report)
     if table:
         write_text(to_csv(statistics.rows), table)
-    show_ignored(data_set)
+    show_ignored(found.data_set)
     out.print(_table(statistics))
+    findings = lint(found.data_set, found.facts, likenesses=found.likenesses or ())
+    if findings:
+        show_findings(findings)
 
 
 def _table(statistics: Statistics) -> Table:
     table = Table("figure", "value", title=Text(statistics.name))
-    table.add_row("cases with a mask", f"{statistics.cases} of {statistics.patients} patients")
+    table.add_row("cases with a mask", f"{statistics.cases} of {counted(statistics.patients, 'patient')}")
     table.add_row("cases without a mask", str(statistics.unlabelled))
     table.add_row("cases that can't be used", str(statistics.left_out))
     table.add_row("slices, with tumour", f"{statistics.slices}, {statistics.tumour_slices}")

@@ -20,10 +20,11 @@ from filelock import Timeout
 from rich.table import Table
 from rich.text import Text
 
-from lungseg.cli.console import EXIT_REFUSED, err, log_shown, out, progress_bar, show_error
-from lungseg.cli.options import DeviceOption
+from lungseg.cli.console import EXIT_REFUSED, err, log_shown, out, progress_bar, show_error, show_written
+from lungseg.cli.options import DeviceOption, TumourClassOption
 from lungseg.config import Device, Settings
 from lungseg.errors import DataSetError, NotFoundError, RunGoesOnError
+from lungseg.files import is_file, is_folder, resolved
 from lungseg.records import Progress, Run, RunState
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def train(
         list[str] | None, typer.Option(help="A whole scan that `scenes` does not learn from; more than once for more.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the checkpoint; default: the preset's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice but the split.")] = 0,
+    split_seed: Annotated[int, typer.Option(min=0, help="Seed of the split: who is held out, whatever --seed is.")] = 0,
     output: Annotated[
         Path | None,
         typer.Option(help="Train in this folder, without the database; default: a run that the pages show."),
@@ -58,6 +60,10 @@ def train(
         Path | None,
         typer.Option(help="Begin with the first epochs of a run of `scenes` that holds out others.", metavar="FOLDER"),
     ] = None,
+    accept_changed_data: Annotated[
+        bool, typer.Option("--accept-changed-data", help="Resume though the data have changed; the card says so.")
+    ] = False,
+    tumour_class: TumourClassOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Train a checkpoint; Ctrl-C ends training after the current step and keeps the best one."""
@@ -68,12 +74,13 @@ def train(
 
     keep_freed_memory()
     if resume is not None:
-        _go_on(settings, resume, device)
+        _go_on(settings, resume, device, accept_changed_data=accept_changed_data)
         return
     said = {
-        "preset": preset, "data": data, "name": name or preset, "seed": seed, "device": device or settings.device,
-        "epochs": epochs, "batch": batch, "folds": folds, "fold": fold, "split": split,
-        "hold_out": tuple(hold_out or ()), "branch": branch,
+        "preset": preset, "data": data, "name": name or preset, "seed": seed, "split_seed": split_seed,
+        "device": device or settings.device, "epochs": epochs, "batch": batch, "folds": folds, "fold": fold,
+        "split": split, "hold_out": tuple(hold_out or ()), "branch": branch,
+        "tumour_class": tumour_class,
     }  # fmt: skip
     if output is None:
         _begin(settings, said)
@@ -89,7 +96,7 @@ def _begin(settings: Settings, said: dict[str, Any]) -> None:
         _carry_out(settings, database, begin_training(settings, database, _as_json(said), _place()))
 
 
-def _go_on(settings: Settings, name: str, device: Device | None) -> None:
+def _go_on(settings: Settings, name: str, device: Device | None, *, accept_changed_data: bool) -> None:
     """Go on with a run of the database, or with one that has a folder alone."""
     from lungseg.services.training import resume_here
     from lungseg.training.resume import read_order
@@ -101,12 +108,13 @@ def _go_on(settings: Settings, name: str, device: Device | None) -> None:
         except NotFoundError:
             run = None
         if run is not None:
-            _carry_out(settings, database, run)
+            _carry_out(settings, database, run, accept_changed_data=accept_changed_data)
     if run is None:
-        _train(replace(read_order(folder), device=device or settings.device), resume=True)
+        order = replace(read_order(folder), device=device or settings.device)
+        _train(settings, order, resume=True, accept_changed_data=accept_changed_data)
 
 
-def _carry_out(settings: Settings, database: Database, run: Run) -> None:
+def _carry_out(settings: Settings, database: Database, run: Run, *, accept_changed_data: bool = False) -> None:
     """Carry out a claimed run of the database here; the terminal shows what its log gets."""
     from lungseg.card import read_card
     from lungseg.child import execute_here
@@ -115,13 +123,22 @@ def _carry_out(settings: Settings, database: Database, run: Run) -> None:
 
     err.print(f"Run {run.id}", style="dim", highlight=False)
     with progress_bar() as tell, log_shown("lungseg"):
-        execute_here(Task(settings, database, run, lambda step: tell(replace(step, stage=_stage(step))), lambda: False))
+        execute_here(
+            Task(
+                settings,
+                database,
+                run,
+                lambda step: tell(replace(step, stage=_stage(step))),
+                lambda: False,
+                accept_changed_data,
+            )
+        )
     ended = get_run(database, run.id)
     if ended.failure:
         show_error(ended.failure)
         raise typer.Exit(EXIT_REFUSED)
     weights = settings.runs / run.id / f"{run.configuration['name']}.safetensors"
-    if weights.is_file():
+    if is_file(weights):
         _conclude(read_card(weights), weights)
     if ended.state is not RunState.DONE:
         err.print(f"Stopped. Go on with: lungseg train --resume {run.id}", soft_wrap=True, highlight=False)
@@ -134,15 +151,16 @@ def _train_apart(settings: Settings, said: dict[str, Any]) -> None:
     from lungseg.training.order import TrainingOrder
 
     make_private(settings.home)
-    data = said["data"].expanduser().resolve()
-    _train(TrainingOrder(**{**said, "data": data, "store": unregistered_store(settings, data)}), resume=False)
+    data = resolved(said["data"])
+    order = TrainingOrder(**{**said, "data": data, "store": unregistered_store(settings, data)})
+    _train(settings, order, resume=False)
 
 
-def _train(order: TrainingOrder, *, resume: bool) -> None:
+def _train(settings: Settings, order: TrainingOrder, *, resume: bool, accept_changed_data: bool = False) -> None:
     from lungseg.training.recipe import train_order
 
-    with _alone(order.output), _listener() as (listener, asked_to_stop):
-        card = train_order(order, listener, resume=resume)
+    with _alone(order.output), _listener(settings) as (listener, asked_to_stop):
+        card = train_order(order, listener, resume=resume, accept_changed_data=accept_changed_data)
     _conclude(card, order.output / f"{order.name}.safetensors")
     if asked_to_stop.is_set():
         err.print(f"Go on with: lungseg train --resume {order.output}", soft_wrap=True, highlight=False)
@@ -165,7 +183,7 @@ def _place() -> str:
 
 def _as_json(said: dict[str, Any]) -> dict[str, Any]:
     """Write paths as texts, absolute ones, and leave out what is not said."""
-    texts = {key: str(value.expanduser().resolve()) for key, value in said.items() if isinstance(value, Path)}
+    texts = {key: str(resolved(value)) for key, value in said.items() if isinstance(value, Path)}
     return {key: value for key, value in (said | texts).items() if value not in {None, ()}}
 
 
@@ -183,20 +201,21 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _conclude(card: ModelCard, weights: Path) -> None:
     out.print(card_summary(card))
-    err.print(f"{weights} written.", style="dim", soft_wrap=True)
+    show_written(weights)
 
 
 def _run_folder(settings: Settings, run: str) -> Path:
     """Find the folder of a run by its path or by its name under the home."""
     for folder in (Path(run).expanduser(), settings.runs / run):
-        if folder.is_dir():
-            return folder.resolve()
+        if is_folder(folder):
+            return resolved(folder)
     raise DataSetError(f"There is no run {run!r}.", f"Give its folder, or the name of one in {settings.runs}.")
 
 
 @contextmanager
-def _listener() -> Iterator[tuple[Listener, Event]]:
+def _listener(settings: Settings) -> Iterator[tuple[Listener, Event]]:
     """Show a progress bar with the time left, a line for each epoch, and turn Ctrl-C into a request to stop."""
+    from lungseg.services.right_of_way import GivesWay
     from lungseg.training.order import Listener
 
     asked_to_stop = Event()
@@ -208,12 +227,13 @@ def _listener() -> Iterator[tuple[Listener, Event]]:
     previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
         with progress_bar() as tell:
+            way = GivesWay(settings, lambda step: tell(replace(step, stage=_stage(step))), asked_to_stop.is_set)
             listener = Listener(
                 on_start=lambda text: err.print(text, soft_wrap=True, highlight=False, style="dim"),
-                on_progress=lambda step: tell(replace(step, stage=_stage(step))),
+                on_progress=way.tell,
                 on_epoch=lambda report: err.print(str(report), highlight=False),
                 on_notice=lambda text: err.print(text, soft_wrap=True, highlight=False),
-                should_stop=asked_to_stop.is_set,
+                should_stop=way.should_stop,
             )
             yield listener, asked_to_stop
     finally:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from lungseg import nifti
+from lungseg.calibration import LesionRule
 from lungseg.card import NetworkShape, sha256_of
 from lungseg.checkpoint import load_checkpoint
 from lungseg.config import Settings
@@ -17,14 +18,14 @@ from lungseg.dataset.statistics import summarise, to_csv
 from lungseg.dataset.store import SliceStore, is_store, prepare
 from lungseg.db import open_database
 from lungseg.maps import read_map
-from lungseg.postprocessing import lesions_at
+from lungseg.postprocessing import outlines_at
 from lungseg.services import cases, estimation, manifests, operating, promotion, runs, storage, training
 from lungseg.services.cards import name_of, read_checkpoint
 from lungseg.training.batches import Batch
 from lungseg.training.learner import Learner
 from lungseg.training.order import TrainingOrder
 from lungseg.training.presets import BASELINE
-from lungseg.training.resume import RunFolder, read_order
+from lungseg.training.resume import LearnedFrom, RunFolder, read_order
 from lungseg.training.sources import read_crops, read_nodules
 from lungseg.unet import UNet
 from lungseg.volume import Grid
@@ -128,7 +129,7 @@ class Workshop:
         learner.step(_batch(), print)
         run = RunFolder(order)
         run.begin()
-        run.save(learner.state())
+        run.save(learner.state(), LearnedFrom({}))
         yield self._target(
             "order", order.output / "run.order.json", as_json, lambda path: read_order(path.parent).to_json()
         )
@@ -185,7 +186,7 @@ class Workshop:
         return operating.mask_at(self.settings, self._case, self._mask, run, LEVEL)
 
     def _read_map(self, path):
-        return lesions_at(read_map(path), 0.5, min_lesion_ml=0.1, calibration=CALIBRATED["calibration"])
+        return outlines_at(read_map(path), 0.4, LesionRule(0.5, 0.1, CALIBRATED["calibration"], 0.2))
 
     def _read_columns(self, path):
         """Put the columns of a run into the database, and those that were there back again."""

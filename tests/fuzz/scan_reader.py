@@ -19,11 +19,12 @@ def read_scan(path):
     except LungSegError:
         nifti.read_volume(path)
         raise
-    volume = nifti.read_volume(path)
+    scan = nifti.read_scan(path)
+    volume = scan.volume
     _compare(path, header, volume)
     inside = volume.hu > 0
     mask = path.with_name("mask.nii.gz")
-    nifti.write_mask(inside, mask, like=path)
+    nifti.write_mask(inside, mask, like=scan.header)
     if not np.array_equal(nifti.read_mask(mask, volume.grid), inside):
         raise WrongVoxelsError("the mask that was written is not the one that is read")
 

@@ -40,7 +40,7 @@ def test_marked_voxel_keeps_its_place_through_reading_and_writing(tmp_path, code
     assert volume.hu[MARK] == 1234
     np.testing.assert_allclose(volume.grid.affine, affine, atol=1e-4)  # headers hold 32-bit floats
 
-    nifti.write_mask(volume.hu == 1234, mask_file, like=scan)
+    nifti.write_mask(volume.hu == 1234, mask_file, like=nifti.read_header(scan))
     written, original = nib.load(mask_file), nib.load(scan)
     assert written.shape == original.shape
     assert nib.aff2axcodes(written.affine) == nib.aff2axcodes(own_affine)

@@ -202,6 +202,24 @@ def test_voxels_begin_at_a_whole_byte_behind_the_header(browser, tmp_path, offse
     assert check(browser, tmp_path / "scan.nii", Scan(offset=int(offset), kind=kind, is_second=True)) == ""
 
 
+MEANT = {
+    "4 axes, the last of no length": ((40, 4), (48, 0), (49, 0)),
+    "microns": ((123, 3),),
+    "metres": ((123, 1),),
+    "negative spacing": ((87, 0xBF),),
+    "qfac 0": ((78, 0), (79, 0)),
+    "an extension of absurd length": ((348, 1), (352, 255), (353, 255), (354, 255), (355, 127)),
+}
+"""Bytes of a header, in which the standard or common sense says what is meant."""
+
+
+@pytest.mark.parametrize("packing", ["plain", "gzip"])
+@pytest.mark.parametrize("name", MEANT)
+def test_what_a_header_means_is_the_same_to_both(browser, tmp_path, name, packing):
+    offset = 368 if name.startswith("an extension") else None
+    assert check(browser, tmp_path / "scan.nii", Scan(changes=MEANT[name], packing=packing, offset=offset)) == ""
+
+
 @pytest.mark.parametrize("offset", [np.nan, np.inf, -np.inf, -1.0, -0.5])
 def test_damaged_offset_is_refused_by_both(browser, tmp_path, offset):
     path = tmp_path / "scan.nii"
@@ -228,7 +246,7 @@ def test_masks_of_ours_are_read(browser, tmp_path, is_second, order):
     scan, mask = tmp_path / "scan.nii", tmp_path / "mask.nii.gz"
     Scan(is_second=is_second, order=order, codes="SAR").write(scan)
     inside = nifti.read_volume(scan).hu > 0
-    nifti.write_mask(inside, mask, like=scan)
+    nifti.write_mask(inside, mask, like=nifti.read_header(scan))
     np.testing.assert_array_equal(browser.read(mask)[0], inside)
 
 

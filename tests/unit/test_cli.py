@@ -1,6 +1,7 @@
 """The command line: what it writes, what it refuses, and that its documentation is complete."""
 
 import json
+from dataclasses import replace
 
 import click
 import nibabel as nib
@@ -9,6 +10,9 @@ import pytest
 import typer
 
 from lungseg import cli, errors
+from lungseg.calibration import LesionCalibration
+from lungseg.card import read_card
+from lungseg.checkpoint import replace_card
 from lungseg.config import CHECKOUT
 from lungseg.maps import read_map
 from tests.networks import save_network
@@ -46,6 +50,23 @@ def test_segment_writes_the_probabilities_where_asked(lungseg, small_checkpoint,
     assert read_map(tmp_path / "map.npz").above(0.5).sum() >= mask.sum() > 0
     code, _, stderr = lungseg("segment", chest_scan, "-o", tmp_path / "mask.nii", "--probability", tmp_path / "map")
     assert (code, "ending in .npz" in stderr) == (REFUSED, True)
+
+
+@pytest.mark.parametrize("option", [(), ("--with-doubtful",)])
+def test_doubtful_lesions_are_in_the_mask_only_where_asked_for(lungseg, chest_scan, tmp_path, option):
+    checkpoint = tmp_path / f"{save_network(tmp_path).name}.safetensors"
+    card = read_card(checkpoint)
+    replace_card(checkpoint, replace(card, calibration=LesionCalibration(-9.0, 0.0, 0.0), doubtful_below=0.2))
+    targets = ("-o", tmp_path / "mask.nii", "--json", tmp_path / "report.json")
+    code, stdout, stderr = lungseg("segment", chest_scan, *targets, *option, "--checkpoint", checkpoint)
+    assert code == 0, stderr
+    assert "1 doubtful lesion" in " ".join(stdout.split())
+    assert "No lesion found" not in stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["lesions"], [each["is_doubtful"] for each in report["doubtful"]]) == ([], [True])
+    assert (sum(report["slice_voxels"]), report["doubtful_below"]) == (0, 0.2)
+    assert report["marked_share"] > 0.5
+    assert set(np.unique(nib.load(tmp_path / "mask.nii").dataobj)) == ({0, 2} if option else {0})
 
 
 def test_crop_of_a_scan_is_segmented_and_nothing_is_stated(lungseg, tmp_path):

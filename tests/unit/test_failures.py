@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lungseg.errors import NotHounsfieldError, StorageError
+from lungseg.failures import failure_of
 from lungseg.records import Failure
-from lungseg.services.failures import failure_of
 
 
 def wrapped(outer, inner):

@@ -71,7 +71,7 @@ def test_fourth_axis_of_length_one_is_dropped_and_the_mask_still_fits(tmp_path):
     path = tmp_path / "scan.nii.gz"
     nib.Nifti1Image(small().astype(np.int16)[..., None], np.eye(4)).to_filename(path)
     volume = nifti.read_volume(path)
-    nifti.write_mask(volume.hu > 0, tmp_path / "mask.nii.gz", like=path)
+    nifti.write_mask(volume.hu > 0, tmp_path / "mask.nii.gz", like=nifti.read_header(path))
     assert nib.load(tmp_path / "mask.nii.gz").shape == (10, 8, 6)
 
 
@@ -123,7 +123,7 @@ def test_nothing_of_the_scan_reaches_the_mask_but_its_geometry(tmp_path, kind, e
         write_with_canaries(scan, kind, is_planted=is_planted)
         assert (CANARY[:4] in scan.read_bytes()) is is_planted
         volume = nifti.read_volume(scan)
-        nifti.write_mask(volume.hu > 0, tmp_path / f"{name}-mask{ending}", like=scan)
+        nifti.write_mask(volume.hu > 0, tmp_path / f"{name}-mask{ending}", like=nifti.read_header(scan))
     clean, planted = ((tmp_path / f"{name}-mask{ending}").read_bytes() for name in ("clean", "planted"))
     assert planted == clean
     mask = nib.load(tmp_path / f"planted-mask{ending}")
@@ -368,7 +368,7 @@ def test_scan_that_is_gone_when_its_mask_is_written(tmp_path):
     lesion = write_chest(tmp_path / "scan.nii")
     (tmp_path / "scan.nii").unlink()
     with pytest.raises(errors.ScanError, match="can't be read"):
-        nifti.write_mask(lesion, tmp_path / "mask.nii", like=tmp_path / "scan.nii")
+        nifti.write_mask(lesion, tmp_path / "mask.nii", like=nifti.read_header(tmp_path / "scan.nii"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -397,7 +397,7 @@ def test_lungs_are_looked_for_on_the_grid_that_was_counted():
 
 def test_memory_that_is_free_now_is_enough_or_nothing_is_read(tmp_path, monkeypatch):
     lesion = write_chest(tmp_path / "scan.nii")
-    nifti.write_mask(lesion, tmp_path / "mask.nii", like=tmp_path / "scan.nii")
+    nifti.write_mask(lesion, tmp_path / "mask.nii", like=nifti.read_header(tmp_path / "scan.nii"))
     grid = nifti.read_grid(tmp_path / "scan.nii").to_ras()
     monkeypatch.setattr(nifti, "free_memory", lambda: 100_000)
     with pytest.raises(errors.TooLargeError, match=r"take 4 MB of memory; 0 MB are free now\. Close other programs"):
@@ -518,18 +518,18 @@ def test_mask_from_another_scan_is_refused(tmp_path):
 def test_mask_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     lesion = write_chest(tmp_path / "scan.nii")
     with pytest.raises(errors.StorageError, match="folder"):
-        nifti.write_mask(lesion, tmp_path / "scan.nii" / "mask.nii.gz", like=tmp_path / "scan.nii")
+        nifti.write_mask(lesion, tmp_path / "scan.nii" / "mask.nii.gz", like=nifti.read_header(tmp_path / "scan.nii"))
     with pytest.raises(errors.StorageError, match="can't be written"):
-        nifti.write_mask(lesion, tmp_path / f"{'x' * 300}.nii", like=tmp_path / "scan.nii")
+        nifti.write_mask(lesion, tmp_path / f"{'x' * 300}.nii", like=nifti.read_header(tmp_path / "scan.nii"))
     with pytest.raises(errors.GridMismatchError):
-        nifti.write_mask(lesion[:-1], tmp_path / "mask.nii.gz", like=tmp_path / "scan.nii")
+        nifti.write_mask(lesion[:-1], tmp_path / "mask.nii.gz", like=nifti.read_header(tmp_path / "scan.nii"))
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii"]
 
 
 def test_mask_is_the_same_file_each_time_and_names_none(tmp_path):
     lesion = write_chest(tmp_path / "scan.nii")
     for name in ("one.nii.gz", "two.nii.gz"):
-        nifti.write_mask(lesion, tmp_path / name, like=tmp_path / "scan.nii")
+        nifti.write_mask(lesion, tmp_path / name, like=nifti.read_header(tmp_path / "scan.nii"))
     one, two = ((tmp_path / name).read_bytes() for name in ("one.nii.gz", "two.nii.gz"))
     assert one == two
     assert one[3] == 0

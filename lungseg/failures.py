@@ -1,4 +1,4 @@
-"""From what went wrong to what stands on the run."""
+"""From what went wrong to what stands on the run, or beside the case."""
 
 from __future__ import annotations
 
@@ -37,6 +37,17 @@ def failure_of(error: BaseException) -> Failure:
         "run.crashed",
         f"The run ended with an unexpected {type(error).__name__}.",
         "Start the run again; if it fails again, report it with the end of logs/worker.log.",
+    )
+
+
+def failure_of_case(error: Exception) -> Failure:
+    """Say why one case of several failed by a fault of ours; the others go on."""
+    if _is_out_of_memory(error):
+        return Failure(OUT_OF_MEMORY.code, OUT_OF_MEMORY.found, "Close other programs, or crop the scan to the chest.")
+    return Failure(
+        "case.crashed",
+        f"An unexpected {type(error).__name__} ended the work on this case.",
+        "Try it again alone; if it fails again, report it with what was logged.",
     )
 
 
