@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import NoLungError
+from lungseg.padding import AIR_HU, Padding, find_padding
 from lungseg.preprocessing import Frame, hang
 from lungseg.volume import Volume
 
@@ -25,16 +26,25 @@ SMALLEST_SHARE = 0.1
 MARGIN_MM = 12.0
 
 AERATED_HU = (-930, -500)
-"""Lung tissue; air, also that of clothes and blankets, lies below."""
+"""Lung tissue; the air around a patient lies below, most of it far below."""
+GAS_HU, GAS_ML = -945, 1500.0
+"""Enclosed air with this lower quartile is gas in the bowel, unless there is more of it: then it is emphysema."""
 TEXTURE_HU, TEXTURE_PX = 15.0, 5
 """Standard deviation in a window of coarse pixels: vessels give lung more, a mattress of foam has less."""
 OPEN_SHARE = 0.12
 """A slice shows lung that is open to its border where textured, aerated tissue there fills this share; on whole scans
 table and clothes fill 0.08 at most, crops of lung 0.13 or more."""
+AIR_BESIDE = 0.28
+"""Clothes and blankets lie in air: it borders 0.3 to 0.6 of their outline, 0.25 and less of lung that the view cuts."""
 FEWEST_OPEN = 0.25
 """Where no lungs are enclosed, this share of the slices has to show open lung."""
+KERNEL = np.ones((3, 3), np.uint8)
 SHIFT_HU = 1024
 """What is lost or counted twice where the rescale intercept of DICOM is not applied once."""
+NARROW_MM = 220.0
+"""A body in a whole slice is wider."""
+SHORT_MM = 60.0
+"""Fewer mm of a chest may well hold less lung than is asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,13 +52,16 @@ class CoarseScan:
     """A volume on a grid coarse enough to look at all of it in milliseconds.
 
     Attributes:
-        hu: (K, rows, columns) int16, axial slices as films are hung, pixels of about 3 mm without single-pixel noise.
+        hu: (K, rows, columns) int16, axial slices as films are hung, pixels of about 3 mm without single-pixel noise;
+            air where the scan is padded.
+        padding: what of it is padding, and its value.
         pixel_mm: width and height of a pixel.
         slice_mm: distance of slices.
         voxel_ml: volume of a voxel.
     """
 
     hu: NDArray[np.int16]
+    padding: Padding
     pixel_mm: tuple[float, float]
     slice_mm: float
     voxel_ml: float
@@ -59,8 +72,11 @@ class CoarseScan:
         i, j, slice_mm = volume.grid.spacing_mm
         step_i, step_j = (max(1, round(COARSE_MM / mm)) for mm in (i, j))
         thin = volume.hu[::step_i, ::step_j]
-        planes = np.stack([cv2.medianBlur(hang(thin[:, :, k]), 3) for k in range(thin.shape[2])], dtype=np.int16)
-        return cls(planes, (i * step_i, j * step_j), slice_mm, volume.grid.voxel_ml * step_i * step_j)
+        planes = np.stack([hang(thin[:, :, k]) for k in range(thin.shape[2])], dtype=np.int16)
+        padding = find_padding(planes)
+        planes[padding.mask] = AIR_HU
+        smooth = np.stack([cv2.medianBlur(plane, 3) for plane in planes], dtype=np.int16)
+        return cls(smooth, padding, (i * step_i, j * step_j), slice_mm, volume.grid.voxel_ml * step_i * step_j)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,11 +123,11 @@ def find_lungs(volume: Volume) -> LungField:
     """
     coarse = CoarseScan.of(volume)
     enclosed = _enclosed_air(coarse.hu)
-    lungs, largest_ml = _large_components(enclosed, coarse.voxel_ml)
-    opened = np.stack([_open_lung(*planes) for planes in zip(coarse.hu, enclosed, strict=True)])
+    lungs, largest_ml = _large_components(enclosed, coarse.hu, coarse.voxel_ml)
+    opened = np.stack([_open_lung(*planes) for planes in zip(coarse.hu, enclosed, coarse.padding.mask, strict=True)])
     is_recognised = largest_ml >= SMALLEST_LUNGS_ML and opened.sum() < lungs.sum()
     is_open = opened.any(axis=(1, 2))
-    if not is_recognised and is_open.mean() < FEWEST_OPEN:
+    if largest_ml < SMALLEST_LUNGS_ML and is_open.mean() < FEWEST_OPEN:
         raise _no_lung(coarse, largest_ml)
     thorax = _hull_with_margin(lungs, coarse.pixel_mm, coarse.slice_mm)
     thorax[is_open if is_recognised else slice(None)] = 1
@@ -120,7 +136,7 @@ def find_lungs(volume: Volume) -> LungField:
         lungs=found,
         thorax=thorax,
         volume_ml=float(found.sum()) * coarse.voxel_ml,
-        touches_border=bool(is_open.any() or _rim(lungs.max(axis=0), 2).any()),
+        touches_border=bool(is_open.any() or _reaches_edge(lungs, coarse.padding)),
         is_recognised=bool(is_recognised),
     )
 
@@ -137,13 +153,31 @@ def _without_outside(air: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(framed[1:-1, 1:-1], dtype=np.uint8)
 
 
-def _open_lung(plane: NDArray[np.int16], enclosed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _open_lung(plane: NDArray[np.int16], enclosed: NDArray[np.uint8], padding: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Find the lung tissue of a slice that is connected to its border; nothing where it is too little to be told."""
     low, high = AERATED_HU
-    aerated = ((plane > low) & (plane < high)).astype(np.uint8) & (1 - enclosed)
-    aerated = np.asarray(cv2.morphologyEx(aerated, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), dtype=np.uint8)
-    if aerated.mean() < OPEN_SHARE or (aerated & (_texture(plane, aerated) > TEXTURE_HU)).mean() < OPEN_SHARE:
+    fewest = max(1.0, OPEN_SHARE * np.count_nonzero(~padding))
+    aerated = _without_specks((plane > low) & (plane < high) & ~padding & (enclosed == 0))
+    if aerated.sum() >= fewest:
+        air = _without_specks((plane <= low) & ~padding & (enclosed == 0))
+        aerated = _not_in_air(aerated, air, padding)
+    if np.count_nonzero(aerated & (_texture(plane, aerated) > TEXTURE_HU)) < fewest:
         return np.zeros_like(aerated)
+    return aerated
+
+
+def _without_specks(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_OPEN, KERNEL), dtype=np.uint8)
+
+
+def _not_in_air(aerated: NDArray[np.uint8], air: NDArray[np.uint8], padding: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Drop the pieces of aerated tissue that lie in the air around a body: clothes and blankets."""
+    count, labels = cv2.connectedComponents(aerated)
+    for label in range(1, count):
+        piece = (labels == label).astype(np.uint8)
+        outline = (cv2.dilate(piece, KERNEL) > piece) & ~padding
+        if np.count_nonzero(outline & (air == 1)) > AIR_BESIDE * np.count_nonzero(outline):
+            aerated = aerated & (1 - piece)
     return aerated
 
 
@@ -158,11 +192,20 @@ def _texture(plane: NDArray[np.int16], inside: NDArray[np.uint8]) -> NDArray[np.
     return np.asarray(np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0.0)), dtype=np.float32)
 
 
-def _large_components(enclosed: NDArray[np.uint8], voxel_ml: float) -> tuple[NDArray[np.uint8], float]:
-    """Keep the lungs: the largest enclosed air, and what is at least a tenth of it. Also return the former's ml."""
+def _large_components(
+    enclosed: NDArray[np.uint8], hu: NDArray[np.int16], voxel_ml: float
+) -> tuple[NDArray[np.uint8], float]:
+    """Keep the lungs: the largest enclosed air, and what is at least a tenth of it. Also return the former's ml.
+
+    Gas in the bowel is left out, which a scan of the abdomen may hold more of than lung.
+    """
     labels = cc3d.connected_components(enclosed, connectivity=6)
     counts = cc3d.statistics(labels, no_slice_conversion=True)["voxel_counts"].astype(np.int64)
     counts[0] = 0
+    large = counts >= max(1.0, SMALLEST_SHARE * counts.max())
+    for label in np.flatnonzero(large):
+        if counts[label] * voxel_ml < GAS_ML and np.percentile(hu[labels == label], 25) < GAS_HU:
+            counts[label] = 0
     large = counts >= max(1.0, SMALLEST_SHARE * counts.max())
     return np.asarray(large[labels], dtype=np.uint8), float(counts.max()) * voxel_ml
 
@@ -170,16 +213,42 @@ def _large_components(enclosed: NDArray[np.uint8], voxel_ml: float) -> tuple[NDA
 def _no_lung(coarse: CoarseScan, largest_ml: float) -> NoLungError:
     """Say that there is no lung, and whether there would be one if all values were shifted."""
     found = (
-        f"The largest air-filled region inside the body has {largest_ml:.0f} ml; lungs have more than "
+        f"The largest region of lung tissue inside the body has {largest_ml:.0f} ml; lungs have more than "
         f"{SMALLEST_LUNGS_ML:.0f} ml."
     )
+    if len(coarse.hu) * coarse.slice_mm < SHORT_MM:
+        return NoLungError(
+            f"{found} The scan has {len(coarse.hu)} slices, {len(coarse.hu) * coarse.slice_mm:.0f} mm in all.",
+            "Upload the whole series of the chest, not a part of it; check the slice distance.",
+        )
     for shift in (-SHIFT_HU, SHIFT_HU):
-        if _large_components(_enclosed_air(coarse.hu + shift), coarse.voxel_ml)[1] >= SMALLEST_LUNGS_ML:
+        shifted = np.clip(coarse.hu.astype(np.int32) + shift, -SHIFT_HU, None).astype(np.int16)
+        if _large_components(_enclosed_air(shifted), shifted, coarse.voxel_ml)[1] >= SMALLEST_LUNGS_ML:
             return NoLungError(
                 f"{found} There would be lungs if all values were {-shift:+d} HU off.",
                 "Export the scan in Hounsfield units, with the rescale intercept applied once.",
             )
-    return NoLungError(found, "Upload a CT of the chest, in Hounsfield units, with the whole lungs in view.")
+    return NoLungError(
+        found + _size_of_body(coarse), "Upload a CT of the chest, in Hounsfield units, with the whole lungs in view."
+    )
+
+
+def _size_of_body(coarse: CoarseScan) -> str:
+    """Say how wide the body is where no grown-up is that narrow: then the spacing is wrong; else nothing."""
+    widths = [cv2.boundingRect(body_of(plane))[2] for plane in coarse.hu]
+    width_mm = float(np.percentile(widths, 90)) * coarse.pixel_mm[0]
+    if not 0 < width_mm < NARROW_MM:
+        return ""
+    return f" The body is {width_mm:.0f} mm wide, grown-ups are 250 to 500: the voxel spacing of the file is wrong."
+
+
+def body_of(plane: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Return the largest piece of tissue of a coarse slice, 1 in it."""
+    tissue = cv2.morphologyEx((plane > LUNG_HU).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(tissue)
+    if len(stats) == 1:  # nothing but background
+        return np.zeros_like(plane, dtype=np.uint8)
+    return np.asarray(labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()), dtype=np.uint8)
 
 
 def _hull_with_margin(lungs: NDArray[np.uint8], pixel_mm: tuple[float, float], slice_mm: float) -> NDArray[np.uint8]:
@@ -201,10 +270,13 @@ def _hull(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return filled
 
 
-def _rim(plane: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    inner = plane.copy()
-    inner[width:-width, width:-width] = 0
-    return inner
+def _reaches_edge(lungs: NDArray[np.uint8], padding: Padding) -> bool:
+    """Tell whether lungs come within two pixels of the edge of what was measured, in the plane of the slices."""
+    shadow = lungs.max(axis=0)
+    if shadow[:2].any() or shadow[-2:].any() or shadow[:, :2].any() or shadow[:, -2:].any():
+        return True
+    near = (cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) for mask in padding.mask)
+    return padding.value_hu is not None and any((a & b).any() for a, b in zip(near, lungs, strict=True))
 
 
 def _widen(inside: NDArray[np.intp], multiple: int, size: int) -> slice:

@@ -6,82 +6,128 @@ and where a scan was not understood nobody may say that it shows no lesion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lungseg.anatomy import OrientationCheck, Says, check_orientation, findings_of_orientation
+from lungseg.chest import TILTED_DEGREES, findings_of_view
+from lungseg.errors import NoLungError
 from lungseg.lungfield import MARGIN_MM, CoarseScan, LungField
-from lungseg.records import ScanFinding, ScanSeverity
+from lungseg.padding import AIR_LIKE_HU
+from lungseg.postprocessing import cut_by_ends
+from lungseg.records import Lesion, ScanFinding, ScanSeverity
 from lungseg.volume import Volume
 
-THICK_SLICE_MM = 5.0
-LUNGS_ML = (1000.0, 9000.0)
-"""Air-filled lung of an adult, from deep expiration to the largest of emphysemas."""
+THICK_SLICE_MM, ROUNDING_MM = 5.0, 0.05
+"""Spacings that were computed from an oblique affine are not exact."""
 LUNG_HU = (-950, -700)
 TISSUE_HU, TISSUE_SHARE = (-50, 100), 0.25
 BIN_HU = 10
 FAT_TO_BONE_HU = (-300, 1000)
 FEWEST_VOXELS = 100
 """Fewer say nothing of a peak or a share."""
-CUT_SHARE = 0.05
-"""Lungs end beyond the first or last slice where that shows more of them than this share of the fullest slice."""
 ENHANCED_HU = (150, 500)
 ENHANCED_SHARE = 0.05
 """Of the heart and great vessels; scans without contrast show 0.004 or less, those with it 0.1 or more."""
 DENSE_HU, DENSE_ML = 2500, 0.5
+MARKED_SHARE = 0.1
+"""Lesions fill 0.02 of the searched part of a whole scan and less, 0.07 of three slices through a large tumour. Where
+heart and liver were taken for lesions it is 0.17."""
 
 
-def findings_of(volume: Volume, lungs: LungField) -> tuple[ScanFinding, ...]:
+def findings_of(volume: Volume, lungs: LungField, of_header: Sequence[ScanFinding] = ()) -> tuple[ScanFinding, ...]:
     """Say what makes a result on a scan less sure, gravest first.
 
     Args:
         volume: the scan.
         lungs: its lung field.
+        of_header: what the header tells already.
     """
-    coarse = CoarseScan.of(volume)
-    found = [*_of_slices(volume), *_of_dense(coarse, lungs)]
+    coarse, check = CoarseScan.of(volume), check_orientation(volume)
+    findings = [*_with_body(of_header, check), *findings_of_orientation(check)]
+    findings += [*_of_slices(volume), *_of_padding(coarse), *_of_dense(coarse, lungs)]
     if lungs.is_recognised:
-        found += [*_of_view(lungs), *_of_volume(lungs), *_of_hu(coarse, lungs), *_of_contrast(coarse, lungs)]
+        findings += [*findings_of_view(coarse, lungs, check.tilt_degrees), *_of_hu(coarse, lungs)]
+        if check.tilt_degrees < TILTED_DEGREES and check.front_back.says is not Says.CONTRADICTS:
+            findings += _of_contrast(coarse, lungs)
     else:
         text = "The lungs are cut by the field of view or were not recognised; the whole picture was searched instead."
-        found.append(ScanFinding("lungs.not_recognised", ScanSeverity.NOT_UNDERSTOOD, text))
-    return tuple(sorted(found, key=lambda finding: list(ScanSeverity).index(finding.severity)))
+        remedy = "Reconstruct the series with a field of view that holds the whole chest."
+        findings.append(ScanFinding("lungs.not_recognised", ScanSeverity.NOT_UNDERSTOOD, text, remedy))
+    return gravest_first(findings)
+
+
+def _with_body(of_header: Sequence[ScanFinding], check: OrientationCheck) -> Iterator[ScanFinding]:
+    """Add to a header that records no orientation what the body says of the one that was taken."""
+    for finding in of_header:
+        is_unknown = finding.code == "geometry.no_orientation"
+        yield replace(finding, text=f"{finding.text} {check.summary}") if is_unknown else finding
+
+
+@contextmanager
+def explaining(volume: Volume, of_header: Sequence[ScanFinding]) -> Iterator[None]:
+    """Where no lungs are found in the block, say what of the scan's geometry may be the reason.
+
+    Raises:
+        NoLungError: as the block does, with that reason.
+    """
+    try:
+        yield
+    except NoLungError as error:
+        findings = (*of_header, *findings_of_orientation(check_orientation(volume)))
+        reasons = [each for each in gravest_first(findings) if each.severity is not ScanSeverity.NOTE]
+        if not reasons:
+            raise
+        raise NoLungError(" ".join([error.found, *(each.text for each in reasons)]), reasons[0].remedy) from error
+
+
+def findings_of_result(lesions: Sequence[Lesion], depth: int, marked_share: float) -> tuple[ScanFinding, ...]:
+    """Say what a result itself tells of how far it can be trusted.
+
+    Args:
+        lesions: all of them, doubtful ones too.
+        depth: slices of the scan.
+        marked_share: share of what was searched that lesions fill, 0 to 1.
+    """
+    findings = []
+    if marked_share > MARKED_SHARE:
+        text = f"{marked_share:.0%} of what was searched is marked as lesion: the network did not understand the scan."
+        remedy = "Read the scan by eye; don't rely on the outlines."
+        findings.append(ScanFinding("lesions.too_much", ScanSeverity.NOT_UNDERSTOOD, text, remedy))
+    if cut := cut_by_ends(lesions, depth):
+        numbers = ", ".join(str(lesion.number) for lesion in cut)
+        which = "lesion" if len(cut) == 1 else "the lesions"
+        text = f"The first or last slice of the scan cuts {which} {numbers}; what lies beyond is not in the volume."
+        remedy = "Measure it on a scan that shows the whole of it."
+        findings.append(ScanFinding("lesions.cut", ScanSeverity.WARNING, text, remedy))
+    return tuple(findings)
+
+
+def gravest_first(findings: Iterable[ScanFinding]) -> tuple[ScanFinding, ...]:
+    """Sort findings by what they mean for a result."""
+    return tuple(sorted(findings, key=lambda finding: list(ScanSeverity).index(finding.severity)))
 
 
 def _of_slices(volume: Volume) -> Iterator[ScanFinding]:
     slice_mm = volume.grid.spacing_mm[2]
-    if slice_mm > THICK_SLICE_MM:
+    if slice_mm > THICK_SLICE_MM + ROUNDING_MM:
         text = f"Slices are {slice_mm:.1f} mm apart; small lesions fall between them."
-        yield ScanFinding("slices.thick", ScanSeverity.WARNING, text)
+        yield ScanFinding("slices.thick", ScanSeverity.WARNING, text, "Use a reconstruction with thinner slices.")
 
 
-def _of_view(lungs: LungField) -> Iterator[ScanFinding]:
-    if lungs.touches_border:
-        text = "The lungs reach the edge of the field of view; what lies outside was not seen."
-        yield ScanFinding("view.plane", ScanSeverity.WARNING, text)
-    if ends := _cut_ends(lungs):
-        text = f"The lungs reach the {' and the '.join(ends)} slice; parts may be missing."
-        yield ScanFinding("view.slices", ScanSeverity.WARNING, text)
-
-
-def _cut_ends(lungs: LungField) -> list[str]:
-    """Name the ends of the scan at which lungs are cut off."""
-    areas = lungs.lungs.sum(axis=(1, 2), dtype=np.int64)
-    ends = (("lowest", areas[0]), ("highest", areas[-1]))
-    return [name for name, area in ends if area > CUT_SHARE * areas.max()]
-
-
-def _of_volume(lungs: LungField) -> Iterator[ScanFinding]:
-    low, high = LUNGS_ML
-    is_part = bool(_cut_ends(lungs)) or lungs.touches_border
-    if lungs.volume_ml > high or (lungs.volume_ml < low and not is_part):
+def _of_padding(coarse: CoarseScan) -> Iterator[ScanFinding]:
+    value = coarse.padding.value_hu
+    if value is not None and value > AIR_LIKE_HU[1]:
+        share = coarse.padding.mask.mean()
         text = (
-            f"What was taken for lungs holds {lungs.volume_ml / 1000:.1f} l of air; lungs hold {low / 1000:.0f} to "
-            f"{high / 1000:.0f} l."
+            f"{share:.0%} of the scan is filled up with {value} HU, where nothing was measured; it was taken for air."
         )
-        yield ScanFinding("lungs.volume", ScanSeverity.NOT_UNDERSTOOD, text)
+        yield ScanFinding("padding", ScanSeverity.NOTE, text)
 
 
 def _of_hu(coarse: CoarseScan, lungs: LungField) -> Iterator[ScanFinding]:
@@ -91,12 +137,15 @@ def _of_hu(coarse: CoarseScan, lungs: LungField) -> Iterator[ScanFinding]:
         text = (
             f"Air-filled lung has {middle:.0f} HU where {low} to {high} are expected: expiration, disease or wrong HU."
         )
-        yield ScanFinding("hu.lung", ScanSeverity.WARNING, text)
+        yield ScanFinding(
+            "hu.lung", ScanSeverity.WARNING, text, "Check breathing, kernel and rescale values of the series."
+        )
     around = lungs.thorax.astype(bool) & ~lungs.thorax.all(axis=(1, 2), keepdims=True)  # fat prevails in whole slices
     peak, (low, high) = _tissue_peak(coarse.hu[around]), TISSUE_HU
     if peak is not None and not low <= peak <= high:
         text = f"Soft tissue around the lungs has {peak} HU, not {low} to {high}: the values are no Hounsfield units."
-        yield ScanFinding("hu.tissue", ScanSeverity.NOT_UNDERSTOOD, text)
+        remedy = "Export the scan in Hounsfield units, with rescale slope and intercept applied once."
+        yield ScanFinding("hu.tissue", ScanSeverity.NOT_UNDERSTOOD, text, remedy)
 
 
 def _tissue_peak(hu: NDArray[np.int16]) -> int | None:
@@ -128,8 +177,8 @@ def _mediastinum(coarse: CoarseScan, lungs: LungField) -> NDArray[np.bool_]:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (columns, rows))
     inside = np.stack([cv2.erode(plane, kernel) for plane in lungs.thorax]).astype(bool)
     inside &= (lungs.lungs == 0) & (coarse.hu > TISSUE_HU[0])
-    by_row = lungs.lungs.sum(axis=(0, 2), dtype=np.int64)
-    inside[:, int(np.average(np.arange(len(by_row)), weights=by_row)) :] = False
+    for plane, by_row in zip(inside, lungs.lungs.sum(axis=2, dtype=np.int64), strict=True):
+        plane[int(np.average(np.arange(len(by_row)), weights=by_row)) if by_row.any() else 0 :] = False
     return inside
 
 
@@ -137,4 +186,4 @@ def _of_dense(coarse: CoarseScan, lungs: LungField) -> Iterator[ScanFinding]:
     dense = np.count_nonzero((coarse.hu > DENSE_HU) & (lungs.thorax == 1))
     if dense * coarse.voxel_ml > DENSE_ML:
         text = "Metal or undiluted contrast lies near the lungs; its streaks may hide or mimic lesions."
-        yield ScanFinding("dense", ScanSeverity.WARNING, text)
+        yield ScanFinding("dense", ScanSeverity.WARNING, text, "Read the slices with streaks by eye.")

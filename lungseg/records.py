@@ -14,6 +14,7 @@ from lungseg.errors import StorageError
 
 NOTHING_FOUND = "No lesion found"
 """Said only of scans that were understood; see `statement`."""
+NOTHING_CERTAIN = "No certain lesion"
 
 
 class RunKind(StrEnum):
@@ -61,6 +62,8 @@ class Lesion:
         slices: first and last axial slice (k on the RAS+ grid) that it touches.
         probability: that it is a lesion, 0 to 1: calibrated where the checkpoint is, else the mean over its voxels;
             None where no network gave the mask.
+        is_doubtful: whether it is too improbable, or too little of it lies inside the scan, to count as found: it is
+            listed, but outside totals and mask.
     """
 
     number: Natural
@@ -70,6 +73,7 @@ class Lesion:
     extent_mm: tuple[Finite, Finite, Finite]
     slices: tuple[Natural, Natural]
     probability: Finite | None
+    is_doubtful: bool = False
 
 
 class ScanSeverity(StrEnum):
@@ -88,11 +92,13 @@ class ScanFinding:
         code: stable name of the kind of finding.
         severity: of a scan that was NOT_UNDERSTOOD nobody may say that it shows no lesion.
         text: what was found, in a sentence.
+        remedy: what to do, in a sentence; empty where there is nothing to do, and in findings of older releases.
     """
 
     code: str
     severity: ScanSeverity
     text: str
+    remedy: str = ""
 
     @classmethod
     def all_from(cls, kept: Any) -> tuple[ScanFinding, ...]:
@@ -267,10 +273,11 @@ class Mask:
         version: 1, 2, ... within case and kind.
         path: the file, relative to `Settings.home`.
         sha256: of the file.
-        volume_ml: volume of all its lesions.
+        volume_ml: volume of all its lesions, doubtful ones left out.
         slice_voxels: mask voxels in each axial slice, k = 0 .. K-1 on the RAS+ grid.
         created_at: when it was made (UTC).
-        lesions: its connected components, largest first.
+        lesions: its lesions, largest first.
+        doubtful: lesions that are doubtful, largest first; their voxels are not in the file.
     """
 
     id: str
@@ -284,6 +291,7 @@ class Mask:
     slice_voxels: tuple[int, ...]
     created_at: datetime
     lesions: tuple[Lesion, ...] = field(default=())
+    doubtful: tuple[Lesion, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +299,7 @@ class Segmentation:
     """What segmenting one scan gave, with all that is needed to make it again.
 
     Attributes:
-        lesions: connected components of the mask, largest first.
+        lesions: of the mask, largest first.
         shape: of the volume, (I, J, K) toward R, A, S.
         spacing_mm: along R, A, S.
         orientation: codes of the file's own axes.
@@ -306,6 +314,10 @@ class Segmentation:
         min_lesion_ml: smaller components were dropped.
         probability_is_calibrated: whether the lesions' probabilities are calibrated; else they are means over voxels.
         findings: what a reader should know of the scan, gravest first.
+        scan_sha256: of the bytes of the scan's file that were read; empty in results of older releases.
+        doubtful: lesions that are doubtful, largest first; they are not in the mask.
+        doubtful_below: probability below which a lesion is doubtful; None where none is for that.
+        marked_share: share of what was searched that is marked, doubtful lesions among it, 0 to 1.
     """
 
     lesions: tuple[Lesion, ...]
@@ -323,6 +335,10 @@ class Segmentation:
     min_lesion_ml: float
     probability_is_calibrated: bool
     findings: tuple[ScanFinding, ...]
+    scan_sha256: str = ""
+    doubtful: tuple[Lesion, ...] = ()
+    doubtful_below: float | None = None
+    marked_share: float = 0.0
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -339,11 +355,25 @@ class Segmentation:
         return {**asdict(self), "understood": not self.doubts, "warnings": list(self.warnings)}
 
 
-def statement(lesions: int, doubts: Sequence[str]) -> str:
-    """Say what a result says: of a scan that was not understood, never that it shows no lesion."""
-    if not lesions:
-        return f"No statement: {' '.join(doubts)}" if doubts else NOTHING_FOUND
-    return f"{lesions} lesion{'s' if lesions > 1 else ''}"
+def statement(lesions: int, doubts: Sequence[str], doubtful: int = 0) -> str:
+    """Say what a result says: of a scan that was not understood, never that it shows no lesion.
+
+    Args:
+        lesions: how many there are without doubt.
+        doubts: why the scan was not understood; empty where it was.
+        doubtful: how many lesions are doubtful.
+    """
+    if lesions:
+        return lesion_count(lesions, doubtful)
+    if doubts:
+        also = f" {doubtful} doubtful lesion{'s' if doubtful > 1 else ''}." if doubtful else ""
+        return f"No statement: {' '.join(doubts)}{also}"
+    return f"{NOTHING_CERTAIN}; {doubtful} doubtful" if doubtful else NOTHING_FOUND
+
+
+def lesion_count(lesions: int, doubtful: int = 0) -> str:
+    """Count lesions in words: "3 lesions + 2 doubtful"."""
+    return f"{lesions} lesion{'' if lesions == 1 else 's'}{f' + {doubtful} doubtful' if doubtful else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +386,7 @@ class RegisteredDataSet:
         folder: where it lies; nothing is ever written there.
         registered_at: when it was made known (UTC).
         run: the newest run that prepared it; None where that is gone.
+        tumour_class: the class of its masks that is tumour, as somebody chose it; None where its name says so.
     """
 
     id: str
@@ -363,6 +394,13 @@ class RegisteredDataSet:
     folder: str
     registered_at: datetime
     run: Run | None
+    tumour_class: str | None = None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Return what its newest preparation found its content to be (sha256); None before, and in old releases."""
+        found = self.run.result.get("fingerprint") if self.run else None
+        return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,11 +410,13 @@ class CaseSummary:
     Attributes:
         case: the case.
         run: its newest segmentation run; None where none was queued yet.
-        lesions: lesions in its newest predicted mask; None where there is no mask yet.
+        lesions: lesions in its newest predicted mask, doubtful ones left out; None where there is no mask yet.
         volume_ml: volume of all of them together.
         largest_ml: volume of the largest; None where there is none.
         has_reference: whether a reference mask was added.
         doubts: why the scan was not understood when that mask was made; empty where it was.
+        doubtful: doubtful lesions beside that mask.
+        warnings: what else a reader of that mask has to know of the scan.
     """
 
     case: Case
@@ -386,6 +426,8 @@ class CaseSummary:
     largest_ml: float | None
     has_reference: bool
     doubts: tuple[str, ...] = ()
+    doubtful: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +445,8 @@ class CaseScore:
         lesions_found: those of them that the mask touches.
         false_lesions: lesions of the mask that touch none of the reference.
         seconds: time that segmenting took, from opening the scan to the mask; NaN where nobody measured it.
+        doubtful_true: doubtful lesions, which are not in the mask, that touch the reference.
+        doubtful_false: those that don't.
     """
 
     case: str
@@ -415,6 +459,8 @@ class CaseScore:
     lesions_found: Natural
     false_lesions: Natural
     seconds: Measure
+    doubtful_true: Natural = 0
+    doubtful_false: Natural = 0
 
     def report(self) -> dict[str, Any]:
         """Return JSON-ready values; what is NaN here is null there."""

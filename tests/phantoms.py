@@ -7,6 +7,7 @@ import numpy as np
 
 from lungseg.postprocessing import ProbabilityMap
 from lungseg.preprocessing import Frame, hang
+from lungseg.volume import Grid, Volume
 
 SHAPE = (96, 80, 40)
 SPACING_MM = (3.0, 3.2, 6.0)
@@ -32,10 +33,43 @@ def chest(
     return hu, lesion
 
 
+def anatomical_chest(shape=(112, 96, 60), spacing_mm=(3.2, 3.2, 6.0)):
+    """Return a scan of a chest drawn by the textbook: ribs, spine, breastbone, domes, heart and aorta on the left."""
+    axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing_mm, strict=True)]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    hu = np.full(shape, -1000, dtype=np.int16)
+    hu[(x / 168) ** 2 + ((y + 12) / 125) ** 2 < 1] = -100
+    hu[(x / 150) ** 2 + ((y + 10) / 112) ** 2 < 1] = 45
+    rib_cage = (x / 140) ** 2 + ((y + 2) / 94) ** 2
+    hu[(rib_cage > 0.97) & (rib_cage < 1.08) & (np.mod(z + y / 2, 24) < 10)] = 400
+    height = (z + 120) / 240
+    wide = np.sqrt(np.clip(1 - np.clip(height, 0, 1) ** 1.5, 0, 1))
+    for side in (-1, 1):
+        across = (x - side * (38 + 32 * wide)) / (22 + 42 * wide)
+        lung = (across**2 + ((y + 8 + 17 * height) / (35 + 50 * wide)) ** 2 < 1) & (height < 1)
+        dome = 62 * (1 - ((x - side * 70) / 70) ** 2 - ((y - 15) / 85) ** 2) - (102 if side > 0 else 117)
+        hu[lung & (z >= dome)] = LUNG_HU
+    hu[((x + 25) / 58) ** 2 + ((y - 36) / 50) ** 2 + ((z + 45) / 66) ** 2 < 1] = 45
+    hu[(np.abs(x) < 30) & (y > -10) & (y < 80)] = 45
+    hu[((x + 22) / 13) ** 2 + ((y + 42) / 13) ** 2 < 1] = 45
+    hu[(np.abs(x) < 26) & (y > -100) & (y < -40)] = 45
+    hu[(x / 22) ** 2 + ((y + 66) / 22) ** 2 < 1] = 300
+    hu[(np.abs(x) < 14) & (y > -98) & (y < -76)] = 400
+    hu[(np.abs(x) < 18) & (y > 80) & (y < 90) & (z > -60)] = 300
+    hu[((x / 9) ** 2 + ((y + 12) / 9) ** 2 < 1) & (z > 20)] = -1000
+    return Volume(with_grain(hu), Grid(shape, np.diag([*spacing_mm, 1.0])))
+
+
 def with_vessels(hu, seed=5):
     """Give the lungs of a phantom the texture of real ones."""
     noise = np.random.default_rng(seed).normal(0.0, 80.0, hu.shape)
     return np.where(hu == LUNG_HU, hu + noise, hu).astype(np.int16)
+
+
+def with_grain(hu, seed=6):
+    """Give what is no air the noise of measured tissue; equal values are padding."""
+    noise = np.random.default_rng(seed).normal(0.0, 8.0, hu.shape)
+    return np.where(hu > -500, hu + noise, hu).astype(np.int16)
 
 
 def graded_map(grid, centre_index=LESION_INDEX, radius_mm=LESION_RADIUS_MM, size=128):

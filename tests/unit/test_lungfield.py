@@ -7,7 +7,7 @@ from lungseg.errors import NoLungError
 from lungseg.lungfield import find_lungs
 from lungseg.preprocessing import Frame, hang
 from lungseg.volume import Grid, Volume
-from tests.phantoms import SHAPE, chest, ras_affine, with_vessels
+from tests.phantoms import SHAPE, chest, ras_affine, with_grain, with_vessels
 
 GRID = Grid(SHAPE, ras_affine())
 
@@ -56,7 +56,7 @@ def test_air_around_the_body_is_no_lung():
 
 
 def test_lungs_cut_by_the_field_of_view_are_noticed():
-    hu = chest()[0]
+    hu = with_grain(chest()[0])
     cut = hu[18:78]
     cut[[0, -1]] = 40
     grid = Grid(cut.shape, ras_affine())
@@ -78,9 +78,10 @@ def test_crop_of_a_lung_is_looked_at_everywhere_and_not_recognised():
 
 
 def test_lung_that_is_open_in_some_slices_is_searched_there_as_a_whole():
-    hu = with_vessels(chest()[0])
+    hu = chest()[0]
+    hu[78:, 20:60, 18:24] = 40
     hu[78:, 25:50, 18:24] = -850
-    hu = with_vessels(hu)
+    hu = with_vessels(with_grain(hu))
     field = find_lungs(part(hu))
     assert field.is_recognised
     assert field.touches_border
