@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -12,16 +11,21 @@ from numpy.typing import NDArray
 
 from lungseg import nifti
 from lungseg.dataset.layout import Pair
-from lungseg.errors import DataSetError, LungSegError, RunCancelledError, StorageError
+from lungseg.dataset.masks import read_tumour_mask
+from lungseg.errors import DataSetError, LungSegError, RunCancelledError
+from lungseg.failures import failure_of_case, whereabouts
 from lungseg.inference import Segmenter
 from lungseg.metrics import score_case, summarise
-from lungseg.postprocessing import drop_implausible
-from lungseg.records import CaseFailure, CaseScore, Failure, Summary
+from lungseg.postprocessing import outlines_at
+from lungseg.quality import explaining
+from lungseg.records import CaseFailure, CaseScore, Failure, ScanFinding, Summary
 from lungseg.volume import Volume
+from lungseg.workclock import WorkClock
 
 log = logging.getLogger(__name__)
 
 OnCase = Callable[[CaseScore | CaseFailure], None]
+OnFindings = Callable[[str, tuple[ScanFinding, ...]], None]
 
 
 def evaluate(
@@ -29,16 +33,19 @@ def evaluate(
     segmenter: Segmenter,
     *,
     on_case: OnCase | None = None,
+    on_findings: OnFindings | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[tuple[CaseScore, ...], Summary]:
     """Segment scans as `lungseg segment` does and compare each mask with the reference mask.
 
-    A case that can't be scored does not stop the others: `on_case` is told why, and the summary counts it.
+    A case that can't be scored does not stop the others, whatever the reason: `on_case` is told why, and the summary
+    counts it.
 
     Args:
         pairs: scans with reference masks, in any axis order each.
         segmenter: the loaded checkpoint.
         on_case: told of each case as soon as it is done.
+        on_findings: told of each case whose header is uncertain, before `on_case` is.
         should_stop: asked between cases and between batches of slices.
 
     Raises:
@@ -49,11 +56,13 @@ def evaluate(
     for pair in pairs:
         if should_stop and should_stop():
             raise RunCancelledError(f"Stopped after {len(scores) + failed} cases.", "Evaluate again.")
-        outcome = _outcome(pair, segmenter, should_stop)
+        outcome, findings = _outcome(pair, segmenter, should_stop)
         if isinstance(outcome, CaseScore):
             scores.append(outcome)
         else:
             failed += 1
+        if on_findings and findings:
+            on_findings(pair.case, findings)
         if on_case:
             on_case(outcome)
     return tuple(scores), summarise(scores, failed=failed)
@@ -68,12 +77,14 @@ class Outlined:
         reference: (I, J, K) bool.
         mask: the same, as `lungseg segment` makes it.
         score: how well they agree.
+        findings: what is uncertain of the scan's header.
     """
 
     volume: Volume
     reference: NDArray[np.bool_]
     mask: NDArray[np.bool_]
     score: CaseScore
+    findings: tuple[ScanFinding, ...] = ()
 
 
 def evaluate_case(pair: Pair, segmenter: Segmenter, *, should_stop: Callable[[], bool] | None = None) -> CaseScore:
@@ -87,29 +98,42 @@ def outline_case(pair: Pair, segmenter: Segmenter, *, should_stop: Callable[[], 
     Raises:
         DataSetError: the scan has no reference mask.
         ScanError: scan or reference mask can't be used, or lie on different grids.
-        StorageError: a file can't be read.
         RunCancelledError: `should_stop` said so.
     """
     if pair.mask is None:
         raise DataSetError(f"The case {pair.case} has no reference mask.", "Evaluate on scans with masks.")
-    try:
-        reference = nifti.read_mask(pair.mask, nifti.read_grid(pair.scan).to_ras())
-        started = time.perf_counter()
-        volume = nifti.read_volume(pair.scan)
-    except OSError as error:
-        raise StorageError(f"A file of {pair.case} can't be read ({error.strerror}).", "Check the file.") from error
-    probability = segmenter.apply(volume, should_stop=should_stop)
-    mask = probability.above(segmenter.card.threshold)
-    drop_implausible(mask, volume.grid, segmenter.card.min_lesion_ml)
-    seconds = time.perf_counter() - started
-    return Outlined(volume, reference, mask, score_case(pair.case, mask, reference, volume.grid, seconds=seconds))
+    clock = WorkClock(should_stop)
+    started_s = clock.now()
+    scan = nifti.read_scan(pair.scan)
+    read_s, volume = clock.now(), scan.volume
+    marked = read_tumour_mask(pair.mask, volume.grid, pair.legend)
+    reference = marked.inside
+    started_s += clock.now() - read_s
+    with explaining(volume, scan.findings):
+        probability = segmenter.apply(volume, should_stop=clock.should_stop)
+    outlines = outlines_at(probability, segmenter.card.threshold, segmenter.card.rule)
+    seconds = clock.now() - started_s
+    mask, doubtful = outlines.mask, outlines.doubtful_mask
+    if marked.ignored is not None:
+        mask = mask & ~marked.ignored
+        doubtful = None if doubtful is None else doubtful & ~marked.ignored
+    score = score_case(pair.case, mask, reference, volume.grid, seconds=seconds, doubtful=doubtful)
+    return Outlined(volume, reference, mask, score, scan.findings)
 
 
-def _outcome(pair: Pair, segmenter: Segmenter, should_stop: Callable[[], bool] | None) -> CaseScore | CaseFailure:
+def _outcome(
+    pair: Pair, segmenter: Segmenter, should_stop: Callable[[], bool] | None
+) -> tuple[CaseScore | CaseFailure, tuple[ScanFinding, ...]]:
     try:
-        return evaluate_case(pair, segmenter, should_stop=should_stop)
+        outlined = outline_case(pair, segmenter, should_stop=should_stop)
     except RunCancelledError:
         raise
     except LungSegError as error:
         log.warning("a case could not be scored: %s", error.code)
-        return CaseFailure(pair.case, Failure(error.code, error.found, error.remedy))
+        failure = Failure(error.code, error.found, error.remedy)
+    except Exception as error:  # noqa: BLE001 - a fault of ours costs its own case alone
+        log.error("a case could not be scored\n%s", whereabouts(error))  # noqa: TRY400 - its text may name a patient
+        failure = failure_of_case(error)
+    else:
+        return outlined.score, outlined.findings
+    return CaseFailure(pair.case, failure), ()

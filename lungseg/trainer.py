@@ -1,13 +1,13 @@
-"""What child processes do: train, and score a checkpoint; each writes what it reaches into the database as it goes.
+"""What child processes do: train, score a checkpoint, prepare data; each writes what it reaches as it goes.
 
 A job is a function of a task. It returns the columns that its finished run gets, or None where it was asked to stop:
-what it reached until then is in the database and in the run's folder, and the same job of the same run goes on there.
+what it reached until then is in the database and in the run's folder or store, and the same job of the same run goes
+on there.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lungseg import overlay
 from lungseg.card import ModelCard, read_card
 from lungseg.config import Settings
-from lungseg.dataset.layout import Pair, open_data_set
+from lungseg.dataset.layout import Pair
 from lungseg.dataset.store import SliceStore, is_store
 from lungseg.db import Database
 from lungseg.errors import DataSetError
@@ -28,10 +28,11 @@ from lungseg.evaluation import evaluate
 from lungseg.inference import Segmenter
 from lungseg.metrics import summarise
 from lungseg.records import CaseFailure, CaseScore, EpochRecord, Progress, Run, RunKind
-from lungseg.services import manifests, results
+from lungseg.services import datasets, manifests, results
 from lungseg.services.training import EXAMPLES, order_of, scores_of
 from lungseg.training.order import EpochReport, Listener
 from lungseg.training.recipe import train_order
+from lungseg.workclock import WorkClock
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,9 @@ class Task:
         database: where the run is kept.
         run: as claimed.
         tell: to be told of progress.
-        should_stop: to be asked often; whoever asked for the stop decides what becomes of the run.
+        should_stop: to be asked often, between steps of the work: its answer may take until scans of readers are
+            segmented; whoever asked for the stop decides what becomes of the run.
+        accept_changed_data: whether training goes on though its data have changed since it was interrupted.
     """
 
     settings: Settings
@@ -53,6 +56,7 @@ class Task:
     run: Run
     tell: Callable[[Progress], None]
     should_stop: Callable[[], bool]
+    accept_changed_data: bool = False
 
 
 def train(task: Task) -> dict[str, Any] | None:
@@ -75,7 +79,24 @@ def score(task: Task) -> dict[str, Any] | None:
     return _Scoring(task).carry_out()
 
 
-JOBS: Mapping[RunKind, Callable[[Task], dict[str, Any] | None]] = {RunKind.TRAIN: train, RunKind.EVALUATE: score}
+def prepare(task: Task) -> dict[str, Any] | None:
+    """Bring the slice store of a data set up to date; cases that an earlier attempt has read are not read again.
+
+    Raises:
+        LungSegError: as `datasets.prepare_store`.
+    """
+    task.tell(Progress("looking for files"))
+    outcome = datasets.prepare_store(
+        task.settings, task.database, task.run, on_progress=task.tell, should_stop=task.should_stop
+    )
+    return {"result": outcome}
+
+
+JOBS: Mapping[RunKind, Callable[[Task], dict[str, Any] | None]] = {
+    RunKind.TRAIN: train,
+    RunKind.EVALUATE: score,
+    RunKind.PREPARE: prepare,
+}
 """What a child process can do."""
 
 
@@ -93,7 +114,9 @@ class _Training:
 
     def carry_out(self) -> dict[str, Any] | None:
         results.insist(lambda: results.note_code(self._database, self._run))
-        card = train_order(self._order, self._listener(), resume=True)
+        card = train_order(
+            self._order, self._listener(), resume=True, accept_changed_data=self._task.accept_changed_data
+        )
         if not card.training.get("finished"):
             return None
         self._write_scores(tuple(CaseScore.from_report(row) for row in card.scores.get("cases", ())))
@@ -141,7 +164,8 @@ class _Scoring:
     def __init__(self, task: Task) -> None:
         self._task, self._database, self._run = task, task.database, task.run
         self._failures: list[CaseFailure] = []
-        self._began, self._done, self._total = time.monotonic(), 0, 0
+        self._clock = WorkClock(task.should_stop)
+        self._began_s, self._done, self._total = self._clock.now(), 0, 0
 
     def carry_out(self) -> dict[str, Any]:
         said = self._run.configuration
@@ -150,9 +174,9 @@ class _Scoring:
         device = str(segmenter.device)
         results.insist(lambda: results.note_provenance(self._database, self._run, segmenter.card, device))
         known = {score.case for score in self._scores()}
-        left = [pair for pair in _wanted(Path(said["data"]), said["cases"]) if pair.case not in known]
+        left = [pair for pair in _wanted(self._database, Path(said["data"]), said["cases"]) if pair.case not in known]
         self._total = len(left)
-        evaluate(left, segmenter, on_case=self._keep, should_stop=self._task.should_stop)
+        evaluate(left, segmenter, on_case=self._keep, should_stop=self._clock.should_stop)
         summary = summarise(self._scores(), failed=len(self._failures))
         return {"result": {"summary": summary.report(), "failures": [each.report() for each in self._failures]}}
 
@@ -167,20 +191,20 @@ class _Scoring:
         else:
             log.info("case %d of %d: Dice %.3f", self._done, self._total, outcome.dice)
             results.insist(lambda: results.keep_score(self._database, self._run, outcome))
-        left_s = (time.monotonic() - self._began) / self._done * (self._total - self._done)
+        left_s = (self._clock.now() - self._began_s) / self._done * (self._total - self._done)
         self._task.tell(Progress("scoring", self._done, self._total, left_s))
 
 
-def _wanted(data: Path, cases: list[str] | None) -> list[Pair]:
+def _wanted(database: Database, data: Path, cases: list[str] | None) -> list[Pair]:
     """Find the labelled cases of a data set or of a slice store, all of them or those named.
 
     Raises:
         DataSetError: there is none of them.
     """
     pairs = (
-        [Pair(case.case, case.patient, case.scan, case.mask) for case in SliceStore.open(data).cases]
+        [case.pair for case in SliceStore.open(data).cases]
         if is_store(data)
-        else list(open_data_set(data).labelled)
+        else list(datasets.open_known(database, data).labelled)
     )
     found = pairs if cases is None else [pair for pair in pairs if pair.case in cases]
     if not found:
@@ -191,6 +215,7 @@ def _wanted(data: Path, cases: list[str] | None) -> list[Pair]:
 def _columns(card: ModelCard) -> dict[str, Any]:
     """Say on the run which checkpoint it keeps."""
     result = {key: card.training.get(key) for key in ("best_epoch", "seconds")}
+    result["fingerprint"] = card.data[0].get("fingerprint") if card.data else None
     return {
         "checkpoint": card.name,
         "checkpoint_sha256": card.sha256,

@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from lungseg import nifti
 from lungseg.config import Limits
+from lungseg.dataset import air
+from lungseg.dataset.labels import Legend
 from lungseg.dataset.layout import Pair
+from lungseg.dataset.likeness import Thumbnail
+from lungseg.dataset.masks import TumourMask, read_tumour_mask
 from lungseg.decoding import Finite, Natural, Unbounded, Whole
 from lungseg.errors import DataSetError, GridMismatchError, NoLungError, ScanError
 from lungseg.lungfield import LungField, find_lungs
-from lungseg.nifti import LabelMap
 from lungseg.postprocessing import lesions_of, slice_voxels
 from lungseg.preprocessing import unhang
-from lungseg.records import Failure, Lesion
+from lungseg.records import Failure, Lesion, ScanFinding
 from lungseg.volume import SPACE, Shape, Volume
 
 HU_BIN = 25
@@ -75,6 +78,8 @@ class ScanFacts:
         hu_range: lowest and highest HU.
         hu_histogram: voxels outside tumour in each bin of HU_EDGES; what is padding (-1024 HU and less) is left out.
         lungs: None where no lungs were found.
+        thumbnail: to find other scans of the same examination by; None in what releases up to 0.1 measured.
+        findings: what a reader should know of the scan's header.
     """
 
     shape: tuple[Natural, Natural, Natural]
@@ -84,6 +89,8 @@ class ScanFacts:
     hu_range: tuple[Whole, Whole]
     hu_histogram: tuple[Natural, ...]
     lungs: LungFacts | None
+    thumbnail: Thumbnail | None = None
+    findings: tuple[ScanFinding, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no scan has.
@@ -101,7 +108,7 @@ class MaskFacts:
     """What was measured in a mask.
 
     Attributes:
-        values: that mark what is inside, as they stand in the file; (1.0,) in a plain mask.
+        values: what the file holds besides 0, as in `masks.TumourMask`; (1.0,) in a plain mask.
         slice_voxels: mask voxels in each axial slice, k = 0 .. K-1 on the RAS+ grid.
         hu_histogram: tumour voxels in each bin of HU_EDGES.
         lesions: connected components, largest first.
@@ -109,6 +116,11 @@ class MaskFacts:
             (outside that range beyond it); empty where no lungs were found.
         outside_lungs: numbers of the lesions whose centre does not lie in the lung field.
         cut_off: sides of the scan that the mask touches, of "LRPAIS".
+        legend: by which its values were read.
+        off_whole: by how much they were off whole numbers, at most.
+        ignored_voxels: of which nobody knows what they are: neither tumour nor background.
+        is_over_air: whether it covers mostly air, no denser than the lung around it.
+        mirror: axes along which it would have to be mirrored to lie on something; empty for none.
     """
 
     values: tuple[Unbounded, ...]
@@ -118,6 +130,11 @@ class MaskFacts:
     positions: tuple[Position, ...]
     outside_lungs: tuple[Natural, ...]
     cut_off: str
+    legend: Legend | None = None
+    off_whole: Finite = 0.0
+    ignored_voxels: Natural = 0
+    is_over_air: bool = False
+    mirror: str = ""
 
     def __post_init__(self) -> None:
         """Refuse parts that contradict each other.
@@ -182,26 +199,30 @@ class Reading:
         failure: why one of them can't be used; None if they can.
         orientation: codes of the scan's own axes; None where the scan can't be used.
         volume: the scan; None where it can't be used.
-        label_map: the mask on its grid; None where there is none, or none that can be used.
+        mask: on its grid; None where there is none, or none that can be used.
+        findings: what a reader should know of the scan's header.
     """
 
     pair: Pair
     failure: Failure | None = None
     orientation: str | None = None
     volume: Volume | None = None
-    label_map: LabelMap | None = None
+    mask: TumourMask | None = None
+    findings: tuple[ScanFinding, ...] = ()
 
 
 def read_pair(pair: Pair, *, limits: Limits | None = None) -> Reading:
     """Read a scan and its mask; what can't be used is told, not raised."""
     volume, orientation = None, None
+    findings: tuple[ScanFinding, ...] = ()
     try:
-        orientation = nifti.read_grid(pair.scan, limits=limits).orientation.codes
+        header = nifti.read_header(pair.scan, limits=limits)
+        orientation, findings = header.grid.orientation.codes, getattr(header, "findings", ())
         volume = nifti.read_volume(pair.scan, limits=limits)
-        label_map = nifti.read_label_map(pair.mask, volume.grid, limits=limits) if pair.mask else None
+        mask = read_tumour_mask(pair.mask, volume.grid, pair.legend, limits=limits) if pair.mask else None
     except (ScanError, OSError) as error:
-        return Reading(pair, _failure(error, pair, is_mask=volume is not None), orientation, volume)
-    return Reading(pair, None, orientation, volume, label_map)
+        return Reading(pair, _failure(error, pair, is_mask=volume is not None), orientation, volume, None, findings)
+    return Reading(pair, None, orientation, volume, mask, findings)
 
 
 def measure(pair: Pair, *, limits: Limits | None = None) -> CaseFacts:
@@ -214,7 +235,7 @@ def facts_of(reading: Reading) -> CaseFacts:
     pair, volume = reading.pair, reading.volume
     if volume is None:
         return CaseFacts(pair.case, pair.patient, reading.failure)
-    inside = reading.label_map.inside if reading.label_map else None
+    inside = reading.mask.inside if reading.mask else None
     all_hu, tumour_hu = _histograms(volume, inside)
     field = _find_lungs(volume)
     scan = ScanFacts(
@@ -225,8 +246,10 @@ def facts_of(reading: Reading) -> CaseFacts:
         hu_range=(int(volume.hu.min()), int(volume.hu.max())),
         hu_histogram=tuple((all_hu - tumour_hu).tolist()),
         lungs=_lung_facts(field) if field else None,
+        thumbnail=Thumbnail.of(volume),
+        findings=reading.findings,
     )
-    mask = _mask_facts(reading.label_map, volume, tumour_hu, field) if reading.label_map else None
+    mask = _mask_facts(reading.mask, pair.legend, volume, tumour_hu, field) if reading.mask else None
     return CaseFacts(pair.case, pair.patient, reading.failure, scan, mask)
 
 
@@ -300,12 +323,13 @@ def _picture(share: NDArray[np.float64]) -> tuple[tuple[int, ...], ...]:
 
 
 def _mask_facts(
-    label_map: LabelMap, volume: Volume, tumour_hu: NDArray[np.int64], field: LungField | None
+    mask: TumourMask, legend: Legend | None, volume: Volume, tumour_hu: NDArray[np.int64], field: LungField | None
 ) -> MaskFacts:
-    inside = label_map.inside
+    inside = mask.inside
     lesions = lesions_of(inside, volume.grid)
+    is_over_air = air.lies_over_air(volume, inside)
     return MaskFacts(
-        values=label_map.values,
+        values=mask.values,
         slice_voxels=slice_voxels(inside),
         hu_histogram=tuple(tumour_hu.tolist()),
         lesions=lesions,
@@ -314,6 +338,11 @@ def _mask_facts(
             lesion.number for lesion in lesions if field and not _is_inside(lesion, volume.grid.shape, field)
         ),
         cut_off=_cut_off(inside),
+        legend=legend,
+        off_whole=mask.off_whole,
+        ignored_voxels=0 if mask.ignored is None else int(mask.ignored.sum()),
+        is_over_air=is_over_air,
+        mirror=air.fitting_mirror(volume, inside) if is_over_air else "",
     )
 
 

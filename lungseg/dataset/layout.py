@@ -3,7 +3,7 @@
 Three layouts are understood, with `.nii` and `.nii.gz` files:
 
 - Medical Segmentation Decathlon: `dataset.json` lists pairs of `imagesTr/` and `labelsTr/`, and scans of `imagesTs/`;
-- nnU-Net: `dataset.json` lists no files; scans end in `_0000`, their masks do not;
+- nnU-Net: `dataset.json` lists no files, and scans end in `_0000`, their masks do not; or its key `dataset` lists them;
 - two folders without a JSON: `imagesTr` and `labelsTr`, or `images` and `labels` or `masks`.
 
 Who is the patient of a case is told by `patients.csv` (columns `case`, `patient`); without it each case is a patient.
@@ -12,38 +12,42 @@ Who is the patient of a case is told by `patients.csv` (columns `case`, `patient
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from lungseg.dataset import listing
 from lungseg.dataset.findings import Finding, Severity
-from lungseg.decoding import decode_file
+from lungseg.dataset.labels import Legend, choose_legend
+from lungseg.dataset.listing import (
+    CHANNEL,
+    ENDINGS,
+    HOW_TO_LIST,
+    JSON_NAME,
+    LONGEST_TEXT,
+    MOST_NAMES,
+    Listed,
+    Refused,
+    case_name,
+)
 from lungseg.errors import DataSetError
 from lungseg.files import is_file, is_folder, resolved
 
-JSON_NAME, PATIENTS_NAME = "dataset.json", "patients.csv"
-ENDINGS = (".nii.gz", ".nii")
+PATIENTS_NAME = "patients.csv"
 IMAGE_FOLDERS = ("imagesTr", "images", "scans")
 LABEL_FOLDERS = ("labelsTr", "labels", "masks")
 TEST_FOLDER = "imagesTs"
-CHANNEL = "_0000"
-"""What nnU-Net appends to the name of the first (for CT the only) channel of a scan."""
 OTHER_CHANNEL = re.compile(r"_000[1-9]$")
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 EXPECTED = (
     "Give the folder that holds dataset.json, imagesTr and labelsTr; or imagesTr and labelsTr (images and labels) with "
     "scans and masks of the same names."
 )
-MOST_NAMES = 8
-LONGEST_TEXT = 200
-"""Characters of what others wrote that are shown or kept."""
-Anything = cast("type[Any]", Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,14 @@ class Pair:
         patient: who it shows.
         scan: the scan's file.
         mask: the mask's file; None for scans without label.
+        legend: what the mask's values stand for; None where nobody says: every value but 0 is tumour.
     """
 
     case: str
     patient: str
     scan: Path
     mask: Path | None
+    legend: Legend | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,31 +98,44 @@ class DataSet:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values, which `decoding` turns back."""
-        return asdict(self, dict_factory=lambda items: {key: str(v) if isinstance(v, Path) else v for key, v in items})
+        return plain(self)
 
 
-def open_data_set(folder: Path) -> DataSet:
+def plain(value: DataSet | Pair) -> dict[str, Any]:
+    """Return JSON-ready values, paths as texts."""
+    return asdict(value, dict_factory=lambda items: {key: str(v) if isinstance(v, Path) else v for key, v in items})
+
+
+def open_data_set(folder: Path, tumour_class: str | None = None) -> DataSet:
     """Find the cases of a data set.
+
+    Args:
+        folder: where it lies.
+        tumour_class: name or value of the class that is tumour, see `labels.choose_legend`; None to go by its name.
 
     Raises:
         DataSetError: the folder is none of the layouts, or its JSON or CSV can't be used.
+        TumourClassError: which class is tumour has to be said, or none is.
     """
     folder = resolved(folder)
     if not is_folder(folder):
         raise DataSetError(f"There is no folder {folder}.", "Give the folder that holds dataset.json and imagesTr.")
     with _readable(folder):
-        card = _read_card(folder / JSON_NAME)
-        found = _listed(folder, card) if card.get("training") else _side_by_side(folder)
+        card = listing.read_card(folder / JSON_NAME)
+        found = _listed(folder, card) if listing.lists_files(card) else _side_by_side(folder)
         if not found.labelled:
-            raise DataSetError(f"No scan in {folder} has a mask. {_inventory(folder)}", EXPECTED)
-        return _data_set(folder, found, card)
+            raise DataSetError(f"No scan in {folder} has a mask. {_why_none(folder, found)}", EXPECTED)
+        return _data_set(folder, found, card, tumour_class)
 
 
 def pair_folders(images: Path, labels: Path) -> DataSet:
     """Pair the scans of one folder with the masks of another by their names.
 
+    Where both lie in a data set, its `labels` say which values of the masks are tumour.
+
     Raises:
         DataSetError: there is no such folder, or no pair.
+        TumourClassError: as `open_data_set`.
     """
     images, labels = resolved(images), resolved(labels)
     for folder in (images, labels):
@@ -128,15 +147,9 @@ def pair_folders(images: Path, labels: Path) -> DataSet:
             raise DataSetError(
                 f"No scan in {images} has a mask of its name in {labels}.", "Give scan and mask the same file name."
             )
-        return _data_set(images.parent, found, {})
-
-
-def case_name(file: Path) -> str:
-    """Return a file's name without its ending."""
-    for ending in ENDINGS:
-        if file.name.lower().endswith(ending):
-            return file.name[: -len(ending)]
-    return file.name
+        is_inside = labels.parent == images.parent
+        labels_told = listing.read_card(images.parent / JSON_NAME).get("labels") if is_inside else None
+        return _data_set(images.parent, found, {"labels": labels_told})
 
 
 @contextmanager
@@ -157,56 +170,60 @@ class _Found:
     findings: list[Finding]
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    """Read `dataset.json`; without one there is nothing to know."""
-    if not is_file(path):
-        return {}
-    remedy = "Repair dataset.json, or remove it to pair imagesTr and labelsTr by their names."
-    card = decode_file(Anything, path, lambda reason: DataSetError(f"{path} can't be read ({reason}).", remedy))
-    if not isinstance(card, dict) or not all(isinstance(card.get(key) or [], list) for key in ("training", "test")):
-        raise DataSetError(f"{path} is no JSON object with lists of training and test scans.", remedy)
-    channels = card.get("channel_names") or card.get("modality")
-    if isinstance(channels, dict) and len(channels) > 1:
-        named = ", ".join(map(str, islice(channels.values(), MOST_NAMES)))
-        raise DataSetError(
-            f"{path} announces {len(channels)} channels ({named[:LONGEST_TEXT]}).",
-            "Use a data set of plain CT: one channel.",
-        )
-    return card
-
-
 def _listed(folder: Path, card: Mapping[str, Any]) -> _Found:
     """Take the files that `dataset.json` lists."""
     found = _Found([], [], set(), [])
-    named: set[Path] = set()
-    for entry in card["training"]:
-        scan, mask = _named_file(folder, entry, "image"), _named_file(folder, entry, "label")
-        named.update((scan, mask))
-        missing = [file for file in (scan, mask) if not is_file(file)]
-        found.findings.extend(_missing(file, folder) for file in missing)
-        if not missing:
-            found.labelled.append(_pair(_stem(scan, mask), scan, mask))
-    test = [_named_file(folder, entry, "image") for entry in card.get("test") or ()]
-    named.update(test)
+    labelled = _usable(listing.training_entries(folder, card), found)
+    test = _usable(listing.test_entries(folder, card), found)
+    named = {file for entry in (*labelled, *test) for file in (entry.scan, entry.mask) if file}
     found.folders.update(file.parent for file in named)
-    found.findings.extend(_missing(scan, folder) for scan in test if not is_file(scan))
-    _add_unlabelled(found, [scan for scan in test if is_file(scan)])
+    twins = _twins(found, folder, case_name, named)
+    found.findings.extend(_missing(file, folder) for file in sorted(named) if not is_file(file))
+    for entry in labelled:
+        if entry.mask and {entry.scan, entry.mask}.isdisjoint(twins) and is_file(entry.scan) and is_file(entry.mask):
+            found.labelled.append(_pair(entry.case or _stem(entry.scan, entry.mask), entry.scan, entry.mask))
+    _add_unlabelled(found, [entry.scan for entry in test if is_file(entry.scan) and entry.scan not in twins])
+    if not test and is_folder(folder / TEST_FOLDER) and not card.get("training"):
+        _add_unlabelled(found, [scan for scan in _niftis(folder / TEST_FOLDER) if scan not in named])
+        named.update(pair.scan for pair in found.unlabelled)
     there = [file for place in sorted(found.folders) for file in _niftis(place)]
-    found.findings.extend(_unlisted(file, folder) for file in there if file not in named)
+    found.findings.extend(_unlisted(file, folder) for file in there if file not in named | twins)
     return found
 
 
-def _named_file(folder: Path, entry: object, key: str) -> Path:
-    """Return the file that an entry of `dataset.json` names; `.nii` stands for `.nii.gz` and the other way round."""
-    name = entry.get(key) if isinstance(entry, dict) else entry
-    if not isinstance(name, str) or not Path(name).name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataSetError(
-            f"{JSON_NAME} has the entry {json.dumps(entry)[:LONGEST_TEXT]}.",
-            'Write entries as {"image": "./imagesTr/lung_001.nii.gz", "label": "./labelsTr/lung_001.nii.gz"}.',
-        )
-    given = folder / name
-    others = [given.with_name(case_name(given) + ending) for ending in ENDINGS]
-    return next((file for file in (given, *others) if is_file(file)), given)
+def _usable(entries: Iterator[Listed | Refused], found: _Found) -> list[Listed]:
+    """Return the entries that name files; the others become findings."""
+    listed = []
+    for entry in entries:
+        if isinstance(entry, Listed):
+            listed.append(entry)
+        else:
+            found.findings.append(_refused(entry))
+    return listed
+
+
+def _twins(found: _Found, root: Path, name_of: Callable[[Path], str], wanted: set[Path] | None = None) -> set[Path]:
+    """Find files that go by one name (`x.nii` beside `x.nii.gz`); nobody can tell which of them is meant.
+
+    Args:
+        found: gets a finding for each such name.
+        root: what paths are told from.
+        name_of: under which name a file goes.
+        wanted: names without one of these files don't matter; None where all do.
+
+    Returns:
+        All files of such names: they are left out.
+    """
+    twins: set[Path] = set()
+    for folder in sorted(found.folders):
+        same: dict[str, list[Path]] = defaultdict(list)
+        for file in _niftis(folder):
+            same[name_of(file)].append(file)
+        for name, files in same.items():
+            if len(files) > 1 and (wanted is None or not wanted.isdisjoint(files)):
+                twins.update(files)
+                found.findings.append(_two_files(name, files, root))
+    return twins
 
 
 def _side_by_side(folder: Path) -> _Found:
@@ -225,15 +242,27 @@ def _side_by_side(folder: Path) -> _Found:
 def _paired(images: Path, labels: Path) -> _Found:
     found = _Found([], [], {images, labels}, [])
     masks = {case_name(file): file for file in _niftis(labels)}
-    scans = _niftis(images)
+    names = {file: case_name(file) for file in _niftis(labels)} | {
+        file: _goes_by(file, masks) for file in _niftis(images)
+    }
+    twins = _twins(found, images.parent, names.__getitem__)
+    for twin in twins:
+        masks.pop(_goes_by(twin, masks), None)
+    scans = [scan for scan in _niftis(images) if scan not in twins]
+    doubtful = {_goes_by(twin, {}) for twin in twins if twin.parent == labels}
     for scan in scans:
-        mask = masks.pop(case_name(scan), None) or masks.pop(_stem(scan), None)
+        mask = masks.pop(_goes_by(scan, masks), None)
         if mask:
             found.labelled.append(_pair(_stem(scan, mask), scan, mask))
-        elif _first_channel(scan) not in scans:
+        elif _first_channel(scan) not in scans and doubtful.isdisjoint({case_name(scan), _stem(scan)}):
             found.findings.append(_no_mask(scan, labels))
     found.findings.extend(_no_scan(mask, images) for mask in masks.values())
     return found
+
+
+def _goes_by(scan: Path, masks: Mapping[str, Path]) -> str:
+    """Return the name of the mask that belongs to a scan: its own, else that without the channel."""
+    return case_name(scan) if case_name(scan) in masks else _stem(scan)
 
 
 def _add_unlabelled(found: _Found, scans: list[Path]) -> None:
@@ -246,8 +275,9 @@ def _add_unlabelled(found: _Found, scans: list[Path]) -> None:
             found.unlabelled.append(_pair(_stem(scan), scan))
 
 
-def _data_set(root: Path, found: _Found, card: Mapping[str, Any]) -> DataSet:
-    """Put together what was found: names made unique, patients, litter."""
+def _data_set(root: Path, found: _Found, card: Mapping[str, Any], tumour_class: str | None = None) -> DataSet:
+    """Put together what was found: names made unique, patients, what the values of masks stand for, litter."""
+    legend = choose_legend(card.get("labels"), tumour_class)
     patients = _read_patients(root / PATIENTS_NAME)
     labelled = _unique(found.labelled, set())
     unlabelled = _unique(found.unlabelled, {pair.case for pair in labelled})
@@ -255,7 +285,7 @@ def _data_set(root: Path, found: _Found, card: Mapping[str, Any]) -> DataSet:
     return DataSet(
         name=_text_in(card, "name") or root.name,
         root=root,
-        labelled=tuple(replace(pair, patient=patients.get(pair.case, pair.case)) for pair in labelled),
+        labelled=tuple(replace(pair, patient=patients.get(pair.case, pair.case), legend=legend) for pair in labelled),
         unlabelled=tuple(replace(pair, patient=patients.get(pair.case, pair.case)) for pair in unlabelled),
         ignored=_litter(root, found),
         licence=_text_in(card, "licence") or _text_in(card, "license"),
@@ -333,6 +363,15 @@ def _litter(root: Path, found: _Found) -> tuple[str, ...]:
     return tuple(sorted(os.path.relpath(file, root) for file in litter))
 
 
+def _why_none(folder: Path, found: _Found) -> str:
+    """Say why no case is left: what is wrong with the first entries, else what lies in the folder."""
+    wrong = [finding.found for finding in found.findings if finding.is_error]
+    if not wrong:
+        return _inventory(folder)
+    more = f" And {len(wrong) - 1} more like it." if len(wrong) > 1 else ""
+    return f"{wrong[0]}{more} {_inventory(folder)}"
+
+
 def _inventory(folder: Path) -> str:
     """Say what a folder holds, for one who gave the wrong one."""
     names = sorted(file.name + "/" * file.is_dir() for file in folder.iterdir())
@@ -347,6 +386,21 @@ def _inventory(folder: Path) -> str:
 
 def _has_pairs(folder: Path) -> bool:
     return bool(_first_folder(folder, IMAGE_FOLDERS) and _first_folder(folder, LABEL_FOLDERS))
+
+
+def _refused(entry: Refused) -> Finding:
+    remedy = f"{HOW_TO_LIST} Files lie inside the folder of the data set."
+    return Finding(Severity.ERROR, "layout.entry", None, entry.found, remedy)
+
+
+def _two_files(name: str, files: list[Path], root: Path) -> Finding:
+    return Finding(
+        Severity.ERROR,
+        "layout.two_files",
+        name[:LONGEST_TEXT],
+        f"{' and '.join(os.path.relpath(file, root) for file in files)} go by one name: which is meant can't be told.",
+        "Remove or rename all but one of them; the case is left out until then.",
+    )
 
 
 def _missing(file: Path, root: Path) -> Finding:

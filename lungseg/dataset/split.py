@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lungseg.dataset.likeness import Likeness
 from lungseg.decoding import Natural, decode_file
 from lungseg.errors import DataSetError
 
@@ -102,6 +103,25 @@ def split_cases(
         for side in (False, True)
     ]
     return Split(sides[0], sides[1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A case with what its scan shows: the same for all that show one examination."""
+
+    case: str
+    patient: str
+    content_sha256: str
+
+
+def joined(cases: Sequence[Member], alike: Iterable[Likeness]) -> tuple[Member, ...]:
+    """Return cases to be split of which those that show one examination go for one patient."""
+    shown = {case.case: case.content_sha256 for case in cases}
+    for pair in alike:
+        if pair.first in shown and pair.second in shown:
+            first, second = shown[pair.first], shown[pair.second]
+            shown = {case: first if content == second else content for case, content in shown.items()}
+    return tuple(_Shown(case.case, case.patient, shown[case.case]) for case in cases)
 
 
 def _patients(cases: Sequence[Member]) -> list[tuple[str, ...]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from lungseg.dataset.facts import CaseFacts, measure
 from lungseg.dataset.layout import DataSet, open_data_set
-from lungseg.dataset.parallel import OnProgress, ShouldStop, each
+from lungseg.dataset.likeness import Likeness
+from lungseg.dataset.parallel import OnProgress, ShouldStop, Work, each
 from lungseg.dataset.store import SliceStore, is_store
+from lungseg.errors import DataSetError
 
 
 def survey(
@@ -21,30 +24,55 @@ def survey(
 
     Raises:
         RunCancelledError: `should_stop` said so.
-        DataSetError: memory ran out.
     """
-    found = {
-        facts.case: facts
-        for facts in each(
-            "reading", measure, data_set.pairs, workers=workers, on_progress=on_progress, should_stop=should_stop
-        )
-    }
+    measured = each(
+        Work("reading", measure, lambda pair, failure: CaseFacts(pair.case, pair.patient, failure)),
+        data_set.pairs,
+        workers=workers,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+    found = {facts.case: facts for facts in measured}
     return tuple(found[pair.case] for pair in data_set.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A data set and what was measured of it.
+
+    Attributes:
+        data_set: what lies in the folder.
+        facts: of its cases.
+        likenesses: cases that show one examination; None where nobody has looked for them yet.
+    """
+
+    data_set: DataSet
+    facts: tuple[CaseFacts, ...]
+    likenesses: tuple[Likeness, ...] | None = None
 
 
 def examine(
     folder: Path,
     *,
+    tumour_class: str | None = None,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
-) -> tuple[DataSet, tuple[CaseFacts, ...]]:
+) -> Examined:
     """Return a data set and the facts of its cases: measured now, or as a slice store kept them.
 
+    Args:
+        folder: data set or slice store.
+        tumour_class: the class that is tumour, see `layout.open_data_set`; a store was made with one.
+        workers: processes at once, see `parallel.each`.
+        on_progress: told of each case that is done.
+
     Raises:
-        DataSetError: the folder is neither.
+        DataSetError: the folder is neither, or a store made with another tumour class.
     """
     if is_store(folder):
         store = SliceStore.open(folder)
-        return store.data_set, store.facts
-    data_set = open_data_set(folder)
-    return data_set, survey(data_set, workers=workers, on_progress=on_progress)
+        if tumour_class:
+            raise DataSetError("A slice store was made with its tumour class.", "Give the class to `lungseg prepare`.")
+        return Examined(store.data_set, store.facts, store.alike)
+    data_set = open_data_set(folder, tumour_class)
+    return Examined(data_set, survey(data_set, workers=workers, on_progress=on_progress))

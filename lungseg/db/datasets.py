@@ -20,6 +20,7 @@ def insert_data_set(session: Session, data_set: RegisteredDataSet) -> None:
             folder=data_set.folder,
             registered_at=data_set.registered_at,
             run_id=data_set.run.id if data_set.run else None,
+            tumour_class=data_set.tumour_class,
         )
     )
     session.flush()
@@ -54,6 +55,11 @@ def set_run(session: Session, data_set_id: str, run_id: str) -> None:
     session.execute(update(DataSetRow).where(DataSetRow.id == data_set_id).values(run_id=run_id))
 
 
+def set_tumour_class(session: Session, data_set_id: str, tumour_class: str | None) -> None:
+    """Note which class of a data set's masks is tumour."""
+    session.execute(update(DataSetRow).where(DataSetRow.id == data_set_id).values(tumour_class=tumour_class))
+
+
 def delete_data_set(session: Session, data_set_id: str) -> None:
     """Forget a data set with the run that prepared it.
 
@@ -82,4 +88,5 @@ def _data_set_of(row: DataSetRow, run: RunRow | None) -> RegisteredDataSet:
         folder=row.folder,
         registered_at=row.registered_at,
         run=run_of(run) if run else None,
+        tumour_class=row.tumour_class,
     )

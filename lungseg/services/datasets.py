@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from lungseg import files
 from lungseg.config import Settings
 from lungseg.dataset.findings import Finding, has_errors
-from lungseg.dataset.layout import open_data_set
-from lungseg.dataset.lint import lint
+from lungseg.dataset.layout import DataSet, open_data_set
+from lungseg.dataset.lint import lint, of_split
 from lungseg.dataset.parallel import OnProgress, ShouldStop
+from lungseg.dataset.split import Split, joined, split_cases
 from lungseg.dataset.statistics import Statistics, summarise
-from lungseg.dataset.store import SliceStore, is_current_layout, is_store, prepare
+from lungseg.dataset.store import SliceStore, is_readable_layout, is_store, prepare
 from lungseg.db import Database
 from lungseg.db import datasets as rows
 from lungseg.db.runs import insert_run
@@ -41,6 +43,7 @@ class Overview:
         ignored: files that were passed over.
         store: folder of its slices.
         pictures: for each usable case the file of its small picture.
+        fingerprint: sha256 of its content, see `dataset.store.SliceStore`; None in a store of an older release.
     """
 
     statistics: Statistics
@@ -48,6 +51,7 @@ class Overview:
     ignored: tuple[str, ...]
     store: Path
     pictures: dict[str, Path]
+    fingerprint: str | None = None
 
     @property
     def is_fit(self) -> bool:
@@ -55,13 +59,29 @@ class Overview:
         return not has_errors(self.findings)
 
 
-def register(settings: Settings, database: Database, folder: Path) -> RegisteredDataSet:
+def register(
+    settings: Settings, database: Database, folder: Path, tumour_class: str | None = None
+) -> RegisteredDataSet:
     """Make a folder known and queue its preparation; a folder that is known already is returned as it is.
+
+    Args:
+        settings: of the installation.
+        database: where it is kept.
+        folder: where the data set lies.
+        tumour_class: name or value of the class of its masks that is tumour; None to go by the name.
 
     Raises:
         DataSetError: the folder may not be used, or is no data set; the latter says what it holds.
+        TumourClassError: somebody has to say which class is tumour: one of its `choices`, or several with commas.
     """
-    found = open_data_set(allowed_folder(settings, database, folder))
+    allowed = allowed_folder(settings, database, folder)
+    with database.read() as session:
+        known = rows.find_folder(session, str(allowed))
+    if known and not tumour_class:
+        return known
+    found = open_data_set(allowed, tumour_class)
+    if known:
+        return choose_tumour_class(database, known.id, tumour_class)
     with database.begin() as session:
         known = rows.find_folder(session, str(found.root))
         if known:
@@ -69,10 +89,68 @@ def register(settings: Settings, database: Database, folder: Path) -> Registered
         data_set_id = uuid4().hex
         run = _new_run(data_set_id)
         insert_run(session, run)
-        data_set = RegisteredDataSet(data_set_id, found.name, str(found.root), datetime.now(UTC), run)
+        data_set = RegisteredDataSet(data_set_id, found.name, str(found.root), datetime.now(UTC), run, tumour_class)
         rows.insert_data_set(session, data_set)
     log.info("data set %s: registered, %d cases", data_set_id, len(found.pairs))
     return data_set
+
+
+def choose_tumour_class(database: Database, data_set_id: str, tumour_class: str | None) -> RegisteredDataSet:
+    """Say which class of a data set's masks is tumour, and queue its preparation where that is another one than before.
+
+    Raises:
+        NotFoundError: there is no such data set.
+        TumourClassError: it has no such class.
+    """
+    known = get_data_set(database, data_set_id)
+    if known.tumour_class == tumour_class:
+        return known
+    open_data_set(Path(known.folder), tumour_class)
+    with database.begin() as session:
+        rows.set_tumour_class(session, data_set_id, tumour_class)
+    refresh(database, data_set_id)
+    return get_data_set(database, data_set_id)
+
+
+def open_known(database: Database, folder: Path, tumour_class: str | None = None) -> DataSet:
+    """Open a data set folder with the tumour class that is given, or that was chosen when it was registered.
+
+    Raises:
+        DataSetError: as `open_data_set`.
+    """
+    return open_data_set(folder, tumour_class or chosen_class(database, folder))
+
+
+def chosen_class(database: Database, folder: Path) -> str | None:
+    """Return the tumour class that was chosen for a registered folder; None for any other."""
+    with database.read() as session:
+        known = rows.find_folder(session, str(files.resolved(folder)))
+    return known.tumour_class if known else None
+
+
+def split_findings(
+    settings: Settings,
+    data_set_id: str,
+    *,
+    folds: int | None = None,
+    fold: int | None = None,
+    seed: int = 0,
+    given: Split | None = None,
+) -> tuple[Finding, ...]:
+    """Say what is wrong with the split that a training run would make of a data set: the check of `lungseg train`.
+
+    Empty where its store is not complete yet. Findings are `split.leak` and `split.no_tumour`, errors both.
+
+    Raises:
+        DataSetError: no such split can be made.
+    """
+    folder = store_folder(settings, data_set_id)
+    try:
+        store = SliceStore.open(folder)
+    except DataSetError:
+        return ()
+    split = split_cases(joined(store.cases, store.alike), folds=folds, fold=fold, seed=seed, given=given)
+    return of_split(store.facts, split, store.alike)
 
 
 def allowed_folder(settings: Settings, database: Database, folder: Path) -> Path:
@@ -147,7 +225,7 @@ def forget(settings: Settings, database: Database, data_set_id: str) -> None:
 def overview(settings: Settings, data_set_id: str) -> Overview | None:
     """Return the figures and findings of a data set from its store; None where that is not complete."""
     folder = store_folder(settings, data_set_id)
-    if not is_current_layout(folder):
+    if not is_readable_layout(folder):
         return None
     try:
         store = SliceStore.open(folder)
@@ -155,10 +233,11 @@ def overview(settings: Settings, data_set_id: str) -> Overview | None:
         return None
     return Overview(
         statistics=summarise(store.data_set, store.facts),
-        findings=lint(store.data_set, store.facts),
+        findings=lint(store.data_set, store.facts, likenesses=store.alike),
         ignored=store.data_set.ignored,
         store=folder,
         pictures={case.case: case.picture for case in (*store.cases, *store.unlabelled)},
+        fingerprint=store.fingerprint,
     )
 
 
@@ -185,7 +264,7 @@ def prepare_store(
     """Bring the store of a run's data set up to date.
 
     Returns:
-        What the run leaves in the database: counts of cases and findings.
+        What the run leaves in the database: counts of cases and findings, and the fingerprint of the data.
 
     Raises:
         NotFoundError: the data set was forgotten.
@@ -195,20 +274,22 @@ def prepare_store(
     """
     data_set = get_data_set(database, run.configuration[DATA_SET])
     folder = store_folder(settings, data_set.id)
-    if is_store(folder) and not is_current_layout(folder):
+    if is_store(folder) and not is_readable_layout(folder):
         shutil.rmtree(folder)
     try:
-        store = prepare(open_data_set(Path(data_set.folder)), folder, on_progress=on_progress, should_stop=should_stop)
+        found = open_data_set(Path(data_set.folder), data_set.tumour_class)
+        store = prepare(found, folder, on_progress=on_progress, should_stop=should_stop)
     except RunCancelledError:
         _remove_if_forgotten(settings, database, data_set.id)
         raise
-    findings = lint(store.data_set, store.facts)
+    findings = lint(store.data_set, store.facts, likenesses=store.alike)
     return {
         "cases": len(store.cases),
         "unlabelled": len(store.unlabelled),
         "left_out": sum(not facts.is_usable for facts in store.facts),
         "errors": sum(finding.is_error for finding in findings),
         "warnings": sum(not finding.is_error for finding in findings),
+        "fingerprint": store.fingerprint,
     }
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lungseg.card import ModelCard
+from lungseg.dataset.contents import Record
 from lungseg.records import CaseScore
 from lungseg.training.batches import Batch
 from lungseg.training.loop import Verdict
@@ -35,12 +36,17 @@ class Course(Protocol):
             where what is held out matters from the first.
         card: all that is known before training.
         scores: of the cases held out, as `judge` last found them.
+        record: the contents of all that is learned from and held out, by which a change is noticed.
     """
 
     steps: int
     shared_epochs: int
     card: ModelCard
     scores: tuple[CaseScore, ...]
+    record: Record
+
+    def check_data(self) -> None:
+        """Check that the data are those with which the course began; raises DataChangedError where they are not."""
 
     def batches(self, epoch: int) -> Iterable[Batch]:
         """Give the batches of an epoch, from 1 on."""
@@ -51,8 +57,11 @@ class Course(Protocol):
     def judged(self) -> ModelCard:
         """Return the card with what `judge` last found."""
 
-    def learn_from(self, network: nn.Module) -> None:
-        """Look where a network stands after an epoch, where the next batches depend on it."""
+    def learn_from(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
+        """Look where a network stands after an epoch, where the next batches depend on it.
+
+        It goes to its end: `should_stop`, asked as in `judge`, never says so.
+        """
 
     def examples(self) -> list[NDArray[np.uint8]]:
         """Draw slices held out, as `judge` last saw them: pictures (H, W, 3)."""

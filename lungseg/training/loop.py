@@ -46,6 +46,7 @@ class Callbacks:
         on_state: told when an epoch is complete: the learner's state is one to go on from.
         on_notice: told what changed on the way.
         should_stop: asked after each step.
+        clock: tells seconds of work; what the answers of `should_stop` take is not counted.
     """
 
     on_step: Callable[[int], None]
@@ -53,6 +54,7 @@ class Callbacks:
     on_state: Callable[[], None]
     on_notice: Callable[[str], None]
     should_stop: Callable[[], bool]
+    clock: Callable[[], float] = time.perf_counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def train(
     """
     schedule = learner.schedule
     while learner.standing.epoch < schedule.epochs:
-        started, before = time.perf_counter(), learner.standing
+        started, before = callbacks.clock(), learner.standing
         lap = _run(learner, batches(before.epoch + 1), callbacks)
         verdict = None if lap.stopped else validate(learner.kept)
         is_cut_short = verdict is None
@@ -97,14 +99,15 @@ def train(
             return
         verdict = verdict or UNJUDGED
         is_best = before.best is None or verdict.rank > before.best
+        seconds = callbacks.clock() - started
         learner.standing = replace(
             learner.standing,
             epoch=before.epoch + 1,
             best=verdict.rank if is_best else before.best,
             best_epoch=before.epoch + 1 if is_best else before.best_epoch,
-            seconds=before.seconds + time.perf_counter() - started,
+            seconds=before.seconds + seconds,
         )
-        callbacks.on_epoch(_report(learner, lap, verdict, started, is_best=is_best), learner.kept)
+        callbacks.on_epoch(_report(learner, lap, verdict, seconds, is_best=is_best), learner.kept)
         if is_cut_short:
             return
         callbacks.on_state()
@@ -114,7 +117,7 @@ def train(
 
 
 def _run(learner: Learner, batches: Iterable[Batch], callbacks: Callbacks) -> _Lap:
-    started = time.perf_counter()
+    started = callbacks.clock()
     losses: list[float] = []
     slices, stopped = 0, False
     for batch in batches:
@@ -125,10 +128,10 @@ def _run(learner: Learner, batches: Iterable[Batch], callbacks: Callbacks) -> _L
         stopped = callbacks.should_stop()
         if stopped:
             break
-    return _Lap(sum(losses) / len(losses), slices, time.perf_counter() - started, stopped)
+    return _Lap(sum(losses) / len(losses), slices, callbacks.clock() - started, stopped)
 
 
-def _report(learner: Learner, lap: _Lap, verdict: Verdict, started: float, *, is_best: bool) -> EpochReport:
+def _report(learner: Learner, lap: _Lap, verdict: Verdict, seconds: float, *, is_best: bool) -> EpochReport:
     return EpochReport(
         epoch=learner.standing.epoch,
         epochs=learner.schedule.epochs,
@@ -137,7 +140,7 @@ def _report(learner: Learner, lap: _Lap, verdict: Verdict, started: float, *, is
         mean_dice=verdict.mean_dice,
         learning_rate=learner.learning_rate,
         slices_per_s=lap.slices / lap.seconds,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         memory_mb=memory_mb(learner.device),
         is_best=is_best,
     )

@@ -7,7 +7,7 @@ its slices. Slices are looked at as they are, 64 pixels wide: there is no lung t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from torch import nn
 
 from lungseg.card import ModelCard
 from lungseg.checkpoint import best_device, load_checkpoint
-from lungseg.errors import DataSetError
+from lungseg.components import numbered
+from lungseg.errors import DataSetError, RunCancelledError
 from lungseg.metrics import bootstrap_interval, dice
-from lungseg.postprocessing import CERTAIN, LesionEvidence, numbered
+from lungseg.postprocessing import CERTAIN, LesionEvidence
 from lungseg.preprocessing import Preprocessing
 from lungseg.training.learner import half_precision
 from lungseg.training.sources import CONSENSUS, Crop, read_crops
@@ -53,12 +54,24 @@ class NoduleScore:
     false: int
 
 
-def ask(network: nn.Module, crops: Sequence[Crop], card: ModelCard, device: torch.device) -> tuple[Answer, ...]:
-    """Apply a network, in evaluation mode on its device, to crops."""
+def ask(
+    network: nn.Module,
+    crops: Sequence[Crop],
+    card: ModelCard,
+    device: torch.device,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[Answer, ...]:
+    """Apply a network, in evaluation mode on its device, to crops.
+
+    Raises:
+        RunCancelledError: `should_stop`, asked every few slices, said so.
+    """
     stacks = np.concatenate([_stack(crop, card.preprocessing) for crop in crops])
     answers = []
     with torch.inference_mode(), half_precision(device):
         for first in range(0, len(stacks), SLICES_AT_ONCE):
+            if should_stop and should_stop():
+                raise RunCancelledError(f"Stopped at slice {first} of the nodules.", "Resume the run.")
             scaled = torch.from_numpy(card.preprocessing.scale(stacks[first : first + SLICES_AT_ONCE]))
             logits = network(scaled.to(device, memory_format=torch.channels_last))[:, 0].float()
             answers.append((torch.sigmoid(logits) * CERTAIN).round().byte().cpu().numpy())

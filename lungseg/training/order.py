@@ -32,7 +32,9 @@ class TrainingOrder:
         data: a slice store, a data set folder, or the folder of sources of the preset `scenes`.
         output: folder for the checkpoint and for what a resumed run goes on from.
         name: of the checkpoint.
-        seed: of every random choice.
+        seed: of every random choice but the split.
+        split_seed: of the split alone, so that runs with other seeds hold out the same patients; None where `seed`
+            draws the split too, as in orders of releases up to 0.1.
         device: `auto`, `cpu` or `cuda`.
         epochs: None for the preset's.
         batch: None for the preset's.
@@ -43,6 +45,7 @@ class TrainingOrder:
         branch: folder of a run of a preset of scenes that holds out other scans: its first epochs, which are those of
             this one, are not trained again.
         store: where the slice store of a data set folder is made; None for a folder in `output`.
+        tumour_class: the class of the masks of a data set folder that is tumour; None to go by its name.
         loaders: processes that make batches; None for as many as suit the device, 0 makes them in this one.
     """
 
@@ -51,6 +54,7 @@ class TrainingOrder:
     output: Path
     name: str
     seed: int = 0
+    split_seed: Natural | None = None
     device: str = "auto"
     epochs: Natural | None = None
     batch: Natural | None = None
@@ -61,6 +65,7 @@ class TrainingOrder:
     branch: Path | None = None
     store: Path | None = None
     loaders: Natural | None = None
+    tumour_class: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later.
@@ -71,8 +76,15 @@ class TrainingOrder:
         self.resolve()
         if not 0 <= self.seed <= HIGHEST_SEED or (self.loaders or 0) < 0:
             raise DataSetError(f"The seed is {self.seed}, the loaders are {self.loaders}.", "Give 0 or more.")
+        if not 0 <= self.drawn_by <= HIGHEST_SEED:
+            raise DataSetError(f"The seed of the split is {self.split_seed}.", "Give 0 or more.")
         if not is_name(self.name):
             raise DataSetError("The checkpoint can't be called so.", "Give a short name without a slash.")
+
+    @property
+    def drawn_by(self) -> int:
+        """The seed that draws the split."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     def resolve(self) -> Preset:
         """Return the preset with the numbers that this order changes."""
@@ -137,7 +149,7 @@ class EpochReport:
     def __str__(self) -> str:
         """Say it in one line, for a log or a terminal."""
         validation = "" if self.validation_loss is None else f", validation {self.validation_loss:.4f}"
-        dice = "" if self.mean_dice is None else f", mean Dice {self.mean_dice:.3f}"
+        dice = "" if self.mean_dice is None else f", validation Dice {self.mean_dice:.3f}"
         best = ", best so far" if self.is_best else ""
         return (
             f"epoch {self.epoch} of {self.epochs}: loss {self.train_loss:.4f}{validation}{dice}{best}; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,22 +11,30 @@ from torch import nn
 from lungseg import __version__
 from lungseg.card import ModelCard, read_card
 from lungseg.checkpoint import best_device, load_checkpoint, save_checkpoint
-from lungseg.errors import CheckpointError, DataSetError, RunCancelledError
+from lungseg.dataset.contents import differences, listed
+from lungseg.errors import CheckpointError, DataChangedError, DataSetError, RunCancelledError
 from lungseg.records import CaseScore, Progress
 from lungseg.training.course import Course
 from lungseg.training.learner import Learner
 from lungseg.training.loop import Callbacks, Verdict, train
 from lungseg.training.order import EpochReport, Listener, TrainingOrder
 from lungseg.training.presets import Preset, ScenePreset, SlicePreset
-from lungseg.training.resume import RunFolder, keeping, shared_state
+from lungseg.training.resume import LearnedFrom, RunFolder, keeping, shared_state
 from lungseg.training.scene_course import SceneCourse
 from lungseg.training.slice_course import SliceCourse
 from lungseg.unet import UNet
+from lungseg.workclock import WorkClock
 
 LEAST_STEPS_TO_ESTIMATE = 3
 
 
-def train_order(order: TrainingOrder, listener: Listener | None = None, *, resume: bool = False) -> ModelCard:
+def train_order(
+    order: TrainingOrder,
+    listener: Listener | None = None,
+    *,
+    resume: bool = False,
+    accept_changed_data: bool = False,
+) -> ModelCard:
     """Train, keep the best epoch as a checkpoint, give it its best operating point, and score it there.
 
     After each epoch its state is written, and the checkpoint where it is the best so far, each complete or not at all:
@@ -39,12 +46,14 @@ def train_order(order: TrainingOrder, listener: Listener | None = None, *, resum
         order: what is trained.
         listener: who is told.
         resume: go on where an earlier call with this order ended; from the beginning where that left nothing.
+        accept_changed_data: go on though the data have changed since; the card then says what.
 
     Returns:
         The card of the checkpoint.
 
     Raises:
         DataSetError: the data can't be used.
+        DataChangedError: they have changed under the run, or since it was interrupted.
         TrainingError: the loss is not finite, memory does not suffice, or the run can't go on from its state.
         StorageError: the disk refused; the state before is kept.
         RunCancelledError: stopped before there was anything to keep.
@@ -59,10 +68,14 @@ def train_order(order: TrainingOrder, listener: Listener | None = None, *, resum
     course = _course(order, preset, device, listener)
     learner = Learner(UNet(preset.network), preset.schedule, device=device, steps=preset.schedule.epochs * course.steps)
     run = _Run(order, course, learner, folder, listener)
-    if not (resume and run.go_on()):
+    if not (resume and run.go_on(accept_changed_data=accept_changed_data)):
         folder.begin(shared_state(order.branch, order) if order.branch else None)
-        run.go_on()
-    train(learner, batches=course.batches, validate=run.judge, callbacks=run.callbacks)
+        run.go_on(accept_changed_data=accept_changed_data)
+    try:
+        train(learner, batches=course.batches, validate=run.judge, callbacks=run.callbacks)
+    except DataSetError:
+        course.check_data()  # slices of another shape can't be read at all: the change is what is to be said
+        raise
     return run.finish()
 
 
@@ -74,8 +87,10 @@ class _Run:
     ) -> None:
         self._order, self._course, self._learner = order, course, learner
         self._folder, self._listener = folder, listener
-        self._pace = _Pace(learner, course.steps, listener.on_progress)
+        self._clock = WorkClock(listener.should_stop)
+        self._pace = _Pace(learner, course.steps, listener.on_progress, self._clock)
         self._is_stopped = False
+        self._changes: tuple[str, ...] = ()
 
     @property
     def callbacks(self) -> Callbacks:
@@ -86,29 +101,42 @@ class _Run:
             on_state=self._on_state,
             on_notice=self._listener.on_notice,
             should_stop=self._should_stop,
+            clock=self._clock.now,
         )
 
-    def go_on(self) -> bool:
-        """Take up the state that is there; False where there is none."""
+    def go_on(self, *, accept_changed_data: bool) -> bool:
+        """Take up the state that is there; False where there is none.
+
+        Raises:
+            DataChangedError: it was learned from other data.
+        """
         state = self._folder.load()
         if state is None:
             return False
         self._learner.restore(state)
+        self._compare_data(accept=accept_changed_data)
         try:
             load_checkpoint(self._folder.weights)
         except CheckpointError:  # killed between weights and card: the next epoch is kept, whatever its rank
             self._learner.standing = replace(self._learner.standing, best=None)
-        self._course.learn_from(self._learner.kept)
+        self._course.learn_from(self._learner.kept, self._never_stop)
         self._listener.on_start(f"Going on after epoch {self._learner.standing.epoch}.")
         return True
 
     def judge(self, network: nn.Module) -> Verdict | None:
-        """Say that validation has begun, which takes its time, and judge; None where the run is to stop."""
+        """Say that validation has begun, which takes its time, and judge; None where the run is to stop.
+
+        Raises:
+            DataChangedError: the data changed in this epoch, which is not kept then.
+        """
         self._listener.on_progress(Progress("validating"))
+        self._course.check_data()
         try:
-            return self._course.judge(network, self._should_stop)
+            verdict = self._course.judge(network, self._should_stop)
         except RunCancelledError:
             return None
+        self._course.check_data()
+        return verdict
 
     def finish(self) -> ModelCard:
         """Calibrate and score the checkpoint that was kept, unless the run was stopped.
@@ -132,9 +160,39 @@ class _Run:
         self._folder.end()
         return card
 
+    def _compare_data(self, *, accept: bool) -> None:
+        """Compare the data with those that the state was learned from.
+
+        Raises:
+            DataChangedError: they are others, and nobody accepted that.
+        """
+        learned = self._folder.learned_from()
+        if learned is None:
+            self._listener.on_notice(
+                "An older release began this run and noted no contents: its data may have changed."
+            )
+            return
+        self._changes = learned.changes
+        changes = differences(learned.record, self._course.record)
+        if not changes:
+            return
+        if not accept:
+            raise DataChangedError(
+                f"The data have changed since the run was interrupted ({listed(changes)}).",
+                "Put the data back as they were, or start a new run; or resume with --accept-changed-data: the card "
+                "then says that the checkpoint has learned from both.",
+            )
+        self._changes = (*self._changes, *(f"after epoch {self._learner.standing.epoch}: {each}" for each in changes))
+        self._listener.on_notice(f"Going on with changed data: {listed(changes)}.")
+
     def _should_stop(self) -> bool:
-        self._is_stopped = self._is_stopped or self._listener.should_stop()
+        self._is_stopped = self._is_stopped or self._clock.should_stop()
         return self._is_stopped
+
+    def _never_stop(self) -> bool:
+        """Ask as between steps where the work can't end in the middle: a stop takes effect after it."""
+        self._should_stop()
+        return False
 
     def _on_epoch(self, report: EpochReport, network: nn.Module) -> None:
         if report.is_best:
@@ -143,13 +201,13 @@ class _Run:
         if self._is_stopped:
             self._listener.on_notice("Stopped in the first epoch: its weights are kept, but nothing was measured.")
         else:
-            self._course.learn_from(network)
+            self._course.learn_from(network, self._never_stop)
         self._listener.on_epoch(report)
         self._listener.on_scores(self._course.scores)
         self._listener.on_examples(self._course.examples())
 
     def _on_state(self) -> None:
-        self._folder.save(self._learner.state())
+        self._folder.save(self._learner.state(), LearnedFrom(self._course.record, self._changes))
         if self._learner.standing.epoch == self._course.shared_epochs:
             self._folder.share()
 
@@ -168,24 +226,25 @@ class _Run:
             "best_epoch": report.epoch,
             "seconds": round(self._learner.standing.seconds),
             "finished": False,
+            **({"data_changes": self._changes} if self._changes else {}),
         }
 
 
 class _Pace:
     """Tells how far a run has come and how long it will take, from the steps made since it began or went on."""
 
-    def __init__(self, learner: Learner, steps: int, on_progress: Callable[[Progress], None]) -> None:
-        self._learner, self._steps, self._on_progress = learner, steps, on_progress
+    def __init__(self, learner: Learner, steps: int, on_progress: Callable[[Progress], None], clock: WorkClock) -> None:
+        self._learner, self._steps, self._on_progress, self._clock = learner, steps, on_progress, clock
         self._started: float | None = None
         self._first = 0
 
     def on_step(self, step: int) -> None:
         """Tell of a step. The first one, which warms up, is not counted into the pace."""
         if self._started is None:
-            self._started, self._first = time.perf_counter(), step
+            self._started, self._first = self._clock.now(), step
         total = self._steps * self._learner.schedule.epochs
         made = step - self._first
-        pace_s = (time.perf_counter() - self._started) / made if made >= LEAST_STEPS_TO_ESTIMATE else None
+        pace_s = (self._clock.now() - self._started) / made if made >= LEAST_STEPS_TO_ESTIMATE else None
         left_s = pace_s * (total - step) if pace_s is not None else None
         self._on_progress(Progress("training", step, total, left_s))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,29 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from lungseg import files
+from lungseg.dataset.contents import Record
 from lungseg.decoding import decode
 from lungseg.errors import DataSetError, StorageError, TrainingError
 from lungseg.training.learner import LearnerState
 from lungseg.training.order import TrainingOrder
 
 ORDER_END, STATE_END, SHARED_END = ".order.json", ".resume", ".shared"
-NUMBERS = "numbers"
+NUMBERS, DATA = "numbers", "data"
 SHARED_FIELDS = ("preset", "data", "seed", "epochs", "batch")
 """What must be the same in two runs of which one begins with the state of the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedFrom:
+    """The data of a run.
+
+    Attributes:
+        record: contents of its cases.
+        changes: what somebody accepted to be changed on the way, oldest first.
+    """
+
+    record: Record
+    changes: tuple[str, ...] = ()
 
 
 class RunFolder:
@@ -70,15 +85,20 @@ class RunFolder:
         with keeping(), files.disk_errors(self._shared_file.name):
             files.write_bytes(self._shared_file, self._state_file.read_bytes())
 
-    def save(self, state: LearnerState) -> None:
+    def save(self, state: LearnerState, learned: LearnedFrom | None = None) -> None:
         """Replace the state by a newer one; where that fails, the old one stays.
+
+        Args:
+            state: of the learner.
+            learned: the data that it learned from; None where nobody will compare them.
 
         Raises:
             StorageError: it can't be written.
         """
         tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+        said = {NUMBERS: json.dumps(state.numbers)} | ({DATA: json.dumps(asdict(learned))} if learned else {})
         with keeping():
-            files.write_bytes(self._state_file, save(tensors, {NUMBERS: json.dumps(state.numbers)}))
+            files.write_bytes(self._state_file, save(tensors, said))
 
     def load(self) -> LearnerState | None:
         """Read the state; None before the first epoch was complete.
@@ -94,6 +114,19 @@ class RunFolder:
                 return LearnerState({name: stored.get_tensor(name) for name in stored.keys()}, numbers)  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
             raise self._damaged(str(error)) from error
+
+    def learned_from(self) -> LearnedFrom | None:
+        """Read from which data the state was learned; None in states of releases up to 0.1.
+
+        Raises:
+            TrainingError: it is damaged.
+        """
+        try:
+            with safe_open(self._state_file, framework="pt") as stored:
+                said = (stored.metadata() or {}).get(DATA)
+        except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+            raise self._damaged(str(error)) from error
+        return None if said is None else decode(LearnedFrom, said, self._damaged)
 
     def end(self) -> None:
         """Remove what only a run that has not ended needs."""

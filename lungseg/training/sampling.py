@@ -12,6 +12,7 @@ from torch.utils.data import WeightedRandomSampler
 
 from lungseg.dataset.store import StoredCase
 from lungseg.errors import DataSetError
+from lungseg.wording import counted
 
 LARGEST_SHARE = 3
 """At most one in this many slices of a scan is skipped."""
@@ -49,7 +50,7 @@ class SliceTable:
         )
         if not table.has_tumour.any():
             raise DataSetError(
-                f"None of the {len(table)} slices of {len(cases)} cases to train on holds tumour.",
+                f"None of {counted(len(table), 'slice')} of {counted(len(cases), 'case')} to learn from holds tumour.",
                 "Train on cases with tumour in their masks.",
             )
         return table

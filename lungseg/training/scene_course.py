@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lungseg.card import ModelCard
+from lungseg.dataset.contents import Record, fingerprint
 from lungseg.records import CaseScore
 from lungseg.training.batches import Batch, SceneBatches, load, suitable_loaders
 from lungseg.training.course import blank_card
@@ -19,7 +20,7 @@ from lungseg.training.loop import Verdict
 from lungseg.training.order import Listener, TrainingOrder
 from lungseg.training.presets import ScenePreset
 from lungseg.training.scenes import SceneMaker
-from lungseg.training.sources import SOURCES, Division, Library, divide, read_library
+from lungseg.training.sources import SOURCES, Division, Library, divide, read_library, read_record
 from lungseg.training.validation import Validation, false_alarms
 
 KNOWN_FAILURES = (
@@ -39,7 +40,7 @@ class SceneCourse:
         device: where.
 
     Attributes:
-        steps, shared_epochs, card, scores: see `course.Course`.
+        steps, shared_epochs, card, scores, record: see `course.Course`.
 
     Raises:
         DataSetError: the sources can't be used.
@@ -48,6 +49,7 @@ class SceneCourse:
     def __init__(self, order: TrainingOrder, preset: ScenePreset, device: torch.device, _listener: Listener) -> None:
         parts = divide(read_library(order.data), tested=preset.tested, held_out=preset.held_out, scans=order.hold_out)
         self._seen = parts.seen
+        self.record = read_record(order.data)
         self._maker = SceneMaker(self._seen, preset)
         self._preset, self._seed, self._device = preset, order.seed, device
         self._loaders = suitable_loaders(device) if order.loaders is None else order.loaders
@@ -56,11 +58,14 @@ class SceneCourse:
         self.card = replace(
             blank_card(order, preset),
             training=_training(preset, parts, order.hold_out),
-            data=tuple(_source(folder, parts) for folder in SOURCES),
+            data=tuple(_source(folder, parts, self.record) for folder in SOURCES),
         )
         self._validation = Validation(parts.held_out, self.card, device)
         self._epoch = 0
         self.scores: tuple[CaseScore, ...] = ()
+
+    def check_data(self) -> None:
+        """Do nothing: all of it is in memory since the course began."""
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Give the batches of an epoch, from 1 on."""
@@ -89,10 +94,11 @@ class SceneCourse:
         """Return the card with what `judge` last found."""
         return self._validation.at(self._validation.latest)
 
-    def learn_from(self, network: nn.Module) -> None:
+    def learn_from(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
         """Find where the network suspects tumour that is not there: the next epoch shows it more of that."""
         found = {
-            number: false_alarms(network, scan, self.card, self._device) for number, scan in enumerate(self._seen.scans)
+            number: false_alarms(network, scan, self.card, self._device, should_stop)
+            for number, scan in enumerate(self._seen.scans)
         }
         self._maker.mined = {number: points for number, points in found.items() if len(points)}
 
@@ -100,9 +106,13 @@ class SceneCourse:
         """Draw nothing: most of what is held out are crops."""
         return []
 
-    def calibrated(self, network: nn.Module, card: ModelCard, _should_stop: Callable[[], bool]) -> ModelCard:
-        """Return the card with the operating point at which the network scores best."""
-        scores = self._validation.best(self._validation.ask(network))
+    def calibrated(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
+        """Return the card with the operating point at which the network scores best.
+
+        Raises:
+            RunCancelledError: `should_stop` said so.
+        """
+        scores = self._validation.best(self._validation.ask(network, should_stop))
         self.scores = scores.cases
         return replace(self._validation.at(scores), training=card.training)
 
@@ -118,12 +128,23 @@ def _training(preset: ScenePreset, parts: Division, hold_out: tuple[str, ...]) -
     }
 
 
-def _source(folder: str, parts: Division) -> dict[str, Any]:
+def _fingerprint(folder: str, record: Record) -> str:
+    """Hash what came from a folder of the sources."""
+    return fingerprint(
+        f"{name} {part} {content}"
+        for name, parts in record.items()
+        if name.startswith(f"{folder}/")
+        for part, content in parts.items()
+    )
+
+
+def _source(folder: str, parts: Division, record: Record) -> dict[str, Any]:
     attribution, licence = SOURCES[folder]
     return {
         "folder": folder,
         "attribution": attribution,
         "licence": licence,
+        "fingerprint": _fingerprint(folder, record),
         "trained_on": _counted(parts.seen, folder),
         "held_out": _counted(parts.held_out, folder),
         "tested": _counted(parts.tested, folder),

@@ -13,11 +13,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lungseg.card import ModelCard
+from lungseg.dataset.contents import listed
 from lungseg.dataset.findings import Finding, has_errors
-from lungseg.dataset.layout import Pair, open_data_set
-from lungseg.dataset.lint import lint
-from lungseg.dataset.split import Split, read_split, split_cases
-from lungseg.dataset.store import CANVAS, SliceStore, StoredCase, is_store, prepare
+from lungseg.dataset.layout import open_data_set
+from lungseg.dataset.lint import lint, of_split
+from lungseg.dataset.split import Split, joined, read_split, split_cases
+from lungseg.dataset.store import (
+    CANVAS,
+    SliceStore,
+    StoredCase,
+    changed_sources,
+    check_arrays,
+    is_store,
+    prepare,
+)
 from lungseg.errors import DataSetError
 from lungseg.evaluation import evaluate
 from lungseg.inference import Segmenter
@@ -30,6 +39,7 @@ from lungseg.training.presets import SlicePreset
 from lungseg.training.sampling import SliceTable
 from lungseg.training.slice_validation import SliceValidation, calibrate
 from lungseg.training.slices import SliceBatches
+from lungseg.wording import counted
 
 MOST_NAMED = 5
 
@@ -47,7 +57,7 @@ class SliceCourse:
 
     Attributes:
         table: the slices learned from.
-        steps, shared_epochs, card, scores: see `course.Course`.
+        steps, shared_epochs, card, scores, record: see `course.Course`.
 
     Raises:
         DataSetError: something stands against training on these data.
@@ -64,7 +74,10 @@ class SliceCourse:
         known = {case.case: case for case in store.cases}
         self._seen = tuple(known[case] for case in split.train)
         self._held_out = tuple(known[case] for case in split.validation)
-        self._order, self._preset, self._device = order, preset, device
+        self._order, self._preset, self._device, self._on_notice = order, preset, device, listener.on_notice
+        self._noticed: set[str] = set()
+        self.record = {case.case: case.record for case in (*self._seen, *self._held_out)}
+        check_arrays((*self._seen, *self._held_out))
         self._loaders = suitable_loaders(device) if order.loaders is None else order.loaders
         self.table = SliceTable.of(self._seen, preset.skip_slices)
         self.steps = len(self._epoch(1))
@@ -72,11 +85,26 @@ class SliceCourse:
         self._validation = SliceValidation(self._held_out, preset, threshold=self.card.threshold, device=device)
         self.scores = self._validation.scores
         listener.on_start(
-            f"{len(self._seen)} cases to learn from with {len(self.table)} slices, "
+            f"{counted(len(self._seen), 'case')} to learn from with {counted(len(self.table), 'slice')}, "
             f"{int(self.table.has_tumour.sum())} of them with tumour: each of these weighs "
             f"{self.table.tumour_weight:.1f}, so that {self.table.tumour_share:.0%} of those shown hold tumour. "
-            f"{len(self._held_out)} cases held out."
+            f"{counted(len(self._held_out), 'case')} held out."
         )
+
+    def check_data(self) -> None:
+        """Check that the slices are those that were prepared; of a change in the data set itself notice is given.
+
+        Raises:
+            DataChangedError: somebody has changed or prepared the store anew.
+        """
+        check_arrays((*self._seen, *self._held_out))
+        changed = [each for each in changed_sources((*self._seen, *self._held_out)) if each not in self._noticed]
+        if changed:
+            self._noticed.update(changed)
+            self._on_notice(
+                f"The data set has changed since its slices were prepared ({listed(tuple(changed))}): the run goes on "
+                "with these slices. Prepare it and start a new run to learn from the change."
+            )
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Give the batches of an epoch, from 1 on."""
@@ -96,7 +124,7 @@ class SliceCourse:
         """Return the card with the scores at the network's resolution."""
         return replace(self.card, scores=self._report("network"))
 
-    def learn_from(self, network: nn.Module) -> None:
+    def learn_from(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
         """Do nothing: which slices are shown does not depend on what the network says of them."""
 
     def examples(self) -> list[NDArray[np.uint8]]:
@@ -106,14 +134,18 @@ class SliceCourse:
     def calibrated(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
         """Choose the operating point on the scans held out and score the network on them as `lungseg evaluate` does.
 
-        Where not one of the scans can be segmented, the scores at the network's resolution stay.
+        Where not one of the scans can be segmented, or one of them has changed, the scores at the network's resolution
+        stay.
 
         Raises:
             RunCancelledError: `should_stop` said so.
         """
+        self.check_data()
+        if changed_sources(self._held_out):
+            return card
         point = calibrate(network, card, self._held_out, self._device, should_stop)
         chosen = replace(card, threshold=point.threshold, min_lesion_ml=point.min_ml)
-        pairs = [Pair(case.case, case.patient, case.scan, case.mask) for case in self._held_out]
+        pairs = [case.pair for case in self._held_out]
         segmenter = Segmenter(copy.deepcopy(network), chosen, self._device)
         scores, _ = evaluate(pairs, segmenter, should_stop=should_stop)
         if not scores:
@@ -133,6 +165,8 @@ class SliceCourse:
             "tumour_share": self.table.tumour_share,
             "cases": [case.case for case in self._seen],
             "held_out_cases": [case.case for case in self._held_out],
+            "split": _split_of(self._order),
+            "contents": self.record,
         }
 
     def _source(self, store: SliceStore) -> dict[str, Any]:
@@ -140,6 +174,8 @@ class SliceCourse:
             "folder": store.data_set.name,
             "attribution": store.data_set.name,
             "licence": store.data_set.licence or "unknown",
+            "path": str(store.data_set.root),
+            "fingerprint": store.fingerprint,
             "trained_on": _counted(self._seen),
             "held_out": _counted(self._held_out),
         }
@@ -164,7 +200,7 @@ def open_store(order: TrainingOrder, listener: Listener) -> SliceStore:
     if is_store(order.data):
         return SliceStore.open(order.data)
     return prepare(
-        open_data_set(order.data),
+        open_data_set(order.data, order.tumour_class),
         order.store or order.output / "store",
         on_progress=listener.on_progress,
         should_stop=listener.should_stop,
@@ -178,17 +214,31 @@ def split_store(store: SliceStore, order: TrainingOrder) -> Split:
         DataSetError: an error of the data set, or no split can be made.
     """
     given = read_split(order.split) if order.split else None
-    findings = lint(store.data_set, store.facts, given)
+    _refuse_errors(lint(store.data_set, store.facts, given, store.alike))
+    cases = joined(store.cases, store.alike)
+    split = split_cases(cases, folds=order.folds, fold=order.fold, seed=order.drawn_by, given=given)
+    _refuse_errors(of_split(store.facts, split, store.alike))
+    return split
+
+
+def _refuse_errors(findings: tuple[Finding, ...]) -> None:
     if has_errors(findings):
         raise DataSetError(_said(findings), "Repair the data set (`lungseg lint` lists all of it), then train again.")
-    return split_cases(store.cases, folds=order.folds, fold=order.fold, seed=order.seed, given=given)
+
+
+def _split_of(order: TrainingOrder) -> dict[str, Any]:
+    """Say for the card how the patients were divided."""
+    if order.split:
+        return {"file": order.split.name}
+    return {"folds": order.folds, "fold": order.fold, "seed": order.drawn_by}
 
 
 def _said(findings: tuple[Finding, ...]) -> str:
     errors = [finding for finding in findings if finding.is_error]
     named = "; ".join(f"{finding.case or 'all'}: {finding.found}" for finding in errors[:MOST_NAMED])
     more = f" and {len(errors) - MOST_NAMED} more" if len(errors) > MOST_NAMED else ""
-    return f"{len(errors)} findings stand against training on it: {named}{more}"
+    stand = "stands" if len(errors) == 1 else "stand"
+    return f"{counted(len(errors), 'finding')} {stand} against training on it: {named}{more}"
 
 
 def _check_size(preset: SlicePreset) -> None:

@@ -14,11 +14,12 @@ from torch import nn
 
 from lungseg import nifti, overlay
 from lungseg.card import ModelCard
-from lungseg.dataset.store import StoredCase
+from lungseg.components import numbered
+from lungseg.dataset.store import IGNORED, TUMOUR, StoredCase
 from lungseg.errors import RunCancelledError, ScanError
 from lungseg.inference import Segmenter
 from lungseg.metrics import dice, match_lesions
-from lungseg.postprocessing import CERTAIN, numbered
+from lungseg.postprocessing import CERTAIN
 from lungseg.records import CaseScore
 from lungseg.training.batches import Batch
 from lungseg.training.learner import half_precision, loss_of
@@ -101,14 +102,16 @@ class SliceValidation:
         planes = batch.planes.to(self._device, memory_format=torch.channels_last)
         with torch.inference_mode(), half_precision(self._device, wanted=schedule.half_precision):
             logits = network(planes).float()
-        loss = loss_of(logits, batch.tumour.to(self._device).float(), schedule)
+        weight = None if batch.weight is None else batch.weight.to(self._device)
+        loss = loss_of(logits, batch.tumour.to(self._device).float(), schedule, weight=weight)
         return float(loss), (torch.sigmoid(logits[:, 0]) * CERTAIN).round().byte().cpu().numpy()
 
     def _draw(self, case: StoredCase, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
         areas = case.slice_tumour_px if any(case.slice_tumour_px) else mask.sum(axis=(1, 2))
         k = int(np.argmax(areas)) if np.any(areas) else len(mask) // 2
         picture = np.repeat(overlay.windowed(np.array(case.hu[k]))[..., None], 3, axis=2)
-        picture = overlay.outline(picture, read_tumour(case, k), overlay.REFERENCE_RGB)
+        reference = (read_tumour(case, k) == TUMOUR).astype(np.uint8)
+        picture = overlay.outline(picture, reference, overlay.REFERENCE_RGB)
         return overlay.outline(picture, mask[k].astype(np.uint8), overlay.MASK_RGB)
 
 
@@ -159,10 +162,11 @@ def _dice_at(
         answer = segmenter.apply(nifti.read_volume(case.scan), should_stop=should_stop).canvases
     except (ScanError, OSError):
         return None
-    reference = np.array(case.tumour, dtype=np.bool_)
+    marks = np.asarray(case.tumour)
+    reference = marks == TUMOUR
     values: dict[OperatingPoint, float] = {}
     for threshold in THRESHOLDS:
-        labels, count = numbered(answer >= math.ceil(threshold * CERTAIN))
+        labels, count = numbered((answer >= math.ceil(threshold * CERTAIN)) & (marks != IGNORED))
         sizes, inside = (np.bincount(part, minlength=count + 1) for part in (labels.ravel(), labels[reference]))
         sizes[0] = inside[0] = 0
         for point in points:
@@ -183,8 +187,9 @@ def _stored(case: StoredCase, preset: SlicePreset) -> Iterator[tuple[int, Batch]
 
 def _score(case: StoredCase, mask: NDArray[np.bool_]) -> CaseScore:
     (top, bottom), (left, right) = case.frame.rows, case.frame.columns
-    shown = mask[:, top:bottom, left:right]
-    reference = np.array(case.tumour[:, top:bottom, left:right], dtype=np.bool_)
+    marks = np.asarray(case.tumour[:, top:bottom, left:right])
+    shown = mask[:, top:bottom, left:right] & (marks != IGNORED)
+    reference = marks == TUMOUR
     match = match_lesions(shown, reference)
     return CaseScore(
         case=case.case,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lungseg.dataset.store import CANVAS, StoredCase
+from lungseg.dataset.store import CANVAS, IGNORED, TUMOUR, StoredCase
 from lungseg.preprocessing import Preprocessing
 from lungseg.training.augmentation import Augmentation, Mask, Planes
 from lungseg.training.batches import Batch
@@ -67,13 +67,18 @@ def read_slice(case: StoredCase, k: int, preprocessing: Preprocessing) -> NDArra
 
 
 def read_tumour(case: StoredCase, k: int) -> NDArray[np.uint8]:
-    """Read the mask of a slice: (size, size), 1 in tumour; the file is spared where it is known to be empty."""
-    if not case.slice_tumour_px[k]:
+    """Read the mask of a slice, as `StoredCase.tumour_of`; the file is spared where it is known to be empty."""
+    if not case.slice_tumour_px[k] and not case.has_ignored:
         return np.zeros((CANVAS.size, CANVAS.size), dtype=np.uint8)
     return case.tumour_of(k)
 
 
 def batch_of(planes: Sequence[Planes], tumour: Sequence[Mask]) -> Batch:
-    """Stack slices (H, W, channels) and masks (H, W)."""
+    """Stack slices (H, W, channels) and masks (H, W), in which 1 is tumour; where nobody knows, nothing counts."""
     stacked = np.ascontiguousarray(np.stack(planes).transpose(0, 3, 1, 2))
-    return Batch(torch.from_numpy(stacked), torch.from_numpy(np.stack(tumour)[:, None]))
+    marks = np.stack(tumour)[:, None]
+    nobodys = marks == IGNORED
+    if not nobodys.any():
+        return Batch(torch.from_numpy(stacked), torch.from_numpy(marks))
+    weight = torch.from_numpy((~nobodys).astype(np.float32))
+    return Batch(torch.from_numpy(stacked), torch.from_numpy((marks == TUMOUR).astype(marks.dtype)), weight)

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg import nifti
+from lungseg.dataset.contents import FileState, fingerprint
 from lungseg.decoding import Finite, Natural, decode_value
 from lungseg.errors import DataSetError
 from lungseg.files import is_file, is_name
@@ -222,6 +223,40 @@ def read_library(folder: Path) -> Library:
     )
 
 
+def read_record(folder: Path) -> dict[str, dict[str, str]]:
+    """Hash all sources of a data folder: each whole scan by itself, the many files of the other folders together.
+
+    Raises:
+        DataSetError: a file can't be read.
+    """
+    try:
+        scans = {f"{SCANS}/{_stem(image)}": _hashed_scan(folder / SCANS, image) for image in _images(folder / SCANS)}
+        crops = {
+            f"{name}/files": {
+                "files": fingerprint(
+                    f"{file.name} {FileState.read(file).sha256}" for file in (folder / name).iterdir() if file.is_file()
+                )
+            }
+            for name in (NODULES, CROPS)
+        }
+    except OSError as error:
+        raise DataSetError(f"The sources in {folder} can't be read ({error.strerror}).", COPY_AGAIN) from error
+    return scans | crops
+
+
+def _hashed_scan(folder: Path, image: Path) -> dict[str, str]:
+    files = {"scan": image, "mask": folder / "labelsTr" / image.name}
+    return {name: FileState.read(file).sha256 or "" for name, file in files.items() if file.is_file()}
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("imagesTr/[!.]*.nii.gz"), *folder.glob("imagesTs/[!.]*.nii.gz")])
+
+
+def _stem(image: Path) -> str:
+    return image.name.removesuffix(".nii.gz")
+
+
 @dataclass(frozen=True, slots=True)
 class Division:
     """A library divided by patient: learned from, looked at while learning, and left for the end."""
@@ -272,11 +307,11 @@ def hash_share(patient: str) -> float:
 
 
 def _read_scans(folder: Path) -> Iterable[Scan]:
-    for image in sorted([*folder.glob("imagesTr/[!.]*.nii.gz"), *folder.glob("imagesTs/[!.]*.nii.gz")]):
+    for image in _images(folder):
         label = folder / "labelsTr" / image.name
         volume = nifti.read_volume(image)
         mask = nifti.read_mask(label, volume.grid) if label.is_file() else None
-        yield _scan(image.name.removesuffix(".nii.gz"), volume, mask)
+        yield _scan(_stem(image), volume, mask)
 
 
 def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> Scan:

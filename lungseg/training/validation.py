@@ -18,7 +18,8 @@ from torch import nn
 from lungseg.card import ModelCard
 from lungseg.inference import Segmenter
 from lungseg.metrics import dice, match_lesions
-from lungseg.postprocessing import CERTAIN, ProbabilityMap, drop_implausible
+from lungseg.plausibility import drop_implausible
+from lungseg.postprocessing import CERTAIN, ProbabilityMap
 from lungseg.records import CaseScore
 from lungseg.training import nodules
 from lungseg.training.course import CHOSEN_ON_THESE
@@ -108,7 +109,7 @@ class Validation:
         """
         network.eval()
         return Answers(
-            nodules.ask(network, self.library.crops, self.card, self.device),
+            nodules.ask(network, self.library.crops, self.card, self.device, should_stop),
             ask_scans(network, self.library.scans, self.card, self.device, should_stop),
         )
 
@@ -163,9 +164,19 @@ def ask_scans(
     return tuple(segmenter.apply(scan.volume, should_stop=should_stop) for scan in scans)
 
 
-def false_alarms(network: nn.Module, scan: Scan, card: ModelCard, device: torch.device) -> Points:
-    """List slice, row, column of pixels of a scan in which a network suspects tumour where there is none."""
-    (answer,) = ask_scans(network, [scan], card, device)
+def false_alarms(
+    network: nn.Module,
+    scan: Scan,
+    card: ModelCard,
+    device: torch.device,
+    should_stop: Callable[[], bool] | None = None,
+) -> Points:
+    """List slice, row, column of pixels of a scan in which a network suspects tumour where there is none.
+
+    Raises:
+        RunCancelledError: `should_stop` said so.
+    """
+    (answer,) = ask_scans(network, [scan], card, device, should_stop)
     frame = answer.frame
     suspicious = answer.canvases >= round(SUSPICIOUS * CERTAIN)
     suspicious &= scan.usable[:, None, None]

@@ -4,16 +4,18 @@ import shutil
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lungseg import worker
 from lungseg.dataset.store import SliceStore
 from lungseg.db import open_database
-from lungseg.errors import DataSetError, NotFoundError
+from lungseg.errors import DataSetError, NotFoundError, TumourClassError
 from lungseg.records import RunKind, RunState
 from lungseg.services import datasets, runs
-from tests.data_sets import write_data_set, write_pair
+from tests.data_sets import write_data_set, write_json, write_pair
 
 
 @pytest.fixture
@@ -39,8 +41,10 @@ def test_registered_folder_is_prepared_by_the_worker(settings, database, folder)
     assert datasets.overview(settings, data_set.id) is None
     done = work_off(settings, database, data_set)
     assert (done.run.state, done.run.failure) == (RunState.DONE, None)
-    assert done.run.result == {"cases": 2, "unlabelled": 1, "left_out": 0, "errors": 0, "warnings": 0}
     shown = datasets.overview(settings, data_set.id)
+    counts = {"cases": 2, "unlabelled": 1, "left_out": 0, "errors": 0, "warnings": 0}
+    assert done.run.result == {**counts, "fingerprint": shown.fingerprint}
+    assert done.fingerprint == shown.fingerprint
     assert shown.is_fit
     assert shown.statistics.cases == 2
     assert set(shown.pictures) == {"lung_001", "lung_002", "lung_101"}
@@ -99,7 +103,7 @@ def test_folder_that_is_gone_fails_the_run_with_its_reason(settings, database, f
 def test_store_of_an_older_layout_is_made_anew(settings, database, folder):
     data_set = work_off(settings, database, datasets.register(settings, database, folder))
     index = datasets.store_folder(settings, data_set.id) / "index.json"
-    index.write_text(index.read_text().replace('"store_layout": 1', '"store_layout": 0'))
+    index.write_text(index.read_text().replace('"store_layout": 2', '"store_layout": 0'))
     assert datasets.overview(settings, data_set.id) is None
     datasets.refresh(database, data_set.id)
     assert work_off(settings, database, data_set).run.state is RunState.DONE
@@ -137,3 +141,47 @@ def test_data_set_forgotten_while_it_is_prepared_leaves_nothing(settings, databa
     thread.join(60)
     assert not thread.is_alive()
     assert not list(store.glob("*.npy"))
+
+
+def test_two_folders_of_one_name_are_two_data_sets(settings, database, folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    write_pair(copy, "lung_002", lesion_radius_mm=25.0)
+    first, second = (
+        work_off(settings, database, datasets.register(settings, database, each)) for each in (folder, copy)
+    )
+    assert first.name == second.name
+    assert first.fingerprint != second.fingerprint
+    stores = [datasets.find_store(settings, database, Path(each.folder)) for each in (first, second)]
+    volumes = [SliceStore.open(store).facts[1].mask.volume_ml for store in stores]
+    assert volumes[0] < volumes[1]
+
+
+def test_tumour_class_is_asked_for_and_remembered(settings, database, tmp_path):
+    folder = tmp_path / "set"
+    for case, spot in (("lung_001", (66, 44, 22)), ("lung_002", (30, 40, 18))):
+        write_pair(folder, case, spot=spot, edit=lambda hu, mask: (hu, np.where(mask, 2, hu == -850).astype(np.uint8)))
+    write_json(folder, labels={"background": 0, "GTV-1": 1, "GTV-2": 2})
+    with pytest.raises(TumourClassError) as asked:
+        datasets.register(settings, database, folder)
+    assert asked.value.choices == ("GTV-1", "GTV-2")
+    data_set = datasets.register(settings, database, folder, "GTV-2")
+    assert data_set.tumour_class == "GTV-2"
+    done = work_off(settings, database, data_set)
+    assert (done.run.state, done.tumour_class) == (RunState.DONE, "GTV-2")
+    assert datasets.register(settings, database, folder) == done
+    assert datasets.open_known(database, folder).labelled[0].legend.tumour.values == (2,)
+    volume = datasets.overview(settings, data_set.id).statistics.rows[0].tumour_ml
+    other = work_off(settings, database, datasets.choose_tumour_class(database, data_set.id, "GTV-1"))
+    assert other.tumour_class == "GTV-1"
+    assert datasets.overview(settings, data_set.id).statistics.rows[0].tumour_ml > volume
+
+
+def test_split_without_tumour_is_told_before_training(settings, database, tmp_path):
+    folder = write_data_set(tmp_path / "set", cases=2)
+    write_pair(folder, "lung_001", edit=lambda hu, mask: (hu, mask * 0))
+    data_set = datasets.register(settings, database, folder)
+    assert datasets.split_findings(settings, data_set.id) == ()
+    work_off(settings, database, data_set)
+    sides = [datasets.split_findings(settings, data_set.id, folds=2, fold=fold) for fold in (0, 1)]
+    assert [[found.code for found in side] for side in sides] == [["split.no_tumour"]] * 2
+    assert sum("chosen on nothing" in side[0].found for side in sides) == 1

@@ -15,8 +15,8 @@ from lungseg.card import NetworkShape, read_card
 from lungseg.checkpoint import load_checkpoint
 from lungseg.cli import app
 from lungseg.dataset.layout import open_data_set
-from lungseg.dataset.store import prepare
-from lungseg.errors import DataSetError, RunCancelledError, StorageError, TrainingError
+from lungseg.dataset.store import SliceStore, prepare
+from lungseg.errors import DataChangedError, DataSetError, RunCancelledError, StorageError, TrainingError
 from lungseg.training import presets
 from lungseg.training.order import Listener, TrainingOrder
 from lungseg.training.presets import BASELINE, NEIGHBOURS
@@ -303,6 +303,72 @@ def test_command_wants_data_or_a_run(environment):
         CliRunner().invoke(app, ["train"], catch_exceptions=False)
     with pytest.raises(DataSetError, match="There is no run 'x'"):
         CliRunner().invoke(app, ["train", "--resume", "x"], catch_exceptions=False)
+
+
+def test_data_that_changed_since_the_interruption_are_refused_by_name(tmp_path):
+    data = write_data_set(tmp_path / "data", cases=3)
+    order = order_in(tmp_path / "out", data, store=tmp_path / "store", epochs=2)
+    first = train_order(order, Witness(stop_after=5).listener)
+    assert first.data[0]["fingerprint"] == SliceStore.open(tmp_path / "store").fingerprint
+    assert set(first.training["contents"]) == {"lung_001", "lung_002", "lung_003"}
+    write_pair(data, "lung_002", spot=(30, 40, 16))
+    with pytest.raises(DataChangedError, match=r"\(lung_002: mask, scan\)") as refused:
+        train_order(order, Witness().listener, resume=True)
+    assert refused.value.code == "data.changed"
+    assert "--accept-changed-data" in refused.value.remedy
+    assert read_card(tmp_path / "out" / "run.safetensors") == first
+    accepted = Witness()
+    card = train_order(order, accepted.listener, resume=True, accept_changed_data=True)
+    assert "Going on with changed data: lung_002: mask, scan." in accepted.notices
+    if card.training["best_epoch"] == 2:
+        assert card.training["data_changes"] == ["after epoch 1: lung_002: mask, scan"]
+
+
+def test_data_put_back_as_they_were_are_accepted(tmp_path):
+    data = write_data_set(tmp_path / "data", cases=2)
+    order = order_in(tmp_path / "out", data, store=tmp_path / "store", epochs=2)
+    train_order(order, Witness(stop_after=5).listener)
+    mask = data / "labelsTr" / "lung_001.nii.gz"
+    kept = mask.read_bytes()
+    write_pair(data, "lung_001", lesion_radius_mm=25.0)
+    with pytest.raises(DataChangedError, match="lung_001"):
+        train_order(order, Witness().listener, resume=True)
+    write_pair(data, "lung_001")
+    mask.write_bytes(kept)
+    assert train_order(order, Witness().listener, resume=True).training["finished"]
+
+
+def test_store_that_changes_under_a_run_ends_it_with_its_best_epoch(tmp_path):
+    data = write_data_set(tmp_path / "data", cases=2)
+    order = order_in(tmp_path / "out", data, store=tmp_path / "store")
+
+    def spoil(report):
+        if report.epoch == 2:
+            write_pair(data, "lung_001", lesion_hu=70)
+            prepare(open_data_set(data), tmp_path / "store", workers=1)
+
+    witness = Witness()
+    with pytest.raises(DataChangedError, match="lung_001: scan"):
+        train_order(order, replace(witness.listener, on_epoch=spoil))
+    assert load_checkpoint(tmp_path / "out" / "run.safetensors")[1].training["best_epoch"] <= 2
+    assert RunFolder(order).load().numbers["standing"]["epoch"] == 2
+
+
+def test_data_set_that_changes_under_a_run_is_told(tmp_path):
+    data = write_data_set(tmp_path / "data", cases=2)
+    order = order_in(tmp_path / "out", data, store=tmp_path / "store", epochs=2)
+    witness = Witness()
+    listener = replace(witness.listener, on_epoch=lambda report: write_pair(data, "lung_001", lesion_hu=70))
+    train_order(order, listener)
+    assert sum("lung_001: scan" in notice for notice in witness.notices) == 1
+
+
+def test_held_out_side_without_tumour_is_refused(tmp_path):
+    data = write_data_set(tmp_path / "data", cases=2)
+    write_pair(data, "lung_001", edit=lambda hu, mask: (hu, mask * 0))
+    (tmp_path / "split.json").write_text('{"train": ["lung_002"], "validation": ["lung_001"]}')
+    with pytest.raises(DataSetError, match="chosen on nothing"):
+        train_order(order_in(tmp_path / "out", data, split=tmp_path / "split.json"))
 
 
 @pytest.mark.slow

@@ -172,12 +172,115 @@ def test_wrong_folder_is_told_what_it_holds(tmp_path, folder):
         ("[]", "no JSON object"),
         ('{"training": 63}', "no JSON object"),
         ('{"channel_names": {"0": "CT", "1": "PET"}}', "2 channels"),
-        ('{"training": [{"image": "../../other.nii.gz", "label": "x"}]}', "has the entry"),
-        ('{"training": [{"label": "x"}]}', "has the entry"),
-        ('{"training": ["/etc/passwd"]}', "has the entry"),
+        ('{"training": [{"image": "../../other.nii.gz", "label": "x"}]}', "a path that leads out of the data set"),
+        ('{"training": [{"image": "..\\\\other.nii.gz", "label": "x"}]}', "a path that leads out of the data set"),
+        ('{"training": [{"label": "x"}]}', "names no scan and mask"),
+        ('{"training": ["/etc/passwd"]}', "an absolute path outside the data set"),
+        ('{"training": [{"image": "C:\\\\data\\\\a.nii", "label": "x"}]}', "an absolute path outside the data set"),
+        ('{"training": [{"image": ["a.nii", "b.nii"], "label": "x"}]}', "names no scan and mask"),
+        ('{"dataset": {"a": {"images": ["/etc/a.nii"], "label": "b.nii"}}}', "an absolute path outside the data set"),
     ],
 )
 def test_json_that_can_not_be_used(folder, text, message):
     (folder / "dataset.json").write_text(text)
     with pytest.raises(DataSetError, match=message):
         open_data_set(folder)
+
+
+def test_one_entry_that_can_not_be_used_leaves_the_others(folder):
+    write_card(
+        folder, **{**LISTED, "training": [*LISTED["training"], {"image": "/etc/passwd", "label": "/etc/passwd"}]}
+    )
+    data_set = open_data_set(folder)
+    assert len(data_set.labelled) == 2
+    (finding,) = data_set.findings
+    assert (finding.severity.value, finding.code) == ("ERROR", "layout.entry")
+    assert "an absolute path outside the data set" in finding.found
+    assert "/etc/passwd" in finding.found
+
+
+def listed(folder, wrap):
+    """Write a `dataset.json` whose entries are the plain names, put into a form by `wrap(place, number)`."""
+    entries = [{"image": wrap("imagesTr", n), "label": wrap("labelsTr", n)} for n in ("001", "003")]
+    write_card(folder, training=entries)
+    return open_data_set(folder)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda folder, place, n: f"{place}\\lung_{n}.nii.gz",
+        lambda folder, place, n: f".\\{place}\\lung_{n}.nii.gz",
+        lambda folder, place, n: str(folder / place / f"lung_{n}.nii.gz"),
+        lambda folder, place, n: f"../{folder.name}/{place}/lung_{n}.nii.gz",
+        lambda folder, place, n: f"labelsTr/../{place}/lung_{n}.nii.gz",
+        lambda folder, place, n: [f"./{place}/lung_{n}.nii.gz"],
+    ],
+    ids=["backslashes", "dot and backslashes", "absolute", "out and in", "parent", "list of one"],
+)
+def test_ways_to_name_files_inside(folder, wrap):
+    data_set = listed(folder, lambda place, n: wrap(folder, place, n))
+    assert [pair.case for pair in data_set.labelled] == ["lung_001", "lung_003"]
+    assert [pair.scan for pair in data_set.labelled] == [folder / f"imagesTr/lung_{n}.nii.gz" for n in ("001", "003")]
+    assert data_set.findings == ()
+
+
+def test_absolute_names_through_a_link(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    write_card(
+        folder,
+        training=[
+            {key: str(tmp_path / "link" / place / "lung_001.nii.gz") for key, place in
+             (("image", "imagesTr"), ("label", "labelsTr"))}
+        ],
+    )  # fmt: skip
+    assert [pair.case for pair in open_data_set(tmp_path / "link").labelled] == ["lung_001"]
+
+
+def test_scans_are_listed_without_their_channel(tmp_path):
+    names = ("lung_001", "lung_002")
+    touch(tmp_path, *(f"imagesTr/{n}_0000.nii.gz" for n in names), *(f"labelsTr/{n}.nii.gz" for n in names))
+    write_card(
+        tmp_path, training=[{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in names]
+    )
+    data_set = open_data_set(tmp_path)
+    assert [(pair.case, pair.scan.name) for pair in data_set.labelled] == [(n, f"{n}_0000.nii.gz") for n in names]
+    assert data_set.findings == data_set.ignored == ()
+
+
+def test_dataset_key_of_nnunet_names_files_anywhere(tmp_path):
+    touch(tmp_path, "ct/a/scan.nii.gz", "ct/b/scan.nii.gz", "seg/a.nii.gz", "seg/b.nii.gz", "imagesTs/c_0000.nii.gz")
+    named = {n: {"images": [f"ct/{n}/scan.nii.gz"], "label": f"seg/{n}.nii.gz"} for n in ("a", "b")}
+    write_card(tmp_path, dataset=named, labels={"background": 0, "tumour": 1}, channel_names={"0": "CT"})
+    data_set = open_data_set(tmp_path)
+    assert [(pair.case, pair.scan.parent.name) for pair in data_set.labelled] == [("a", "a"), ("b", "b")]
+    assert len(data_set.unlabelled) == 1
+    assert data_set.findings == ()
+    write_card(tmp_path, dataset={"a": {"images": ["a_0000.nii", "a_0001.nii"], "label": "a.nii"}})
+    with pytest.raises(DataSetError, match="names no scan and mask"):
+        open_data_set(tmp_path)
+
+
+def test_nothing_that_is_listed_is_there(folder):
+    write_card(folder, training=[{"image": f"scans/{n}.nii", "label": f"seg/{n}.nii"} for n in "ab"])
+    with pytest.raises(DataSetError, match=r"dataset\.json lists scans/a\.nii, which is not there\. And 3 more"):
+        open_data_set(folder)
+
+
+@pytest.mark.parametrize("place", ["imagesTr", "labelsTr"])
+@pytest.mark.parametrize("with_card", [True, False])
+def test_two_files_of_one_name_are_both_named_and_neither_is_taken(folder, place, with_card):
+    if with_card:
+        write_card(folder, **LISTED)
+    touch(folder, f"{place}/lung_001.nii")
+    data_set = open_data_set(folder)
+    assert [pair.case for pair in data_set.labelled] == ["lung_003"]
+    assert codes_of(data_set) == [("ERROR", "layout.two_files", "lung_001")]
+    assert f"{place}/lung_001.nii and {place}/lung_001.nii.gz" in data_set.findings[0].found
+
+
+def test_scan_with_and_without_channel_beside_one_mask(folder):
+    touch(folder, "imagesTr/lung_001_0000.nii.gz")
+    data_set = open_data_set(folder)
+    assert [pair.case for pair in data_set.labelled] == ["lung_003"]
+    assert codes_of(data_set)[0] == ("ERROR", "layout.two_files", "lung_001")

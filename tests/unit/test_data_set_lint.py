@@ -1,19 +1,28 @@
 """What is measured in a case, and each thing that can be wrong with a data set."""
 
 import json
+import logging
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from lungseg.dataset import parallel
+from lungseg.dataset import survey as survey_module
 from lungseg.dataset.facts import HU_EDGES, CaseFacts, measure
 from lungseg.dataset.findings import Severity, has_errors
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
 from lungseg.dataset.split import Split
+from lungseg.dataset.store import prepare
+from lungseg.dataset.survey import survey
 from lungseg.decoding import decode
+from lungseg.errors import DataSetError
+from lungseg.records import ScanFinding, ScanSeverity
 from tests.data_sets import write_data_set, write_json, write_pair
+from tests.faulty import measure_but_not_the_second, work_on
 from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, chest, ras_affine, write_nifti
 
 
@@ -120,6 +129,8 @@ def test_mask_on_another_grid(folder):
     ids=["fractions", "small fractions", "negative", "two values", "255", "empty"],
 )
 def test_values_of_a_mask(folder, change, severity, code, found):
+    """Where no `labels` say what values stand for."""
+    write_json(folder, labels={})
     rewrite_mask(folder, change)
     finding = findings_of(folder)[0]
     assert (finding.severity, finding.code, finding.case) == (severity, code, "lung_002")
@@ -246,3 +257,76 @@ def test_leak_of_a_patient_and_of_a_scan_across_a_split(folder):
 
 def test_real_scans_have_no_findings(shared_data):
     assert findings_of(shared_data / "chest_ct_msd_layout") == ()
+
+
+def test_mask_that_was_mirrored_covers_air(tmp_path):
+    """The lesion lies low in the right lung; mirrored it covers lung of the left one."""
+    write_pair(tmp_path, spot=(70, 44, 14), lesion_radius_mm=12.0)
+    rewrite_mask(tmp_path, lambda mask: mask[::-1], "lung_001")
+    write_json(tmp_path)
+    (finding,) = findings_of(tmp_path)
+    assert (finding.severity, finding.code) == (Severity.WARNING, "mask.over_air")
+    assert "Mirrored (left and right) it would lie on something" in finding.found
+
+
+@pytest.mark.parametrize("hu", [-650, -720], ids=["ground glass", "faint ground glass"])
+def test_ground_glass_is_not_air(tmp_path, hu):
+    write_pair(tmp_path, lesion_hu=hu)
+    write_json(tmp_path)
+    assert findings_of(tmp_path) == ()
+
+
+@pytest.mark.parametrize("empty", [("lung_001",), ("lung_002", "lung_003")], ids=["held out", "learned from"])
+def test_side_of_a_split_without_tumour(folder, empty):
+    for case in empty:
+        rewrite_mask(folder, np.zeros_like, case)
+    errors = [found for found in findings_of(folder, Split(("lung_002", "lung_003"), ("lung_001",))) if found.is_error]
+    assert told(errors) == [(Severity.ERROR, "split.no_tumour", None)]
+    assert ("chosen on nothing" in errors[0].found) == (empty == ("lung_001",))
+
+
+def test_doubts_about_a_header_are_passed_on(folder):
+    data_set = open_data_set(folder)
+    facts = [measure(pair) for pair in data_set.pairs]
+    doubts = (
+        ScanFinding("geometry.unknown", ScanSeverity.NOT_UNDERSTOOD, "Nobody recorded its orientation.", "Export it."),
+        ScanFinding("geometry.tilt", ScanSeverity.WARNING, "Its slices are tilted."),
+        ScanFinding("contrast", ScanSeverity.NOTE, "It has contrast."),
+    )
+    facts[1] = replace(facts[1], scan=replace(facts[1].scan, findings=doubts))
+    assert told(lint(data_set, tuple(facts))) == [
+        (Severity.ERROR, "geometry.unknown", "lung_002"),
+        (Severity.WARNING, "geometry.tilt", "lung_002"),
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_fault_of_a_reader_costs_its_case_alone(folder, monkeypatch, caplog, workers):
+    monkeypatch.setattr(survey_module, "measure", measure_but_not_the_second)
+    data_set = open_data_set(folder)
+    with caplog.at_level(logging.ERROR, "lungseg"):
+        facts = survey(data_set, workers=workers)
+    assert [case.is_usable for case in facts] == [True, False, True, True]
+    (finding,) = lint(data_set, facts)
+    assert (finding.severity, finding.code, finding.case) == (Severity.ERROR, "data.unreadable", "lung_002")
+    assert "ZeroDivisionError in faulty.py" in finding.found
+    assert "measure_but_not_the_second" in caplog.text
+    assert "lung_002" not in caplog.text
+
+
+def test_killed_process_costs_the_case_in_its_hand_alone():
+    work = parallel.Work("working", work_on, lambda item, failure: (item, failure.code, failure.found))
+    done = list(parallel.each(work, ["a", "b", "killed", "c", "fails", "full", "d"], workers=2))
+    assert sorted(result for result in done if isinstance(result, str)) == ["A", "B", "C", "D"]
+    failed = {item: (code, found) for item, code, found in (result for result in done if not isinstance(result, str))}
+    assert set(failed) == {"killed", "fails", "full"}
+    assert {code for code, _ in failed.values()} == {"data.unreadable"}
+    assert "was killed" in failed["killed"][1]
+    assert "ValueError in faulty.py" in failed["fails"][1]
+    assert "Memory ran out" in failed["full"][1]
+
+
+def test_store_has_its_tumour_class_already(folder, tmp_path):
+    prepare(open_data_set(folder), tmp_path / "store", workers=1)
+    with pytest.raises(DataSetError, match="made with its tumour class"):
+        survey_module.examine(tmp_path / "store", tumour_class="1")

@@ -2,12 +2,14 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import nibabel as nib
 import numpy as np
 import psutil
 import pytest
@@ -15,10 +17,11 @@ import pytest
 from lungseg import nifti
 from lungseg.config import CHECKOUT
 from lungseg.dataset import store as store_module
+from lungseg.dataset.facts import read_pair
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
-from lungseg.dataset.store import SliceStore, is_store, prepare
-from lungseg.errors import DataSetError, RunCancelledError
+from lungseg.dataset.store import SliceStore, check_arrays, is_store, prepare
+from lungseg.errors import DataChangedError, DataSetError, RunCancelledError, StorageError
 from lungseg.preprocessing import Frame, Preprocessing, hang
 from tests.data_sets import write_data_set, write_json, write_pair
 
@@ -94,10 +97,10 @@ def test_changed_scan_changed_mask_and_new_patient_are_prepared_anew(folder, tmp
     before = made_times(store)
     (folder / "patients.csv").write_text("case,patient\nlung_002,Somebody\n")
     assert prepared(folder, store).cases[1].patient == "Somebody"
-    os.utime(folder / "labelsTr" / "lung_003.nii.gz")
+    os.utime(folder / "labelsTr" / "lung_003.nii.gz")  # its content is what it was
     prepared(folder, store)
     changed = {name for name, made in made_times(store).items() if before[name] != made}
-    assert changed == {"lung_002.hu.npy", "lung_003.hu.npy"}
+    assert changed == {"lung_002.hu.npy"}
 
 
 def test_case_that_is_gone_leaves_the_store(folder, tmp_path):
@@ -212,3 +215,140 @@ def test_slices_are_read_as_they_are_mapped(folder, tmp_path):
     (tmp_path / "store" / f"{case.case}.hu.npy").unlink()
     with pytest.raises(DataSetError, match=r"hu\.npy can't be read"):
         case.hu_of(0, 1)
+
+
+def correct(path):
+    """Replace a mask by one of the same size and time of change, as `cp -p` and `rsync -t` do."""
+    before = path.stat()
+    image = nib.load(path)
+    array = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(np.roll(array, 3, axis=0), image.affine, image.header), path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def test_corrected_mask_of_the_same_size_and_time_is_noticed(folder, tmp_path):
+    for path in folder.rglob("*.nii.gz"):
+        nib.save(nib.load(path), path.with_suffix(""))  # plain files: any change leaves their size
+        path.unlink()
+    (folder / "dataset.json").unlink()
+    store = prepared(folder, tmp_path / "store")
+    before = np.array(store.cases[1].tumour)
+    correct(folder / "labelsTr" / "lung_002.nii")
+    again = prepared(folder, tmp_path / "store")
+    assert not np.array_equal(again.cases[1].tumour, before)
+    assert again.fingerprint != store.fingerprint
+    assert again.cases[0] == store.cases[0]
+
+
+def test_fingerprint_is_of_contents_wherever_they_lie(folder, tmp_path):
+    first = prepared(folder, tmp_path / "a").fingerprint
+    shutil.copytree(folder, tmp_path / "copy")
+    assert len(first) == 64
+    assert prepared(tmp_path / "copy", tmp_path / "b").fingerprint == first
+    write_json(tmp_path / "copy", name="Renamed")
+    assert prepared(tmp_path / "copy", tmp_path / "b").fingerprint == first
+    (tmp_path / "copy" / "patients.csv").write_text("case,patient\nlung_002,Somebody\n")
+    with_patient = prepared(tmp_path / "copy", tmp_path / "b").fingerprint
+    assert with_patient != first
+    write_pair(tmp_path / "copy", "lung_002", spot=(30, 40, 17))
+    assert prepared(tmp_path / "copy", tmp_path / "b").fingerprint not in {first, with_patient}
+
+
+def test_array_that_was_altered_is_made_again(folder, tmp_path):
+    store = prepared(folder, tmp_path / "store")
+    path = tmp_path / "store" / "lung_002.tumour.npy"
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-65536] + bytes(65535) + b"\1")
+    with pytest.raises(DataChangedError, match="lung_002: mask") as changed:
+        check_arrays(store.cases)
+    assert changed.value.code == "data.changed"
+    prepared(folder, tmp_path / "store")
+    assert path.read_bytes() == kept
+    check_arrays(SliceStore.open(tmp_path / "store").cases)
+
+
+def test_file_that_changes_while_it_is_read_is_not_used(folder, tmp_path, monkeypatch):
+    def read_late(pair):
+        reading = read_pair(pair)
+        if pair.case == "lung_002":
+            write_pair(folder, "lung_002", lesion_hu=77)
+        return reading
+
+    monkeypatch.setattr(store_module, "read_pair", read_late)
+    store = prepared(folder, tmp_path / "store")
+    assert [case.case for case in store.cases] == ["lung_001", "lung_003"]
+    assert store.facts[1].failure.code == "data.changed"
+    monkeypatch.undo()
+    assert len(prepared(folder, tmp_path / "store").cases) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_names_that_are_too_long_for_files_of_ours(tmp_path, workers):
+    names = ["lung_" + "x" * 242, "lung_" + "x" * 241 + "y", "ä" * 121]
+    for name in names:
+        write_pair(tmp_path / "set", name)
+    store = prepare(open_data_set(tmp_path / "set"), tmp_path / "store", workers=workers)
+    assert {case.case for case in store.cases} == set(names)
+    assert all(case.picture.is_file() and case.hu.any() for case in store.cases)
+    before = made_times(tmp_path / "store")
+    assert prepared(tmp_path / "set", tmp_path / "store") == store
+    assert made_times(tmp_path / "store") == before
+
+
+def test_fault_in_one_case_leaves_the_others_and_is_tried_again(folder, tmp_path, monkeypatch):
+    def faulty(pair):
+        if pair.case == "lung_002":
+            raise ZeroDivisionError
+        return read_pair(pair)
+
+    monkeypatch.setattr(store_module, "read_pair", faulty)
+    store = prepared(folder, tmp_path / "store")
+    assert [case.case for case in store.cases] == ["lung_001", "lung_003"]
+    assert [(found.code, found.case) for found in lint(store.data_set, store.facts)] == [
+        ("data.unreadable", "lung_002")
+    ]
+    monkeypatch.undo()
+    assert len(prepared(folder, tmp_path / "store").cases) == 3
+
+
+def older(store):
+    """Turn a store into what release 0.1 would have written."""
+    index = json.loads((store / "index.json").read_text())
+    for pair in (*index["data_set"]["labelled"], *index["data_set"]["unlabelled"]):
+        del pair["legend"]
+    (store / "index.json").write_text(json.dumps({**index, "store_layout": 1}))
+    (store / "alike.json").unlink()
+    for path in store.glob("*.case.json"):
+        fields = json.loads(path.read_text())
+        del fields["arrays"], fields["pair"]["legend"], fields["facts"]["scan"]["thumbnail"]
+        for state in fields["files"].values():
+            if state:
+                del state["noted_ns"], state["inode"], state["sha256"]
+        path.write_text(json.dumps(fields))
+
+
+def test_store_of_the_release_before_opens_and_is_made_anew_on_its_own(folder, tmp_path):
+    new = prepared(folder, tmp_path / "store")
+    older(tmp_path / "store")
+    old = SliceStore.open(tmp_path / "store")
+    assert old.fingerprint is None
+    np.testing.assert_array_equal(old.cases[0].hu, new.cases[0].hu)
+    assert lint(old.data_set, old.facts, likenesses=old.alike) == ()
+    check_arrays(old.cases)
+    told = []
+    assert prepared(folder, tmp_path / "store", on_progress=told.append).fingerprint == new.fingerprint
+    assert len(told) == 4
+
+
+def test_full_disk_leaves_nothing_half_written(folder, tmp_path):
+    """A limit on the size of files stands for the disk: JSON fits, arrays do not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
+    try:
+        with pytest.raises(StorageError):
+            prepared(folder, tmp_path / "store")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [path.name for path in (tmp_path / "store").iterdir() if "partial" in path.name]
+    assert len(prepared(folder, tmp_path / "store").cases) == 3

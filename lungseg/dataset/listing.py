@@ -1,0 +1,158 @@
+"""`dataset.json`: which files it lists as scans and masks, and where they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from lungseg.decoding import decode_file
+from lungseg.errors import DataSetError
+from lungseg.files import is_file, resolved
+
+JSON_NAME = "dataset.json"
+ENDINGS = (".nii.gz", ".nii")
+CHANNEL = "_0000"
+"""What nnU-Net appends to the name of the first (for CT the only) channel of a scan."""
+OUTSIDE = "an absolute path outside the data set"
+DRIVE = re.compile(r"[A-Za-z]:/")
+MOST_NAMES = 8
+LONGEST_TEXT = 200
+"""Characters of what others wrote that are shown or kept."""
+HOW_TO_LIST = 'Write entries as {"image": "./imagesTr/lung_001.nii.gz", "label": "./labelsTr/lung_001.nii.gz"}.'
+Anything = cast("type[Any]", Any)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entry of `dataset.json` whose files can be named, whether they are there or not.
+
+    Attributes:
+        scan: file of the scan.
+        mask: file of the mask; None in entries of scans without label.
+        case: name of the case, where the entry gives it one.
+    """
+
+    scan: Path
+    mask: Path | None
+    case: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An entry of `dataset.json` that names no files which may be read, and why."""
+
+    entry: str
+    reason: str
+
+    @property
+    def found(self) -> str:
+        """Say it in a sentence."""
+        return f"{JSON_NAME} has the entry {self.entry}: {self.reason}."
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read `dataset.json`; empty without one.
+
+    Raises:
+        DataSetError: it is damaged, of another shape, or about scans of several channels.
+    """
+    if not is_file(path):
+        return {}
+    remedy = "Repair dataset.json, or remove it to pair imagesTr and labelsTr by their names."
+    card = decode_file(Anything, path, lambda reason: DataSetError(f"{path} can't be read ({reason}).", remedy))
+    if not isinstance(card, dict) or not all(isinstance(card.get(key) or [], list) for key in ("training", "test")):
+        raise DataSetError(f"{path} is no JSON object with lists of training and test scans.", remedy)
+    channels = card.get("channel_names") or card.get("modality")
+    if isinstance(channels, dict) and len(channels) > 1:
+        named = ", ".join(map(str, islice(channels.values(), MOST_NAMES)))
+        raise DataSetError(
+            f"{path} announces {len(channels)} channels ({named[:LONGEST_TEXT]}).",
+            "Use a data set of plain CT: one channel.",
+        )
+    return card
+
+
+def lists_files(card: Mapping[str, Any]) -> bool:
+    """Tell whether a `dataset.json` says which files belong to the data set."""
+    return bool(card.get("training") or _by_case(card))
+
+
+def training_entries(folder: Path, card: Mapping[str, Any]) -> Iterator[Listed | Refused]:
+    """Give the labelled scans that a `dataset.json` lists: `training` of the Decathlon, `dataset` of nnU-Net v2."""
+    for entry in card.get("training") or ():
+        yield _pair_of(folder, entry, ("image", "label"))
+    for case, entry in () if card.get("training") else _by_case(card).items():
+        yield _pair_of(folder, entry, ("images", "label"), case)
+
+
+def test_entries(folder: Path, card: Mapping[str, Any]) -> Iterator[Listed | Refused]:
+    """Give the scans without label that a `dataset.json` lists."""
+    for entry in card.get("test") or ():
+        yield _pair_of(folder, entry, ("image", None))
+
+
+def case_name(file: Path) -> str:
+    """Return a file's name without its ending."""
+    for ending in ENDINGS:
+        if file.name.lower().endswith(ending):
+            return file.name[: -len(ending)]
+    return file.name
+
+
+def _by_case(card: Mapping[str, Any]) -> dict[str, Any]:
+    named = card.get("dataset")
+    is_listing = isinstance(named, dict) and all(isinstance(entry, dict) for entry in named.values())
+    return named if is_listing and named else {}
+
+
+def _pair_of(folder: Path, entry: object, keys: tuple[str, str | None], case: str | None = None) -> Listed | Refused:
+    shown = json.dumps(entry if case is None else {case: entry})[:LONGEST_TEXT]
+    scan_key, mask_key = keys
+    names = [_name_in(entry, scan_key), *([_name_in(entry, mask_key)] if mask_key else [])]
+    places: list[Path] = []
+    for name in names:
+        place = _inside(folder, name) if isinstance(name, str) and Path(name).name else "it names no scan and mask"
+        if isinstance(place, str):
+            return Refused(shown, place)
+        places.append(place)
+    mask = _there(places[1], ("",)) if mask_key else None
+    return Listed(_there(places[0], ("", CHANNEL)), mask, case)
+
+
+def _name_in(entry: object, key: str) -> object:
+    """Return the file that an entry names under a key; a list of one, as MONAI and nnU-Net write it, is that one."""
+    name = entry.get(key, entry.get(key.rstrip("s"))) if isinstance(entry, dict) else entry
+    return name[0] if isinstance(name, list) and len(name) == 1 else name
+
+
+def _inside(folder: Path, name: str) -> Path | str:
+    """Return where a listed file lies, links in the folder not followed; or why it may not be read.
+
+    Backslashes part folders as on Windows, unless a file is called so.
+    """
+    plain = name if is_file(folder / name) else name.replace("\\", "/")
+    if "\0" in plain:
+        return "no file can have this name"
+    if DRIVE.match(plain):
+        return OUTSIDE
+    given = Path(os.path.normpath(folder / plain))
+    for place in (given, resolved(given.parent) / given.name):
+        if place.is_relative_to(folder):
+            return place
+    return OUTSIDE if Path(plain).is_absolute() else "a path that leads out of the data set"
+
+
+def _there(given: Path, channels: tuple[str, ...]) -> Path:
+    """Find a listed file: `.nii` stands for `.nii.gz` and the other way round, a scan's name may lack its channel."""
+    name = case_name(given)
+    names = [name + channel for channel in channels]
+    if CHANNEL in channels and name.endswith(CHANNEL):
+        names.append(name.removesuffix(CHANNEL))
+    others = [given.with_name(each + ending) for each in names for ending in ENDINGS]
+    return next((file for file in (given, *others) if is_file(file)), given)
