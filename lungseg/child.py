@@ -22,12 +22,13 @@ from filelock import Timeout
 from lungseg.config import Settings
 from lungseg.db import open_database
 from lungseg.errors import LungSegError, RunCancelledError, RunGoesOnError
+from lungseg.failures import failure_of, whereabouts
 from lungseg.records import Progress, RunState
 from lungseg.services import manifests, results
-from lungseg.services.failures import failure_of, whereabouts
 from lungseg.services.pulse import Pulse
+from lungseg.services.right_of_way import GivesWay
 from lungseg.services.runs import get_run
-from lungseg.services.training import LOG, run_lock
+from lungseg.services.training import LOG, RESUMABLE_KINDS, run_lock
 from lungseg.services.watchdog import SignsOfLife
 from lungseg.services.worker_process import signs_of_run
 from lungseg.trainer import JOBS, Task
@@ -115,10 +116,11 @@ def _carry_out(task: Task, *, ends_for_good: bool) -> None:
                     pulse.tell(progress)
                     task.tell(progress)
 
-                def should_stop() -> bool:
+                def is_to_stop() -> bool:
                     return leaves.is_set() or pulse.should_stop() or task.should_stop()
 
-                outcome = JOBS[run.kind](replace(task, tell=tell, should_stop=should_stop))
+                way = GivesWay(task.settings, tell, is_to_stop)
+                outcome = JOBS[run.kind](replace(task, tell=way.tell, should_stop=way.should_stop))
         except RunCancelledError:
             outcome = None
         except LungSegError as error:
@@ -138,13 +140,18 @@ def _carry_out(task: Task, *, ends_for_good: bool) -> None:
         else:
             log.info("back into the queue")
             results.insist(lambda: results.give_back(database, run))
-        manifests.keep_run(task.settings, database, run.id)
+        _keep_manifest(task)
 
 
 def _end_failed(task: Task, error: Exception) -> None:
     failure = failure_of(error)
     results.insist(lambda: results.keep_failure(task.database, task.run, failure))
-    manifests.keep_run(task.settings, task.database, task.run.id)
+    _keep_manifest(task)
+
+
+def _keep_manifest(task: Task) -> None:
+    if task.run.kind in RESUMABLE_KINDS:  # the others leave nothing in their folder that is worth a record
+        manifests.keep_run(task.settings, task.database, task.run.id)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, or_, select, tuple_, update
@@ -27,6 +28,19 @@ WORKER_LOST = Failure(
 )
 
 
+class Lane(Enum):
+    """Which kinds of runs go one after the other; the lanes go beside each other."""
+
+    SCANS = frozenset({RunKind.SEGMENT})
+    LONG = frozenset(RunKind) - SCANS
+    BOTH = frozenset(RunKind)
+
+    @property
+    def is_ours(self) -> ColumnElement[bool]:
+        """Return the rows of this lane."""
+        return RunRow.kind.in_(sorted(self.value))
+
+
 Claim = tuple[str, int]
 """Id and attempts of a run."""
 
@@ -38,15 +52,18 @@ class Lost:
     Attributes:
         worker: the caller's place, where it is the only one: what runs there in the database runs no longer.
         silent: claims of other places whose heartbeat has stopped.
+        lane: of the runs; work in the other one goes on.
     """
 
     worker: str
     silent: frozenset[Claim] = frozenset()
+    lane: Lane = Lane.BOTH
 
     def condition(self) -> ColumnElement[bool]:
         """Return the rows in question."""
         silent = tuple_(RunRow.id, RunRow.attempts).in_(sorted(self.silent))
-        return and_(RunRow.state == RunState.RUNNING, or_(RunRow.worker == self.worker, silent))
+        is_lost = or_(RunRow.worker == self.worker, silent)
+        return and_(RunRow.state == RunState.RUNNING, self.lane.is_ours, is_lost)
 
 
 def heartbeats_elsewhere(session: Session, worker: str) -> dict[Claim, datetime | None]:
@@ -60,31 +77,38 @@ def heartbeats_elsewhere(session: Session, worker: str) -> dict[Claim, datetime 
 
 
 def has_work(session: Session, lost: Lost) -> bool:
-    """Tell whether a run waits or was left behind; only looks, so that an idle worker takes no lock."""
-    waiting = RunRow.state == RunState.QUEUED
+    """Tell whether a run of the lane waits or was left behind; only looks, so that an idle worker takes no lock."""
+    waiting = and_(RunRow.state == RunState.QUEUED, lost.lane.is_ours)
     return bool(session.scalar(select(exists().where(or_(waiting, lost.condition())))))
 
 
 def take_back(session: Session, lost: Lost, now: datetime) -> tuple[Run, ...]:
     """Put lost runs back into the queue; fail those that lost too many workers, cancel those that were to stop.
 
+    A worker that was lost while it segmented a scan counts as a loss of the scan's run alone: what its child did beside
+    it has a process of its own.
+
     Returns:
         The runs as they are now.
     """
     rows = session.scalars(select(RunRow).where(lost.condition()).with_for_update()).all()
+    scanning = {row.worker for row in rows if row.kind in Lane.SCANS.value}
     for row in rows:
+        losses = row.losses + (row.kind in Lane.SCANS.value or row.worker not in scanning)
         if row.stop_requested:
             row.state, row.finished_at = RunState.CANCELLED, now
-        elif row.losses + 1 >= MOST_LOSSES:
+        elif losses >= MOST_LOSSES:
             row.state, row.finished_at, row.failure = RunState.FAILED, now, asdict(WORKER_LOST)
         else:
-            row.state, row.progress, row.worker, row.losses = RunState.QUEUED, None, None, row.losses + 1
+            row.state, row.progress, row.worker, row.losses = RunState.QUEUED, None, None, losses
     session.flush()
     return tuple(run_of(row) for row in rows)
 
 
-def claim(session: Session, worker: str, now: datetime, *, run_id: str | None = None) -> Run | None:
-    """Begin the next run; no two workers ever get the same.
+def claim(
+    session: Session, worker: str, now: datetime, *, lane: Lane = Lane.BOTH, run_id: str | None = None
+) -> Run | None:
+    """Begin the next run of a lane; no two workers ever get the same.
 
     Scans of readers go before all else. Of those, the first of each drop goes before the second of any, and so on; of
     equal ones that which waits longest.
@@ -93,6 +117,7 @@ def claim(session: Session, worker: str, now: datetime, *, run_id: str | None = 
         session: a writing transaction.
         worker: the place that will execute it.
         now: the moment of the start.
+        lane: of the run.
         run_id: the run to begin, whatever else waits.
 
     Returns:
@@ -100,7 +125,7 @@ def claim(session: Session, worker: str, now: datetime, *, run_id: str | None = 
     """
     waiting = (
         select(RunRow.id)
-        .where(RunRow.state == RunState.QUEUED)
+        .where(RunRow.state == RunState.QUEUED, lane.is_ours)
         .order_by(RunRow.kind != RunKind.SEGMENT, RunRow.priority, RunRow.queued_at, RunRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from lungseg import worker as worker_module
+from lungseg.children import Children
 from lungseg.config import CHECKOUT, LIFELINE
 from lungseg.db import open_database
 from lungseg.records import RunState
@@ -153,7 +153,7 @@ def test_child_that_hangs_is_killed(settings, database, tmp_path, monkeypatch):
     signs = tmp_path / "signs"
     signs.write_bytes(Signs(socket.gethostname(), 1, 1, 1).to_line())
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    worker_module.Worker(settings, database)._wait_for(child, Watchdog(signs))
+    Children(settings, database, on_step=lambda: None, should_leave=lambda: False).wait_for(child, Watchdog(signs))
     assert child.returncode == -signal.SIGKILL
 
 

@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from lungseg import nifti, worker
+from lungseg import nifti, segmenting, worker
 from lungseg.card import sha256_of
 from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.db import engine, open_database
+from lungseg.db.queue import Lane
 from lungseg.inference import Segmenter
 from lungseg.maps import read_map
 from lungseg.records import MaskKind, RunState, ScanSeverity
@@ -141,7 +143,7 @@ def test_nothing_is_stated_of_a_scan_that_was_not_understood(settings, database,
     assert work_off(replace(settings, checkpoint="nothing"), database, case).state is RunState.DONE
     scene = viewing.scene_of(settings, database, case.id)
     assert scene.statement.startswith("No statement: The lungs are cut")
-    assert scene.remarks[0][0] is ScanSeverity.NOT_UNDERSTOOD
+    assert scene.remarks[0].severity is ScanSeverity.NOT_UNDERSTOOD
     summary = cases.list_cases(database)[0]
     assert (summary.lesions, len(summary.doubts)) == (0, 1)
 
@@ -193,6 +195,14 @@ def test_bad_scan_fails_with_its_reason_and_the_next_is_done(settings, database,
     assert len(list(settings.masks.glob("*.nii.gz"))) == 1
 
 
+def test_file_that_is_not_the_one_taken_in_is_not_segmented(settings, database, case):
+    write_chest(settings.home / case.scan_path, "RAS")
+    failed = work_off(settings, database, case)
+    assert (failed.state, failed.failure.code) == (RunState.FAILED, "scan.changed")
+    assert cases.masks_of(database, case.id) == ()
+    assert not list(settings.masks.glob("*.nii.gz"))
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -207,12 +217,40 @@ def test_unexpected_error_is_recorded_and_the_worker_goes_on(settings, database,
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "segment_scan", fail)
+        patch.setattr(segmenting, "segment_scan", fail)
         failed = work_off(settings, database, case)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, code)
     assert "Mustermann" not in str(failed.failure)
     assert list(settings.masks.iterdir()) == []
     assert work_off(settings, database, case).state is RunState.DONE
+
+
+def test_scan_is_segmented_by_the_processor_where_the_gpu_is_full(settings, database, case, monkeypatch):
+    segment_scan, devices = segmenting.segment_scan, []
+
+    def refuse_once(scan, mask, segmenter, **named):
+        devices.append(segmenter.device.type)
+        if len(devices) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return segment_scan(scan, mask, segmenter, **named)
+
+    monkeypatch.setattr(segmenting, "segment_scan", refuse_once)
+    run = work_off(settings, database, case)
+    assert (run.state, run.attempts, devices[1:]) == (RunState.DONE, 1, ["cpu"])
+    assert run.device.startswith("cpu, ")
+    assert run.device.endswith("the GPU had no memory left")
+    assert len(cases.masks_of(database, case.id)) == 1
+
+
+def test_worker_gets_on_where_both_of_its_lanes_do(settings, database):
+    steps = []
+    both = worker.Worker(settings, database, on_step=lambda: steps.append(None))
+    for _ in range(3):
+        both._step(Lane.SCANS)
+    assert not steps, "the other lane may hang"
+    both._step(Lane.LONG)
+    both._step(Lane.LONG)
+    assert len(steps) == 1
 
 
 def test_missing_scan_file_and_missing_checkpoint_have_reasons(settings, database, case, chest_scan):

@@ -17,4 +17,6 @@ SMALL = presets.SlicePreset(
 DIVERGING = replace(
     SMALL, name="diverging", schedule=replace(SMALL.schedule, learning_rate=1e38, warm_up=0.5, ema=None)
 )
-presets.PRESETS.update({preset.name: preset for preset in (SMALL, DIVERGING)})
+NEIGHBOURS = presets.PRESETS["neighbours"]
+BRIEF = replace(NEIGHBOURS, name="brief", schedule=replace(NEIGHBOURS.schedule, steps=4))
+presets.PRESETS.update({preset.name: preset for preset in (SMALL, DIVERGING, BRIEF)})

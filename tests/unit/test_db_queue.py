@@ -8,6 +8,7 @@ import pytest
 
 from lungseg.db import open_database, queue
 from lungseg.db.cases import delete_case, insert_case
+from lungseg.db.queue import Lane
 from lungseg.db.runs import get_run, insert_run, request_stop
 from lungseg.records import Progress, RunKind, RunState
 from tests.rows import new_case, new_run
@@ -211,3 +212,48 @@ def test_work_is_seen_without_taking_a_lock(database, case):
     claim(database)
     with database.read() as session:
         assert queue.has_work(session, LOST)
+
+
+def test_lanes_do_not_wait_for_each_other(database, case):
+    training, scan = add(database, case, kind=RunKind.TRAIN, queued_at=NOW), add(database, case)
+    other = add(database, case, kind=RunKind.PREPARE, queued_at=NOW + timedelta(minutes=1))
+    with database.begin() as session:
+        long = queue.claim(session, HERE, NOW, lane=Lane.LONG)
+        first = queue.claim(session, HERE, NOW, lane=Lane.SCANS)
+        assert queue.claim(session, HERE, NOW, lane=Lane.SCANS) is None
+    assert (long.id, first.id) == (training.id, scan.id)
+    with database.read() as session:
+        assert queue.has_work(session, queue.Lost("elsewhere", lane=Lane.LONG))
+        assert not queue.has_work(session, queue.Lost("elsewhere", lane=Lane.SCANS))
+    assert claim(database).id == other.id
+
+
+def test_every_kind_of_run_is_in_one_lane():
+    assert Lane.SCANS.value | Lane.LONG.value == Lane.BOTH.value == frozenset(RunKind)
+    assert not Lane.SCANS.value & Lane.LONG.value
+
+
+def test_lane_takes_back_its_own_runs_alone(database, case):
+    training, scan = add(database, case, kind=RunKind.TRAIN), add(database, case)
+    claim(database)
+    claim(database)
+    with database.begin() as session:
+        (taken,) = queue.take_back(session, queue.Lost(HERE, lane=Lane.LONG), NOW)
+    assert taken.id == training.id
+    assert (read(database, training).state, read(database, scan).state) == (RunState.QUEUED, RunState.RUNNING)
+
+
+def test_scan_that_kills_its_worker_costs_the_run_beside_it_nothing(database, case):
+    training, scan = add(database, case, kind=RunKind.TRAIN), add(database, case)
+    for _ in range(queue.MOST_LOSSES):
+        claim(database)
+        claim(database)
+        with database.begin() as session:
+            queue.take_back(session, LOST, NOW)
+    assert read(database, scan).failure == queue.WORKER_LOST
+    assert (read(database, training).state, read(database, training).failure) == (RunState.QUEUED, None)
+    for _ in range(queue.MOST_LOSSES):
+        assert claim(database).id == training.id
+        with database.begin() as session:
+            queue.take_back(session, LOST, NOW)
+    assert read(database, training).failure == queue.WORKER_LOST
