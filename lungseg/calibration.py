@@ -56,6 +56,27 @@ class LesionCalibration:
 
 
 @dataclass(frozen=True, slots=True)
+class LesionRule:
+    """What an answer of a checkpoint has to be like to count as a lesion, and as one without doubt.
+
+    Attributes:
+        threshold: probability from which a voxel counts as tumour, as the checkpoint's card says.
+        min_lesion_ml: smaller components are dropped.
+        calibration: turns evidence and volume into a lesion's probability; None where none was fitted.
+        doubtful_below: lesions of a lower calibrated probability are doubtful; None where none is for that.
+    """
+
+    threshold: float
+    min_lesion_ml: float
+    calibration: LesionCalibration | None = None
+    doubtful_below: float | None = None
+
+    def doubts(self, probability: float) -> bool:
+        """Tell whether a lesion of this probability is doubtful: only where probabilities were fitted."""
+        return self.calibration is not None and self.doubtful_below is not None and probability < self.doubtful_below
+
+
+@dataclass(frozen=True, slots=True)
 class ReliabilityBin:
     """Lesions with like probabilities, one point of a reliability diagram.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lungseg.calibration import LesionCalibration
+from lungseg.calibration import LesionCalibration, LesionRule
 from lungseg.decoding import Finite, Natural, Refusal, decode, decode_file, decode_value
 from lungseg.errors import CheckpointError
 from lungseg.files import is_file
@@ -65,6 +66,40 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeScans:
+    """What a checkpoint reaches on whole scans that it did not learn from, at the threshold of its card.
+
+    Attributes:
+        scans: how many.
+        lesions: in their reference masks.
+        found: of these.
+        false_lesions: in all scans together.
+    """
+
+    scans: Natural
+    lesions: Natural
+    found: Natural
+    false_lesions: Natural
+
+    @property
+    def false_lesions_a_scan(self) -> float:
+        """Mean number of false lesions; 0 without scans."""
+        return self.false_lesions / self.scans if self.scans else 0.0
+
+    @classmethod
+    def of(cls, scores: Sequence[CaseScore]) -> WholeScans | None:
+        """Add scores up; None where there are none."""
+        if not scores:
+            return None
+        return cls(
+            scans=len(scores),
+            lesions=sum(score.lesions_reference for score in scores),
+            found=sum(score.lesions_found for score in scores),
+            false_lesions=sum(score.false_lesions for score in scores),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Format:
     format: Natural
 
@@ -87,6 +122,9 @@ class ModelCard:
         sha256: of the weights file.
         calibration: what turns the evidence for a lesion into a probability; None where none was fitted.
         operating_points: what other thresholds reach, lowest first; empty where nobody measured it.
+        doubtful_below: lesions of a lower calibrated probability are doubtful; None where none is for that.
+        whole_scans: what it reaches on all whole scans that were measured; None where `lungseg scores --record` did not
+            write it.
     """
 
     name: str
@@ -102,6 +140,8 @@ class ModelCard:
     scores: dict[str, Any] = field(default_factory=dict)
     calibration: LesionCalibration | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
+    doubtful_below: Finite | None = None
+    whole_scans: WholeScans | None = None
 
     def __post_init__(self) -> None:
         """Refuse a card whose parts contradict each other.
@@ -137,6 +177,16 @@ class ModelCard:
             CheckpointError: it is not a card of this format.
         """
         return _card_of(decode(dict[str, Any], text, _damaged), _damaged)
+
+    @property
+    def rule(self) -> LesionRule:
+        """What of its answers counts as a lesion."""
+        return LesionRule(self.threshold, self.min_lesion_ml, self.calibration, self.doubtful_below)
+
+    @property
+    def on_whole_scans(self) -> WholeScans | None:
+        """What it reaches on whole scans, as recorded or as its case scores add up; None where nobody measured it."""
+        return self.whole_scans or WholeScans.of(self.case_scores)
 
     @property
     def case_scores(self) -> tuple[CaseScore, ...]:

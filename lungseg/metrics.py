@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 from scipy.spatial import KDTree
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
+from lungseg.components import blocks, bounding_box, numbered
 from lungseg.errors import GridMismatchError
-from lungseg.postprocessing import blocks, bounding_box, numbered
 from lungseg.records import CaseScore, PairedDifference, Summary
 from lungseg.volume import SPACE, Grid, check_on_grid
 
@@ -136,9 +136,17 @@ def surface_distances(mask: NDArray[np.bool_], reference: NDArray[np.bool_], gri
 
 
 def score_case(
-    case: str, mask: NDArray[np.bool_], reference: NDArray[np.bool_], grid: Grid, *, seconds: float = math.nan
+    case: str,
+    mask: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    grid: Grid,
+    *,
+    seconds: float = math.nan,
+    doubtful: NDArray[np.bool_] | None = None,
 ) -> CaseScore:
     """Compare the mask of a case with its reference mask.
+
+    Doubtful lesions, which are not in the mask, count in no figure but their own.
 
     Args:
         case: name of the case.
@@ -146,12 +154,14 @@ def score_case(
         reference: the same.
         grid: their RAS+ grid.
         seconds: time that making the mask took.
+        doubtful: (I, J, K) bool, the doubtful lesions; None for none.
 
     Raises:
         GridMismatchError: a mask does not have the shape of the grid.
     """
     distances = surface_distances(mask, reference, grid)
     match = match_lesions(mask, reference)
+    doubted = (0, 0) if doubtful is None else _true_and_false(doubtful, reference)
     is_one_empty = bool(mask.any()) != bool(reference.any())
     return CaseScore(
         case=case,
@@ -164,6 +174,8 @@ def score_case(
         lesions_found=match.found,
         false_lesions=match.false,
         seconds=seconds,
+        doubtful_true=doubted[0],
+        doubtful_false=doubted[1],
     )
 
 
@@ -222,6 +234,16 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def share_interval(part: int, whole: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927), which holds for small numbers too; 0 to 1 without any."""
+    if not whole:
+        return 0.0, 1.0
+    z = float(ndtri((1 + LEVEL) / 2))
+    middle = (part + z * z / 2) / (whole + z * z)
+    half = z * math.sqrt(part * (whole - part) / whole + z * z / 4) / (whole + z * z)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def _surface_mm(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
     """Return the positions (surface voxels, 3) of a mask's surface, in mm from the first voxel of the grid."""
     box = bounding_box(mask)
@@ -243,6 +265,13 @@ def _touched(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, in
     """Count the components of a mask, and those of them that another mask overlaps."""
     labels, count = numbered(mask)
     return count, int(np.count_nonzero(np.unique(labels[other])))
+
+
+def _true_and_false(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> tuple[int, int]:
+    """Count the components of a mask that touch the reference, and those that don't."""
+    counts = [_touched(mask[box], reference[box]) for box in blocks(mask)]
+    true = sum(touching for _, touching in counts)
+    return true, sum(seen for seen, _ in counts) - true
 
 
 def _check_shapes(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> None:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from lungseg import nifti
 from lungseg.inference import Segmenter
-from lungseg.lungfield import find_lungs
-from lungseg.postprocessing import ProbabilityMap, lesions_at, slice_voxels
-from lungseg.quality import findings_of
+from lungseg.lungfield import LungField, find_lungs
+from lungseg.postprocessing import ProbabilityMap, outlines_at, slice_voxels
+from lungseg.quality import explaining, findings_of, findings_of_result, gravest_first
 from lungseg.records import Progress, Segmentation
 from lungseg.volume import Volume
 
@@ -34,6 +34,8 @@ def segment_scan(
 ) -> Segmentation:
     """Segment one scan: read, find lungs, apply the network, make a mask of its answer, write it on the scan's grid.
 
+    The scan is read once, at the beginning: geometry, voxels and the SHA-256 in the result are of the same bytes.
+
     Args:
         scan: NIfTI file.
         mask: NIfTI file to write; left untouched where anything fails.
@@ -43,30 +45,34 @@ def segment_scan(
         on_answer: given the volume, its (I, J, K) mask and the network's answer at the end, for a picture or a file.
 
     Raises:
-        ScanError: the scan can't be used.
+        ScanError: the scan can't be used, or is gone when the mask is to be written.
+        ScanChangedError: it holds other bytes then than those that were read.
         StorageError: the mask can't be written.
         RunCancelledError: `should_stop` said so.
     """
     started = time.perf_counter()
     tell = on_progress or _ignore
     card = segmenter.card
-    volume = nifti.read_volume(scan, on_progress=lambda n, of: tell(Progress("reading", n, of)))
-    lungs = find_lungs(volume)
+    read = nifti.read_scan(scan, on_progress=lambda n, of: tell(Progress("reading", n, of)))
+    volume = read.volume
+    with explaining(volume, read.findings):
+        lungs = find_lungs(volume)
     probability = segmenter.apply(
         volume, lungs=lungs, on_progress=_with_time_left("segmenting", tell), should_stop=should_stop
     )
     tell(Progress("measuring"))
-    found, lesions = lesions_at(
-        probability, card.threshold, min_lesion_ml=card.min_lesion_ml, calibration=card.calibration
-    )
+    outlines = outlines_at(probability, card.threshold, card.rule)
+    found = outlines.mask
     tell(Progress("writing"))
-    nifti.write_mask(found, mask, like=scan)
-    own_grid = nifti.read_grid(scan)
+    read.check_unchanged(scan)
+    nifti.write_mask(found, mask, like=read.header)
+    marked_share = outlines.marked_ml / _searched_ml(lungs)
+    of_result = findings_of_result((*outlines.lesions, *outlines.doubtful), volume.grid.shape[2], marked_share)
     result = Segmentation(
-        lesions=lesions,
+        lesions=outlines.lesions,
         shape=volume.grid.shape,
         spacing_mm=volume.grid.spacing_mm,
-        orientation=own_grid.orientation.codes,
+        orientation=read.header.grid.orientation.codes,
         slice_voxels=slice_voxels(found),
         lungs_ml=lungs.volume_ml,
         seconds=time.perf_counter() - started,
@@ -77,7 +83,11 @@ def segment_scan(
         threshold=card.threshold,
         min_lesion_ml=card.min_lesion_ml,
         probability_is_calibrated=card.calibration is not None,
-        findings=findings_of(volume, lungs),
+        findings=gravest_first((*findings_of(volume, lungs, read.findings), *of_result)),
+        scan_sha256=read.sha256,
+        doubtful=outlines.doubtful,
+        doubtful_below=card.doubtful_below,
+        marked_share=marked_share,
     )
     if on_answer:
         on_answer(volume, found, probability)
@@ -92,6 +102,10 @@ def peak_rss_mb() -> float:
         return int(lines["VmHWM"].split()[0]) / 1024
     unit = 1024**2 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _searched_ml(lungs: LungField) -> float:
+    return float(lungs.thorax.sum()) * lungs.volume_ml / float(lungs.lungs.sum())
 
 
 def _ignore(_: Progress) -> None:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.calibration import LesionCalibration
+from lungseg.calibration import LesionCalibration, LesionRule
+from lungseg.components import Box, components
 from lungseg.errors import GridMismatchError
+from lungseg.plausibility import Candidate, Plausibility, Verdict, candidates
 from lungseg.preprocessing import Frame, unhang
 from lungseg.records import Lesion
 from lungseg.volume import Grid, check_on_grid
 
-if TYPE_CHECKING:
-    Box = tuple[slice, slice, slice]
-
 CERTAIN = 255
 """8-bit value of probability 1."""
 ROUNDING = 1e-6
-FLATTEST = 0.5
-"""Height of a lesion as a share of its diameter, at least; one in a thousand nodules of LIDC-IDRI is flatter."""
-CONNECTIVITY: Final = 26
-"""Voxels that share a corner belong to one lesion."""
+STOPS = range(10, 250, 5)
+"""Thresholds below and above the card's that can be chosen, in 255ths: about every 0.02."""
+CERTAIN_MARK, DOUBTFUL_MARK = 1, 2
 EVIDENCE_PERCENTILE = 90
 """Of a lesion's voxels, for its evidence: robust against single voxels, and hardly moved by the threshold."""
 
@@ -69,62 +65,96 @@ class ProbabilityMap:
             mask[:, :, k] = self.plane(int(k)) >= level
         return mask
 
+    def levels_from(self, level: int) -> NDArray[np.uint8]:
+        """Return the probabilities of voxels that reach a level, 0 elsewhere: (I, J, K) uint8 on `grid`."""
+        levels = np.zeros(self.grid.shape, dtype=np.uint8, order="F")
+        for k in np.flatnonzero(self.canvases.max(axis=(1, 2)) >= level):
+            plane = self.plane(int(k))
+            np.copyto(levels[:, :, k], plane, where=plane >= level)
+        return levels
+
 
 def level_of(threshold: float) -> int:
     """Return the lowest 8-bit value that counts as tumour at a threshold; undoes `level / CERTAIN`."""
     return max(1, int(np.ceil(threshold * CERTAIN - ROUNDING)))
 
 
-def lesions_at(
-    probability: ProbabilityMap, threshold: float, *, min_lesion_ml: float, calibration: LesionCalibration | None
-) -> tuple[NDArray[np.bool_], tuple[Lesion, ...]]:
-    """Turn a network's answer into a mask and its lesions: threshold, drop what is no lesion, measure.
+@dataclass(frozen=True, slots=True, eq=False)
+class Outlines:
+    """What an answer says at a threshold.
+
+    Attributes:
+        marks: (I, J, K) uint8 on the grid of the answer: `CERTAIN_MARK` in lesions, `DOUBTFUL_MARK` in doubtful ones.
+        lesions: those without doubt, largest first.
+        doubtful: the doubtful ones, largest first; their numbers go on where those of `lesions` end.
+    """
+
+    marks: NDArray[np.uint8]
+    lesions: tuple[Lesion, ...]
+    doubtful: tuple[Lesion, ...]
+
+    @property
+    def marked_ml(self) -> float:
+        """Volume of all that is marked, doubtful lesions among it, ml."""
+        return sum(lesion.volume_ml for lesion in (*self.lesions, *self.doubtful))
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The lesions without doubt, (I, J, K) bool: what is shown as the result."""
+        return self.marks == CERTAIN_MARK if self.doubtful else self.marks.view(np.bool_)
+
+    @property
+    def doubtful_mask(self) -> NDArray[np.bool_] | None:
+        """The doubtful lesions, (I, J, K) bool; None where there are none."""
+        return self.marks == DOUBTFUL_MARK if self.doubtful else None
+
+
+def outlines_at(probability: ProbabilityMap, threshold: float, rule: LesionRule) -> Outlines:
+    """Turn a network's answer into lesions: threshold, drop what is no lesion, tell doubtful ones apart, measure.
+
+    A lesion's probability is that at the threshold of the card, or at the highest one below it at which it was found:
+    whether it is doubtful does not change where the threshold is moved.
 
     Args:
         probability: the network's answer.
         threshold: probability from which a voxel counts as tumour.
-        min_lesion_ml: smaller components are dropped.
-        calibration: as in `lesions_of`.
-
-    Returns:
-        (I, J, K) bool on the grid of `probability`, and its components, largest first.
+        rule: what counts as a lesion.
     """
-    found = probability.above(threshold)
-    drop_implausible(found, probability.grid, min_lesion_ml)
-    return found, lesions_of(found, probability.grid, probability, calibration)
+    level, standard = level_of(threshold), level_of(rule.threshold)
+    levels = probability.levels_from(min(level, standard))
+    found = candidates(
+        levels, Plausibility(probability.grid, rule.min_lesion_ml), standard, threshold_path(level, standard)
+    )
+    levels[:] = 0
+    measured = []
+    for each in found:
+        lesion = _judged(each, probability.grid, rule)
+        levels[each.box][each.inside] = DOUBTFUL_MARK if lesion.is_doubtful else CERTAIN_MARK
+        measured.append(lesion)
+    measured.sort(key=lambda lesion: (lesion.is_doubtful, -lesion.volume_ml))
+    lesions = tuple(replace(lesion, number=number) for number, lesion in enumerate(measured, start=1))
+    count = sum(not lesion.is_doubtful for lesion in lesions)
+    return Outlines(levels, lesions[:count], lesions[count:])
 
 
-def drop_implausible(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None:
-    """Clear, in place, the components that are too small, and those that are too flat to be a tumour.
-
-    A network marks the dome of the diaphragm or of the heart where one or two slices cut its top: many square
-    centimetres, a few millimetres high. Tumours are not that flat.
-
-    Args:
-        mask: (I, J, K) bool on `grid`; changed.
-        grid: its grid.
-        min_ml: components of less than this many millilitres are cleared.
-    """
-    check_on_grid(mask, grid)
-    for box in blocks(mask):
-        labels, _ = numbered(mask[box])
-        found = cc3d.statistics(labels)
-        voxels = found["voxel_counts"].astype(np.int64)
-        boxes: Sequence[Box | None] = found["bounding_boxes"]  # None for a background without a voxel
-        slices = np.array([1 if part is None else part[2].stop - part[2].start for part in boxes])
-        kept = (voxels * grid.voxel_ml >= min_ml) & ~_is_flat(voxels, slices, grid.spacing_mm)
-        kept[0] = False
-        mask[box] = kept[labels]
+def threshold_path(level: int, standard: int) -> list[int]:
+    """List the levels at which lesions are followed from the card's threshold to another, both in 255ths."""
+    if level >= standard:
+        return sorted({standard, level})
+    return [standard, *(stop for stop in reversed(STOPS) if level < stop < standard), level]
 
 
-def _is_flat(voxels: NDArray[np.int64], slices: NDArray[np.int64], spacing_mm: tuple[float, ...]) -> NDArray[np.bool_]:
-    """Tell which components are flat: low for the diameter of a disc as large as their mean slice.
+def _judged(found: Candidate, grid: Grid, rule: LesionRule) -> Lesion:
+    """Measure a lesion, and say whether it is doubtful."""
+    volume_ml = int(found.evidence.sum()) * grid.voxel_ml
+    probability = _lesion_probability(found.evidence, volume_ml, rule.calibration)
+    lesion = _measure(found.inside, found.box, grid, probability)
+    return replace(lesion, is_doubtful=rule.doubts(probability) or found.verdict is Verdict.CUT)
 
-    Half a slice is added at either end, since where between two slices a lesion ends nobody knows.
-    """
-    diameter_mm = 2 * np.sqrt(voxels / slices * spacing_mm[0] * spacing_mm[1] / np.pi)
-    flat: NDArray[np.bool_] = (slices + 1) * spacing_mm[2] < FLATTEST * diameter_mm
-    return flat
+
+def cut_by_ends(lesions: Iterable[Lesion], depth: int) -> tuple[Lesion, ...]:
+    """Return the lesions that touch the first or the last of `depth` slices: parts of them may lie beyond."""
+    return tuple(lesion for lesion in lesions if lesion.slices[0] == 0 or lesion.slices[1] == depth - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +188,12 @@ def lesions_of(
             voxels.
     """
     check_on_grid(mask, grid)
-    measured = [_measure(inside, box, grid, probability, calibration) for inside, box in _components(mask)]
+    measured = []
+    for inside, box in components(mask):
+        levels = None if probability is None else _levels(inside, box, probability)
+        volume_ml = int(np.count_nonzero(inside)) * grid.voxel_ml
+        said = None if levels is None else _lesion_probability(levels, volume_ml, calibration)
+        measured.append(_measure(inside, box, grid, said))
     measured.sort(key=lambda lesion: lesion.volume_ml, reverse=True)
     return tuple(replace(lesion, number=number) for number, lesion in enumerate(measured, start=1))
 
@@ -181,19 +216,8 @@ def lesion_evidence(
             evidence=_percentile(_levels(inside, box, probability)),
             is_true=bool(reference[box][inside].any()),
         )
-        for inside, box in _components(mask)
+        for inside, box in components(mask)
     )
-
-
-def numbered(mask: NDArray[np.bool_]) -> tuple[NDArray[np.unsignedinteger], int]:
-    """Number the components of a mask, 1, 2, ...; 0 is background.
-
-    Returns:
-        An array of the mask's shape, and how many components there are.
-    """
-    # Without a rim of background cc3d 4.1 reserves too few labels for boxes a voxel or two thick, and fails.
-    labels, count = cc3d.connected_components(np.pad(mask, 1), connectivity=CONNECTIVITY, return_N=True)
-    return np.ascontiguousarray(labels[1:-1, 1:-1, 1:-1]), int(count)
 
 
 def slice_voxels(mask: NDArray[np.bool_]) -> tuple[int, ...]:
@@ -201,38 +225,21 @@ def slice_voxels(mask: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(int(np.count_nonzero(mask[:, :, k])) for k in range(mask.shape[2]))
 
 
-def _components(mask: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], Box]]:
-    """Yield each component as a small bool array and the box of the mask that it fills."""
-    for block in blocks(mask):
-        labels, _ = numbered(mask[block])
-        parts = cc3d.statistics(labels)["bounding_boxes"]
-        for label, part in enumerate(parts[1:], start=1):
-            yield labels[part] == label, _shifted(part, block)
-
-
-def _measure(
-    inside: NDArray[np.bool_],
-    box: Box,
-    grid: Grid,
-    probability: ProbabilityMap | None,
-    calibration: LesionCalibration | None,
-) -> Lesion:
-    """Measure one component; its number, which depends on the others, stays 0."""
+def _measure(inside: NDArray[np.bool_], box: Box, grid: Grid, probability: float | None) -> Lesion:
+    """Measure one lesion; its number, which depends on the others, stays 0."""
     corner = np.array([part.start for part in box])
     centre, nearest = _middle(inside, grid.spacing_mm)
     x, y, z = (centre + corner).tolist()
     i, j, k = (nearest + corner).tolist()
     r, a, s = (n * mm for n, mm in zip(inside.shape, grid.spacing_mm, strict=True))
-    volume_ml = int(np.count_nonzero(inside)) * grid.voxel_ml
-    levels = None if probability is None else _levels(inside, box, probability)
     return Lesion(
         number=0,
-        volume_ml=volume_ml,
+        volume_ml=int(np.count_nonzero(inside)) * grid.voxel_ml,
         centre_mm=grid.position_mm((x, y, z)),
         centre_index=(i, j, k),
         extent_mm=(r, a, s),
         slices=(box[2].start, box[2].stop - 1),
-        probability=None if levels is None else _lesion_probability(levels, volume_ml, calibration),
+        probability=probability,
     )
 
 
@@ -273,33 +280,3 @@ def _percentile(levels: NDArray[np.int64]) -> float:
     """Return the evidence that counts at each 8-bit probability amount to, 0 to 1, by nearest rank."""
     rank = int(levels.sum()) * EVIDENCE_PERCENTILE / 100
     return int(np.searchsorted(np.cumsum(levels), rank)) / CERTAIN
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> Box | None:
-    """Return the smallest box that holds the mask, None for an empty mask; finds it slice by slice, without copies."""
-    slices = np.flatnonzero([mask[:, :, k].any() for k in range(mask.shape[2])])
-    if not slices.size:
-        return None
-    k = slice(int(slices[0]), int(slices[-1]) + 1)
-    i, j = (np.flatnonzero(np.any(mask[:, :, k], axis=axes)) for axes in ((1, 2), (0, 2)))
-    return slice(int(i[0]), int(i[-1]) + 1), slice(int(j[0]), int(j[-1]) + 1), k
-
-
-def blocks(mask: NDArray[np.bool_]) -> Iterator[Box]:
-    """Yield boxes that hold the mask, one for each run of axial slices that it touches; no component spans two.
-
-    Components are looked for block by block, so that memory follows the lesions, not the scan.
-    """
-    touched = np.array([0, *(mask[:, :, k].any() for k in range(mask.shape[2])), 0], dtype=np.int8)
-    edges = np.diff(touched)
-    for first, last in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
-        box = bounding_box(mask[:, :, first:last])
-        if box is not None:
-            yield box[0], box[1], slice(int(first), int(last))
-
-
-def _shifted(part: Box, box: Box) -> Box:
-    i, j, k = (
-        slice(inner.start + outer.start, inner.stop + outer.start) for inner, outer in zip(part, box, strict=True)
-    )
-    return i, j, k

@@ -5,12 +5,12 @@ from __future__ import annotations
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from lungseg.db.masks import damaged, prediction_doubts, prediction_totals, referenced_case_ids
+from lungseg.db.masks import damaged, prediction_findings, prediction_totals, referenced_case_ids
 from lungseg.db.runs import latest_segment_runs
 from lungseg.db.tables import CaseRow
 from lungseg.decoding import Finite, Natural, decode_value
 from lungseg.errors import NotFoundError
-from lungseg.records import Case, CaseSummary
+from lungseg.records import Case, CaseSummary, ScanFinding, ScanSeverity, doubts_in
 
 
 def insert_case(session: Session, case: Case) -> None:
@@ -44,6 +44,13 @@ def get_case(session: Session, case_id: str) -> Case:
     return _case_of(row)
 
 
+def twin_of(session: Session, sha256: str) -> Case | None:
+    """Return the newest case whose scan has these very bytes; None where there is none."""
+    newest = select(CaseRow).where(CaseRow.scan_sha256 == sha256).order_by(CaseRow.created_at.desc()).limit(1)
+    row = session.scalar(newest)
+    return _case_of(row) if row else None
+
+
 def rename_case(session: Session, case_id: str, name: str) -> Case:
     """Change a case's display name.
 
@@ -74,7 +81,7 @@ def list_summaries(session: Session) -> tuple[CaseSummary, ...]:
     """Return all cases, newest first, in as many queries for a thousand cases as for one."""
     latest = latest_segment_runs(session)
     totals = prediction_totals(session)
-    doubts = prediction_doubts(session)
+    findings = prediction_findings(session)
     referenced = referenced_case_ids(session)
     rows = session.scalars(select(CaseRow).order_by(CaseRow.created_at.desc(), CaseRow.id))
     return tuple(
@@ -85,15 +92,21 @@ def list_summaries(session: Session) -> tuple[CaseSummary, ...]:
             volume_ml=totals[row.id].volume_ml if row.id in totals else None,
             largest_ml=totals[row.id].largest_ml if row.id in totals else None,
             has_reference=row.id in referenced,
-            doubts=doubts.get(row.id, ()),
+            doubtful=totals[row.id].doubtful if row.id in totals else 0,
+            doubts=doubts_in(findings.get(row.id, ())),
+            warnings=_warnings_in(findings.get(row.id, ())),
         )
         for row in rows
     )
 
 
+def _warnings_in(findings: tuple[ScanFinding, ...]) -> tuple[str, ...]:
+    return tuple(each.text for each in findings if each.severity is ScanSeverity.WARNING)
+
+
 def no_such_case(case_id: str) -> NotFoundError:
     """Say that a case is not there."""
-    return NotFoundError(f"There is no case {case_id}.", "It may have been deleted; choose one from the list of cases.")
+    return NotFoundError(f"There is no case {case_id}.", "It was deleted, or never there: choose another one.")
 
 
 def _case_of(row: CaseRow) -> Case:

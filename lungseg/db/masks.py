@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Subquery, func, select
 from sqlalchemy.orm import Session, selectinload
@@ -10,16 +11,20 @@ from sqlalchemy.orm import Session, selectinload
 from lungseg.db.tables import LesionRow, MaskRow, RunRow
 from lungseg.decoding import Natural, decode_value
 from lungseg.errors import NotFoundError, StorageError
-from lungseg.records import Lesion, Mask, MaskKind, ScanFinding, doubts_in
+from lungseg.records import Lesion, Mask, MaskKind, ScanFinding, ScanSeverity
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionTotals:
-    """What the newest predicted mask of a case adds up to; `largest_ml` is None where it has no lesion."""
+    """What the newest predicted mask of a case adds up to; `largest_ml` is None where it has no lesion.
+
+    Doubtful lesions, which are not in the mask, are counted by themselves.
+    """
 
     lesions: int
     volume_ml: float
     largest_ml: float | None
+    doubtful: int
 
 
 def next_version(session: Session, case_id: str, kind: MaskKind) -> int:
@@ -42,7 +47,7 @@ def insert_mask(session: Session, mask: Mask) -> None:
             volume_ml=mask.volume_ml,
             slice_voxels=list(mask.slice_voxels),
             created_at=mask.created_at,
-            lesions=[_row_of(lesion) for lesion in mask.lesions],
+            lesions=[_row_of(lesion) for lesion in (*mask.lesions, *mask.doubtful)],
         )
     )
     session.flush()
@@ -84,26 +89,41 @@ def referenced_case_ids(session: Session) -> frozenset[str]:
 def prediction_totals(session: Session) -> dict[str, PredictionTotals]:
     """Return the totals of the newest prediction of each case that has one, by case id."""
     newest = _newest_predictions()
+    is_certain = LesionRow.is_doubtful.is_(False)
     rows = session.execute(
-        select(MaskRow.case_id, func.count(LesionRow.number), MaskRow.volume_ml, func.max(LesionRow.volume_ml))
+        select(
+            MaskRow.case_id,
+            func.count(LesionRow.number).filter(is_certain),
+            MaskRow.volume_ml,
+            func.max(LesionRow.volume_ml).filter(is_certain),
+            func.count(LesionRow.number).filter(LesionRow.is_doubtful),
+        )
         .join(newest, (newest.c.case_id == MaskRow.case_id) & (newest.c.version == MaskRow.version))
         .where(MaskRow.kind == MaskKind.PREDICTION)
         .outerjoin(LesionRow, LesionRow.mask_id == MaskRow.id)
         .group_by(MaskRow.id, MaskRow.case_id, MaskRow.volume_ml)
     )
-    return {case_id: PredictionTotals(lesions, volume, largest) for case_id, lesions, volume, largest in rows}
+    return {
+        case_id: PredictionTotals(lesions, volume, largest, doubtful)
+        for case_id, lesions, volume, largest, doubtful in rows
+    }
 
 
-def prediction_doubts(session: Session) -> dict[str, tuple[str, ...]]:
-    """Return why the run of the newest prediction did not understand the scan, by case id; mostly empty."""
+def prediction_findings(session: Session) -> dict[str, tuple[ScanFinding, ...]]:
+    """Return what the run of the newest prediction noticed of the scan, by case id; of old runs, their warnings."""
     newest = _newest_predictions()
     rows = session.execute(
-        select(MaskRow.case_id, RunRow.result["findings"])
+        select(MaskRow.case_id, RunRow.result["findings"], RunRow.warnings)
         .join(newest, (newest.c.case_id == MaskRow.case_id) & (newest.c.version == MaskRow.version))
         .where(MaskRow.kind == MaskKind.PREDICTION)
         .join(RunRow, RunRow.id == MaskRow.run_id)
     )
-    return {case_id: doubts_in(ScanFinding.all_from(findings)) for case_id, findings in rows}
+    return {case_id: _findings_of(findings, warnings) for case_id, findings, warnings in rows}
+
+
+def _findings_of(findings: Any, warnings: Any) -> tuple[ScanFinding, ...]:
+    texts = decode_value(tuple[str, ...], warnings or [], damaged)
+    return ScanFinding.all_from(findings) or tuple(ScanFinding("", ScanSeverity.WARNING, text) for text in texts)
 
 
 def _newest_predictions() -> Subquery:
@@ -125,10 +145,12 @@ def _row_of(lesion: Lesion) -> LesionRow:
         first_slice=lesion.slices[0],
         last_slice=lesion.slices[1],
         probability=lesion.probability,
+        is_doubtful=lesion.is_doubtful,
     )
 
 
 def _mask_of(row: MaskRow) -> Mask:
+    lesions = tuple(_lesion_of(lesion) for lesion in row.lesions)
     return Mask(
         id=row.id,
         case_id=row.case_id,
@@ -140,7 +162,8 @@ def _mask_of(row: MaskRow) -> Mask:
         volume_ml=row.volume_ml,
         slice_voxels=decode_value(tuple[Natural, ...], row.slice_voxels, damaged),
         created_at=row.created_at,
-        lesions=tuple(_lesion_of(lesion) for lesion in row.lesions),
+        lesions=tuple(lesion for lesion in lesions if not lesion.is_doubtful),
+        doubtful=tuple(lesion for lesion in lesions if lesion.is_doubtful),
     )
 
 
@@ -153,6 +176,7 @@ def _lesion_of(row: LesionRow) -> Lesion:
         "extent_mm": row.extent_mm,
         "slices": (row.first_slice, row.last_slice),
         "probability": row.probability,
+        "is_doubtful": row.is_doubtful,
     }
     return decode_value(Lesion, values, damaged)
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
 
@@ -206,6 +207,8 @@ class ScoreRow(Base):
     lesions_found: Mapped[int]
     false_lesions: Mapped[int]
     seconds: Mapped[float | None]
+    doubtful_true: Mapped[int] = mapped_column(default=0, server_default="0")
+    doubtful_false: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class DataSetRow(Base):
@@ -219,6 +222,7 @@ class DataSetRow(Base):
     folder: Mapped[str]
     registered_at: Mapped[datetime]
     run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    tumour_class: Mapped[str | None] = mapped_column(default=None)
 
 
 class LesionRow(Base):
@@ -235,6 +239,7 @@ class LesionRow(Base):
     first_slice: Mapped[int]
     last_slice: Mapped[int]
     probability: Mapped[float | None]
+    is_doubtful: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class MaskRow(Base):

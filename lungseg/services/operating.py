@@ -13,49 +13,39 @@ from pathlib import Path
 import numpy as np
 
 from lungseg import nifti
-from lungseg.calibration import LesionCalibration
-from lungseg.card import OperatingPoint, sha256_of
+from lungseg.calibration import LesionCalibration, LesionRule
+from lungseg.card import OperatingPoint, WholeScans, sha256_of
 from lungseg.config import Settings
 from lungseg.decoding import Finite, Natural, decode_file, decode_value, encode
 from lungseg.errors import StorageError
 from lungseg.files import disk_errors, write_bytes
 from lungseg.maps import read_map
-from lungseg.postprocessing import CERTAIN, lesions_at, level_of, slice_voxels
+from lungseg.metrics import share_interval
+from lungseg.postprocessing import CERTAIN, STOPS, level_of, outlines_at, slice_voxels
 from lungseg.records import Case, Lesion, Mask, Run
-from lungseg.services.storage import derived_path, probability_path
+from lungseg.services.storage import WITH_DOUBTFUL, derived_path, probability_path
 
-LEVELS = range(10, 250, 5)
-"""Thresholds that can be chosen, in 255ths: about every 0.02."""
+RULE = 1
+"""Of what is a lesion, and which lesion a voxel belongs to; another number where the steps change."""
 NO_MAP = "No probabilities were kept of this result: segment the case again to move its threshold."
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A threshold that can be chosen, and what it reached on patients held out.
+    """A threshold that can be chosen, and what is known of it.
 
     Attributes:
         level: the threshold in 255ths.
-        sensitivity: share of the lesions found; None where nobody measured it.
-        false_lesions_a_scan: mean number of false lesions; None likewise.
+        expected: what to expect of it, in a sentence or two.
     """
 
     level: int
-    sensitivity: float | None = None
-    false_lesions_a_scan: float | None = None
+    expected: str
 
     @property
     def threshold(self) -> float:
         """Probability from which a voxel counts as tumour."""
         return self.level / CERTAIN
-
-    @property
-    def expected(self) -> str:
-        """What to expect of this threshold, as a sentence; empty where nobody measured it."""
-        if self.sensitivity is None or self.false_lesions_a_scan is None:
-            return ""
-        return (
-            f"Held-out patients: {self.sensitivity:.0%} of lesions found, {self.false_lesions_a_scan:.1f} false a scan."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +79,20 @@ class _Said:
     threshold: Finite = 0.5
     min_lesion_ml: Finite | None = None
     calibration: LesionCalibration | None = None
+    doubtful_below: Finite | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
+    whole_scans: WholeScans | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Derived:
-    """What is kept beside a derived mask."""
+    """What is kept beside a derived mask; what another rule of lesions made is derived anew."""
 
     slice_voxels: tuple[Natural, ...]
     lesions: tuple[Lesion, ...]
+    doubtful: tuple[Lesion, ...] = ()
+    all_slice_voxels: tuple[Natural, ...] = ()
+    rule: Natural = 0
 
 
 def operation_of(settings: Settings, mask: Mask, run: Run, level: int | None = None) -> Operation:
@@ -115,7 +110,7 @@ def operation_of(settings: Settings, mask: Mask, run: Run, level: int | None = N
     said = _said(run)
     default = level_of(said.threshold)
     is_kept = (settings.home / probability_path(mask.id)).is_file()
-    choices = tuple(_choice(each, said.operating_points) for each in sorted({*LEVELS, default}))
+    choices = tuple(Choice(each, _expected(each, default, said)) for each in sorted({*STOPS, default}))
     is_choice = is_kept and level in {choice.level for choice in choices}
     shown = level if is_choice and level is not None else default
     return Operation(mask.id, shown, default, choices, "" if is_kept else NO_MAP)
@@ -138,22 +133,45 @@ def mask_at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) ->
         StorageError: the map can't be read any more, or there is no room.
         ScanError: the scan can't be read any more.
     """
-    name = derived_path(mask.id, level)
-    kept = settings.home / name
-    facts = kept.with_name(f"{mask.id}.{level}.json")
-    found = _derived(facts) if kept.is_file() else None
-    if found is None:
-        _derive(settings, case, run, (settings.home / probability_path(mask.id), kept, facts), level)
-        found = decode_file(_Derived, facts, _damaged)
-    return replace(
+    found = _at(settings, case, mask, run, level)
+    moved = replace(
         mask,
-        id=f"{mask.id}.{level}",
-        path=name,
-        sha256=sha256_of(kept),  # not kept with the lesions: two sessions may derive the same mask at once
         volume_ml=sum(lesion.volume_ml for lesion in found.lesions),
-        slice_voxels=found.slice_voxels,
         lesions=found.lesions,
+        doubtful=found.doubtful,
     )
+    return _placed(settings, moved, level, found.slice_voxels)
+
+
+def with_doubtful(settings: Settings, case: Case, mask: Mask, run: Run, level: int) -> Mask:
+    """Derive the mask that also holds the doubtful lesions: 1 in lesions, 2 in doubtful ones.
+
+    Takes and raises as `mask_at`; id and file are its own (`<id>.<level>.all`), `slice_voxels` count both.
+    """
+    found = _at(settings, case, mask, run, level)
+    return _placed(settings, mask, level, found.all_slice_voxels, WITH_DOUBTFUL)
+
+
+def _placed(settings: Settings, mask: Mask, level: int, counts: tuple[int, ...], ending: str = "") -> Mask:
+    """Return a mask as one that was derived from it; its hash is not kept: two sessions may derive it at once."""
+    own_id = mask.id.partition(".")[0]
+    path = derived_path(own_id, level, with_doubtful=bool(ending))
+    sha256 = sha256_of(settings.home / path)
+    return replace(mask, id=f"{own_id}.{level}{ending}", path=path, sha256=sha256, slice_voxels=counts)
+
+
+def _at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) -> _Derived:
+    """Return what the probabilities of a mask say at a level; its files are there then."""
+    own_id = mask.id.partition(".")[0]
+    facts = settings.home / f"{settings.derived.name}/{own_id}.{level}.json"
+    found = _derived(facts)
+    files = [
+        derived_path(own_id, level, with_doubtful=bool(more)) for more in range(1 + bool(found and found.doubtful))
+    ]
+    if found is None or found.rule != RULE or not all((settings.home / name).is_file() for name in files):
+        found = _derive(settings, case, run, own_id, level)
+        write_bytes(facts, encode(found))
+    return found
 
 
 def _derived(facts: Path) -> _Derived | None:
@@ -164,22 +182,25 @@ def _derived(facts: Path) -> _Derived | None:
         return None
 
 
-def _derive(settings: Settings, case: Case, run: Run, paths: tuple[Path, Path, Path], level: int) -> None:
-    """Write the mask at a level, then what is known of it: where the second is there, the first is whole."""
-    probabilities, kept, facts = paths
+def _derive(settings: Settings, case: Case, run: Run, own_id: str, level: int) -> _Derived:
+    """Write the masks at a level, before what is known of them: where that is there, they are whole."""
     said = _said(run)
     if said.min_lesion_ml is None:
         raise _damaged("min_lesion_ml is missing")
-    inside, lesions = lesions_at(
-        read_map(probabilities, limits=settings.limits),
-        level / CERTAIN,
-        min_lesion_ml=said.min_lesion_ml,
-        calibration=said.calibration,
-    )
+    rule = LesionRule(said.threshold, said.min_lesion_ml, said.calibration, said.doubtful_below)
+    probability = read_map(settings.home / probability_path(own_id), limits=settings.limits)
+    outlines = outlines_at(probability, level / CERTAIN, rule)
+    header = nifti.read_header(settings.home / case.scan_path, limits=settings.limits, sha256=case.scan_sha256)
+    kept = settings.home / derived_path(own_id, level)
     with disk_errors("The mask at another threshold"):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        nifti.write_mask(inside, kept, like=settings.home / case.scan_path)
-        write_bytes(facts, encode(_Derived(slice_voxels(inside), lesions)))
+        nifti.write_mask(outlines.mask, kept, like=header)
+        if outlines.doubtful:
+            kept = settings.home / derived_path(own_id, level, with_doubtful=True)
+            nifti.write_mask(outlines.marks, kept, like=header)
+    return _Derived(
+        slice_voxels(outlines.mask), outlines.lesions, outlines.doubtful, slice_voxels(outlines.marks > 0), RULE
+    )
 
 
 def _said(run: Run) -> _Said:
@@ -190,14 +211,41 @@ def _damaged(reason: str) -> StorageError:
     return StorageError(f"What is kept of the result is damaged ({reason}).", "Segment the case again.")
 
 
-def _choice(level: int, points: Sequence[OperatingPoint]) -> Choice:
-    """Tell what a threshold reaches, between the points that were measured; nothing beyond them."""
-    thresholds = [point.threshold for point in points]
-    if not points or not level_of(min(thresholds)) <= level <= level_of(max(thresholds)):
-        return Choice(level)
-    order = np.argsort(thresholds)
-    sensitivity, false = (
-        float(np.interp(level / CERTAIN, np.array(thresholds)[order], np.array(values)[order]))
-        for values in ([p.sensitivity for p in points], [p.false_lesions_a_scan for p in points])
+def _expected(level: int, default: int, said: _Said) -> str:
+    """Tell what a threshold reaches: on whole scans at the card's, where that was measured; else how it differs."""
+    if level == default:
+        return (
+            _of_whole_scans(said.whole_scans)
+            if said.whole_scans
+            else "No figures of whole scans are known for this result."
+        )
+    effect = (
+        "more voxels, perhaps more lesions, none lost" if level < default else "fewer voxels, perhaps fewer lesions"
     )
-    return Choice(level, sensitivity, false)
+    change = _change(level, default, said.operating_points)
+    way = "sensitive" if level < default else "specific"
+    return f"More {way} than the checkpoint's {default / CERTAIN:.2f}: {effect}. {change}"
+
+
+def _of_whole_scans(found: WholeScans) -> str:
+    scans = f"{found.scans} whole scan{'' if found.scans == 1 else 's'} not learned from"
+    if not found.lesions:
+        return f"Measured on {scans}, without a lesion: {found.false_lesions_a_scan:.2f} false a scan."
+    low, high = share_interval(found.found, found.lesions)
+    return (
+        f"Measured on {scans}: {found.found} of {found.lesions} lesions found (95 % interval {low:.0%} to {high:.0%}), "
+        f"{found.false_lesions_a_scan:.2f} false a scan."
+    )
+
+
+def _change(level: int, default: int, points: Sequence[OperatingPoint]) -> str:
+    """Say what was measured of a threshold beside the card's, on nodules that mostly are small."""
+    thresholds = [point.threshold for point in points]
+    if not points or not level_of(min(thresholds)) <= min(level, default) <= max(level, default) <= level_of(
+        max(thresholds)
+    ):
+        return "Beyond what was measured."
+    order = np.argsort(thresholds)
+    shares = np.array([point.sensitivity for point in points])[order]
+    here, there = (float(np.interp(at / CERTAIN, np.array(thresholds)[order], shares)) for at in (level, default))
+    return f"Measured on nodules only, most of them small: {here:.0%} found, {there:.0%} at the checkpoint's threshold."

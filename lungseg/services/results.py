@@ -46,6 +46,8 @@ def note_provenance(database: Database, run: Run, card: ModelCard, device: str) 
         "threshold": card.threshold,
         "min_lesion_ml": card.min_lesion_ml,
         "calibration": asdict(card.calibration) if card.calibration else None,
+        "doubtful_below": card.doubtful_below,
+        "whole_scans": asdict(whole) if (whole := card.on_whole_scans) else None,
         "operating_points": [asdict(point) for point in card.operating_points],
     }
     with database.begin() as session:
@@ -104,6 +106,7 @@ def keep_segmentation(
                 slice_voxels=segmentation.slice_voxels,
                 created_at=now,
                 lesions=segmentation.lesions,
+                doubtful=segmentation.doubtful,
             )
             insert_mask(session, mask)
             if is_new:

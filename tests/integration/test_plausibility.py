@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lungseg.postprocessing import drop_implausible
+from lungseg.plausibility import drop_implausible
 from lungseg.training.sources import NODULES, read_nodules
 from lungseg.volume import Grid
 

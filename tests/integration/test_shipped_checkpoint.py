@@ -1,5 +1,6 @@
 """The checkpoint that ships: complete, honest about itself, and it finds what it is there to find."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,11 +10,14 @@ from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.inference import Segmenter
 from lungseg.metrics import dice, match_lesions
 from lungseg.nifti import read_mask, read_volume
-from lungseg.postprocessing import drop_implausible
+from lungseg.pipeline import segment_scan
+from lungseg.postprocessing import STOPS, cut_by_ends, level_of, outlines_at
+from lungseg.records import statement
 from lungseg.services.demo import PATIENT
 from lungseg.training.nodules import score_folder, summary
 from lungseg.training.presets import PRESETS
 from lungseg.training.sources import CROPS
+from lungseg.volume import Grid, Volume
 
 MODELS = CHECKOUT / "models"
 
@@ -24,9 +28,7 @@ def segmenter():
 
 
 def mask_of(segmenter, volume):
-    mask = segmenter.apply(volume).above(segmenter.card.threshold)
-    drop_implausible(mask, volume.grid, segmenter.card.min_lesion_ml)
-    return mask
+    return outlines_at(segmenter.apply(volume), segmenter.card.threshold, segmenter.card.rule).mask
 
 
 def found_in(segmenter, scan, reference):
@@ -87,3 +89,81 @@ def test_card_says_what_its_folds_found_in_whole_scans(segmenter):
     assert {point.threshold for point in card.operating_points} >= {0.5}
     assert len(card.scores["cases"]) == len(card.training["folds"])
     assert all(case["hd95_mm"] is not None or not case["dice"] for case in card.scores["cases"])
+
+
+SLABS = [("lung_102", slice(54, 63)), ("LungDx-A0001", slice(44, 47)), ("LungDx-A0001", slice(40, 46))]
+"""Few slices out of the middle of a tumour, and from its lower end."""
+
+
+def scan_named(shared_data, name):
+    return next(shared_data.glob(f"chest_ct_*/imagesTr/{name}.nii.gz"))
+
+
+def part_of(volume, slices):
+    """Return some axial slices of a volume as a scan of its own."""
+    first = slices.indices(volume.hu.shape[2])[0]
+    affine = volume.grid.affine.copy()
+    affine[:3, 3] = volume.grid.position_mm((0.0, 0.0, first))
+    hu = np.asfortranarray(volume.hu[:, :, slices])
+    return Volume(hu, Grid(hu.shape, affine))
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["demo", "lung_101", "lung_102", "lung_103", "CMB-CRC-MSB-01068", "LungDx-A0001"])
+def test_moving_to_sensitive_never_loses_a_lesion(segmenter, demo_files, shared_data, name):
+    volume = read_volume(demo_files.scan if name == "demo" else scan_named(shared_data, name))
+    probability, card = segmenter.apply(volume), segmenter.card
+    stops = sorted({*STOPS, level_of(card.threshold)}, reverse=True)
+    higher = outlines_at(probability, stops[0] / 255, card.rule)
+    for level in stops[1:]:
+        lower = outlines_at(probability, level / 255, card.rule)
+        assert not (higher.mask & ~lower.mask).any()
+        assert not ((higher.marks > 0) & (lower.marks == 0)).any()
+        assert len(higher.lesions) <= len(lower.lesions)
+        assert len(higher.doubtful) <= len(lower.doubtful)
+        higher = lower
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(("name", "slices"), SLABS)
+def test_tumour_in_a_slab_is_found(segmenter, shared_data, name, slices):
+    scan = scan_named(shared_data, name)
+    whole = read_volume(scan)
+    reference = read_mask(scan.parent.parent / "labelsTr" / scan.name, whole.grid)[:, :, slices]
+    part = part_of(whole, slices)
+    outlines = outlines_at(segmenter.apply(part), segmenter.card.threshold, segmenter.card.rule)
+    assert dice(outlines.mask, reference) > 0.4
+    assert cut_by_ends(outlines.lesions, part.hu.shape[2])
+
+
+@pytest.mark.shared_data
+def test_scan_that_ends_in_its_tumour_never_loses_it_in_silence(segmenter, shared_data):
+    """Of the tumour of lung_102, cut at its largest slice, the network marks two slices: flat, and doubtful."""
+    scan = scan_named(shared_data, "lung_102")
+    whole = read_volume(scan)
+    reference = read_mask(scan.parent.parent / "labelsTr" / scan.name, whole.grid)
+    largest = int(reference.sum(axis=(0, 1)).argmax())
+    outlines = outlines_at(segmenter.apply(part_of(whole, slice(largest, None))), 0.4, segmenter.card.rule)
+    assert (outlines.doubtful_mask & reference[:, :, largest:]).any()
+
+
+@pytest.mark.shared_data
+def test_heart_and_liver_that_were_taken_for_tumour_are_doubtful(segmenter, shared_data, tmp_path):
+    scan = scan_named(shared_data, "ACRIN-FLT-Breast_013")
+    result = segment_scan(scan, tmp_path / "mask.nii.gz", segmenter)
+    assert max(lesion.volume_ml for lesion in result.doubtful) > 500
+    assert result.lesions == ()
+    assert not read_mask(tmp_path / "mask.nii.gz", read_volume(scan).grid).any()
+    assert result.marked_share > 0.05
+    assert "doubtful" in statement(len(result.lesions), result.doubts, len(result.doubtful))
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["lung_101", "lung_102", "lung_103", "CMB-CRC-MSB-01068", "LungDx-A0001"])
+def test_no_true_tumour_is_doubtful_in_its_whole_scan(segmenter, shared_data, name):
+    scan = scan_named(shared_data, name)
+    volume = read_volume(scan)
+    reference = read_mask(scan.parent.parent / "labelsTr" / scan.name, volume.grid)
+    outlines = outlines_at(segmenter.apply(volume), segmenter.card.threshold, segmenter.card.rule)
+    assert match_lesions(outlines.mask, reference).found >= 1
+    assert outlines.doubtful_mask is None or not (outlines.doubtful_mask & reference).any()

@@ -1,5 +1,6 @@
 """The operating point: masks at other thresholds, without the network and without harm to the stored mask."""
 
+import json
 import os
 import time
 from contextlib import closing
@@ -9,13 +10,15 @@ import pytest
 
 from lungseg import nifti
 from lungseg.calibration import LesionCalibration
-from lungseg.card import OperatingPoint, sha256_of
+from lungseg.card import OperatingPoint, WholeScans, sha256_of
 from lungseg.db import open_database
+from lungseg.errors import ScanChangedError
+from lungseg.records import statement
 from lungseg.services import cases, operating, storage, viewing
 from lungseg.volume import Grid
 from lungseg.web.routes import mask_address, mask_download_address, routes
 from tests.browser.seeds import add_case, add_prediction
-from tests.phantoms import SHAPE, graded_map, ras_affine
+from tests.phantoms import SHAPE, graded_map, ras_affine, write_chest
 from tests.web import ask
 
 POINTS = (OperatingPoint(0.6, 0.7, 0.5), OperatingPoint(0.2, 0.9, 4.5))
@@ -50,6 +53,14 @@ def look(settings, database, case, level=None):
     return plain if level is None else viewing.scene_of(
         settings, database, case.id, chosen=(plain.model.id, level)
     )  # fmt: skip
+
+
+def test_mask_at_another_threshold_is_made_for_the_scan_that_was_segmented_alone(settings, database, seeded):
+    scan = settings.home / seeded.scan_path
+    write_chest(scan, "RAS", shape=(80, 96, 40))
+    with pytest.raises(ScanChangedError):
+        look(settings, database, seeded, 100)
+    assert not list((settings.home / "derived").glob("*.nii.gz"))
 
 
 def test_default_is_the_stored_mask(settings, database, seeded):
@@ -111,14 +122,109 @@ def test_result_without_probabilities_stays_as_it_is_and_says_why(settings, data
     assert scene.model.path.startswith("masks/")
 
 
-def test_choices_tell_what_was_measured_and_nothing_beyond(settings, database, seeded):
-    choices = {choice.level: choice for choice in look(settings, database, seeded).operation.choices}
-    assert list(choices) == sorted({*range(10, 250, 5), DEFAULT})
-    assert (choices[10].sensitivity, choices[10].expected, choices[245].expected) == (None, "", "")
-    middle = choices[100]
-    assert middle.sensitivity == pytest.approx(0.9 - 0.2 * (100 / 255 - 0.2) / 0.4)
-    assert middle.false_lesions_a_scan == pytest.approx(4.5 - 4.0 * (100 / 255 - 0.2) / 0.4)
-    assert middle.expected == "Held-out patients: 80% of lesions found, 2.6 false a scan."
+def expectations(settings, database, case, probability, **card):
+    used = {"threshold": 0.5, "whole_scans": WholeScans(4, 6, 4, 5), "operating_points": POINTS, **card}
+    add_prediction(settings, database, case, None, probability=probability, **used)
+    return {each.level: each.expected for each in look(settings, database, case).operation.choices}
+
+
+def test_figure_at_the_card_s_threshold_is_that_of_whole_scans_with_its_interval(settings, database, case):
+    said = expectations(settings, database, case, graded_map(Grid(SHAPE, ras_affine())))
+    assert list(said) == sorted({*range(10, 250, 5), DEFAULT})
+    assert said[DEFAULT] == (
+        "Measured on 4 whole scans not learned from: 4 of 6 lesions found (95 % interval 30% to 90%), "
+        "1.25 false a scan."
+    )
+
+
+def test_other_thresholds_say_what_changes_and_that_only_nodules_were_measured(settings, database, case):
+    said = expectations(settings, database, case, graded_map(Grid(SHAPE, ras_affine())))
+    assert said[100] == (
+        "More sensitive than the checkpoint's 0.50: more voxels, perhaps more lesions, none lost. Measured on nodules "
+        "only, most of them small: 80% found, 75% at the checkpoint's threshold."
+    )
+    assert said[10].endswith("none lost. Beyond what was measured.")
+    assert said[245] == (
+        "More specific than the checkpoint's 0.50: fewer voxels, perhaps fewer lesions. Beyond what was measured."
+    )
+    assert all(said.values())
+
+
+@pytest.mark.parametrize(
+    ("whole_scans", "text"),
+    [
+        (None, "No figures of whole scans are known for this result."),
+        (WholeScans(1, 0, 0, 2), "Measured on 1 whole scan not learned from, without a lesion: 2.00 false a scan."),
+    ],
+)
+def test_what_nobody_measured_is_not_made_up(settings, database, case, whole_scans, text):
+    probability = graded_map(Grid(SHAPE, ras_affine()))
+    said = expectations(settings, database, case, probability, whole_scans=whole_scans, scores={})
+    assert said[DEFAULT] == text
+
+
+@pytest.fixture
+def doubtful(settings, database, case):
+    """A case with a certain lesion and one that is larger and less probable."""
+    probability = graded_map(Grid(SHAPE, ras_affine()))
+    other = graded_map(Grid(SHAPE, ras_affine()), (30, 44, 22), 26.0).canvases * 0.6
+    np.maximum(probability.canvases, other.astype(np.uint8), out=probability.canvases)
+    rule = {"calibration": LesionCalibration(-1.5, 1.0, 0.0), "doubtful_below": 0.3}
+    add_prediction(settings, database, case, None, probability=probability, threshold=0.4, min_lesion_ml=1.0, **rule)
+    return case
+
+
+def test_doubtful_lesions_are_listed_beside_totals_and_mask(settings, database, doubtful):
+    scene = look(settings, database, doubtful)
+    (certain,), (unsure,) = scene.model.lesions, scene.model.doubtful
+    assert (certain.is_doubtful, unsure.is_doubtful, unsure.number) == (False, True, 2)
+    mask = nifti.read_mask(settings.home / scene.model.path, scene.grid)
+    assert mask.sum() * scene.grid.voxel_ml == pytest.approx(certain.volume_ml) == pytest.approx(scene.model.volume_ml)
+    assert not mask[unsure.centre_index]
+    assert scene.statement == "1 lesion + 1 doubtful"
+    report = viewing.report(scene)
+    assert [each["is_doubtful"] for each in report["lesions"]] == [False]
+    assert [each["is_doubtful"] for each in report["doubtful"]] == [True]
+    (summary,) = cases.list_cases(database)
+    assert (summary.lesions, summary.doubtful) == (1, 1)
+    assert summary.volume_ml == summary.largest_ml == pytest.approx(certain.volume_ml)
+
+
+@pytest.mark.parametrize("level", [None, 60, 120])
+def test_mask_with_doubtful_lesions_has_a_value_and_a_file_for_them(settings, database, doubtful, level):
+    scene = look(settings, database, doubtful, level)
+    labels = nifti.read_label_map(settings.home / scene.marked.path, scene.grid)
+    assert labels.values == (1.0, 2.0)
+    total = scene.model.volume_ml + scene.model.doubtful[0].volume_ml
+    assert labels.inside.sum() * scene.grid.voxel_ml == pytest.approx(total)
+    assert scene.marked.slice_voxels == tuple(labels.inside.sum(axis=(0, 1)).tolist())
+    sent = ask(routes(settings), mask_download_address(settings, scene.marked))
+    assert sent.body == (settings.home / scene.marked.path).read_bytes()
+    assert "lesions_and_doubtful_v1_p" in sent.headers["content-disposition"]
+    assert viewing.report(scene)["doubtful"][0]["volume_ml"] == scene.model.doubtful[0].volume_ml
+
+
+def test_doubtful_lesions_stay_listed_where_their_outlines_are_lost(settings, database, doubtful):
+    (settings.home / storage.probability_path(look(settings, database, doubtful).model.id)).unlink()
+    for path in settings.derived.iterdir():
+        path.unlink()
+    scene = look(settings, database, doubtful)
+    assert (len(scene.model.doubtful), scene.marked) == (1, None)
+
+
+def test_mask_that_an_earlier_release_derived_is_derived_anew(settings, database, seeded):
+    path = settings.home / look(settings, database, seeded, 60).model.path
+    facts = path.with_name(path.name.replace(".nii.gz", ".json"))
+    said = json.loads(facts.read_text())
+    facts.write_text(json.dumps({"slice_voxels": said["slice_voxels"], "lesions": []}))
+    assert len(look(settings, database, seeded, 60).model.lesions) == 1
+
+
+def test_only_doubtful_lesions_are_no_certain_lesion_and_never_none():
+    assert statement(0, (), 2) == "No certain lesion; 2 doubtful"
+    assert statement(0, ("It is a leg.",), 1) == "No statement: It is a leg. 1 doubtful lesion."
+    assert (statement(3, (), 2), statement(1, ())) == ("3 lesions + 2 doubtful", "1 lesion")
+    assert statement(0, ()) == "No lesion found"
 
 
 def test_derived_mask_is_sent_by_a_signed_address(settings, database, seeded):
@@ -126,7 +232,7 @@ def test_derived_mask_is_sent_by_a_signed_address(settings, database, seeded):
     answer = ask(routes(settings), mask_address(settings, scene.model))
     assert (answer.status, answer.body) == (200, (settings.home / scene.model.path).read_bytes())
     saved = ask(routes(settings), mask_download_address(settings, scene.model))
-    assert f"lungseg-mask-{scene.model.id[:8]}" in saved.headers["content-disposition"]
+    assert "_lesions_v1_p0.24.nii.gz" in saved.headers["content-disposition"]
     (settings.home / scene.model.path).unlink()
     assert ask(routes(settings), mask_address(settings, scene.model)).status == 404
 

@@ -6,7 +6,8 @@ import pytest
 from lungseg import postprocessing
 from lungseg.calibration import LesionCalibration
 from lungseg.errors import GridMismatchError
-from lungseg.postprocessing import ProbabilityMap, drop_implausible, lesion_evidence, lesions_of, slice_voxels
+from lungseg.plausibility import drop_implausible
+from lungseg.postprocessing import ProbabilityMap, lesion_evidence, lesions_of, slice_voxels
 from lungseg.preprocessing import Frame
 from lungseg.volume import Grid
 from tests.phantoms import ras_affine
