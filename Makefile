@@ -115,6 +115,7 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements-dev.lock $(VENV)/.inst
 	else $(call ranges,requirements-dev.txt); $(PIP) --editable ".[dev]"; fi
 	@touch $@
 
-# Browser tests drive Debian's Chromium; without it they are skipped and say so.
+# Browser tests drive Debian's Chromium, and axe-core looks at the pages; without them they are skipped and say so.
 test-needs: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.browser.axe
 	@command -v chromium >/dev/null || $(call apt,chromium) || echo "There is no chromium: browser tests are skipped."

@@ -16,16 +16,19 @@ from lungseg.services.exposure import check_host
 from lungseg.services.home import open_home
 from lungseg.services.lifeline import end_with_server
 from lungseg.services.worker_process import kept_alive
+from lungseg.ui import faults
 from lungseg.web.guard import Guard
+from lungseg.web.page import Page, with_base
 from lungseg.web.routes import routes
 from lungseg.web.uploads import Uploads
 
 GOOD_ORDER_S = 2.0
 """Open pages would keep a server for long that is to end."""
-PAGE = Path(st.__file__).parent / "static" / "index.html"
-"""Streamlit's own, of which every page is made."""
+PAGE = with_base((Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"))
+"""Of which every page is made."""
 
 logging.getLogger("lungseg").setLevel(logging.INFO)
+faults.keep_texts_out_of_log()
 settings = Settings.from_environment()
 check_host(st.get_option("server.address"), settings)
 open_home(settings)
@@ -48,8 +51,10 @@ app = st.App(
     CHECKOUT / "lungseg" / "ui" / "entry.py",
     routes=routes(settings),
     lifespan=with_worker,
+    on_script_error=faults.answer,
     middleware=[
         Middleware(Guard, settings=settings, address=st.get_option("server.address"), page=PAGE),
+        Middleware(Page, html=PAGE),
         Middleware(Uploads, settings=settings, is_open=is_open),
     ],
 )

@@ -100,7 +100,8 @@ class Settings:
         allowed_hosts: names under which browsers may reach the server, beside the address that it binds to and those of
             this machine (`LUNGSEG_ALLOWED_HOSTS`, separated by commas).
         viewer_folder: where the browser bundle lies if not under `home` (`LUNGSEG_VIEWER`).
-        checkpoint: name in `models` or path of the checkpoint used where none is asked for (`LUNGSEG_CHECKPOINT`).
+        checkpoint: name in `models` or path of the checkpoint used where none is asked for (`LUNGSEG_CHECKPOINT`); None
+            for the one that was promoted last, at first the shipped one: see `services.in_use`.
         data_roots: folders below which pages may name folders of data (`LUNGSEG_DATA`, several with the separator of
             `PATH` between them; default the home folder of the user who runs the server). Commands are not bound by it.
         limits: bounds on what is read.
@@ -115,7 +116,7 @@ class Settings:
     allow_unauthenticated: bool = False
     allowed_hosts: tuple[str, ...] = ()
     viewer_folder: Path | None = None
-    checkpoint: str = SHIPPED_CHECKPOINT
+    checkpoint: str | None = None
     data_roots: tuple[Path, ...] = field(default_factory=_own_folder)
     limits: Limits = field(default_factory=Limits)
 
@@ -158,7 +159,7 @@ class Settings:
             allow_unauthenticated=os.environ.get("LUNGSEG_ALLOW_UNAUTHENTICATED") == "1",
             allowed_hosts=_names("LUNGSEG_ALLOWED_HOSTS"),
             viewer_folder=_folder("LUNGSEG_VIEWER"),
-            checkpoint=os.environ.get("LUNGSEG_CHECKPOINT") or SHIPPED_CHECKPOINT,
+            checkpoint=os.environ.get("LUNGSEG_CHECKPOINT") or None,
             data_roots=_folders("LUNGSEG_DATA") or _own_folder(),
         )
 
@@ -174,7 +175,7 @@ class Settings:
             "LUNGSEG_ALLOW_UNAUTHENTICATED": "1" if self.allow_unauthenticated else "",
             "LUNGSEG_ALLOWED_HOSTS": ",".join(self.allowed_hosts),
             "LUNGSEG_VIEWER": str(self.viewer),
-            "LUNGSEG_CHECKPOINT": self.checkpoint,
+            "LUNGSEG_CHECKPOINT": self.checkpoint or "",
             "LUNGSEG_DATA": os.pathsep.join(map(str, self.data_roots)),
         }
         return {**os.environ, **ours}

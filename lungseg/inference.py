@@ -88,6 +88,11 @@ class Segmenter:
                 on_progress(stop - first, last - first)
         return ProbabilityMap(canvases, frame, volume.grid)
 
+    def give_back_memory(self) -> None:
+        """Give what is held of a GPU's memory for the next scan back to it: others may need it meanwhile."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _batches(self, volume: Volume, first: int, last: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the slices first <= k < last in batches: the first slice, and the stack (N, channels, size, size)."""
         for slab in range(first, last, SLAB):
@@ -102,6 +107,12 @@ class Segmenter:
             probability = torch.sigmoid(self._network(batch)[:, 0].float())
             rounded = probability.mul_(CERTAIN).round_().to(torch.uint8)
         return np.asarray(rounded.cpu().numpy())
+
+
+def is_device_full(error: RuntimeError) -> bool:
+    """Tell whether an error says that the memory of a GPU is all in use; that of the processor is another matter."""
+    texts = ("CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:

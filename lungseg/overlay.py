@@ -18,6 +18,8 @@ WINDOWS = {"lung": LUNG_WINDOW, "mediastinum": (40.0, 400.0), "bone": (400.0, 18
 """The windows that can be asked for by name."""
 MASK_RGB = (255, 122, 69)
 """The one colour of the model's mask, everywhere."""
+DOUBTFUL_RGB = (232, 200, 96)
+"""The one colour of doubtful lesions, everywhere."""
 REFERENCE_RGB = (56, 189, 248)
 """The one colour of the reference mask, everywhere."""
 

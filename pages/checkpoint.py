@@ -8,17 +8,25 @@ from lungseg.services.cards import read_checkpoint
 from lungseg.ui.checkpoint_choice import choose_checkpoint, head
 from lungseg.ui.checkpoint_origin import origin
 from lungseg.ui.checkpoint_scores import failures, scores, trust
+from lungseg.ui.checkpoint_use import history, pending_dialog
+from lungseg.ui.notice import notice
 from lungseg.ui.resources import settings
 
+notice()
 name = choose_checkpoint()
 if name is not None:
     checkpoint = read_checkpoint(settings(), name)
     head(checkpoint)
-    left, middle, right = st.columns([27, 43, 30], gap="medium")
+    with st.container(key="checkpoint_page"):
+        left, middle, right = st.columns([27, 43, 30], gap="medium")
     with left, st.container(key="checkpoint_origin"):
         origin(checkpoint)
+        history()
     with middle, st.container(key="checkpoint_scores"):
         scores(checkpoint)
         failures(checkpoint)
     with right, st.container(key="checkpoint_trust"):
         trust(checkpoint)
+else:
+    history()
+pending_dialog()

@@ -9,7 +9,8 @@ from lungseg.ui.data_set_figures import case_table, figures, nothing_yet, overvi
 
 data_set = choose_data_set()
 shown = overview_of(data_set)
-left, middle, right = st.columns([21, 46, 33], gap="medium")
+with st.container(key="dataset_page"):
+    left, middle, right = st.columns([21, 43, 36], gap="medium")
 with left:
     data_set_panel(data_set, shown)
 with middle:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from lungseg.ui.run_dialogs import pending_dialog, said
+from lungseg.ui.run_dialogs import pending_dialog
 from lungseg.ui.run_overview import overview
 
 pending_dialog()
 overview()
-said()

@@ -8,13 +8,14 @@ from lungseg.ui.training_order import order_form
 from lungseg.ui.training_queue import choose_run, queue
 from lungseg.ui.training_watch import nothing_yet, watch
 
-run_id = choose_run()
-order, run = st.columns([22, 78], gap="medium")
+with st.container(key="training_page"):
+    order, run = st.columns([22, 78], gap="medium")
+with run:
+    run_id = choose_run()
+    if run_id is not None:
+        watch(run_id)
+    elif "run" not in st.query_params:
+        nothing_yet()
 with order:
     order_form()
     queue(run_id)
-with run:
-    if run_id is None:
-        nothing_yet()
-    else:
-        watch(run_id)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from lungseg.errors import LungSegError
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.viewing import scene_of
-from lungseg.ui.case_bar import case_bar, choose_case
+from lungseg.ui.case_bar import case_bar, choose_case, with_no_scene
 from lungseg.ui.fallback import slice_viewer
+from lungseg.ui.notice import notice
 from lungseg.ui.operating import chosen
 from lungseg.ui.resources import database, settings
 from lungseg.ui.viewer import can_draw, viewer
@@ -13,12 +15,17 @@ from lungseg.ui.viewer import can_draw, viewer
 summaries = cases.list_cases(database())
 case_id = choose_case(summaries)
 if case_id is not None:
-    scene = scene_of(settings(), database(), case_id, chosen=chosen())
-    note = case_bar(scene, summaries)
-    bundle = viewer_bundle.status(settings())
-    if not bundle.is_ready:
-        slice_viewer(scene, bundle.lack)
-    elif not can_draw():
-        slice_viewer(scene)
+    try:
+        scene = scene_of(settings(), database(), case_id, chosen=chosen())
+    except LungSegError as error:
+        with_no_scene(summaries, error, case_id)
     else:
-        viewer(settings(), scene, note)
+        notice()
+        note = case_bar(scene, summaries)
+        bundle = viewer_bundle.status(settings())
+        if not bundle.is_ready:
+            slice_viewer(scene, bundle.lack)
+        elif not can_draw():
+            slice_viewer(scene)
+        else:
+            viewer(settings(), scene, note)

@@ -10,6 +10,7 @@ from lungseg.calibration import ReliabilityBin
 from lungseg.card import OperatingPoint
 from lungseg.figures.look import INK, QUIET, RUN_COLOURS, dark
 from lungseg.overlay import MASK_RGB
+from lungseg.wording import counted
 
 RELIABILITY_PX, OPERATING_PX = 250, 230
 MARK = f"rgb{MASK_RGB}"
@@ -24,11 +25,11 @@ def reliability_diagram(bins: Sequence[ReliabilityBin]) -> go.Figure:
         go.Scatter(
             x=[each.probability for each in bins],
             y=[each.true_share for each in bins],
-            customdata=[each.count for each in bins],
+            customdata=[counted(each.count, "lesion") for each in bins],
             mode="lines+markers",
             line={"color": RUN_COLOURS[0], "width": 1.4},
             marker={"size": [SMALLEST_MARK_PX + spread * (each.count / most) ** 0.5 for each in bins], "opacity": 1},
-            hovertemplate="said %{x:.2f}, true %{y:.2f}<br>%{customdata} lesions<extra></extra>",
+            hovertemplate="said %{x:.2f}, true %{y:.2f}<br>%{customdata}<extra></extra>",
         )
     )
     figure.add_shape(type="line", x0=0, y0=0, x1=1, y1=1, line={"color": QUIET, "width": 1, "dash": "dot"})

@@ -13,11 +13,12 @@ from plotly.subplots import make_subplots
 from lungseg.dataset.statistics import CaseRow, Distribution, HuHistogram, LungMap
 from lungseg.figures.look import INK, QUIET, dark
 from lungseg.overlay import REFERENCE_RGB
+from lungseg.wording import counted
 
 TUMOUR = f"rgb{REFERENCE_RGB}"
 TUMOUR_FILL = f"rgba{(*REFERENCE_RGB, 0.22)}"
 OTHER, OTHER_FILL = "#8fa0b2", "rgba(143, 160, 178, 0.16)"
-BAR_PX, HU_PX, MAP_PX = 168, 190, 262
+BAR_PX, HU_PX, MAP_PX = 176, 214, 290
 HU_SHOWN = (-1050, 650)
 LUNG_GREYS = [[0.0, "#0a0c0f"], [0.15, "#171e26"], [1.0, "#66788a"]]
 LARGEST_MARK_PX, SMALLEST_MARK_PX = 26.0, 5.0
@@ -44,7 +45,7 @@ def hu_histogram(histogram: HuHistogram) -> go.Figure:
             hovertemplate="%{y:.1f} %",
         )
     dark(figure, height=HU_PX, hovermode="x unified")
-    figure.update_layout(margin={"l": 40, "r": 8, "t": 8, "b": 30}, legend={"x": 0.3, "y": 0.96, "yanchor": "top"})
+    figure.update_layout(margin={"l": 40, "r": 8, "t": 24, "b": 30})
     figure.update_xaxes(range=HU_SHOWN, title_text="HU", title_font_size=11, title_standoff=2, dtick=200)
     figure.update_yaxes(title_text="% of voxels", title_font_size=11, title_standoff=4, rangemode="tozero")
     return figure
@@ -60,9 +61,12 @@ def bars(distribution: Distribution, unit: str) -> go.Figure:
         go.Bar(
             x=[number + 0.5 for number in range(len(shown))],
             y=[distribution.counts[n] for n in shown],
-            customdata=[f"{low:g} to {high:g}" for low, high in pairwise(edges)],
+            customdata=[
+                (f"{low:g} to {high:g} {unit}", counted(distribution.counts[n], "case"))
+                for n, (low, high) in zip(shown, pairwise(edges), strict=True)
+            ],
             marker={"color": TUMOUR, "opacity": 0.85},
-            hovertemplate="%{customdata} " + unit + ": %{y} cases<extra></extra>",
+            hovertemplate="%{customdata[0]}: %{customdata[1]}<extra></extra>",
         )
     )
     _small(figure)

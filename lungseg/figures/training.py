@@ -32,7 +32,7 @@ class Measure(StrEnum):
     def label(self) -> str:
         """What people call it, with its unit."""
         return {
-            Measure.DICE: "Mean Dice",
+            Measure.DICE: "Validation Dice",
             Measure.VALIDATION_LOSS: "Validation loss",
             Measure.TRAIN_LOSS: "Training loss",
             Measure.LEARNING_RATE: "Learning rate",
@@ -51,7 +51,7 @@ class Curve:
 
 
 def live_curves(epochs: Sequence[EpochRecord], planned: int) -> go.Figure:
-    """Draw the losses, mean Dice and learning rate of one run below each other; the axis spans all planned epochs."""
+    """Draw losses, validation Dice and learning rate of one run below each other; the axis spans all planned epochs."""
     figure = make_subplots(
         rows=3, cols=1, shared_xaxes=True, row_heights=[0.48, 0.32, 0.2], vertical_spacing=0.05,
     )  # fmt: skip
@@ -70,7 +70,7 @@ def live_curves(epochs: Sequence[EpochRecord], planned: int) -> go.Figure:
     last = max(planned, epochs[-1].epoch if epochs else 1, 2)
     figure.update_xaxes(range=[0.5, last + 0.5], **_whole_epochs(last))
     figure.update_xaxes(title_text="Epoch", title_font_size=11, row=3, col=1)
-    for row, title in ((1, "Loss"), (2, "Mean Dice"), (3, "Rate")):
+    for row, title in ((1, "Loss"), (2, "Validation Dice"), (3, "Rate")):
         figure.update_yaxes(title_text=title, title_font_size=11, title_standoff=4, row=row, col=1)
     figure.update_yaxes(exponentformat="none", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(exponentformat="none", rangemode="nonnegative", row=2, col=1)
@@ -119,7 +119,7 @@ def _line(
 
 
 def _mark_best(figure: go.Figure, epochs: Sequence[EpochRecord]) -> None:
-    """Ring the epoch with the highest mean Dice: the one that is kept."""
+    """Ring the epoch with the highest validation Dice: the one that is kept."""
     scored = [(record.mean_dice, -record.epoch) for record in epochs if record.mean_dice is not None]
     if not scored:
         return

@@ -13,11 +13,24 @@ from lungseg.scores.tiles import Tile
 from lungseg.services.cards import Checkpoint
 from lungseg.training import nodules
 from lungseg.training.nodules import NoduleScore
+from lungseg.wording import counted
 
 SIZES_MM = (0.0, 6.0, 10.0, 20.0, math.inf)
 READERS_DICE, READERS_DICE_LARGER = 0.77, 0.82
 """A reader against the consensus of the others on LIDC nodules: all of them, and the larger quarter."""
-SCAN_HEAD = ("scan", "by", "Dice", "HD95 (mm)", "NSD 2 mm", "reference (ml)", "found (ml)", "lesions", "false", "s")
+SCAN_HEAD = (
+    "scan",
+    "by",
+    "Dice",
+    "HD95 (mm)",
+    "NSD 2 mm",
+    "reference (ml)",
+    "found (ml)",
+    "lesions",
+    "false",
+    "doubtful",
+    "s",
+)
 
 
 def pictures(evaluation: Evaluation) -> dict[str, Tile]:
@@ -64,11 +77,14 @@ def _provenance(evaluation: Evaluation, command: str) -> str:
 def _whole_scans(evaluation: Evaluation) -> str:
     folds, scans = evaluation.checkpoint.scores.cases, evaluation.scans
     by = "its fold" if evaluation.checkpoint.card.training.get("folds") else "as the card says"
-    unseen = [_scan_row(score, by) for score in folds]
+    is_doubted = all("doubtful_false" in row for row in evaluation.checkpoint.card.scores.get("cases", ()))
+    unseen = [_scan_row(score, by, is_doubted=is_doubted) for score in folds]
     unseen += [_scan_row(part.score, "the checkpoint") for part in scans if part.is_unseen]
     seen = [_scan_row(part.score, "the checkpoint") for part in scans if not part.is_unseen]
     text = [
         "## Whole scans\n\nAll slices, on the scan's own grid, in mm and ml. Lesions: found of those in the reference. "
+        "Doubtful: lesions too improbable or cut by an end of the scan, true / false; they are not in the mask and in "
+        "no other figure. Scores of a card that was written before they were told apart count all of them. "
         f"Seconds: from opening the scan to the mask.\n\n### Not learned from\n\n{evaluation.checkpoint.scores.note}",
         _table(SCAN_HEAD, unseen) if unseen else "None was scored.",
     ]
@@ -83,7 +99,7 @@ def _whole_scans(evaluation: Evaluation) -> str:
     return "\n\n".join(text)
 
 
-def _scan_row(score: CaseScore, by: str) -> tuple[str, ...]:
+def _scan_row(score: CaseScore, by: str, *, is_doubted: bool = True) -> tuple[str, ...]:
     return (
         score.case,
         by,
@@ -94,6 +110,7 @@ def _scan_row(score: CaseScore, by: str) -> tuple[str, ...]:
         _number(score.predicted_ml, ".2f"),
         f"{score.lesions_found} of {score.lesions_reference}",
         str(score.false_lesions),
+        f"{score.doubtful_true} / {score.doubtful_false}" if is_doubted else "–",
         _number(score.seconds, ".1f"),
     )
 
@@ -102,7 +119,7 @@ def _summary(evaluation: Evaluation) -> str:
     summary = evaluation.summary
     interval = _interval(summary.interval)
     return (
-        f"Together, {summary.cases} scans: mean Dice **{_number(summary.mean, '.3f')}**{interval}, median "
+        f"Together, {counted(summary.cases, 'scan')}: mean Dice **{_number(summary.mean, '.3f')}**{interval}, median "
         f"{_number(summary.median, '.3f')}, Dice 0 in {_number(summary.share_of_zeros, '.0%')}; lesions found "
         f"{_number(summary.sensitivity, '.0%')}, false lesions a scan {_number(summary.false_lesions_a_scan, '.2f')}."
     )
@@ -123,9 +140,9 @@ def _nodules(evaluation: Evaluation) -> str:
     )
     return "\n\n".join(
         (
-            f"{title}\n\n{told['nodules']} nodules of {told['patients']} patients, on whom nothing was learned or "
-            "chosen. Each is scored over its slices against what two or more of four radiologists marked. A reader "
-            "against the consensus of the others is the goal.",
+            f"{title}\n\n{counted(told['nodules'], 'nodule')} of {counted(told['patients'], 'patient')}, on whom "
+            "nothing was learned or chosen. Each is scored over its slices against what two or more of four radiologists "
+            "marked. A reader against the consensus of the others is the goal.",
             _table(("", "checkpoint", "a reader"), rows),
             "By size, the side of a square as large as the nodule in its largest slice:",
             _table(("size (mm)", "nodules", "mean Dice", "found"), _by_size(scores)),
@@ -167,7 +184,7 @@ def _calibration(checkpoint: Checkpoint) -> str:
             )
             for point in points
         ]
-        parts.append("What other thresholds reach on patients held out. From the card.")
+        parts.append("What other thresholds reach on patients held out: mostly small nodules. From the card.")
         parts.append(_table(("threshold", "lesions found", "false lesions a scan"), rows))
     else:
         parts.append("Not measured: the card holds none.")

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lungseg.calibration import ReliabilityBin
-from lungseg.card import ModelCard, find_weights, read_card, sha256_of
+from lungseg.card import ModelCard, read_card, sha256_of
 from lungseg.config import Settings
 from lungseg.decoding import Finite, Natural, decode_value
-from lungseg.errors import CheckpointError, NotFoundError
+from lungseg.errors import CheckpointError, NotFoundError, StorageError
 from lungseg.metrics import summarise
 from lungseg.records import CaseScore, Summary
+from lungseg.services.in_use import weights_in_use
 
 Told = TypeVar("Told")
 
@@ -268,8 +269,8 @@ def scores_on(card: ModelCard) -> CardScores:
 
 def _in_use(settings: Settings) -> Path | None:
     try:
-        return find_weights(settings.checkpoint, settings.models)
-    except CheckpointError:
+        return weights_in_use(settings)
+    except (CheckpointError, StorageError):
         return None
 
 

@@ -17,6 +17,7 @@ from lungseg.config import Settings
 from lungseg.db import Database
 from lungseg.db import cases as rows
 from lungseg.db import masks as mask_rows
+from lungseg.errors import NamelessError, NotFoundError, TwinError
 from lungseg.postprocessing import lesions_of, slice_voxels
 from lungseg.records import Case, CaseSummary, Mask, MaskKind
 from lungseg.services import manifests
@@ -29,7 +30,15 @@ log = logging.getLogger(__name__)
 LONGEST_NAME = 120
 
 
-def ingest(settings: Settings, database: Database, name: str, stream: BinaryIO, *, is_demo: bool = False) -> Case:
+def ingest(
+    settings: Settings,
+    database: Database,
+    name: str,
+    stream: BinaryIO,
+    *,
+    is_demo: bool = False,
+    may_be_twin: bool = True,
+) -> Case:
     """Take in a scan: stream it to disk, check its header, keep it under an id of ours.
 
     Args:
@@ -38,8 +47,10 @@ def ingest(settings: Settings, database: Database, name: str, stream: BinaryIO, 
         name: what the user calls the file; shown, never used on disk.
         stream: its bytes, `.nii` or `.nii.gz`.
         is_demo: whether it is the demo case.
+        may_be_twin: whether it is taken in though its bytes are a case already.
 
     Raises:
+        TwinError: it is a case already, and may not be; `take_in_again` makes another one of it all the same.
         ScanError: the header shows that it can't be used; nothing is kept.
         SetupError: files and database do not belong together.
         StorageError: there is no room for it, or the disk or database refuses.
@@ -50,11 +61,29 @@ def ingest(settings: Settings, database: Database, name: str, stream: BinaryIO, 
         grid = nifti.read_grid(received.path, limits=settings.limits)
         case = _new_case(case_id, display_name(name), received, grid, is_demo=is_demo)
         with _owned(settings.home / case.scan_path) as kept, database.begin() as session:
+            if not may_be_twin and (twin := rows.twin_of(session, case.scan_sha256)):
+                raise _same_scan(twin)
             rows.insert_case(session, case)
             files.move(received.path, kept)
     manifests.keep_case(settings, case)
     log.info("case %s: taken in, %d bytes", case.id, case.scan_bytes)
     return case
+
+
+def take_in_again(settings: Settings, database: Database, case_id: str, name: str) -> Case:
+    """Make another case of the scan of a case, under a name of its own.
+
+    Raises:
+        NotFoundError: there is no such case, or its scan is gone.
+        SetupError, StorageError: as `ingest` does.
+    """
+    case = get_case(database, case_id)
+    try:
+        stream = (settings.home / case.scan_path).open("rb")
+    except FileNotFoundError as error:
+        raise NotFoundError("The scan is not there any more.", "Upload it again.") from error
+    with stream:
+        return ingest(settings, database, name, stream)
 
 
 def list_cases(database: Database) -> tuple[CaseSummary, ...]:
@@ -104,13 +133,14 @@ def add_reference(settings: Settings, database: Database, case_id: str, path: Pa
         ScanError: the file is no usable mask.
         StorageError: it can't be kept.
     """
-    scan = settings.home / get_case(database, case_id).scan_path
-    grid = nifti.read_grid(scan, limits=settings.limits).to_ras()
+    case = get_case(database, case_id)
+    header = nifti.read_header(settings.home / case.scan_path, limits=settings.limits, sha256=case.scan_sha256)
+    grid = header.grid.to_ras()
     inside = nifti.read_mask(path, grid, limits=settings.limits)
     lesions = lesions_of(inside, grid)
     mask_id = uuid4().hex
     with _owned(settings.home / mask_path(mask_id)) as kept:
-        nifti.write_mask(inside, kept, like=scan)
+        nifti.write_mask(inside, kept, like=header)
         with database.begin() as session:
             rows.get_case(session, case_id)
             mask = Mask(
@@ -135,10 +165,14 @@ def rename_case(settings: Settings, database: Database, case_id: str, name: str)
     """Change what a case is called; the old name goes from the files of the database too.
 
     Raises:
+        NamelessError: nothing of the new name can be seen; the old one stays.
         NotFoundError: there is none of this id.
     """
+    shown = visible_name(name)
+    if not shown:
+        raise no_name()
     with database.begin() as session:
-        case = rows.rename_case(session, case_id, display_name(name))
+        case = rows.rename_case(session, case_id, shown)
     manifests.keep_case(settings, case)
     database.scrub()
     return case
@@ -169,10 +203,24 @@ def delete_case(settings: Settings, database: Database, case_id: str) -> None:
 
 
 def display_name(name: str) -> str:
-    """Make a name fit to be shown: no folders, no control or direction characters, not empty, not endless."""
+    """Make a name fit to be shown, and never empty."""
+    return visible_name(name) or "scan"
+
+
+def visible_name(name: str) -> str:
+    """Return what can be shown of a name: no folders, no control or direction characters, not endless; may be empty."""
     base = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
     visible = "".join(character for character in base if unicodedata.category(character)[0] != "C")
-    return " ".join(visible.split())[:LONGEST_NAME].strip() or "scan"
+    return " ".join(visible.split())[:LONGEST_NAME].strip()
+
+
+def no_name() -> NamelessError:
+    """Say that nothing of a name can be seen."""
+    return NamelessError("The name is empty.", "Give the case a name; the old one stays as long as it has no other.")
+
+
+def _same_scan(twin: Case) -> TwinError:
+    return TwinError(f"It is the same scan as {twin.name}.", "Open that case, or take the scan in once more.", twin.id)
 
 
 def _new_case(case_id: str, name: str, received: Received, grid: Grid, *, is_demo: bool) -> Case:

@@ -11,12 +11,16 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lungseg.metrics import paired_difference, summarise
-from lungseg.records import CaseScore, CaseSummary, PairedDifference, Run, RunSummary, Summary
+from lungseg.records import CaseScore, CaseSummary, PairedDifference, Run, RunKind, RunSummary, Summary
+from lungseg.training.presets import SCENES
 
 SCAN_ENDINGS = (".nii.gz", ".nii", "_0000")
 ABSENT = "–"
-NO_SETTINGS = {"name", "output", "calibration", "operating_points"}
-"""What a run's configuration holds beside settings: what it is called, and what the card of its checkpoint says."""
+FINGERPRINT = 8
+"""Characters of a fingerprint of data that are shown."""
+NO_SETTINGS = {"name", "output", "calibration", "operating_points", "folds", "fold", "split", "split_seed"}
+"""What a run's configuration holds beside settings: what it is called, what the card of its checkpoint says, and what
+`split_of` puts into words."""
 SAME_VOLUME = 0.05
 """Relative difference in volume up to which two reference masks count as one: a run that was stopped is scored at the
 resolution of its network, one that has ended on the scan's own grid."""
@@ -103,6 +107,30 @@ def different_settings(runs: Sequence[Run]) -> tuple[Setting, ...]:
     return tuple(row for row in rows if len(set(row.values)) > 1)
 
 
+def split_of(run: Run) -> str:
+    """Say who a training run has held out: the fold, or the share that a seed has drawn; empty for other runs.
+
+    In runs of releases up to 0.1 the run's own seed has drawn the split; see `TrainingOrder.split_seed`.
+    """
+    said = run.configuration
+    if run.kind is not RunKind.TRAIN or said.get("preset") == SCENES.name:
+        return ""
+    if said.get("split"):
+        return f"as in {str(said['split']).rpartition('/')[2]}"
+    seed = run.seed if said.get("split_seed") is None else said["split_seed"]
+    drawn = f"drawn by seed {seed or 0}"
+    folds, fold = said.get("folds"), said.get("fold")
+    if isinstance(folds, int) and isinstance(fold, int):
+        return f"fold {fold + 1} of {folds}, {drawn}"
+    return f"a fifth of the patients, {drawn}"
+
+
+def fingerprint_of(run: Run) -> str:
+    """Return by what the content of a run's data is known (sha256); empty where it has noted none."""
+    found = run.result.get("fingerprint")
+    return found if isinstance(found, str) else ""
+
+
 def worst_first(scores: Sequence[CaseScore]) -> tuple[CaseScore, ...]:
     """Sort scores by Dice, lowest first; cases without a Dice (both masks empty) come last."""
     return tuple(sorted(scores, key=lambda score: (math.isnan(score.dice), score.dice, score.case)))
@@ -164,6 +192,7 @@ def _run_row(summary: RunSummary) -> dict[str, Any]:
     }
     return {
         **ours,
+        "held_out": split_of(run),
         "tags": " ".join(run.tags),
         "failure": run.failure.found if run.failure else "",
         "epochs": summary.epochs,
@@ -177,6 +206,8 @@ def _flat(run: Run) -> dict[str, str]:
     outside = {
         "kind": run.kind.value,
         "data set": run.dataset,
+        "data set's content": fingerprint_of(run)[:FINGERPRINT] or None,
+        "held out": split_of(run) or None,
         "seed": run.seed,
         "device": run.device,
         "code": run.code_version,

@@ -123,9 +123,9 @@ def prepare(settings: Settings, *, on_step: OnStep | None = None) -> DemoFiles:
         tell("fetching the radiologists' contours")
         contours = fetch(CONTOURS, folder)
         tell("making the reference mask")
-        grid = nifti.read_grid(scan).to_ras()
+        header = nifti.read_header(scan)
         reference = folder / files.reference.name
-        nifti.write_mask(consensus(read_contours(contours, PATIENT), grid), reference, like=scan)
+        nifti.write_mask(consensus(read_contours(contours, PATIENT), header.grid.to_ras()), reference, like=header)
         os.replace(scan, files.scan)
         os.replace(reference, files.reference)
     return files

@@ -20,6 +20,7 @@ from lungseg.db import open_database
 from lungseg.decoding import decode
 from lungseg.errors import LungSegError, SetupError
 from lungseg.services import viewer_bundle, worker_process
+from lungseg.wording import counted
 
 OLDEST_PYTHON = (3, 11)
 ENOUGH_DISK_GB = 5.0
@@ -158,7 +159,7 @@ def _files(settings: Settings) -> Finding:
     if kind == "sqlite" and not Path(place.removeprefix("/")).is_file():
         scans = len(list(settings.scans.glob("*.nii*"))) if settings.scans.is_dir() else 0
         if scans:
-            found = f"{scans} scans are here, and no database"
+            found = f"{counted(scans, 'scan is', 'scans are')} here, and no database"
             return Finding("files", State.WARNING, found, "Put it back, or run `lungseg recover`.")
         return Finding("files", State.OK, "none yet")
     database = open_database(settings.database_url)
@@ -168,14 +169,19 @@ def _files(settings: Settings) -> Finding:
         database.close()
     if held.alarm:
         return Finding("files", State.WARNING, held.alarm, "Do what it says; until then nothing is removed.")
-    return Finding("files", State.OK, f"{len(held.scans.there)} scans and {len(held.masks.there)} masks, all known")
+    return Finding(
+        "files",
+        State.OK,
+        f"{counted(len(held.scans.there), 'scan')} and {counted(len(held.masks.there), 'mask')}, all known",
+    )
 
 
 def _checkpoint(settings: Settings) -> Finding:
-    from lungseg.card import find_weights, read_card, sha256_of  # noqa: PLC0415 - OpenCV may be what is broken
+    from lungseg.card import read_card, sha256_of  # noqa: PLC0415 - OpenCV may be what is broken
+    from lungseg.services.in_use import weights_in_use  # noqa: PLC0415 - likewise
 
     try:
-        weights = find_weights(settings.checkpoint, settings.models)
+        weights = weights_in_use(settings)
         card = read_card(weights)
     except LungSegError as error:
         return Finding("checkpoint", State.MISSING, error.found, error.remedy)

@@ -19,16 +19,16 @@ from typing import Any
 
 from lungseg import files, nifti
 from lungseg.config import CHECKOUT, Settings
-from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.store import SliceStore, is_store
 from lungseg.db import Database
 from lungseg.db import training as rows
 from lungseg.decoding import Finite, Natural, decode_file, decode_value
 from lungseg.errors import DataSetError, LungSegError, StorageError
 from lungseg.records import EpochRecord, Run
-from lungseg.services.datasets import find_store, unregistered_store
+from lungseg.services.datasets import find_store, open_known, unregistered_store
 from lungseg.services.training import checked_data, is_any_active, with_allowed_data
 from lungseg.training.presets import Preset, SlicePreset, find_preset
+from lungseg.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class _Order:
         preset = find_preset(fields["preset"])
         return cls(
             preset=preset,
-            data=checked_data(with_allowed_data(settings, database, fields)),
+            data=checked_data(database, with_allowed_data(settings, database, fields)),
             epochs=int(fields.get("epochs") or preset.schedule.epochs),
             batch=int(fields.get("batch") or preset.schedule.batch),
             device=str(fields.get("device") or settings.device),
@@ -254,7 +254,7 @@ def _trained(run: Run) -> _Trained | None:
 
 
 def _counted(epochs: list[Any]) -> str:
-    return "an epoch" if len(epochs) == 1 else f"{len(epochs)} epochs"
+    return counted(len(epochs), "epoch")
 
 
 def _by_rule(order: _Order, work: _Work) -> Estimate:
@@ -275,7 +275,7 @@ def _work(settings: Settings, database: Database, order: _Order) -> _Work:
         depths = [len(case.slice_tumour_px) for case in SliceStore.open(store).cases]
         prepare_s = 0.0
     except DataSetError:
-        depths = [_depth(pair.scan) for pair in open_data_set(data).labelled]
+        depths = [_depth(pair.scan) for pair in open_known(database, data).labelled]
         prepare_s = PREPARE_S * len(depths)
     skipped = order.preset.skip_slices if isinstance(order.preset, SlicePreset) else 0
     shown = sum(depth - min(skipped, depth // 3) for depth in depths)

@@ -20,6 +20,7 @@ from lungseg.db.installation import home_id, is_unused
 from lungseg.db.masks import all_mask_ids
 from lungseg.errors import SetupError, StorageError
 from lungseg.services.manifests import END
+from lungseg.wording import counted
 
 ID_FILE = "home.id"
 ID = re.compile(r"[0-9a-f]{32}")
@@ -78,7 +79,9 @@ class Holdings:
         if self.home and self.paired and self.home != self.paired:
             return f"The database belongs to another LUNGSEG_HOME than this one. {remedy}"
         if lost := len(self.scans.lost) + len(self.masks.lost):
-            return f"{lost} scans and masks are here that the database has lost. {remedy}"
+            return (
+                f"{counted(lost, 'scan or mask is', 'scans and masks are')} here that the database has lost. {remedy}"
+            )
         for what, holding in (("scans", self.scans), ("masks", self.masks)):
             if 2 * len(holding.strangers) > len(holding.there):
                 return (
@@ -87,8 +90,8 @@ class Holdings:
                 )
         if missing := len(self.scans.known - self.scans.there):
             return (
-                f"The files of {missing} of {len(self.scans.known)} scans are missing. Nothing is removed. Put the "
-                "folder LUNGSEG_HOME back as it was, or delete these cases."
+                f"The files of {missing} of {counted(len(self.scans.known), 'scan')} are missing. Nothing is removed. "
+                "Put the folder LUNGSEG_HOME back as it was, or delete these cases."
             )
         return None
 

@@ -1,31 +1,32 @@
-"""Promotion: the checkpoint of a run goes into `models/` with its card, where segmentation can use it.
+"""Promotion: the checkpoint of a run goes into `models/` with its card and segments from then on.
 
-A checkpoint that is worse than the one it would stand for, beyond the noise and on the same cases, is kept out, unless
-somebody says why it is to go in all the same; that comment stays on its card.
+It has to have a score on the same cases as the checkpoint in use. Where it is not better there, beyond the noise, it
+goes in only with a comment that says why; the comment stays on its card and in the history (`services.in_use`).
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lungseg.card import ModelCard, find_weights, read_card, sha256_of
+from lungseg.card import ModelCard, read_card, sha256_of
 from lungseg.config import Settings
 from lungseg.db import Database
 from lungseg.errors import CheckpointError, PromotionError
 from lungseg.files import move, replacing_path
 from lungseg.records import CaseScore, Run
 from lungseg.services.comparison import Comparison, compare
+from lungseg.services.in_use import ARCHIVE, Promotion, keep_promotion, read_rival
 from lungseg.services.runs import get_run
 from lungseg.services.training import checkpoint_runs, scores_of
+from lungseg.wording import counted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-ARCHIVE = "archive"
-"""Folder in `models/` where checkpoints lie that were replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,11 @@ class Offer:
         weights: its checkpoint.
         card: the checkpoint's card.
         name: what it would be called in `models/`.
-        rival: card of the checkpoint it is measured against: the one of that name, else the one in use; None where
-            there is neither.
-        replaces: whether the rival would be replaced.
-        comparison: rival against candidate, on cases that both have scored; None without a rival.
+        rival: card of the checkpoint in use, against which it is measured; None where there is none that can be read.
+        replaces: whether another checkpoint has that name: it goes to the archive.
+        comparison: rival against candidate, on cases that both have scored and the candidate has not learned from; None
+            without a rival.
+        scored: cases that the candidate was scored on and has not learned from.
     """
 
     run: Run
@@ -50,22 +52,66 @@ class Offer:
     rival: ModelCard | None
     replaces: bool
     comparison: Comparison | None
+    scored: int
 
     @property
-    def refusal(self) -> str | None:
-        """Say why it is kept out as long as nobody gives a reason for it; None where it may go in."""
-        if self.rival is None or self.comparison is None:
+    def is_in_use(self) -> bool:
+        """Whether it is the very checkpoint that segments already."""
+        return self.rival is not None and self.rival.sha256 == self.card.sha256
+
+    @property
+    def refusal(self) -> PromotionError | None:
+        """Say why it can't go in at all, and what to do; None where it can."""
+        if self.is_in_use:
+            return PromotionError(f"{self.name} is the very checkpoint that is in use.", "There is nothing to do.")
+        if self.rival is None or self.comparison is None or self.comparison.difference.pairs:
             return None
-        difference = self.comparison.difference
-        if self.comparison.verdict == "worse" and difference.interval:
-            low, high = difference.interval
-            return (
-                f"{self.name} is worse than {self.rival.name} by {-difference.mean:.3f} Dice on the same "
-                f"{difference.pairs} cases (95 % interval of the difference {low:+.3f} to {high:+.3f})."
+        if not self.scored:
+            return PromotionError(
+                f"{self.name} has no score on cases that it has not learned from.",
+                "Let its run come to its end, or score it on a data set: `lungseg promote RUN --score --data FOLDER`.",
             )
-        if self.replaces and not difference.pairs:
-            return f"{self.name} would be replaced, and no case was scored with both, so nobody knows which is better."
-        return None
+        return PromotionError(
+            f"No case was scored with both {self.name} and {self.rival.name}, which is in use: nobody knows which is "
+            "better.",
+            f"Score {self.rival.name} on the {counted(self.scored, 'case')} of {self.name} first: on the page Runs, or "
+            "with `lungseg promote RUN --score`.",
+        )
+
+    @property
+    def doubt(self) -> str:
+        """Say why a comment is needed; empty where the checkpoint is better on all of its cases."""
+        if self.rival is None or self.comparison is None:
+            return ""
+        difference, rival = self.comparison.difference, self.rival.name
+        cases = f"the same {counted(difference.pairs, 'case')}"
+        interval = ""
+        if difference.interval:
+            low, high = difference.interval
+            interval = f" (95 % interval of the difference {low:+.3f} to {high:+.3f})"
+        if self.comparison.verdict == "worse":
+            return f"{self.name} is worse than {rival} by {-difference.mean:.3f} Dice on {cases}{interval}."
+        if difference.is_inside_noise:
+            return (
+                f"{self.name} is not better than {rival}: {difference.mean:+.3f} Dice on {cases} is inside the noise"
+                f"{interval}."
+            )
+        if difference.pairs < self.scored:
+            return (
+                f"{self.name} is better than {rival} on {counted(difference.pairs, 'case')}, but was scored on "
+                f"{counted(self.scored, 'case')}: nobody knows how {rival} fares on the rest."
+            )
+        return ""
+
+    @property
+    def verdict(self) -> str:
+        """Say in a sentence how it fares, for the history."""
+        if self.rival is None or self.comparison is None:
+            return "There was no checkpoint in use to compare with."
+        if self.doubt:
+            return self.doubt
+        difference = self.comparison.difference
+        return f"{difference.mean:+.3f} Dice against {self.rival.name} on {counted(difference.pairs, 'case')}."
 
 
 def offer(settings: Settings, database: Database, run_id: str, name: str | None = None) -> Offer:
@@ -90,44 +136,46 @@ def offer(settings: Settings, database: Database, run_id: str, name: str | None 
         raise PromotionError("The run has kept no checkpoint.", "Choose a training run that ended an epoch.")
     card = read_card(weights)
     chosen = _checked_name(name or card.name)
-    replaced = settings.models / f"{chosen}.safetensors"
-    rival = read_card(replaced) if replaced.is_file() else _in_use(settings)
-    comparison = None
-    if rival:
-        scores = [_scores_of_checkpoint(database, each.sha256) for each in (rival, card)]
-        comparison = compare(scores[0], scores[1])
-    return Offer(run, weights, card, chosen, rival, replaced.is_file(), comparison)
+    rival = read_rival(settings)
+    learned_from = frozenset(card.names("cases"))
+    scores = [score for score in _scores_of_checkpoint(database, card.sha256) if score.case not in learned_from]
+    comparison = compare(_scores_of_checkpoint(database, rival.sha256), scores) if rival else None
+    replaces = (settings.models / f"{chosen}.safetensors").is_file()
+    return Offer(run, weights, card, chosen, rival, replaces, comparison, len(scores))
 
 
 def promote(
-    settings: Settings, database: Database, run_id: str, *, name: str | None = None, comment: str = ""
+    settings: Settings, database: Database, run_id: str, *, name: str | None = None, comment: str = "", by: str = ""
 ) -> ModelCard:
-    """Copy a run's checkpoint into `models/`; what had the name before goes to `models/archive/`.
+    """Copy a run's checkpoint into `models/` and let it segment; what had the name before goes to `models/archive/`.
 
     Args:
-        settings: of the installation.
+        settings: of the installation; where its `checkpoint` names one, that goes on segmenting until it is unset.
         database: where the runs are kept.
         run_id: the run.
         name: what it is to be called; None for its own name.
-        comment: why, for whoever reads the card later; needed where the checkpoint would be kept out.
+        comment: why, for whoever reads the card later; needed where the checkpoint is not better, beyond the noise.
+        by: who promotes it.
 
     Returns:
         The card as it stands in `models/`.
 
     Raises:
         NotFoundError: there is no such run.
-        PromotionError: there is nothing to promote, or it is kept out and no comment was given.
+        PromotionError: there is nothing to promote, it was not scored on the same cases, or a comment is needed.
         CheckpointError: the checkpoint is damaged.
         StorageError: `models/` can't be written to.
     """
-    offered = offer(settings, database, run_id, name)
-    if offered.rival and offered.rival.sha256 == offered.card.sha256 and offered.replaces:
-        raise PromotionError(f"{offered.name} in models/ is this very checkpoint.", "There is nothing to do.")
-    if offered.refusal and not comment.strip():
-        raise PromotionError(offered.refusal, "Train on, or give a comment that says why it is to go in all the same.")
-    training = {**offered.card.training, "promotion": _record(offered, comment.strip())}
+    offered, reason = offer(settings, database, run_id, name), comment.strip()
+    if offered.refusal:
+        raise offered.refusal
+    if offered.doubt and not reason:
+        raise PromotionError(offered.doubt, "Train on, or give a comment that says why it is to go in all the same.")
+    training = {**offered.card.training, "promotion": _record(offered, reason)}
     card = replace(offered.card, name=offered.name, training=training)
     _put(settings.models, offered.weights, card)
+    promotion = Promotion.of(card, offered.rival, comment=reason, by=by, verdict=offered.verdict, run=run_id)
+    keep_promotion(settings, promotion)
     return card
 
 
@@ -156,15 +204,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _in_use(settings: Settings) -> ModelCard | None:
-    """Return the card of the checkpoint that segments where nobody names another; None where there is none."""
-    try:
-        return read_card(find_weights(settings.checkpoint, settings.models))
-    except CheckpointError:
-        return None
-
-
-def _scores_of_checkpoint(database: Database, sha256: str) -> tuple[CaseScore, ...]:
+def _scores_of_checkpoint(database: Database, sha256: str) -> Sequence[CaseScore]:
     """Return the newest score of each case that was ever scored with a checkpoint."""
     runs = checkpoint_runs(database, sha256)
     scores = scores_of(database, tuple(run.id for run in runs))
@@ -187,8 +227,8 @@ def _record(offered: Offer, comment: str) -> dict[str, Any]:
             "verdict": offered.comparison.verdict,
             "dice_difference": offered.comparison.difference.report(),
         }
-    if offered.refusal:
-        record["kept_out_because"] = offered.refusal
+    if offered.doubt:
+        record["kept_out_because"] = offered.doubt
     return record
 
 

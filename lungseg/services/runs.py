@@ -18,6 +18,7 @@ from lungseg.db import cases as case_rows
 from lungseg.db import runs as rows
 from lungseg.errors import NotFoundError
 from lungseg.records import AFTER_ALL_DROPS, Run, RunKind, RunState
+from lungseg.services.in_use import name_in_use
 
 REFERENCE = "ref: "
 """What begins the HEAD of a checkout that stands on a branch."""
@@ -39,7 +40,7 @@ def queue_segmentation(
         settings: of the installation.
         database: where the run is kept.
         case_id: the case.
-        checkpoint: name in `models` or path of the weights; None for the one of the settings.
+        checkpoint: name in `models` or path of the weights; None for the one in use.
         place: of the case among those that its reader handed in together, 0 for the first or only one; without it the
             run goes after all that a reader waits for.
 
@@ -47,7 +48,7 @@ def queue_segmentation(
         NotFoundError: there is no such case.
         CheckpointError: there is no such checkpoint.
     """
-    weights = find_weights(checkpoint or settings.checkpoint, settings.models)
+    weights = find_weights(checkpoint or name_in_use(settings), settings.models)
     card = read_card(weights)
     with database.begin() as session:
         case_rows.get_case(session, case_id)

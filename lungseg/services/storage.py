@@ -20,6 +20,7 @@ from lungseg.db import Database
 from lungseg.errors import EmptyScanError, StorageError, TooLargeError
 from lungseg.services import manifests
 from lungseg.services.home import Holdings, holdings
+from lungseg.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ ORPHAN_AGE_S = 600.0
 """A file without an owner may be one that is just being added; after this long it is not."""
 TRASH_DAYS = 30
 """What lay in the trash for this long is removed for good."""
+WITH_DOUBTFUL = ".all"
+"""What the id of a derived mask ends in that holds doubtful lesions too."""
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -86,9 +89,9 @@ def probability_path(mask_id: str) -> str:
     return f"probabilities/{mask_id}.npz"
 
 
-def derived_path(mask_id: str, level: int) -> str:
-    """Name the file of a mask at another threshold, in 255ths, relative to `Settings.home`."""
-    return f"derived/{mask_id}.{level}.nii.gz"
+def derived_path(mask_id: str, level: int, *, with_doubtful: bool = False) -> str:
+    """Name the file of a mask derived at a threshold, in 255ths, relative to `Settings.home`."""
+    return f"derived/{mask_id}.{level}{WITH_DOUBTFUL if with_doubtful else ''}.nii.gz"
 
 
 def files_beside(settings: Settings, mask_id: str) -> tuple[Path, ...]:
@@ -119,7 +122,7 @@ def sweep(settings: Settings, database: Database) -> int:
     orphans = _orphans(settings, found)
     moved = sum(_to_trash(settings, path) for path in orphans)
     if moved:
-        log.info("put %d files that nothing owns into the trash", moved)
+        log.info("put %s that nothing owns into the trash", counted(moved, "file"))
     _empty_trash(settings)
     return moved
 

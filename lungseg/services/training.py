@@ -14,7 +14,6 @@ from filelock import FileLock
 
 from lungseg.card import find_weights, read_card
 from lungseg.config import Settings
-from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.store import is_store
 from lungseg.db import Database, queue
 from lungseg.db import runs as run_rows
@@ -23,7 +22,8 @@ from lungseg.decoding import Natural, decode_value
 from lungseg.errors import DataSetError, NotFoundError, RunGoesOnError, StorageError
 from lungseg.files import is_folder, resolved
 from lungseg.records import CaseScore, EpochRecord, Run, RunKind, RunState, RunSummary
-from lungseg.services.datasets import allowed_folder, find_store, unregistered_store
+from lungseg.services.datasets import allowed_folder, chosen_class, find_store, open_known, unregistered_store
+from lungseg.services.in_use import name_in_use
 from lungseg.services.runs import blank_run, get_run
 from lungseg.training.order import TrainingOrder
 from lungseg.training.presets import ScenePreset, find_preset
@@ -35,8 +35,11 @@ LOG = "log.txt"
 EXAMPLES = "examples"
 LOCK = "lock"
 ORDERED = frozenset(
-    {"preset", "data", "name", "device", "epochs", "batch", "folds", "fold", "seed", "hold_out", "split", "branch"}
-)
+    {
+        "preset", "data", "name", "device", "epochs", "batch", "folds", "fold", "seed", "split_seed", "split",
+        "hold_out", "branch", "tumour_class",
+    }
+)  # fmt: skip
 """What of a run's configuration the engine is told."""
 
 
@@ -53,7 +56,8 @@ def queue_training(settings: Settings, database: Database, fields: Mapping[str, 
         settings: of the installation.
         database: where the run is kept.
         fields: `data` (folder), `preset`, and of the rest what differs from the preset: `epochs`, `batch`, `folds`,
-            `fold`, `split`, `hold_out`, `branch`, `seed`, `device`, `name` (what the user calls the run).
+            `fold`, `split`, `split_seed` (0 where it is not given, whatever `seed` is), `hold_out`, `branch`, `seed`,
+            `device`, `name` (what the user calls the run).
 
     Raises:
         DataSetError: the data may not or can't be used, or a field is out of range.
@@ -99,9 +103,10 @@ def resume_here(settings: Settings, database: Database, run_id: str, place: str)
 
 
 def _checked_run(settings: Settings, database: Database, fields: Mapping[str, Any]) -> Run:
-    data = checked_data(fields)
+    data = checked_data(database, fields)
     name = str(fields.get("name") or "").strip()
-    said = {key: value for key, value in fields.items() if value is not None}
+    drawn = {} if isinstance(find_preset(fields["preset"]), ScenePreset) else {"split_seed": 0}
+    said = {**drawn, **{key: value for key, value in fields.items() if value is not None}}
     run = blank_run(RunKind.TRAIN, {**said, "data": str(data), "name": _file_name(name or said["preset"])})
     run = replace(run, name=name, dataset=str(data), seed=int(said.get("seed", 0)))
     order_of(settings, database, run)
@@ -117,7 +122,11 @@ def order_of(settings: Settings, database: Database, run: Run) -> TrainingOrder:
     said = {key: value for key, value in run.configuration.items() if key in ORDERED and value not in (None, "")}
     fields = {"device": settings.device, **said, "output": settings.runs / run.id}
     order = decode_value(TrainingOrder, fields, _damaged)
-    return replace(order, store=find_store(settings, database, order.data) or unregistered_store(settings, order.data))
+    return replace(
+        order,
+        store=find_store(settings, database, order.data) or unregistered_store(settings, order.data),
+        tumour_class=order.tumour_class or chosen_class(database, order.data),
+    )
 
 
 def queue_evaluation(
@@ -135,7 +144,7 @@ def queue_evaluation(
         settings: of the installation.
         database: where the run is kept.
         data: folder of a data set, or a slice store.
-        checkpoint: name in `models` or path of the weights; None for the one of the settings.
+        checkpoint: name in `models` or path of the weights; None for the one in use.
         cases: names of those to score; None for all.
         name: what the user calls the run.
 
@@ -143,11 +152,11 @@ def queue_evaluation(
         CheckpointError: there is no such checkpoint.
         DataSetError: the data can't be used.
     """
-    weights = find_weights(checkpoint or settings.checkpoint, settings.models).resolve()
+    weights = find_weights(checkpoint or name_in_use(settings), settings.models).resolve()
     card = read_card(weights)
     folder = resolved(data)
     if not is_store(folder):
-        open_data_set(folder)
+        open_known(database, folder)
     wanted = None if cases is None else sorted(cases)
     said = {"checkpoint": str(weights), "data": str(folder), "cases": wanted, "device": settings.device}
     run = replace(
@@ -183,6 +192,22 @@ def queue_rival(settings: Settings, database: Database, run_id: str, checkpoint:
     return queue_evaluation(settings, database, Path(run.dataset), checkpoint=checkpoint, cases=cases)
 
 
+def queue_both(settings: Settings, database: Database, run_id: str, data: Path) -> tuple[Run, Run]:
+    """Queue the scoring of a run's checkpoint and of the one in use on the labelled cases of a data set.
+
+    Raises:
+        NotFoundError: there is no such run.
+        CheckpointError: one of the checkpoints is missing.
+        DataSetError: the data can't be used.
+    """
+    run = get_run(database, run_id)
+    own = str(settings.runs / run.id / f"{run.checkpoint}.safetensors")
+    return (
+        queue_evaluation(settings, database, data, checkpoint=own),
+        queue_evaluation(settings, database, data),
+    )
+
+
 def run_lock(folder: Path) -> FileLock:
     """Return the lock that whoever works on the run in a folder holds; the kernel opens it however that process ends.
 
@@ -200,11 +225,12 @@ def resume(settings: Settings, database: Database, run_id: str) -> Run:
     """Queue a run that failed or was stopped once more; it goes on after its last complete epoch or case.
 
     Raises:
-        NotFoundError: there is no such run, or it can't be resumed.
+        NotFoundError: there is no such run.
+        RunGoesOnError: it goes on, has come to its end, or never began.
     """
     run = get_run(database, run_id)
     if not can_resume(settings, run):
-        raise NotFoundError(f"The run {run_id} can't be resumed: it is {run.state}.", "Start a new run.")
+        raise RunGoesOnError(f"The run is {run.state.lower()}: it can't be resumed.", "Start a new run.")
     with database.begin() as session:
         rows.requeue(session, run_id)
     return get_run(database, run_id)
@@ -273,17 +299,17 @@ def log_lines(settings: Settings, run_id: str, *, most: int) -> list[str]:
 
 
 def rename(database: Database, run_id: str, name: str) -> None:
-    """Call a run something else."""
+    """Call a run something else; raises NotFoundError where it is gone."""
     _note(database, run_id, name=name.strip())
 
 
 def set_tags(database: Database, run_id: str, tags: Collection[str]) -> None:
-    """Replace the tags of a run."""
+    """Replace the tags of a run; raises NotFoundError where it is gone."""
     _note(database, run_id, tags=sorted({tag.strip() for tag in tags} - {""}))
 
 
 def set_notes(database: Database, run_id: str, notes: str) -> None:
-    """Replace the notes on a run."""
+    """Replace the notes on a run; raises NotFoundError where it is gone."""
     _note(database, run_id, notes=notes)
 
 
@@ -304,6 +330,7 @@ def delete_run(settings: Settings, database: Database, run_id: str) -> None:
 
 def _note(database: Database, run_id: str, **said: Any) -> None:
     with database.begin() as session:
+        run_rows.get_run(session, run_id)
         rows.note(session, run_id, **said)
     database.scrub()
 
@@ -317,7 +344,7 @@ def with_allowed_data(settings: Settings, database: Database, fields: Mapping[st
     return {**fields, "data": allowed_folder(settings, database, Path(str(fields["data"])))}
 
 
-def checked_data(fields: Mapping[str, Any]) -> Path:
+def checked_data(database: Database, fields: Mapping[str, Any]) -> Path:
     """Return the folder to train from; `fields` as `queue_training` takes them.
 
     Raises:
@@ -328,7 +355,7 @@ def checked_data(fields: Mapping[str, Any]) -> Path:
         if not is_folder(data):
             raise DataSetError(f"There is no folder {data}.", "Give the folder that holds the sources of this preset.")
     elif not is_store(data):
-        open_data_set(data)
+        open_known(database, data, fields.get("tumour_class"))
     return data
 
 

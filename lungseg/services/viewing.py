@@ -12,7 +12,7 @@ from lungseg.errors import StorageError
 from lungseg.postprocessing import CERTAIN
 from lungseg.records import NOTHING_FOUND, Case, Mask, MaskKind, Run, ScanFinding, ScanSeverity, doubts_in, statement
 from lungseg.services import cases, runs
-from lungseg.services.operating import Operation, mask_at, operation_of
+from lungseg.services.operating import Operation, mask_at, operation_of, with_doubtful
 from lungseg.volume import Grid, Orientation
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Scene:
         made_by: the run that made `model`.
         latest_run: the newest run; None where none was ever queued.
         operation: at which threshold `model` is shown; None where there is none yet.
+        marked: the mask that holds `model` and its doubtful lesions too; None where there are none, or no more.
     """
 
     case: Case
@@ -43,6 +44,7 @@ class Scene:
     made_by: Run | None
     latest_run: Run | None
     operation: Operation | None = None
+    marked: Mask | None = None
 
     @property
     def findings(self) -> tuple[ScanFinding, ...]:
@@ -50,10 +52,10 @@ class Scene:
         return ScanFinding.all_from(self.made_by.result.get("findings")) if self.made_by else ()
 
     @property
-    def remarks(self) -> list[tuple[ScanSeverity, str]]:
-        """What is to be shown of the findings; of older results, the warnings that were kept of them."""
+    def remarks(self) -> tuple[ScanFinding, ...]:
+        """The findings, gravest first; of older results, the warnings that were kept of them."""
         warnings = self.made_by.warnings if self.made_by else ()
-        return [(each.severity, each.text) for each in self.findings] or [(ScanSeverity.WARNING, w) for w in warnings]
+        return self.findings or tuple(ScanFinding("", ScanSeverity.WARNING, text) for text in warnings)
 
     @property
     def probability_meaning(self) -> str:
@@ -64,8 +66,17 @@ class Scene:
     @property
     def statement(self) -> str:
         """What the model's mask on show says."""
-        said = statement(len(self.model.lesions) if self.model else 0, doubts_in(self.findings))
+        lesions, doubtful = (self.model.lesions, self.model.doubtful) if self.model else ((), ())
+        said = statement(len(lesions), doubts_in(self.findings), len(doubtful))
         return f"{said} at this threshold" if said == NOTHING_FOUND and self.is_moved else said
+
+    @property
+    def caution(self) -> str:
+        """What stands above the picture of a scan that was not understood; empty where it was."""
+        if not doubts_in(self.findings):
+            return ""
+        is_silent = self.model is None or not self.model.lesions
+        return "No statement on this scan" if is_silent else "Not understood: lesions may be wrong or missing"
 
     @property
     def is_moved(self) -> bool:
@@ -107,21 +118,27 @@ def _at_threshold(settings: Settings, scene: Scene, chosen: dict[str, int]) -> S
     model, run = scene.model, scene.made_by
     if model is None or run is None:
         return scene
-    operation = operation_of(settings, model, run, chosen.get(model.id))
+    operation, marked = operation_of(settings, model, run, chosen.get(model.id)), None
     try:
         if operation.level != operation.default:
             model = mask_at(settings, scene.case, model, run, operation.level)
+        if model.doubtful:
+            marked = with_doubtful(settings, scene.case, model, run, operation.level)
     except StorageError as error:
-        operation = replace(operation, level=operation.default, reason=str(error))
-    return replace(scene, model=model, operation=operation)
+        model, operation = scene.model, replace(operation, level=operation.default, reason=str(error))
+    return replace(scene, model=model, operation=operation, marked=marked)
 
 
 def report(scene: Scene) -> dict[str, Any]:
-    """Return what is known of the model's mask on show as JSON-ready values; the case stands in it by its id alone."""
+    """Return what is known of the model's mask on show as JSON-ready values.
+
+    It holds the name that the user gave the case, as the name of the mask's file does: reports are told apart by it.
+    """
     run, operation = scene.made_by, scene.operation
     return {
         "intended_use": "Research use only; not a medical device.",
         "case": scene.case.id,
+        "case_name": scene.case.name,
         "scan_sha256": scene.case.scan_sha256,
         "mask_sha256": scene.model.sha256 if scene.model else None,
         "mask_version": scene.model.version if scene.model else None,
@@ -139,6 +156,7 @@ def _moved(model: Mask, operation: Operation) -> dict[str, Any]:
         "threshold": operation.level / CERTAIN,
         "checkpoint_threshold": operation.default / CERTAIN,
         "lesions": [asdict(lesion) for lesion in model.lesions],
+        "doubtful": [asdict(lesion) for lesion in model.doubtful],
         "slice_voxels": model.slice_voxels,
     }
 

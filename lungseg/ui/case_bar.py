@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 
 import streamlit as st
 
-from lungseg.errors import NotFoundError
+from lungseg.errors import LungSegError, NotFoundError
 from lungseg.records import CaseSummary, Failure, Run, RunState
 from lungseg.services import runs, viewing
+from lungseg.services.exports import file_name
 from lungseg.services.film import film_of
 from lungseg.services.viewing import Scene
 from lungseg.services.worker_process import ensure_worker
 from lungseg.ui.formatting import ago, duration, escape, exact, left, run_seconds
+from lungseg.ui.labels import told_apart
+from lungseg.ui.navigation import cases_page
+from lungseg.ui.notice import SAID, act, attempt
 from lungseg.ui.resources import database, settings
+from lungseg.ui.theme import show_error
 from lungseg.web.routes import mask_download_address
 
 POLL_S = 1.0
@@ -23,15 +29,13 @@ POLL_S = 1.0
 def choose_case(summaries: tuple[CaseSummary, ...]) -> str | None:
     """Return the id of the case that the address names, else of the one seen last, else of the newest.
 
-    Where there is no case at all, say so and return None.
-
-    Raises:
-        NotFoundError: the address names a case that does not exist.
+    Where there is none, or none of the name, say so with the way on, and return None.
     """
     known = [summary.case.id for summary in summaries]
-    wanted = st.query_params.get("case")
+    wanted, last = st.query_params.get("case"), st.session_state.get("viewer_last")
     if wanted is not None and wanted not in known:
-        raise NotFoundError("There is no such case.", "It may have been deleted: choose another one from Cases.")
+        _gone(summaries, was_seen=wanted == last)
+        return None
     if not known:
         st.info(
             "There is no case yet. Upload a scan (.nii or .nii.gz) on the page Cases, or run `lungseg demo` for one "
@@ -39,10 +43,26 @@ def choose_case(summaries: tuple[CaseSummary, ...]) -> str | None:
             icon=":material/upload_file:",
         )
         return None
-    last = st.session_state.get("viewer_last")
     chosen = wanted or (last if last in known else known[0])
     st.session_state["viewer_last"] = st.query_params["case"] = chosen
     return chosen
+
+
+def _gone(summaries: tuple[CaseSummary, ...], *, was_seen: bool) -> None:
+    """Say that the case of the address is not there."""
+    st.session_state.pop(SAID, None)  # of an action that came too late: this says it
+    found = "This case was deleted meanwhile." if was_seen else "There is no such case."
+    remedy = "Nothing can be done with it any more: " if was_seen else "It may have been deleted, or the link is cut: "
+    with_no_scene(summaries, NotFoundError(found, f"{remedy}choose another one."))
+
+
+def with_no_scene(summaries: tuple[CaseSummary, ...], error: LungSegError, case_id: str | None = None) -> None:
+    """Draw the page of a case that can't be shown: why, and the way to the others."""
+    with st.container(key="viewer_bar", horizontal=True, vertical_alignment="center", gap="small"):
+        if summaries:
+            _case_choice(case_id, {summary.case.id: summary.case.name for summary in summaries})
+        st.page_link(cases_page(), label="All cases", width=100)
+    show_error(error)
 
 
 def case_bar(scene: Scene, summaries: tuple[CaseSummary, ...]) -> str:
@@ -50,7 +70,7 @@ def case_bar(scene: Scene, summaries: tuple[CaseSummary, ...]) -> str:
     run = scene.latest_run
     is_active = run is not None and not run.state.is_final
     with st.container(key="viewer_bar", horizontal=True, vertical_alignment="center", gap="small"):
-        _case_choice(scene, {summary.case.id: summary.case.name for summary in summaries})
+        _case_choice(scene.case.id, {summary.case.id: summary.case.name for summary in summaries})
         st.fragment(_status, run_every=POLL_S if is_active else None)(scene.case.id)
         _actions(scene)
     if run and run.state is RunState.FAILED and run.failure:
@@ -58,12 +78,15 @@ def case_bar(scene: Scene, summaries: tuple[CaseSummary, ...]) -> str:
     return _note(run)
 
 
-def _case_choice(scene: Scene, names: dict[str, str]) -> None:
-    st.session_state["viewer_case"] = scene.case.id
+def _case_choice(case_id: str | None, names: dict[str, str]) -> None:
+    st.session_state["viewer_case"] = case_id
+    labels = told_apart(names)
     st.selectbox(
         "Case",
-        list(names),
-        format_func=names.__getitem__,
+        list(labels),
+        index=0 if case_id else None,
+        placeholder="Choose a case",
+        format_func=lambda each: labels.get(each, "(deleted)"),
         key="viewer_case",
         on_change=_open_chosen,
         label_visibility="collapsed",
@@ -72,7 +95,8 @@ def _case_choice(scene: Scene, names: dict[str, str]) -> None:
 
 
 def _open_chosen() -> None:
-    st.query_params["case"] = st.session_state["viewer_case"]
+    if chosen := st.session_state["viewer_case"]:
+        st.query_params.from_dict({"case": chosen})  # slice and lesion of a link are those of the case before
 
 
 def _status(case_id: str) -> None:
@@ -81,29 +105,51 @@ def _status(case_id: str) -> None:
     is_active = run is not None and not run.state.is_final
     if is_active:
         ensure_worker(settings())
-    st.html(f'<div class="lungseg-status">{status_html(run)}</div>')
+    st.html(f'<div class="lungseg-status">{_status_html(run)}</div>')
     was_active = st.session_state.get("viewer_active") == case_id
     st.session_state["viewer_active"] = case_id if is_active else None
     if was_active and not is_active:
         st.rerun()
 
 
-def status_html(run: Run | None) -> str:
-    """Put a run's state into one line of HTML."""
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the segmentation of a case stands.
+
+    Attributes:
+        said: as a sentence.
+        exact: the moment of its end; empty before it.
+        share: how far it is, 0 to 1; None where nothing waits or runs.
+    """
+
+    said: str
+    exact: str = ""
+    share: float | None = None
+
+
+def status_of(run: Run | None) -> Status:
+    """Put a run's state into words."""
     if run is None:
-        return "Not segmented yet"
+        return Status("Not segmented yet")
     if run.state is RunState.RUNNING:
         share = run.progress.fraction if run.progress else 0.0
-        return f"{_meter(share)}<span>{escape(left(run.progress)).capitalize()}</span>"
+        return Status(left(run.progress).capitalize(), share=share)
     if run.state is RunState.QUEUED:
-        return f"{_meter(0.0)}<span>Waiting for the worker, queued {ago(run.queued_at)}</span>"
+        return Status(f"Waiting for the worker, queued {ago(run.queued_at)}", share=0.0)
     end = run.finished_at or run.queued_at
     word = {RunState.DONE: "Segmented", RunState.FAILED: "Segmentation failed", RunState.CANCELLED: "Stopped"}[
         run.state
     ]
     seconds = run_seconds(run) if run.state is RunState.DONE else None
     took = f" in {duration(seconds)}" if seconds is not None else ""
-    return f'<span class="{run.state.lower()}" title="{exact(end)}">{word} {ago(end)}{took}</span>'
+    return Status(f"{word} {ago(end)}{took}", exact(end))
+
+
+def _status_html(run: Run | None) -> str:
+    status = status_of(run)
+    meter = "" if status.share is None else _meter(status.share)
+    word = run.state.lower() if run else ""
+    return f'{meter}<span class="{word}" title="{status.exact}">{escape(status.said)}</span>'
 
 
 def _meter(share: float) -> str:
@@ -125,10 +171,13 @@ def _actions(scene: Scene) -> None:
 def _exports(scene: Scene) -> None:
     if scene.model:
         st.link_button("Model's mask (NIfTI)", mask_download_address(settings(), scene.model), width="stretch")
+        if scene.marked:
+            address = mask_download_address(settings(), scene.marked)
+            st.link_button("Mask with doubtful lesions (1 and 2)", address, width="stretch")
         st.download_button(
             "Report (JSON)",
             json.dumps(viewing.report(scene), indent=2),
-            file_name=f"lungseg-report-{scene.case.id[:8]}.json",
+            file_name=file_name(scene.case, scene.model, "report", ".json"),
             mime="application/json",
             on_click="ignore",
             key="viewer_report",
@@ -137,7 +186,7 @@ def _exports(scene: Scene) -> None:
         st.download_button(
             "Film (MP4)",
             partial(film_of, settings(), scene),
-            file_name=f"lungseg-film-{scene.case.id[:8]}.mp4",
+            file_name=file_name(scene.case, scene.model, "film", ".mp4"),
             mime="video/mp4",
             help="All axial slices with the outlines of the masks; made when asked for, which takes some seconds.",
             on_click="ignore",
@@ -149,12 +198,12 @@ def _exports(scene: Scene) -> None:
 
 
 def _stop(run_id: str) -> None:
-    runs.request_stop(database(), run_id)
+    act(runs.request_stop, database(), run_id)
 
 
 def _queue(case_id: str) -> None:
-    runs.queue_segmentation(settings(), database(), case_id, place=0)
-    ensure_worker(settings())
+    if attempt(partial(runs.queue_segmentation, place=0), settings(), database(), case_id):
+        ensure_worker(settings())
 
 
 def _failure(run_id: str, failure: Failure) -> None:
@@ -167,8 +216,8 @@ def _failure(run_id: str, failure: Failure) -> None:
 
 
 def _retry(run_id: str) -> None:
-    runs.retry(settings(), database(), run_id)
-    ensure_worker(settings())
+    if attempt(runs.retry, settings(), database(), run_id):
+        ensure_worker(settings())
 
 
 def _note(run: Run | None) -> str:

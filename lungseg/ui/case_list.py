@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
+from urllib.parse import urlencode
 
 import streamlit as st
 
-from lungseg.records import CaseSummary, RunState, statement
+from lungseg.errors import NamelessError
+from lungseg.records import CaseSummary, RunState
 from lungseg.services import cases, runs
 from lungseg.services.worker_process import ensure_worker
-from lungseg.ui.case_bar import POLL_S, status_html
-from lungseg.ui.formatting import ago, escape, exact, millilitres, plain, spacing, voxels
+from lungseg.ui.case_bar import POLL_S, status_of
+from lungseg.ui.case_table import Line, case_table
+from lungseg.ui.formatting import ago, exact, plain, spacing, voxels
 from lungseg.ui.navigation import viewer_page
+from lungseg.ui.notice import act, attempt
 from lungseg.ui.resources import database, settings
+from lungseg.ui.theme import show_error
 from lungseg.web.routes import thumbnail_address
 
 PAGE_ROWS = 25
-COLUMNS = (
-    ("", 0.6),
-    ("Case", 3.0),
-    ("State", 3.2),
-    ("Voxels", 1.9),
-    ("Lesions", 0.8),
-    ("Tumour", 1.0),
-    ("Added", 1.1),
-    ("", 0.5),
-)
+REFUSED = "upload_name_refused"
+LAST_PAGE = "upload_last_page"
 
 Action = Literal["Rename", "Segment again", "Stop", "Delete"]
 
@@ -45,7 +43,7 @@ def case_list() -> None:
     summaries = cases.list_cases(database())
     if not summaries:
         st.info(
-            "There is no case yet. Drop a chest CT (.nii or .nii.gz) above: it is segmented at once. "
+            "There is no case yet. Drop a chest CT (.nii or .nii.gz) above: its segmentation starts by itself. "
             "`lungseg demo` adds a demo case with a reference mask.",
             icon=":material/upload_file:",
         )
@@ -58,6 +56,7 @@ def pending_dialog() -> None:
     """Open the dialog that the user asked for in the list."""
     asked: Asked | None = st.session_state.pop("upload_asked", None)
     if asked and asked.action == "Rename":
+        st.session_state.pop(REFUSED, None)
         _rename(asked)
     elif asked:
         _delete(asked)
@@ -68,102 +67,131 @@ def _rows(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes argument
     active = [summary for summary in summaries if summary.run and not summary.run.state.is_final]
     if active:
         ensure_worker(settings())
-    with st.container(key="upload_cases"):
-        _head(len(summaries))
-        for summary in _page_of(summaries):
-            _row(summary)
+    pages = max(1, -(-len(summaries) // PAGE_ROWS))
+    page = _page_of_address(pages)
+    shown = summaries[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
+    wish = case_table([line_of(summary) for summary in shown], count=len(summaries), page=page, pages=pages)
+    if wish.opened:
+        st.switch_page(viewer_page(), query_params={"case": wish.opened})
+    if wish.action:
+        _act(*wish.action, {summary.case.id: summary for summary in summaries})
+    if wish.page:
+        st.query_params["page"] = str(wish.page)
+        st.rerun()
     if was_active and not active:
         st.rerun()
 
 
-def _page_of(summaries: tuple[CaseSummary, ...]) -> tuple[CaseSummary, ...]:
-    pages = -(-len(summaries) // PAGE_ROWS)
-    if pages == 1:
-        return summaries
-    number = st.pagination(pages, key="upload_page")
-    return summaries[(number - 1) * PAGE_ROWS : number * PAGE_ROWS]
+def _page_of_address(pages: int) -> int:
+    """Return the page that the address names, or the nearest that there is.
+
+    Who comes back from a case comes to an address that Streamlit makes on the way there: this page, with the case's
+    query. It stands for the page that was seen last.
+    """
+    before = st.session_state.get(LAST_PAGE, "1") if "case" in st.query_params else "1"
+    wanted = st.query_params.get("page", before)
+    st.session_state[LAST_PAGE] = wanted
+    with suppress(ValueError):
+        return min(max(1, int(wanted)), pages)
+    return 1
 
 
-def _head(count: int) -> None:
-    cells = st.columns([width for _, width in COLUMNS], gap="small")
-    for cell, (title, _) in zip(cells, COLUMNS, strict=True):
-        cell.html(f'<span class="lungseg-th">{f"{title}s · {count}" if title == "Case" else title}</span>')
-
-
-def _row(summary: CaseSummary) -> None:
+def line_of(summary: CaseSummary) -> Line:
+    """Put a case into words."""
     case, run = summary.case, summary.run
-    with st.container(key=f"upload_row_{case.id}"):
-        cells = st.columns([width for _, width in COLUMNS], gap="small", vertical_alignment="center")
-        cells[0].html(_thumbnail_html(summary))
-        cells[1].page_link(viewer_page(), label=plain(case.name), query_params={"case": case.id})
-        cells[2].html(f'<div class="lungseg-status">{status_html(run)}{_failure_html(summary)}</div>')
-        cells[3].html(f"{voxels(case.shape)}<br><small>{spacing(case.spacing_mm)}</small>")
-        cells[4].html(_lesions_html(summary))
-        cells[5].html(millilitres(None if summary.doubts and not summary.lesions else summary.volume_ml))
-        cells[6].html(f'<span title="{exact(case.created_at)}">{ago(case.created_at)}</span>')
-        with cells[7]:
-            _menu(summary)
-
-
-def _menu(summary: CaseSummary) -> None:
-    run = summary.run
+    status = status_of(run)
+    note, is_warning = _note(summary)
     is_active = run is not None and not run.state.is_final
-    options: list[Action] = ["Rename", "Stop" if is_active else "Segment again", "Delete"]
-    key = f"upload_menu_{summary.case.id}"
-    chosen = st.menu_button("⋯", options, key=key, type="tertiary")
-    if chosen:
-        _act(chosen, summary)
+    return Line(
+        id=case.id,
+        name=case.name,
+        address=f"/viewer?{urlencode({'case': case.id})}",
+        thumbnail=thumbnail_address(settings(), case),
+        state=run.state.lower() if run else "none",
+        said=status.said,
+        exact=status.exact,
+        share=status.share,
+        note=note,
+        is_warning=is_warning,
+        voxels=voxels(case.shape),
+        spacing=spacing(case.spacing_mm),
+        lesions=_lesions(summary),
+        volume=f"{summary.volume_ml:.2f}" if summary.lesions and summary.volume_ml is not None else "–",
+        added=ago(case.created_at),
+        added_exact=exact(case.created_at),
+        actions=("Rename", "Stop" if is_active else "Segment again", "Delete"),
+    )
 
 
-def _act(action: Action, summary: CaseSummary) -> None:
-    case, run = summary.case, summary.run
-    if action == "Stop" and run:
-        runs.request_stop(database(), run.id)
-    elif action == "Segment again":
-        runs.queue_segmentation(settings(), database(), case.id, place=0)
-        ensure_worker(settings())
+def _lesions(summary: CaseSummary) -> str:
+    """Say how many lesions there are; nothing of a scan that was not understood sounds like "none"."""
+    if summary.lesions is None:
+        return "–"
+    if summary.lesions == 0 and summary.doubts:
+        return f"No statement{_doubtful(summary)}"
+    return f"{summary.lesions}{_doubtful(summary)}"
+
+
+def _doubtful(summary: CaseSummary) -> str:
+    return f" + {summary.doubtful} doubtful" if summary.doubtful else ""
+
+
+def _note(summary: CaseSummary) -> tuple[str, bool]:
+    """Return what a reader has to know of a result, and whether it is marked as a warning."""
+    run = summary.run
+    if run and run.state is RunState.FAILED and run.failure:
+        return f"{run.failure.found} {run.failure.remedy}", False
+    if summary.lesions is None:
+        return "", False
+    return " ".join((*summary.doubts, *summary.warnings)), True
+
+
+def _act(action: str, case_id: str, summaries: dict[str, CaseSummary]) -> None:
+    summary = summaries.get(case_id)
+    if action == "Segment again":
+        attempt(_segment, case_id)
+    elif summary is None:
+        attempt(cases.get_case, database(), case_id)
+    elif action == "Stop":
+        attempt(runs.request_stop, database(), summary.run.id if summary.run else "")
     else:
-        st.session_state["upload_asked"] = Asked(action, case.id, case.name)
+        st.session_state["upload_asked"] = Asked(cast("Action", action), case_id, summary.case.name)
     st.rerun()
+
+
+def _segment(case_id: str) -> None:
+    runs.queue_segmentation(settings(), database(), case_id, place=0)
+    ensure_worker(settings())
 
 
 @st.dialog("Rename")
 def _rename(asked: Asked) -> None:
     st.text_input("Name", asked.name, max_chars=cases.LONGEST_NAME, key="upload_new_name")
-    if st.button("Rename", key="upload_rename", type="primary", on_click=_rename_now, args=(asked.case_id,)):
-        st.rerun()
+    refused: NamelessError | None = st.session_state.pop(REFUSED, None)
+    if refused:
+        show_error(refused)
+    with st.container(horizontal=True):
+        is_asked = st.button("Rename", key="upload_rename", type="primary", on_click=_rename_now, args=(asked.case_id,))
+        if st.button("Cancel", key="upload_rename_cancel") or (is_asked and not refused):
+            st.rerun()
 
 
 def _rename_now(case_id: str) -> None:
-    cases.rename_case(settings(), database(), case_id, st.session_state["upload_new_name"])
+    name = st.session_state["upload_new_name"]
+    if cases.visible_name(name):
+        act(cases.rename_case, settings(), database(), case_id, name)
+    else:
+        st.session_state[REFUSED] = cases.no_name()
 
 
 @st.dialog("Delete")
 def _delete(asked: Asked) -> None:
     st.markdown(f"Delete **{plain(asked.name)}** with its scan, masks and runs? This can't be undone.")
-    if st.button("Delete", key="upload_delete", type="primary", on_click=_delete_now, args=(asked.case_id,)):
-        st.rerun()
+    with st.container(horizontal=True):
+        is_asked = st.button("Delete", key="upload_delete", type="primary", on_click=_delete_now, args=(asked.case_id,))
+        if st.button("Cancel", key="upload_delete_cancel") or is_asked:
+            st.rerun()
 
 
 def _delete_now(case_id: str) -> None:
-    cases.delete_case(settings(), database(), case_id)
-
-
-def _thumbnail_html(summary: CaseSummary) -> str:
-    address = thumbnail_address(settings(), summary.case)
-    return f'<img class="lungseg-thumb" src="{address}" alt="">' if address else '<div class="lungseg-thumb"></div>'
-
-
-def _lesions_html(summary: CaseSummary) -> str:
-    if summary.lesions is None:
-        return "–"
-    if summary.lesions == 0 and summary.doubts:
-        return f'<span title="{escape(statement(0, summary.doubts))}">No statement</span>'
-    return str(summary.lesions)
-
-
-def _failure_html(summary: CaseSummary) -> str:
-    run = summary.run
-    if run is None or run.state is not RunState.FAILED or run.failure is None:
-        return ""
-    return f'<p class="lungseg-why">{escape(run.failure.found)} {escape(run.failure.remedy)}</p>'
+    act(cases.delete_case, settings(), database(), case_id)

@@ -11,8 +11,9 @@ import streamlit as st
 from lungseg.services.cards import SIDES, Checkpoint, Count, Source
 from lungseg.ui.formatting import duration, escape
 from lungseg.ui.run_look import heading
+from lungseg.wording import counted
 
-LISTS = ("cases", "held_out_cases", "held_out_patients", "known_failures", "tested_patients")
+LISTS = ("cases", "contents", "held_out_cases", "held_out_patients", "known_failures", "tested_patients")
 """Parts of the recipe that stand elsewhere on the page."""
 
 
@@ -47,8 +48,8 @@ def _counts_html(source: Source) -> str:
 def _count(count: Count) -> str:
     if not count.items:
         return "none"
-    slices = "" if count.slices is None else f", {count.slices:,} slices"
-    return f"{count.items:,} from {count.patients:,} patient{'' if count.patients == 1 else 's'}{slices}"
+    slices = "" if count.slices is None else f", {counted(count.slices, 'slice')}"
+    return f"{count.items:,} from {counted(count.patients, 'patient')}{slices}"
 
 
 def _split(checkpoint: Checkpoint) -> None:
@@ -75,6 +76,7 @@ def _recipe(checkpoint: Checkpoint) -> None:
             ("Best epoch", "best_epoch"),
             ("Folds", "folds"),
             ("Seed", "seed"),
+            ("Held out", "split"),
             ("Code", "code_version"),
             ("PyTorch", "torch"),
         )
@@ -90,15 +92,22 @@ def _recipe(checkpoint: Checkpoint) -> None:
 
 def _schedule(schedule: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Say in two rows how long was learned, and how."""
-    steps = f" of {schedule['steps']} steps" if schedule.get("steps") else ""
+    steps = f" of {_counted(schedule['steps'], 'step')}" if schedule.get("steps") else ""
     rows = []
     if "epochs" in schedule:
-        rows.append(("Schedule", f"{schedule['epochs']} epochs{steps}, batch {schedule.get('batch', '?')}"))
+        rows.append(("Schedule", f"{_counted(schedule['epochs'], 'epoch')}{steps}, batch {schedule.get('batch', '?')}"))
     if "learning_rate" in schedule:
         optimiser = schedule.get("optimiser", "")
         rows.append(("Learning rate", f"{schedule['learning_rate']} {optimiser}".strip()))
     return rows
 
 
+def _counted(count: Any, word: str) -> str:
+    """Say how many; what a card has that is no number is shown as it is."""
+    return counted(count, word) if isinstance(count, int) else f"{count} {word}s"
+
+
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -12,8 +12,9 @@ from lungseg.records import Summary
 from lungseg.services.cards import Checkpoint, NoduleFigures
 from lungseg.services.comparison import worst_first
 from lungseg.ui.formatting import escape
-from lungseg.ui.run_look import facts, heading, known, score
+from lungseg.ui.run_look import facts, heading, known, picture_html, score
 from lungseg.ui.score_table import score_table
+from lungseg.wording import counted
 
 CASES_PX = 250
 NOT_CALIBRATED = (
@@ -47,8 +48,8 @@ def trust(checkpoint: Checkpoint) -> None:
         _quiet(NOT_CALIBRATED)
     else:
         _chart(reliability_diagram(reliability.bins), "reliability")
-        _quiet(f"{reliability.lesions} lesions; larger marks are more of them. {reliability.note}")
-    heading("Operating points", "<span>thresholds, on patients held out</span>")
+        _quiet(f"{counted(reliability.lesions, 'lesion')}; larger marks are more of them. {reliability.note}")
+    heading("Operating points", "<span>thresholds, on patients held out: mostly small nodules</span>")
     if checkpoint.card.operating_points:
         _chart(operating_curve(checkpoint.card.operating_points, checkpoint.card.threshold), "points")
         _points(checkpoint)
@@ -65,7 +66,7 @@ def failures(checkpoint: Checkpoint) -> None:
         sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in checkpoint.known_failures)
         st.html(f'<ul class="lungseg-warnings">{sentences}</ul>')
     if checkpoint.picture:
-        st.image(checkpoint.picture, width="stretch")
+        st.html(picture_html(checkpoint.picture, "Slices on which it fails, model and reference outlined"))
         st.html(
             '<div class="lungseg-quiet"><i class="lungseg-of-model"></i>model '
             '<i class="lungseg-of-reference"></i>reference</div>'
@@ -78,12 +79,12 @@ def _summary(summary: Summary) -> None:
     failed = f", {summary.failed} not scored" if summary.failed else ""
     facts(
         [
-            ("Mean Dice", f"{score(summary.mean)} <em>{interval}</em>"),
+            ("Mean Dice of whole scans", f"{score(summary.mean)} <em>{interval}</em>"),
             ("Median", score(summary.median)),
-            ("Dice 0", f"{zeros} <em>of {summary.cases} cases{failed}</em>"),
+            ("Dice 0", f"{zeros} <em>of {counted(summary.cases, 'case')}{failed}</em>"),
             ("HD95, median", known(summary.median_hd95_mm, "{:.1f} mm")),
             ("Lesions found", known(100 * summary.sensitivity, "{:.0f} %")),
-            ("False / scan", f"{summary.false_lesions_a_scan:.1f}"),
+            ("False lesions a scan", f"{summary.false_lesions_a_scan:.1f}"),
         ]
     )
 
@@ -105,7 +106,11 @@ def _nodules(figures: Mapping[str, NoduleFigures]) -> None:
 
 
 def _of_patients(figures: NoduleFigures) -> str:
-    return f"{figures.nodules} <em>from {figures.patients} patients</em>" if figures.patients else str(figures.nodules)
+    return (
+        f"{figures.nodules} <em>from {counted(figures.patients, 'patient')}</em>"
+        if figures.patients
+        else str(figures.nodules)
+    )
 
 
 def _interval(figures: NoduleFigures) -> str:
@@ -114,8 +119,8 @@ def _interval(figures: NoduleFigures) -> str:
 
 def _error_html(checkpoint: Checkpoint) -> str:
     found = checkpoint.scores.reliability
-    title = "Expected calibration error: how far what is said lies from what is true, on average."
-    return f'<span title="{title}">ECE <b>{found.error:.3f}</b></span>' if found else ""
+    title = "Expected calibration error (ECE): how far what is said lies from what is true, on average."
+    return f'<span title="{title}">mean error of the probabilities <b>{found.error:.3f}</b></span>' if found else ""
 
 
 def _points(checkpoint: Checkpoint) -> None:

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
 
 from lungseg.dataset.findings import Finding
-from lungseg.errors import LungSegError, NotFoundError
+from lungseg.errors import LungSegError, NotFoundError, TumourClassError
 from lungseg.records import RegisteredDataSet
 from lungseg.services import datasets, runs
 from lungseg.services.datasets import Overview
 from lungseg.services.worker_process import ensure_worker
-from lungseg.ui.formatting import escape
+from lungseg.ui.data_set_names import data_set_html, data_set_label
+from lungseg.ui.formatting import escape, plain
+from lungseg.ui.notice import GONE, act, attempt, notice, say, until_gone
 from lungseg.ui.resources import database, settings
 from lungseg.ui.run_look import failure_box, heading, meter, state_html
+from lungseg.ui.theme import show_error
+from lungseg.wording import counted
 
 POLL_S = 1.0
 FINDINGS_PX = 560
 MOST_IGNORED = 12
+CLASSES, ADD_REFUSED = "dataset_classes", "dataset_refused"
+"""Classes of the folder that was given last, of which one is tumour, and why that has to be said."""
 
 
 def choose_data_set() -> RegisteredDataSet | None:
     """Return the data set that the address names, else the first; None where none is registered.
 
-    Raises:
-        NotFoundError: the address names one that does not exist.
+    Where the address names one that does not exist, say so and show the first.
     """
     known = {data_set.id: data_set for data_set in datasets.list_data_sets(database())}
     wanted = st.query_params.get("dataset")
     if wanted is not None and wanted not in known:
-        raise NotFoundError("There is no such data set.", "It may have been removed: choose another one from Data set.")
+        st.query_params.pop("dataset")
+        show_error(NotFoundError("There is no such data set.", "It may have been removed: choose another one below."))
+        wanted = None
     if not known:
         return None
     chosen = wanted or next(iter(known))
@@ -43,6 +48,7 @@ def choose_data_set() -> RegisteredDataSet | None:
 def data_set_panel(data_set: RegisteredDataSet | None, shown: Overview | None) -> None:
     """Draw chooser, state and findings; without any data set only the field that takes one in."""
     with st.container(key="dataset_panel"):
+        notice()
         if data_set is None:
             _add()
             return
@@ -64,27 +70,17 @@ def pending_dialog() -> None:
 
 
 def _choice(data_set: RegisteredDataSet) -> None:
-    names = _names(datasets.list_data_sets(database()))
+    labels = {known.id: data_set_label(known) for known in datasets.list_data_sets(database())}
     st.session_state["dataset_chosen"] = data_set.id
     st.selectbox(
         "Data set",
-        list(names),
-        format_func=names.__getitem__,
+        list(labels),
+        format_func=lambda data_set_id: labels.get(data_set_id, data_set_id),
         key="dataset_chosen",
         on_change=_open_chosen,
         label_visibility="collapsed",
     )
-    end = "/".join(Path(data_set.folder).parts[-2:])
-    st.html(f'<div class="lungseg-quiet" title="{escape(data_set.folder)}">… {escape(end)}</div>')
-
-
-def _names(data_sets: Sequence[RegisteredDataSet]) -> dict[str, str]:
-    """Name each data set by its id; those of one name are told apart by their folders."""
-    counts = Counter(data_set.name for data_set in data_sets)
-    return {
-        known.id: known.name if counts[known.name] == 1 else f"{Path(known.folder).name} ({known.name})"
-        for known in data_sets
-    }
+    st.html(data_set_html(data_set))
 
 
 def _open_chosen() -> None:
@@ -94,32 +90,51 @@ def _open_chosen() -> None:
 def _add() -> None:
     with st.form("dataset_add", border=False, clear_on_submit=False):
         folder = st.text_input("Folder of a data set", placeholder="/data/Task06_Lung", key="dataset_folder")
+        choices = st.session_state.get(CLASSES, ())
+        tumour = st.selectbox("Which class is tumour?", choices, key="dataset_class") if choices else None
         is_sent = st.form_submit_button("Add", type="primary", width="stretch", key="dataset_register")
+    if is_sent:
+        _register(folder.strip(), tumour)
+    elif (refused := st.session_state.get(ADD_REFUSED)) is not None:
+        _refused(refused)
     st.html(
         '<div class="lungseg-quiet">A folder on the machine of the server, with <b>dataset.json</b>, <b>imagesTr</b> '
         "and <b>labelsTr</b> (Medical Segmentation Decathlon, nnU-Net), or with two folders of scans and masks of the "
         "same names. It is only read.</div>"
     )
-    if is_sent:
-        _register(folder.strip())
 
 
-def _register(folder: str) -> None:
+def _register(folder: str, tumour_class: str | None) -> None:
+    """Make a folder known; where nobody can tell which class is tumour, the form asks for it."""
+    st.session_state.pop(ADD_REFUSED, None)
     if not folder:
         st.html('<div class="lungseg-failure"><b>No folder was given.</b> Type its path.</div>')
         return
     try:
-        data_set = datasets.register(settings(), database(), Path(folder))
+        data_set = datasets.register(settings(), database(), Path(folder), tumour_class)
+    except TumourClassError as error:
+        st.session_state[CLASSES], st.session_state[ADD_REFUSED] = error.choices, error
+        st.rerun()
     except LungSegError as error:
-        st.html(f'<div class="lungseg-failure"><b>{escape(error.found)}</b> {escape(error.remedy)}</div>')
+        _refused(error)
         return
+    st.session_state.pop(CLASSES, None)
     ensure_worker(settings())
     st.query_params["dataset"] = data_set.id
     st.rerun()
 
 
+def _refused(error: LungSegError) -> None:
+    st.html(f'<div class="lungseg-failure"><b>{escape(error.found)}</b> {escape(error.remedy)}</div>')
+
+
 def _status(data_set_id: str, was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
     """Show how the preparation stands; when it ends the whole page is drawn anew, with its figures."""
+    with until_gone():
+        _draw_status(data_set_id, was_active=was_active)
+
+
+def _draw_status(data_set_id: str, *, was_active: bool) -> None:
     run = datasets.get_data_set(database(), data_set_id).run
     if run is None:
         st.html('<div class="lungseg-status">Not prepared yet</div>')
@@ -139,9 +154,9 @@ def _actions(data_set: RegisteredDataSet) -> None:
     run = data_set.run
     with st.container(horizontal=True, gap="small"):
         if run and not run.state.is_final:
-            st.button("Stop", key="dataset_stop", on_click=_stop, args=(run.id,))
+            st.button("Stop", key="dataset_stop", on_click=act, args=(_stop, run.id))
         else:
-            st.button("Read again", key="dataset_refresh", on_click=_refresh, args=(data_set.id,))
+            st.button("Prepare again", key="dataset_refresh", on_click=act, args=(_refresh, data_set.id))
         with st.popover("Add …"):
             _add()
         st.button("Remove", key="dataset_remove", type="tertiary", on_click=_ask_to_remove, args=(data_set.id,))
@@ -162,14 +177,29 @@ def _ask_to_remove(data_set_id: str) -> None:
 
 @st.dialog("Remove")
 def _remove(data_set_id: str) -> None:
-    st.markdown("Remove this data set from the list and delete its prepared slices? The folder itself is not touched.")
-    if st.button("Remove", key="dataset_remove_now", type="primary", on_click=_remove_now, args=(data_set_id,)):
+    try:
+        data_set = datasets.get_data_set(database(), data_set_id)
+    except NotFoundError:
+        show_error(GONE)
+        _back("Close")
+        return
+    st.markdown(
+        f"Remove **{plain(data_set.name)}** from the list and delete its prepared slices? Its folder "
+        f"{plain(data_set.folder)} is not touched."
+    )
+    with st.container(horizontal=True, gap="small"):
+        if st.button("Remove", key="dataset_remove_now", type="primary"):
+            if attempt(datasets.forget, settings(), database(), data_set_id):
+                say(f"{data_set.name} was removed from the list.")
+            st.query_params.pop("dataset", None)
+            st.rerun()
+        _back("Cancel")
+
+
+def _back(label: str) -> None:
+    """Draw the button that closes a dialog and leaves all as it is."""
+    if st.button(label, key="dataset_dialog_back"):
         st.rerun()
-
-
-def _remove_now(data_set_id: str) -> None:
-    datasets.forget(settings(), database(), data_set_id)
-    st.query_params.pop("dataset", None)
 
 
 def _findings(shown: Overview) -> None:
@@ -188,11 +218,7 @@ def _findings(shown: Overview) -> None:
 def _verdict(errors: int, warnings: int) -> str:
     if not errors and not warnings:
         return '<span class="lungseg-fit">nothing stands against training</span>'
-    words = [
-        f"{count} {word}{'s' if count > 1 else ''}"
-        for count, word in ((errors, "error"), (warnings, "warning"))
-        if count
-    ]
+    words = [counted(count, word) for count, word in ((errors, "error"), (warnings, "warning")) if count]
     return f"<span>{', '.join(words)}{'; errors stop training' if errors else ''}</span>"
 
 

@@ -17,6 +17,7 @@ from lungseg.services.datasets import Overview
 from lungseg.ui.resources import settings
 from lungseg.ui.run_look import facts, heading
 from lungseg.web.routes import picture_address
+from lungseg.wording import counted
 
 KEPT_OVERVIEWS = 8
 ROW_PX, HEAD_PX, TABLE_PX = 52, 38, 770
@@ -51,7 +52,7 @@ def nothing_yet(data_set: RegisteredDataSet | None) -> None:
     elif data_set.run and not data_set.run.state.is_final:
         st.html('<div class="lungseg-quiet">The figures appear here when all scans have been read.</div>')
     else:
-        st.info("This data set is not prepared. Choose “Read again” at the left.", icon=":material/refresh:")
+        st.info("This data set is not prepared. Choose “Prepare again” at the left.", icon=":material/refresh:")
 
 
 def figures(statistics: Statistics) -> None:
@@ -110,10 +111,13 @@ def _counts(statistics: Statistics) -> None:
             ("Patients", str(statistics.patients)),
             ("Slices", f"{statistics.slices:,}"),
             ("With tumour", f"{statistics.tumour_slices:,} <em>{100 * share:.1f} %</em>"),
-            ("Without : with", "–" if ratio is None else f"{ratio:.2f} : 1"),
-            ("Sampler weight", "–" if ratio is None else f"{ratio:.2f}"),
         ]
     )
+    if ratio is not None:
+        st.html(
+            f'<div class="lungseg-quiet">For each slice with tumour there are <b>{ratio:.2f}</b> without. Training '
+            f"shows one with tumour {ratio:.2f} times as often as others: half of what it shows holds tumour.</div>"
+        )
     st.html(
         f'<div class="lungseg-share" title="{statistics.tumour_slices} of {statistics.slices} slices hold tumour">'
         f'<i style="width:{100 * share:.2f}%"></i></div>'
@@ -186,5 +190,5 @@ def _finding_words(shown: Overview) -> dict[str, str]:
     counts = Counter((finding.case, finding.severity.lower()) for finding in shown.findings if finding.case)
     words: dict[str, list[str]] = {}
     for (case, severity), count in sorted(counts.items()):
-        words.setdefault(case, []).append(f"{count} {severity}{'s' if count > 1 else ''}")
+        words.setdefault(case, []).append(counted(count, severity))
     return {case: ", ".join(parts) for case, parts in words.items()}

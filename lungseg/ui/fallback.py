@@ -8,10 +8,10 @@ import streamlit as st
 
 from lungseg.errors import LungSegError
 from lungseg.overlay import WINDOWS
-from lungseg.records import Lesion, ScanSeverity
+from lungseg.records import Lesion, ScanFinding, ScanSeverity, lesion_count
 from lungseg.services.operating import Operation
 from lungseg.services.viewing import Scene, grey_slices, slice_figure
-from lungseg.ui.formatting import lesion_count, millilitres
+from lungseg.ui.formatting import millilitres, plain
 from lungseg.ui.operating import choose
 from lungseg.ui.resources import settings
 
@@ -20,19 +20,23 @@ KEPT_SCANS = 2
 
 
 def slice_viewer(scene: Scene, reason: LungSegError | None = None) -> None:
-    """Draw the slices and the lesions of a case, and say why the three-plane viewer is not there."""
+    """Draw the slices and the lesions of a case, and say why the three-plane viewer is not there.
+
+    What the scan was not understood by stands above all else.
+    """
+    _alarm(scene)
     if reason is None:
         st.info("This browser has no WebGL2: axial slices only. Switch hardware acceleration on for all planes.")
     else:
         st.info(f"{reason.found} {reason.remedy} Until then: axial slices only.")
-    name = st.segmented_control(
-        "Window", list(WINDOWS), default="lung", format_func=str.capitalize, key="viewer_window",
+    name = st.radio(
+        "Window", list(WINDOWS), format_func=str.capitalize, key="viewer_window", horizontal=True,
         label_visibility="collapsed",
     )  # fmt: skip
     picture, table = st.columns([7, 4])
     with picture:
         contents = (scene.case.id, *(mask.sha256 if mask else "" for mask in (scene.model, scene.reference)))
-        figure = _figure(contents, WINDOWS[name or "lung"], scene)
+        figure = _figure(contents, WINDOWS[name], scene)
         st.plotly_chart(figure, key="viewer_slices", theme=None, config={"displayModeBar": False})
     with table:
         if scene.operation:
@@ -55,6 +59,9 @@ def _figure(contents: tuple[str, ...], window: tuple[float, float], _scene: Scen
 
 def _threshold(operation: Operation) -> None:
     choices = {choice.level: choice for choice in operation.choices}
+    if operation.reason:
+        st.caption(f"Threshold {choices[operation.level].threshold:.2f}. {plain(operation.reason)}")
+        return
     key = f"viewer_threshold_{operation.mask_id}"
     st.select_slider(
         "Threshold, sensitive to specific",
@@ -62,10 +69,9 @@ def _threshold(operation: Operation) -> None:
         operation.level,
         format_func=lambda level: f"{choices[level].threshold:.2f}",
         key=key,
-        disabled=bool(operation.reason),
         on_change=lambda: choose(operation.mask_id, st.session_state[key]),
     )
-    st.caption(operation.reason or choices[operation.level].expected)
+    st.caption(choices[operation.level].expected)
 
 
 def _lesions(scene: Scene) -> None:
@@ -74,19 +80,46 @@ def _lesions(scene: Scene) -> None:
         (scene.reference, "Reference", "No lesion in this mask"),
     ):
         if mask is not None:
-            found = f"{lesion_count(len(mask.lesions))}, {millilitres(mask.volume_ml)}" if mask.lesions else nothing
-            st.caption(f"{title}: {found}")
-            st.dataframe([_row(lesion) for lesion in mask.lesions], hide_index=True, key=f"viewer_lesions_{title}")
+            count = lesion_count(len(mask.lesions), len(mask.doubtful))
+            st.caption(f"{title}: {f'{count}, {millilitres(mask.volume_ml)}' if mask.lesions else nothing}")
+            st.dataframe(
+                [_row(lesion) for lesion in (*mask.lesions, *mask.doubtful)],
+                hide_index=True,
+                key=f"viewer_lesions_{title}",
+            )
+
+
+def _alarm(scene: Scene) -> None:
+    if scene.caution:
+        doubts = [_text(each) for each in scene.remarks if each.severity is ScanSeverity.NOT_UNDERSTOOD]
+        st.error("\n\n".join([f"**{scene.caution}**", *doubts]))
 
 
 def _remarks(scene: Scene) -> None:
-    for severity, text in scene.remarks:
-        show = {ScanSeverity.NOT_UNDERSTOOD: st.error, ScanSeverity.WARNING: st.warning, ScanSeverity.NOTE: st.info}
-        show[severity](text)
+    """Show warnings in full, and notes, which change nothing, folded."""
+    for each in scene.remarks:
+        if each.severity is ScanSeverity.WARNING:
+            st.warning(_text(each))
+    notes = [each for each in scene.remarks if each.severity is ScanSeverity.NOTE]
+    if notes:
+        with st.expander(f"{len(notes)} note{'s' if len(notes) > 1 else ''} on the scan"):
+            for each in notes:
+                st.info(_text(each))
+
+
+def _text(finding: ScanFinding) -> str:
+    return f"{plain(finding.text)}  \n:small[{plain(finding.remedy)}]" if finding.remedy else plain(finding.text)
 
 
 def _row(lesion: Lesion) -> dict[str, str | float]:
-    probability = {} if lesion.probability is None else {"p": round(lesion.probability, 2)}
+    probability = {} if lesion.probability is None else {"Probability": round(lesion.probability, 2)}
     first, last = lesion.slices
     extent = " × ".join(f"{mm:.0f}" for mm in lesion.extent_mm)
-    return {"ml": round(lesion.volume_ml, 2), **probability, "mm": extent, "slices": f"{first + 1}–{last + 1}"}
+    doubtful = {"": "doubtful"} if lesion.is_doubtful else {}
+    return {
+        **doubtful,
+        "ml": round(lesion.volume_ml, 2),
+        **probability,
+        "Size, mm": extent,
+        "Slices": f"{first + 1}–{last + 1}",
+    }

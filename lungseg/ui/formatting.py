@@ -6,6 +6,7 @@ import html
 from datetime import UTC, datetime
 
 from lungseg.records import Progress, Run, RunState
+from lungseg.wording import counted
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 WEEK_D = 7
@@ -30,7 +31,7 @@ def ago(moment: datetime, *, now: datetime | None = None) -> str:
         return f"{seconds // HOUR_S:.0f} h ago"
     days = int(seconds // DAY_S)
     if days < WEEK_D:
-        return f"{days} day{'s' if days > 1 else ''} ago"
+        return f"{counted(days, 'day')} ago"
     return moment.astimezone().strftime("%Y-%m-%d")
 
 
@@ -64,11 +65,6 @@ def millilitres(volume_ml: float | None) -> str:
     if volume_ml is None:
         return "–"
     return f"{volume_ml:.2f} ml" if volume_ml < 100 else f"{volume_ml:.0f} ml"  # noqa: PLR2004 - as the docstring says
-
-
-def lesion_count(count: int) -> str:
-    """Say how many lesions there are."""
-    return f"{count} lesion" if count == 1 else f"{count} lesions"
 
 
 def left(progress: Progress | None) -> str:

@@ -25,6 +25,11 @@ def choose(run_ids: Sequence[str]) -> None:
         st.query_params.pop("run", None)
 
 
+def drop(run_ids: Sequence[str]) -> None:
+    """Take runs out of the address."""
+    choose([run_id for run_id in chosen_ids() if run_id not in run_ids])
+
+
 def ask(action: Action, run_ids: tuple[str, ...]) -> None:
     """Ask for a dialog about runs; the page opens it at its next turn."""
     st.session_state[DIALOG_ASKED] = (action, run_ids)

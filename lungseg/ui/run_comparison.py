@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -11,36 +11,44 @@ from lungseg.figures.scores import dice_scatter
 from lungseg.figures.training import Curve
 from lungseg.records import CaseScore, CaseSummary, Run, RunSummary
 from lungseg.services import training
-from lungseg.services.comparison import Comparison, Setting, compare, different_settings, scores_csv, viewable
+from lungseg.services.comparison import Comparison, Setting, compare, different_settings, scores_csv, split_of, viewable
 from lungseg.ui.formatting import escape
 from lungseg.ui.resources import database
 from lungseg.ui.run_choice import ask
 from lungseg.ui.run_details import chart
-from lungseg.ui.run_look import heading, run_name, score, swatch
+from lungseg.ui.run_look import heading, score, swatch
 from lungseg.ui.score_table import view_column
+from lungseg.wording import counted
 
-Scores = dict[str, tuple[CaseScore, ...]]
+Scores = Mapping[str, Sequence[CaseScore]]
+Names = Mapping[str, str]
 WORST_SHOWN = 8
 MOST_LEGEND = 12
 
 
-def comparison(summaries: Sequence[RunSummary], cases: Sequence[CaseSummary]) -> None:
-    """Draw the comparison of two or more runs, in the order they were chosen."""
+def comparison(summaries: Sequence[RunSummary], names: Names, cases: Sequence[CaseSummary]) -> None:
+    """Draw the comparison of two or more runs, in the order they were chosen.
+
+    Args:
+        summaries: the runs.
+        names: what each is called, by id; none twice.
+        cases: of the installation, to be viewed.
+    """
     runs = [summary.run for summary in summaries]
     ids = tuple(run.id for run in runs)
-    _head(summaries)
+    _head(summaries, names)
     epochs, scores = training.epochs_of(database(), ids), training.scores_of(database(), ids)
-    curves = [Curve(run_name(run), number, epochs[run.id]) for number, run in enumerate(runs)]
+    curves = [Curve(names[run.id], number, epochs[run.id]) for number, run in enumerate(runs)]
     if any(curve.epochs for curve in curves):
         chart([curve for curve in curves if curve.epochs])
-    _settings(runs, different_settings(runs))
-    _one_against_another(runs, scores, cases)
+    _settings([names[run.id] for run in runs], different_settings(runs))
+    _one_against_another(runs, names, scores, cases)
 
 
-def _head(summaries: Sequence[RunSummary]) -> None:
+def _head(summaries: Sequence[RunSummary], names: Names) -> None:
     rows = "".join(
-        f"<div>{swatch(number)}<b>{escape(run_name(summary.run))}</b>Dice {score(summary.best_dice)}, "
-        f"loss {score(summary.validation_loss)}, {summary.epochs} epochs</div>"
+        f"<div>{swatch(number)}<b>{escape(names[summary.run.id])}</b>validation Dice {score(summary.best_dice)}, "
+        f"loss {score(summary.validation_loss)}, {counted(summary.epochs, 'epoch')}</div>"
         for number, summary in enumerate(summaries[:MOST_LEGEND])
     )
     more = f"<div>and {len(summaries) - MOST_LEGEND} more</div>" if len(summaries) > MOST_LEGEND else ""
@@ -51,12 +59,12 @@ def _head(summaries: Sequence[RunSummary]) -> None:
             st.button("Delete", key="runs_delete", type="tertiary", on_click=ask, args=("delete", ids))
 
 
-def _settings(runs: Sequence[Run], settings: Sequence[Setting]) -> None:
+def _settings(names: Sequence[str], settings: Sequence[Setting]) -> None:
     if not settings:
         heading("Settings", "<span>All the same.</span>")
         return
     heading("Settings that differ")
-    head = "".join(f"<th>{swatch(number)}{escape(run_name(run))}</th>" for number, run in enumerate(runs))
+    head = "".join(f"<th>{swatch(number)}{escape(name)}</th>" for number, name in enumerate(names))
     rows = "".join(
         f"<tr><td>{escape(row.name)}</td>{''.join(f'<td>{escape(value)}</td>' for value in row.values)}</tr>"
         for row in settings
@@ -64,7 +72,7 @@ def _settings(runs: Sequence[Run], settings: Sequence[Setting]) -> None:
     st.html(f'<div class="lungseg-wide"><table class="lungseg-diff"><tr><th></th>{head}</tr>{rows}</table></div>')
 
 
-def _one_against_another(runs: Sequence[Run], scores: Scores, cases: Sequence[CaseSummary]) -> None:
+def _one_against_another(runs: Sequence[Run], names: Names, scores: Scores, cases: Sequence[CaseSummary]) -> None:
     scored = [run for run in runs if scores[run.id]]
     if len(scored) < 2:  # noqa: PLR2004 - a comparison takes two
         heading("Case by case")
@@ -73,15 +81,16 @@ def _one_against_another(runs: Sequence[Run], scores: Scores, cases: Sequence[Ca
             "run ends, or with an evaluation.</div>"
         )
         return
-    first, second = _pair(scored)
+    first, second = _pair(scored, names)
     result = compare(scores[first.id], scores[second.id])
-    st.html(f'<div class="lungseg-verdict">{verdict_html(result, run_name(first), run_name(second))}</div>')
+    pair = (names[first.id], names[second.id])
+    st.html(f'<div class="lungseg-verdict">{_split_html(first, second)}{verdict_html(result, *pair)}</div>')
     if result.pairs:
         numbers = (runs.index(first), runs.index(second))
-        _scatter(result, (run_name(first), run_name(second)), numbers, cases)
+        _scatter(result, pair, numbers, cases)
     st.download_button(
         "Export scores (CSV)",
-        lambda: scores_csv(scores, {run.id: run_name(run) for run in runs}),
+        lambda: scores_csv(scores, names),
         file_name="lungseg-scores.csv",
         mime="text/csv",
         on_click="ignore",
@@ -89,24 +98,37 @@ def _one_against_another(runs: Sequence[Run], scores: Scores, cases: Sequence[Ca
     )
 
 
-def _pair(scored: Sequence[Run]) -> tuple[Run, Run]:
+def _pair(scored: Sequence[Run], names: Names) -> tuple[Run, Run]:
     """Ask which two runs are compared; with two there is nothing to ask."""
     heading("Case by case")
     if len(scored) == 2:  # noqa: PLR2004 - a pair
         return scored[0], scored[1]
-    key = "_".join(run.id[:6] for run in scored)
+    known = {run.id: run for run in scored}
+    key = "_".join(run_id[:6] for run_id in known)
     left, right = st.columns(2, gap="small")
-    first = left.selectbox("From", scored, format_func=run_name, key=f"runs_first_{key}")
-    second = right.selectbox("To", scored, index=1, format_func=run_name, key=f"runs_second_{key}")
-    return first, second
+    first = left.selectbox("From", list(known), format_func=names.__getitem__, key=f"runs_first_{key}")
+    second = right.selectbox("To", list(known), index=1, format_func=names.__getitem__, key=f"runs_second_{key}")
+    return known[first], known[second]
+
+
+def _split_html(first: Run, second: Run) -> str:
+    """Say whom both runs have held out; empty where one of them has trained nothing."""
+    splits = split_of(first), split_of(second)
+    if not all(splits):
+        return ""
+    if first.dataset != second.dataset:
+        return "The two were trained on different data sets. "
+    if splits[0] == splits[1]:
+        return f"Both hold out {escape(splits[0])}. "
+    return f"They hold out other patients: {escape(splits[0])}, and {escape(splits[1])}. "
 
 
 def verdict_html(result: Comparison, first: str, second: str) -> str:
     """Say in a sentence, as HTML, by how much the second run differs and whether that means anything."""
     difference = result.difference
     if not difference.pairs:
-        return "No case was scored in both runs: train or evaluate them on the same data set and fold."
-    cases = f"{difference.pairs} case{'s' if difference.pairs > 1 else ''}"
+        return "No case was scored in both runs: train both with the same split, or evaluate them on the same data set."
+    cases = counted(difference.pairs, "case")
     left_out = f", {difference.left_out} left out" if difference.left_out else ""
     amount = f"<b>{difference.mean:+.3f}</b> Dice on {cases} scored by both{left_out}"
     if difference.interval is None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from lungseg.card import read_card
+from lungseg.errors import CheckpointError
 from lungseg.figures.training import Curve, Measure, overlaid_curves
 from lungseg.metrics import summarise
-from lungseg.records import CaseScore, CaseSummary, Run, RunKind, RunSummary, Summary
+from lungseg.records import CaseScore, CaseSummary, Run, RunKind, RunState, RunSummary, Summary
 from lungseg.services import cards, promotion, training
-from lungseg.services.comparison import viewable, worst_first
+from lungseg.services.comparison import FINGERPRINT, fingerprint_of, split_of, viewable, worst_first
 from lungseg.ui.formatting import escape
 from lungseg.ui.navigation import checkpoint_page, training_page
+from lungseg.ui.notice import act
 from lungseg.ui.resources import database, settings
 from lungseg.ui.run_choice import ask
 from lungseg.ui.run_look import facts, failure_box, heading, known, run_name, score, state_html
-from lungseg.ui.run_table import last_part, preset_of
+from lungseg.ui.run_table import preset_of
 from lungseg.ui.score_table import score_table
+from lungseg.wording import counted
 
 LONGEST_NAME, LONGEST_NOTES, MOST_TAGS = 80, 4000, 12
 CASES_PX = 250
@@ -32,6 +36,7 @@ def details(summary: RunSummary, cases: Sequence[CaseSummary], known_tags: Seque
         failure_box(run.failure, key="runs_failure")
     scores = training.scores_of(database(), (run.id,))[run.id]
     _facts(summary, summarise(scores) if scores else None)
+    st.html(f'<div class="lungseg-quiet">{_origin_html(run)}</div>')
     curves = [Curve(run_name(run), 0, training.epochs_of(database(), (run.id,))[run.id])]
     if curves[0].epochs:
         chart(curves)
@@ -67,33 +72,54 @@ def _head(run: Run) -> None:
 
 
 def _facts(summary: RunSummary, scored: Summary | None) -> None:
-    if scored is None:
-        if summary.best_dice is not None:
-            facts([("Best mean Dice", score(summary.best_dice)), ("Lowest loss", score(summary.validation_loss))])
-    else:
-        interval = f"{scored.interval[0]:.2f} – {scored.interval[1]:.2f}" if scored.interval else "one case"
+    if summary.best_dice is not None:
         facts(
             [
-                ("Mean Dice", f"{score(scored.mean)} <em>{interval}</em>"),
-                ("Median", score(scored.median)),
-                ("Dice 0", f"{known(100 * scored.share_of_zeros, '{:.0f} %')} <em>of {scored.cases} cases</em>"),
-                ("HD95, median", known(scored.median_hd95_mm, "{:.1f} mm")),
-                ("Lesions found", known(100 * scored.sensitivity, "{:.0f} %")),
-                ("False / scan", f"{scored.false_lesions_a_scan:.1f}"),
+                ("Best validation Dice", f"{score(summary.best_dice)} <em>at the network's resolution</em>"),
+                ("Lowest validation loss", score(summary.validation_loss)),
             ]
         )
-    st.html(f'<div class="lungseg-quiet">{_origin_html(summary.run)}</div>')
+    if scored is None:
+        return
+    interval = f"{scored.interval[0]:.2f} – {scored.interval[1]:.2f}" if scored.interval else "one case"
+    facts(
+        [
+            (_scored_word(summary.run), f"{score(scored.mean)} <em>{interval}</em>"),
+            ("Median", score(scored.median)),
+            ("Dice 0", f"{known(100 * scored.share_of_zeros, '{:.0f} %')} <em>of {counted(scored.cases, 'case')}</em>"),
+            ("HD95, median", known(scored.median_hd95_mm, "{:.1f} mm")),
+            ("Lesions found", known(100 * scored.sensitivity, "{:.0f} %")),
+            ("False lesions a scan", f"{scored.false_lesions_a_scan:.1f}"),
+        ]
+    )
+
+
+def _scored_word(run: Run) -> str:
+    """Say on what the Dice of the cases was measured: of what has ended on whole scans, else as in training."""
+    weights = promotion.checkpoint_of(settings(), run)
+    if weights is not None:
+        try:
+            is_of_scans = read_card(weights).scores.get("resolution") != "network"
+        except CheckpointError:
+            is_of_scans = run.state is RunState.DONE
+    else:
+        is_of_scans = run.kind is RunKind.EVALUATE or run.state is RunState.DONE
+    return "Mean Dice of whole scans" if is_of_scans else "Validation Dice of the checkpoint"
 
 
 def _origin_html(run: Run) -> str:
     """Say in one line what a run was made from, and with what."""
     parts = [
         f"<b>{escape(preset_of(run) or '–')}</b>",
-        f'<span title="{escape(run.dataset or "")}">{escape(last_part(run.dataset))}</span>',
+        escape(run.dataset or ""),
+        f'<span title="{fingerprint}">content {fingerprint[:FINGERPRINT]}</span>'
+        if (fingerprint := escape(fingerprint_of(run)))
+        else "",
+        f"held out: {escape(held_out)}" if (held_out := split_of(run)) else "",
         f"seed {run.seed}" if run.seed is not None else "",
         escape(run.device or ""),
         f"code {escape(run.code_version)}",
-        f'<span title="{run.checkpoint_sha256}">weights {run.checkpoint_sha256[:12]}</span>'
+        f'<span title="{run.checkpoint_sha256}">sha256 of the weights {run.checkpoint_sha256[:12]}</span>'
         if run.checkpoint_sha256
         else "",
     ]
@@ -112,26 +138,19 @@ def _texts(run: Run, known_tags: Sequence[str]) -> None:
     left, right = st.columns(2, gap="small")
     keys = {name: f"runs_{name}_{run.id}" for name in ("name", "tags", "notes")}
     left.text_input(
-        "Name", run.name, max_chars=LONGEST_NAME, key=keys["name"], on_change=_keep_name, args=(run.id, keys["name"])
-    )
+        "Name", run.name, max_chars=LONGEST_NAME, key=keys["name"], on_change=_keep,
+        args=(training.rename, run.id, keys["name"]),
+    )  # fmt: skip
     right.multiselect(
         "Tags", sorted({*known_tags, *run.tags}), default=list(run.tags), max_selections=MOST_TAGS,
-        accept_new_options=True, placeholder="Add a tag", key=keys["tags"], on_change=_keep_tags,
-        args=(run.id, keys["tags"]),
+        accept_new_options=True, placeholder="Add a tag", key=keys["tags"], on_change=_keep,
+        args=(training.set_tags, run.id, keys["tags"]),
     )  # fmt: skip
     st.text_area(
-        "Notes", run.notes, max_chars=LONGEST_NOTES, height=68, key=keys["notes"], on_change=_keep_notes,
-        args=(run.id, keys["notes"]),
+        "Notes", run.notes, max_chars=LONGEST_NOTES, height=68, key=keys["notes"], on_change=_keep,
+        args=(training.set_notes, run.id, keys["notes"]),
     )  # fmt: skip
 
 
-def _keep_name(run_id: str, key: str) -> None:
-    training.rename(database(), run_id, st.session_state[key])
-
-
-def _keep_tags(run_id: str, key: str) -> None:
-    training.set_tags(database(), run_id, st.session_state[key])
-
-
-def _keep_notes(run_id: str, key: str) -> None:
-    training.set_notes(database(), run_id, st.session_state[key])
+def _keep(action: Callable[..., None], run_id: str, key: str) -> None:
+    act(action, database(), run_id, st.session_state[key])

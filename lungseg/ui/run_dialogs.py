@@ -1,21 +1,28 @@
-"""Dialogs of the page Runs: promoting a checkpoint, deleting runs."""
+"""Dialogs of the page Runs: promoting a checkpoint, deleting runs.
+
+What a dialog does, it does in its body and then has the whole page drawn anew: a callback would act first and let the
+body run once more, on things that are gone.
+"""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from lungseg.errors import LungSegError
+from lungseg.errors import LungSegError, NotFoundError
 from lungseg.services import promotion, runs, training
 from lungseg.services.promotion import Offer
 from lungseg.services.worker_process import ensure_worker
+from lungseg.ui.checkpoint_use import fixed_by_setting
 from lungseg.ui.formatting import escape, plain
+from lungseg.ui.notice import GONE, attempt, say
 from lungseg.ui.resources import database, settings
-from lungseg.ui.run_choice import DIALOG_ASKED, choose, chosen_ids
+from lungseg.ui.run_choice import DIALOG_ASKED, drop
 from lungseg.ui.run_comparison import verdict_html
 from lungseg.ui.run_look import run_name
 from lungseg.ui.theme import show_error
+from lungseg.wording import counted
 
-SAID, REFUSED = "runs_said", "runs_refused"
+LONGEST_NAME = 60
 
 
 def pending_dialog() -> None:
@@ -27,93 +34,113 @@ def pending_dialog() -> None:
         _delete(run_ids)
 
 
-def said() -> None:
-    """Say once what the last dialog did."""
-    text = st.session_state.pop(SAID, None)
-    if text:
-        st.toast(text)
-
-
-@st.dialog("Promote to models/", width="medium")
+@st.dialog("Promote: let this checkpoint segment", width="medium")
 def _promote(run_id: str) -> None:
-    run = runs.get_run(database(), run_id)
-    name = st.text_input("Name in models/", run.checkpoint or "", key=f"runs_promote_name_{run_id}")
     try:
+        run = runs.get_run(database(), run_id)
+        name = st.text_input("Name in models/", run.checkpoint or "", key=f"runs_promote_name_{run_id}")
         offered = promotion.offer(settings(), database(), run_id, name or None)
     except LungSegError as error:
-        show_error(error)
+        show_error(GONE if isinstance(error, NotFoundError) else error)
+        _back("Close")
         return
     _terms(offered)
-    st.text_area(
-        "Comment for the card" + (" (needed)" if offered.refusal else ""),
+    if offered.refusal:
+        st.html(
+            f'<div class="lungseg-failure"><b>Not now.</b> {escape(offered.refusal.found)} '
+            f"{escape(offered.refusal.remedy)}</div>"
+        )
+        with st.container(horizontal=True, gap="small"):
+            if offered.rival and offered.scored and not offered.is_in_use:
+                _score_rival(offered, offered.rival.name)
+            _back("Close")
+        return
+    _confirm(offered)
+
+
+def _confirm(offered: Offer) -> None:
+    """Ask who promotes and why; where the checkpoint is not better, the reason is needed."""
+    run_id = offered.run.id
+    by = st.text_input("Your name", max_chars=LONGEST_NAME, key="runs_promote_by", placeholder="For the history")
+    comment = st.text_area(
+        "Why it is to go in all the same (needed)" if offered.doubt else "Comment, for whoever reads its card",
         key=f"runs_promote_comment_{run_id}",
         height=68,
-        placeholder="Why this checkpoint, for whoever reads its card",
     )
-    label = "Promote all the same" if offered.refusal else "Promote"
-    st.button(
-        label, type="primary", key="runs_promote_now", on_click=_promote_now,
-        args=(run_id, name or None, f"runs_promote_comment_{run_id}"),
-    )  # fmt: skip
-    if (refused := st.session_state.pop(REFUSED, None)) is not None:
-        show_error(refused)
-    elif SAID in st.session_state:
-        st.rerun()
+    label = "Promote all the same" if offered.doubt else "Promote"
+    with st.container(horizontal=True, gap="small"):
+        if st.button(label, type="primary", key="runs_promote_now"):
+            _promote_now(offered, comment, by)
+        _back("Cancel")
 
 
-def _promote_now(run_id: str, name: str | None, comment_key: str) -> None:
+def _promote_now(offered: Offer, comment: str, by: str) -> None:
     try:
-        card = promotion.promote(settings(), database(), run_id, name=name, comment=st.session_state[comment_key] or "")
+        card = promotion.promote(
+            settings(), database(), offered.run.id, name=offered.name, comment=comment or "", by=by or ""
+        )
     except LungSegError as error:
-        st.session_state[REFUSED] = error
-    else:
-        st.session_state[SAID] = f"{plain(card.name)} is in models/ now."
+        show_error(GONE if isinstance(error, NotFoundError) else error)
+        return
+    fixed = fixed_by_setting()
+    say(f"{card.name} is in models/ now{f'. {fixed}' if fixed else ' and segments from the next scan on'}.")
+    st.rerun()
 
 
 def _terms(offered: Offer) -> None:
     """Say against what the checkpoint is measured, how it fares, and what happens to the other one."""
     if offered.rival is None or offered.comparison is None:
         st.html('<div class="lungseg-verdict">There is no checkpoint in use yet to compare with.</div>')
-        return
-    rival = offered.rival.name
-    st.html(
-        f'<div class="lungseg-verdict">Against <b>{escape(rival)}</b>. '
-        f"{verdict_html(offered.comparison, rival, offered.card.name)}</div>"
-    )
-    fate = (
-        f"{escape(rival)} is replaced and moved to models/archive/."
-        if offered.replaces
-        else f"{escape(rival)} stays; segmentation goes on with {escape(settings().checkpoint)}."
-    )
-    st.html(f'<div class="lungseg-quiet">{fate}</div>')
-    if offered.refusal:
-        st.html(f'<div class="lungseg-failure"><b>Kept out.</b> {escape(offered.refusal)}</div>')
-    if not offered.comparison.difference.pairs:
-        checkpoint = rival if offered.replaces else None
-        label = f"Score {plain(rival)} on the same cases first"
-        st.button(label, key="runs_score_rival", on_click=_score_rival, args=(offered.run.id, checkpoint))
-
-
-def _score_rival(run_id: str, checkpoint: str | None) -> None:
-    try:
-        run = training.queue_rival(settings(), database(), run_id, checkpoint)
-    except LungSegError as error:
-        st.session_state[REFUSED] = error
     else:
+        rival = offered.rival.name
+        st.html(
+            f'<div class="lungseg-verdict">In use is <b>{escape(rival)}</b>. '
+            f"{verdict_html(offered.comparison, rival, offered.name)}</div>"
+        )
+    name, fixed = escape(offered.name), fixed_by_setting()
+    replaced = f"The {name} that is in models/ now goes to models/archive/. " if offered.replaces else ""
+    fate = f"{escape(fixed)}." if fixed else f"{name} segments from the next scan on."
+    back = "The history on the page Checkpoint leads back to earlier ones."
+    st.html(f'<div class="lungseg-quiet">{replaced}{fate} {back}</div>')
+    if offered.doubt and not offered.refusal:
+        st.html(f'<div class="lungseg-failure"><b>A reason is needed.</b> {escape(offered.doubt)}</div>')
+
+
+def _score_rival(offered: Offer, rival: str) -> None:
+    """Offer to score the checkpoint in use on the cases of the candidate."""
+    if st.button(f"Score {plain(rival)} on the same cases", key="runs_score_rival", type="primary"):
+        try:
+            run = training.queue_rival(settings(), database(), offered.run.id)
+        except LungSegError as error:
+            show_error(GONE if isinstance(error, NotFoundError) else error)
+            return
         ensure_worker(settings())
-        st.session_state[SAID] = f"{plain(run_name(run))} waits for the worker. Promote when it is done."
+        say(f"{run_name(run)} waits for the worker. Promote when it is done.")
+        st.rerun()
 
 
 @st.dialog("Delete")
 def _delete(run_ids: tuple[str, ...]) -> None:
-    names = [run_name(runs.get_run(database(), run_id)) for run_id in run_ids]
-    what = f"**{plain(names[0])}**" if len(names) == 1 else f"**{len(names)} runs**"
+    there = {summary.run.id: run_name(summary.run) for summary in training.list_runs(database())}
+    names = [there[run_id] for run_id in run_ids if run_id in there]
+    if not names:
+        drop(run_ids)
+        show_error(GONE)
+        _back("Close")
+        return
+    what = f"**{plain(names[0])}**" if len(names) == 1 else f"**{counted(len(names), 'run')}**"
     st.markdown(f"Delete {what} with curves, scores and files? What was promoted stays. This can't be undone.")
-    if st.button("Delete", key="runs_delete_now", type="primary", on_click=_delete_now, args=(run_ids,)):
+    with st.container(horizontal=True, gap="small"):
+        if st.button("Delete", key="runs_delete_now", type="primary"):
+            done = [run_id for run_id in run_ids if attempt(training.delete_run, settings(), database(), run_id)]
+            drop(run_ids)
+            if len(done) == len(run_ids):
+                say(f"{names[0] if len(done) == 1 else counted(len(done), 'run')} deleted.")
+            st.rerun()
+        _back("Cancel")
+
+
+def _back(label: str) -> None:
+    """Draw the button that closes a dialog and leaves all as it is; the page below is drawn anew."""
+    if st.button(label, key="runs_dialog_back"):
         st.rerun()
-
-
-def _delete_now(run_ids: tuple[str, ...]) -> None:
-    for run_id in run_ids:
-        training.delete_run(settings(), database(), run_id)
-    choose([run_id for run_id in chosen_ids() if run_id not in run_ids])

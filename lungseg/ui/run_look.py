@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
+from pathlib import Path
 
 import streamlit as st
 
@@ -72,6 +74,15 @@ def failure_box(failure: Failure, *, key: str) -> None:
             f'<div class="lungseg-failure"><b>{escape(failure.found)}</b> {escape(failure.remedy)}'
             f" <code>{escape(failure.code)}</code></div>"
         )
+
+
+def picture_html(path: Path, alt: str) -> str:
+    """Lay out a picture with its text for who does not see it, which `st.image` can't have; empty where it is gone."""
+    try:
+        content = b64encode(path.read_bytes()).decode("ascii")
+    except OSError:
+        return ""
+    return f'<img class="lungseg-picture" src="data:image/png;base64,{content}" alt="{escape(alt)}">'
 
 
 def heading(text: str, note: str = "") -> None:

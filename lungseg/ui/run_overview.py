@@ -9,11 +9,13 @@ import streamlit as st
 from lungseg.errors import NotFoundError
 from lungseg.records import RunSummary
 from lungseg.services import cases, promotion, training
+from lungseg.ui.labels import told_apart
+from lungseg.ui.notice import notice
 from lungseg.ui.resources import database, settings
-from lungseg.ui.run_choice import DIALOG_ASKED, chosen_ids
+from lungseg.ui.run_choice import DIALOG_ASKED, chosen_ids, drop
 from lungseg.ui.run_comparison import comparison
 from lungseg.ui.run_details import details
-from lungseg.ui.run_look import heading
+from lungseg.ui.run_look import heading, run_name
 from lungseg.ui.run_table import run_table
 from lungseg.ui.theme import show_error
 
@@ -29,6 +31,7 @@ def overview() -> None:
 def _draw(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
     if DIALOG_ASKED in st.session_state:
         st.rerun()  # a dialog that a fragment opens would close with the fragment's next turn
+    notice()
     summaries = training.list_runs(database())
     if not summaries:
         st.info(
@@ -37,7 +40,9 @@ def _draw(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes argument
             icon=":material/model_training:",
         )
         return
-    table, beside = st.columns([56, 44], gap="medium")
+    _say_what_is_gone(summaries)
+    with st.container(key="runs_page"):
+        table, beside = st.columns([56, 44], gap="medium")
     with table:
         run_table(summaries, promotion.promoted_names(settings()))
     with beside, st.container(key="runs_details"):
@@ -49,8 +54,6 @@ def _draw(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes argument
 def _chosen(summaries: Sequence[RunSummary]) -> None:
     known = {summary.run.id: summary for summary in summaries}
     chosen = [known[run_id] for run_id in chosen_ids() if run_id in known]
-    if len(chosen) < len(chosen_ids()):
-        show_error(NotFoundError("A run that the address names does not exist.", "Choose from the table."))
     if not chosen:
         heading("Details")
         st.html(
@@ -62,4 +65,18 @@ def _chosen(summaries: Sequence[RunSummary]) -> None:
         tags = sorted({tag for summary in summaries for tag in summary.run.tags})
         details(chosen[0], cases.list_cases(database()), tags)
     else:
-        comparison(chosen, cases.list_cases(database()))
+        names = told_apart({summary.run.id: run_name(summary.run) for summary in summaries})
+        comparison(chosen, names, cases.list_cases(database()))
+
+
+def _say_what_is_gone(summaries: Sequence[RunSummary]) -> None:
+    """Say once that a run of the address does not exist, and take it out of the address."""
+    known = {summary.run.id for summary in summaries}
+    gone = [run_id for run_id in chosen_ids() if run_id not in known]
+    if gone:
+        drop(gone)
+        show_error(
+            NotFoundError(
+                "A run that was chosen does not exist.", "It may have been deleted meanwhile: choose from the table."
+            )
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import streamlit as st
 
 from lungseg.records import Run, RunKind, RunState, RunSummary
-from lungseg.services.comparison import runs_csv
+from lungseg.services.comparison import FINGERPRINT, fingerprint_of, runs_csv, split_of
 from lungseg.ui.formatting import STATE_WORDS
+from lungseg.ui.labels import shortest_tails, told_apart
 from lungseg.ui.run_choice import choose, chosen_ids
 from lungseg.ui.run_look import run_name
+from lungseg.wording import counted
 
 TABLE_PX = 742
 ROW_PX = 28
@@ -32,18 +34,19 @@ KIND_CHOICES = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which runs are shown; no text, no states and no tags let everything through."""
+    """Which runs are shown; no text, no states, no tags and no folders let everything through."""
 
     text: str
     kinds: frozenset[RunKind]
     states: frozenset[RunState]
     tags: frozenset[str]
+    folders: frozenset[str] = frozenset()
 
     def lets_through(self, run: Run) -> bool:
-        """Tell whether a run is shown: all words in its texts, one of the kinds, one of the states, all tags."""
+        """Tell whether a run is shown: all words in its texts, one of the kinds, states and folders, all tags."""
         if run.kind not in self.kinds or (self.states and run.state not in self.states):
             return False
-        if not self.tags <= set(run.tags):
+        if not self.tags <= set(run.tags) or (self.folders and run.dataset not in self.folders):
             return False
         said = " ".join([run_name(run), run.id, run.notes, run.dataset or "", preset_of(run), *run.tags]).casefold()
         return all(word in said for word in self.text.casefold().split())
@@ -61,29 +64,33 @@ def run_table(summaries: Sequence[RunSummary], promoted: dict[str, str]) -> None
         summaries: all runs, newest first.
         promoted: names in `models/` by the sha256 of their weights.
     """
+    names = told_apart({summary.run.id: run_name(summary.run) for summary in summaries})
+    folders = shortest_tails({summary.run.dataset for summary in summaries if summary.run.dataset})
     asked = _filters(summaries)
     shown = [summary for summary in summaries if asked.lets_through(summary.run)]
+    _below(summaries, shown, asked)
+    if not shown:
+        return
     ids = [summary.run.id for summary in shown]
     chosen = set(chosen_ids())
     selected = {"rows": [row for row, run_id in enumerate(ids) if run_id in chosen], "columns": [], "cells": []}
     st.session_state["runs_table"] = {"selection": selected}
     st.dataframe(
-        _columns(shown, promoted),
+        {"Run": [names[run_id] for run_id in ids], **_columns(shown, promoted, folders)},
         key="runs_table",
         hide_index=True,
-        height=min(TABLE_PX, (len(shown) + 1) * ROW_PX + 3) if shown else ROW_PX * 3,
+        height=min(TABLE_PX, (len(shown) + 1) * ROW_PX + 3),
         row_height=ROW_PX,
         column_config=_column_looks(),
         on_select=lambda: _take_choice(ids),
         selection_mode="multi-row",
         placeholder="",
     )
-    _below(summaries, shown)
 
 
 def _take_choice(ids: Sequence[str]) -> None:
     """Choose the rows that are ticked; what was chosen and is filtered out stays chosen."""
-    ticked = [ids[row] for row in st.session_state["runs_table"]["selection"]["rows"]]
+    ticked = [ids[row] for row in st.session_state["runs_table"]["selection"]["rows"] if row < len(ids)]
     before = chosen_ids()
     kept = [run_id for run_id in before if run_id in ticked or run_id not in ids]
     choose([*kept, *(run_id for run_id in ticked if run_id not in before)])
@@ -91,36 +98,41 @@ def _take_choice(ids: Sequence[str]) -> None:
 
 def _filters(summaries: Sequence[RunSummary]) -> Filter:
     tags = sorted({tag for summary in summaries for tag in summary.run.tags})
+    folders = sorted({summary.run.dataset for summary in summaries if summary.run.dataset})
     with st.container(key="runs_filters"):
-        cells = st.columns([2.2, 2.2, 2.2, 2.0], gap="small")
-        text = cells[0].text_input(
+        first, second = st.columns([5, 4], gap="small"), st.columns([3, 3, 3], gap="small")
+        text = first[0].text_input(
             "Find", placeholder="Name, data set, preset, note …", key="runs_text", label_visibility="collapsed"
         )
-        kinds = cells[1].selectbox("Kind", list(KIND_CHOICES), key="runs_kinds", label_visibility="collapsed")
-        states = cells[2].multiselect(
+        kinds = first[1].selectbox("Kind", list(KIND_CHOICES), key="runs_kinds", label_visibility="collapsed")
+        states = second[0].multiselect(
             "State", list(STATE_WORDS), format_func=STATE_WORDS.__getitem__, key="runs_states",
             placeholder="All states", label_visibility="collapsed",
         )  # fmt: skip
-        chosen = cells[3].multiselect(
+        chosen = second[1].multiselect(
             "Tags", tags, key="runs_tags", placeholder="All tags", label_visibility="collapsed"
         )
-    return Filter(text or "", KIND_CHOICES[kinds], frozenset(states), frozenset(chosen))
+        of = second[2].multiselect(
+            "Data sets", folders, key="runs_folders", placeholder="All data sets", label_visibility="collapsed"
+        )
+    return Filter(text or "", KIND_CHOICES[kinds], frozenset(states), frozenset(chosen), frozenset(of))
 
 
-def _columns(shown: Sequence[RunSummary], promoted: dict[str, str]) -> dict[str, list[Any]]:
+def _columns(shown: Sequence[RunSummary], promoted: dict[str, str], folders: Mapping[str, str]) -> dict[str, list[Any]]:
     """Lay the runs out by column, which is what the table is sent as."""
     runs = [summary.run for summary in shown]
     return {
-        "Run": [run_name(run) for run in runs],
         "State": [_state(run) for run in runs],
-        "Dice": [summary.best_dice for summary in shown],
-        "Loss": [summary.validation_loss for summary in shown],
+        "Validation": [summary.best_dice for summary in shown],
+        "Scans": [scan_dice(run) for run in runs],
         "Epochs": [summary.epochs or None for summary in shown],
-        "Preset": [preset_of(run) for run in runs],
-        "Tags": [list(run.tags) for run in runs],
-        "Queued": [run.queued_at for run in runs],
         "Took": [_minutes(run) for run in runs],
-        "Data set": [last_part(run.dataset) for run in runs],
+        "Preset": [preset_of(run) for run in runs],
+        "Data set": [_data_set(run, folders) for run in runs],
+        "Held out": [split_of(run) for run in runs],
+        "Queued": [run.queued_at for run in runs],
+        "Tags": [list(run.tags) for run in runs],
+        "Loss": [summary.validation_loss for summary in shown],
         "In models/": [promoted.get(run.checkpoint_sha256 or "", "") for run in runs],
         "Kind": [KINDS[run.kind] for run in runs],
         "Notes": [run.notes for run in runs],
@@ -130,31 +142,47 @@ def _columns(shown: Sequence[RunSummary], promoted: dict[str, str]) -> dict[str,
 def _column_looks() -> dict[str, Any]:
     look = st.column_config
     return {
-        "Run": look.TextColumn(width=158, pinned=True),
-        "State": look.TextColumn(width=88),
-        "Dice": look.NumberColumn(format="%.3f", width=54, help="Best mean Dice on whole volumes held out."),
-        "Loss": look.NumberColumn(format="%.4f", width=60, help="Lowest validation loss."),
+        "Run": look.TextColumn(width=168),
+        "State": look.TextColumn(width=76),
+        "Validation": look.NumberColumn(
+            "Val. Dice", format="%.3f", width=72,
+            help="Validation Dice: mean over the volumes held out, in the best epoch, at the network's resolution and "
+            "threshold 0.5.",
+        ),
+        "Scans": look.NumberColumn(
+            "Scan Dice", format="%.3f", width=76,
+            help="Mean Dice of the finished checkpoint over whole scans, on their own grids and at its own threshold.",
+        ),
         "Epochs": look.NumberColumn(width=58),
+        "Took": look.NumberColumn("Min.", format="%.1f", width=54, help="How long it took, in minutes."),
         "Preset": look.TextColumn(width=84),
-        "Data set": look.TextColumn(width=116),
+        "Data set": look.TextColumn(width=150, help="Its folder, and the begin of its content's fingerprint."),
+        "Held out": look.TextColumn(width=150, help="Which patients were held out."),
         "Queued": look.DatetimeColumn(format="distance", width=108),
-        "Took": look.NumberColumn("Took (min)", format="%.1f", width=82),
         "Tags": look.ListColumn(width=96),
+        "Loss": look.NumberColumn("Val. loss", format="%.4f", width=72, help="Lowest validation loss."),
         "In models/": look.TextColumn(width=96, help="What the run's checkpoint is called in models/."),
         "Kind": look.TextColumn(width=88),
         "Notes": look.TextColumn(width=200),
-    }
+    }  # fmt: skip
+
+
+def _data_set(run: Run, folders: Mapping[str, str]) -> str:
+    """Name the folder of a run's data as no other folder is called, and their content."""
+    return " · ".join(part for part in (folders.get(run.dataset or ""), fingerprint_of(run)[:FINGERPRINT]) if part)
+
+
+def scan_dice(run: Run) -> float | None:
+    """Return the mean Dice of whole scans that a run has ended with; None where it has none."""
+    summary = run.result.get("summary")
+    mean = summary.get("mean") if isinstance(summary, dict) and run.state is RunState.DONE else None
+    return float(mean) if isinstance(mean, int | float) else None
 
 
 def _state(run: Run) -> str:
     if run.state is RunState.RUNNING and run.progress and run.progress.total:
         return f"{STATE_WORDS[run.state]} {100 * run.progress.fraction:.0f} %"
     return STATE_WORDS[run.state]
-
-
-def last_part(data: str | None) -> str:
-    """Name a data set by the last part of its path."""
-    return data.rstrip("/").rpartition("/")[2] if data else ""
 
 
 def _minutes(run: Run) -> float | None:
@@ -164,9 +192,10 @@ def _minutes(run: Run) -> float | None:
     return (end - run.started_at).total_seconds() / 60
 
 
-def _below(summaries: Sequence[RunSummary], shown: Sequence[RunSummary]) -> None:
+def _below(summaries: Sequence[RunSummary], shown: Sequence[RunSummary], asked: Filter) -> None:
+    """Say how many runs are shown and how many are not, and offer those shown as a file."""
     with st.container(key="runs_below", horizontal=True, vertical_alignment="center", gap="small"):
-        st.html(f'<div class="lungseg-quiet">{len(shown)} of {len(summaries)} runs. Tick several to compare.</div>')
+        st.html(f'<div class="lungseg-quiet">{_shown_html(summaries, shown, asked)}</div>')
         st.download_button(
             "Export CSV",
             lambda: runs_csv(shown),
@@ -176,3 +205,15 @@ def _below(summaries: Sequence[RunSummary], shown: Sequence[RunSummary]) -> None
             key="runs_export",
             disabled=not shown,
         )
+
+
+def _shown_html(summaries: Sequence[RunSummary], shown: Sequence[RunSummary], asked: Filter) -> str:
+    of_kind = [summary for summary in summaries if summary.run.kind in asked.kinds]
+    hidden = len(summaries) - len(of_kind)
+    others = f" {counted(hidden, 'run')} of other kinds hidden." if hidden else ""
+    if not of_kind:
+        return f"No run of this kind yet. Start one on the page Training.{others}"
+    if not shown:
+        return f"None of {counted(len(of_kind), 'run')} fits these filters.{others}"
+    share = f"{len(shown)} of " if len(shown) < len(of_kind) else ""
+    return f"{share}{counted(len(of_kind), 'run')}. Tick several to compare.{others}"

@@ -31,7 +31,7 @@ def score_table(
             "NSD": [each.nsd_2mm for each in scores],
             "Reference": [each.reference_ml for each in scores],
             "Predicted": [each.predicted_ml for each in scores],
-            "Found": [f"{each.lesions_found} / {each.lesions_reference}" for each in scores],
+            "Found": [f"{each.lesions_found} of {each.lesions_reference}" for each in scores],
             "False": [each.false_lesions for each in scores],
             **view_column(links or {}, [each.case for each in scores]),
         },
@@ -57,7 +57,9 @@ def _looks() -> dict[str, Any]:
         "NSD": look.NumberColumn("NSD 2 mm", format="%.2f", width=72),
         "Reference": look.NumberColumn("Ref. (ml)", format="%.2f", width=68),
         "Predicted": look.NumberColumn("Pred. (ml)", format="%.2f", width=72),
-        "Found": look.TextColumn(width=54, help="Lesions found / lesions of the reference mask."),
-        "False": look.NumberColumn(width=48, help="Lesions of the mask that touch none of the reference."),
+        "Found": look.TextColumn("Lesions found", width=98, help="Lesions of the reference mask that were found."),
+        "False": look.NumberColumn(
+            "False lesions", width=92, help="Lesions of the mask that touch none of the reference."
+        ),
         "View": look.LinkColumn(display_text="Open", width=52),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import streamlit as st
@@ -20,6 +21,18 @@ def apply_theme() -> None:
     )
 
 
+def heading(title: str) -> None:
+    """Name a page for who does not see it: its document has the name, and so has its first heading.
+
+    The name of a case never stands in it: browsers keep titles in their history.
+    """
+    st.set_page_config(page_title=f"{title} · LungSeg")
+    st.html(f'<h1 class="lungseg-hidden">{html.escape(title)}</h1>')
+
+
 def show_error(error: LungSegError) -> None:
-    """Say what was found and what to do."""
-    st.error(f"{error.found}\n\n{error.remedy}", icon=":material/error:")
+    """Say what was found, what to do, and the code under which the documents have more of it."""
+    st.html(
+        '<div class="lungseg-error" role="alert">'
+        f"<b>{html.escape(error.found)}</b> {html.escape(error.remedy)} <code>{html.escape(error.code)}</code></div>"
+    )

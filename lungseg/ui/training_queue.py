@@ -2,35 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
-from lungseg.errors import NotFoundError
+from lungseg.errors import LungSegError, NotFoundError
 from lungseg.records import Run, RunState
 from lungseg.services import runs, training
 from lungseg.services.worker_process import ensure_worker
 from lungseg.ui.formatting import plain
+from lungseg.ui.labels import told_apart
 from lungseg.ui.navigation import runs_page, training_page
 from lungseg.ui.resources import database, settings
 from lungseg.ui.run_look import heading, meter, run_name, state_html
+from lungseg.ui.theme import show_error
 
 POLL_S = 2.0
 ENDED_SHOWN = 6
 
 
 def choose_run() -> str | None:
-    """Return the id of the run that the address names, else of the newest one that goes on, else of the newest.
+    """Return the id of the run that the address names, else of the one to be shown without; the address keeps it.
 
-    Raises:
-        NotFoundError: the address names a run that does not exist or trains nothing.
+    Where the address names no training run, say so, and return None.
     """
-    recent = training.recent_runs(database())
     wanted = st.query_params.get("run")
-    if wanted is None:
-        active = [run for run in recent if run.state is RunState.RUNNING] or recent[:1]
-        return active[0].id if active else None
-    if runs.get_run(database(), wanted).kind not in training.TRAINING_KINDS:
-        raise NotFoundError("This run trains nothing.", "Choose a training run from Runs.")
-    return wanted
+    chosen = _newest_at_work(training.recent_runs(database())) if wanted is None else wanted
+    if chosen is None:
+        return None
+    refusal = _refusal(chosen)
+    if refusal:
+        show_error(refusal)
+        newest = _newest_at_work(training.recent_runs(database()))
+        if newest is not None:
+            st.page_link(training_page(), label="Show the newest run", query_params={"run": newest})
+        return None
+    st.query_params["run"] = chosen
+    return chosen
+
+
+def _newest_at_work(recent: Sequence[Run]) -> str | None:
+    """Choose the newest run that goes on, else the newest that has an epoch, else one that waits or failed at once."""
+    epochs = training.epochs_of(database(), [run.id for run in recent])
+    ranks = {run.id: _rank(run, has_epochs=bool(epochs[run.id])) for run in recent}
+    shown = {run_id: rank for run_id, rank in ranks.items() if rank is not None}
+    return min(shown, key=shown.__getitem__, default=None)
+
+
+def _rank(run: Run, *, has_epochs: bool) -> int | None:
+    """Tell how much there is to see of a run, 0 for the most; None where it was stopped before it did anything."""
+    if run.state is RunState.RUNNING:
+        return 0
+    if has_epochs:
+        return 1
+    return None if run.state is RunState.CANCELLED else 2
+
+
+def _refusal(run_id: str) -> LungSegError | None:
+    try:
+        kind = runs.get_run(database(), run_id).kind
+    except NotFoundError:
+        return NotFoundError(
+            "There is no training run of this address.", "It may have been deleted: choose another one at the left."
+        )
+    if kind not in training.TRAINING_KINDS:
+        return NotFoundError("The run of this address trains nothing.", "Look at it on the page Runs.")
+    return None
 
 
 def queue(shown: str | None) -> None:
@@ -48,14 +85,15 @@ def _rows(shown: str | None) -> None:
     with st.container(key="training_queue"):
         if recent:
             heading("Queue" if active else "Last runs")
+        names = told_apart({run.id: run_name(run) for run in recent})
         for run in [*active[::-1], *ended]:
-            _row(run, is_shown=run.id == shown)
+            _row(run, names[run.id], is_shown=run.id == shown)
         if len(recent) > len(active) + len(ended):
             st.page_link(runs_page(), label="All runs")
 
 
-def _row(run: Run, *, is_shown: bool) -> None:
+def _row(run: Run, name: str, *, is_shown: bool) -> None:
     with st.container(key=f"training_queued_{run.id}{'_shown' if is_shown else ''}"):
-        st.page_link(training_page(), label=plain(run_name(run)), query_params={"run": run.id})
+        st.page_link(training_page(), label=plain(name), query_params={"run": run.id})
         bar = meter(run.progress.fraction) if run.progress and run.state is RunState.RUNNING else ""
         st.html(f'<div class="lungseg-status">{bar}{state_html(run)}</div>')

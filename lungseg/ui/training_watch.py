@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from lungseg.errors import LungSegError
 from lungseg.figures.training import live_curves
 from lungseg.records import EpochRecord, Run, RunState
 from lungseg.services import runs, training
+from lungseg.services.comparison import split_of
 from lungseg.services.worker_process import ensure_worker
 from lungseg.ui.formatting import ago, duration, escape, exact
 from lungseg.ui.navigation import runs_page
+from lungseg.ui.notice import act, notice, until_gone
 from lungseg.ui.resources import database, settings
-from lungseg.ui.run_look import facts, failure_box, heading, megabytes, meter, run_name, score, state_html
-from lungseg.ui.theme import show_error
+from lungseg.ui.run_look import facts, failure_box, heading, megabytes, meter, picture_html, run_name, score, state_html
 
 POLL_S = 2.0
 LOG_LINES = 200
@@ -34,17 +34,24 @@ def watch(run_id: str) -> None:
 def nothing_yet() -> None:
     """Say what to do first."""
     st.info(
-        "No training run yet. Give the folder of a data set at the left (Medical Segmentation Decathlon layout: "
-        "`dataset.json`, `imagesTr`, `labelsTr`), choose a preset and start. The same from the command line: "
+        "Nothing has been trained yet. Give the folder of a data set at the left (Medical Segmentation Decathlon "
+        "layout: `dataset.json`, `imagesTr`, `labelsTr`), choose a preset and start. The same from the command line: "
         "`lungseg train --data FOLDER --preset baseline`.",
         icon=":material/model_training:",
     )
 
 
 def _watch(run_id: str, was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
+    with until_gone():
+        _draw(run_id, was_active=was_active)
+
+
+def _draw(run_id: str, *, was_active: bool) -> None:
     run = runs.get_run(database(), run_id)
+    notice()
     epochs = training.epochs_of(database(), (run_id,))[run_id]
-    middle, right = st.columns([60, 40], gap="medium")
+    with st.container(key="training_run"):
+        middle, right = st.columns([60, 40], gap="medium")
     with middle:
         _head(run, epochs)
         _facts(run, epochs)
@@ -76,12 +83,12 @@ def _share(run: Run, epochs: Sequence[EpochRecord]) -> float:
 def _actions(run: Run) -> None:
     if not run.state.is_final:
         st.button(
-            "Stop", key="training_stop", on_click=_stop, args=(run.id,), disabled=run.stop_requested,
+            "Stop", key="training_stop", on_click=act, args=(_stop, run.id), disabled=run.stop_requested,
             help="Ends after the current step; the best checkpoint is kept and training can be resumed.",
         )  # fmt: skip
         return
     if training.can_resume(settings(), run):
-        st.button("Resume", key="training_resume", on_click=_resume, args=(run.id,))
+        st.button("Resume", key="training_resume", on_click=act, args=(_resume, run.id))
     st.page_link(runs_page(), label="Compare and promote", query_params={"run": run.id})
 
 
@@ -90,7 +97,7 @@ def _facts(run: Run, epochs: Sequence[EpochRecord]) -> None:
     scored = [record for record in epochs if record.mean_dice is not None]
     best = max(scored, key=lambda record: record.mean_dice or 0.0) if scored else None
     shown = [("Epoch", f"{last.epoch if last else 0} <em>of {training.planned_epochs(run)}</em>")]
-    shown.append(("Best mean Dice", f"{score(best.mean_dice)} <em>epoch {best.epoch}</em>" if best else "–"))
+    shown.append(("Best validation Dice", f"{score(best.mean_dice)} <em>epoch {best.epoch}</em>" if best else "–"))
     if last:
         shown += [
             ("Training loss", score(last.train_loss)),
@@ -102,6 +109,9 @@ def _facts(run: Run, epochs: Sequence[EpochRecord]) -> None:
     if left_s is not None:
         shown.append(("Time left", duration(left_s)))
     facts(shown)
+    held_out = split_of(run)
+    origin = [escape(run.dataset or ""), f"held out: {escape(held_out)}" if held_out else ""]
+    st.html(f'<div class="lungseg-quiet lungseg-folder">{" · ".join(part for part in origin if part)}</div>')
 
 
 def _left_s(run: Run, epochs: Sequence[EpochRecord]) -> float | None:
@@ -142,8 +152,9 @@ def _examples(run: Run, epochs: Sequence[EpochRecord]) -> None:
             st.html('<div class="lungseg-quiet">Slices with their masks appear after the first epoch.</div>')
             return
         for start in range(0, len(pictures), 3):
-            for cell, picture in zip(st.columns(3, gap="small"), pictures[start : start + 3], strict=False):
-                cell.image(str(picture), width="stretch")
+            row = enumerate(pictures[start : start + 3], start + 1)
+            for cell, (number, picture) in zip(st.columns(3, gap="small"), row, strict=False):
+                cell.html(picture_html(picture, f"Slice of case {number} held out, reference and prediction outlined"))
 
 
 def _log(run: Run) -> None:
@@ -161,9 +172,5 @@ def _stop(run_id: str) -> None:
 
 
 def _resume(run_id: str) -> None:
-    try:
-        training.resume(settings(), database(), run_id)
-    except LungSegError as error:
-        show_error(error)
-        return
+    training.resume(settings(), database(), run_id)
     ensure_worker(settings())

@@ -11,15 +11,20 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from lungseg.errors import LungSegError, UploadCrashedError
+from lungseg.errors import LungSegError, TwinError, UploadCrashedError
+from lungseg.failures import whereabouts
 from lungseg.services import cases, runs
-from lungseg.services.failures import whereabouts
 from lungseg.services.worker_process import ensure_worker
 from lungseg.ui.formatting import escape
+from lungseg.ui.leaving import watch_leaving
+from lungseg.ui.navigation import viewer_page
 from lungseg.ui.resources import database, settings
 from lungseg.web import uploads
 
 log = logging.getLogger(__name__)
+
+NAMED = 3
+"""Files that are named in the line about those taken in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +34,17 @@ class Outcome:
     Attributes:
         name: what the user calls it.
         error: why it was refused, or why it could not be queued; None where all went well.
+        place: of the file in its drop, 0 for the first.
     """
 
     name: str
     error: LungSegError | None = None
+    place: int = 0
+
+    @property
+    def twin_id(self) -> str | None:
+        """The case that is the same scan; None where that is not what happened."""
+        return self.error.case_id if isinstance(self.error, TwinError) else None
 
 
 def drop_zone() -> None:
@@ -43,6 +55,7 @@ def drop_zone() -> None:
     others are being taken in is taken in after them.
     """
     round_number = st.session_state.setdefault("upload_round", 0)
+    watch_leaving(round_number)
     taken = st.session_state.setdefault("upload_taken", set())
     files = st.file_uploader(
         "Drop CT scans here (.nii, .nii.gz)",
@@ -80,12 +93,12 @@ def _take_in(files: list[UploadedFile], taken: set[str], outcomes: list[Outcome]
 def _take_in_one(file: UploadedFile, place: int) -> Outcome:
     try:
         with uploads.opened(settings(), file) as stream:
-            case = cases.ingest(settings(), database(), file.name, stream)
+            case = cases.ingest(settings(), database(), file.name, stream, may_be_twin=False)
         runs.queue_segmentation(settings(), database(), case.id, place=place)
     except LungSegError as error:
-        return Outcome(file.name, error)
+        return Outcome(file.name, error, place)
     except Exception as error:  # noqa: BLE001 - a fault of ours; it is logged, and the other files go on
-        return Outcome(file.name, _crashed(error))
+        return Outcome(file.name, _crashed(error), place)
     finally:
         _forget(file)
     return Outcome(file.name)
@@ -115,20 +128,66 @@ def _forget(file: UploadedFile) -> None:
 def _show_outcomes(outcomes: list[Outcome]) -> None:
     if not outcomes:
         return
-    rows = "".join(_outcome_html(outcome) for outcome in outcomes)
-    with st.container(key="upload_outcomes", horizontal=True, vertical_alignment="top"):
-        st.html(f'<ul class="lungseg-outcomes">{rows}</ul>')
-        st.button("Clear", key="upload_clear", on_click=_clear_outcomes, type="tertiary")
+    with st.container(key="upload_outcomes"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.html(f'<p class="lungseg-taken" role="status">{_taken_in(outcomes)}</p>')
+            st.button("Clear", key="upload_clear", on_click=_clear_outcomes, type="tertiary")
+        failed = [_failure_html(outcome) for outcome in outcomes if outcome.error and not outcome.twin_id]
+        if failed:
+            st.html(f'<ul class="lungseg-outcomes">{"".join(failed)}</ul>')
+        _ask_about([(number, outcome) for number, outcome in enumerate(outcomes) if outcome.twin_id])
 
 
-def _outcome_html(outcome: Outcome) -> str:
-    if outcome.error is None:
-        return f'<li class="done"><b>{escape(outcome.name)}</b> taken in, waiting for its segmentation</li>'
+def _taken_in(outcomes: list[Outcome]) -> str:
+    """Say how many files became cases; the list of cases says how each of them goes on."""
+    names = [outcome.name for outcome in outcomes if outcome.error is None]
+    rest = len(outcomes) - len(names)
+    listed = ", ".join(f"<b>{escape(name)}</b>" for name in names[:NAMED])
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    not_taken = f"{rest} not taken in." if rest else ""
+    return f"{listed}{more} taken in. {not_taken}" if names else not_taken
+
+
+def _failure_html(outcome: Outcome) -> str:
     error = outcome.error
+    assert error is not None  # noqa: S101 - for the type alone
     return (
         f'<li class="failed"><b>{escape(outcome.name)}</b> {escape(error.found)} '
         f"<span>{escape(error.remedy)}</span> <code>{escape(error.code)}</code></li>"
     )
+
+
+def _ask_about(twins: list[tuple[int, Outcome]]) -> None:
+    """Ask what to do with files that are cases already; none of them is taken in before the answer, or lost by it."""
+    names = {summary.case.id: summary.case.name for summary in cases.list_cases(database())} if twins else {}
+    for number, outcome in twins:
+        name = names.get(outcome.twin_id or "")
+        with st.container(key=f"upload_twin_{number}", horizontal=True, vertical_alignment="center"):
+            gone = "was the same scan as a case that was deleted since: upload it again."
+            said = f"is the same scan as <b>{escape(name)}</b>." if name else gone
+            st.html(f'<p class="lungseg-twin"><b>{escape(outcome.name)}</b> {said}</p>')
+            if name:
+                query = {"case": outcome.twin_id or ""}
+                st.page_link(viewer_page(), label="Open that case", query_params=query, width=130)
+                st.button("Take in again", key=f"upload_again_{number}", on_click=_take_in_again, args=([number],))
+    if len(twins) > 1:
+        numbers = [number for number, _ in twins]
+        st.button("Take in all of these again", key="upload_again_all", on_click=_take_in_again, args=(numbers,))
+
+
+def _take_in_again(numbers: list[int]) -> None:
+    """Make cases of files that are cases already; their bytes are those of these cases."""
+    outcomes: list[Outcome] = st.session_state["upload_outcomes"]
+    for number in numbers:
+        outcome = outcomes[number]
+        try:
+            case = cases.take_in_again(settings(), database(), outcome.twin_id or "", outcome.name)
+            runs.queue_segmentation(settings(), database(), case.id, place=outcome.place)
+        except LungSegError as error:
+            outcomes[number] = Outcome(outcome.name, error, outcome.place)
+        else:
+            outcomes[number] = Outcome(outcome.name)
+    ensure_worker(settings())
 
 
 def _clear_outcomes() -> None:

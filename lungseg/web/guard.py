@@ -15,7 +15,6 @@ import logging
 import re
 import socket
 import time
-from pathlib import Path
 
 import psutil
 from starlette.datastructures import Headers
@@ -86,18 +85,18 @@ class Guard:
     its reason stands in the log.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, address: str | None, page: Path) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, address: str | None, page: str) -> None:
         """Wrap an application.
 
         Args:
             app: what is behind the guard.
             settings: names the hosts that the administrator allows.
             address: what the server binds to; None or "" means every interface.
-            page: the HTML file of which every page is made, with the inline scripts that it may run.
+            page: the HTML of which every page is made, with the inline scripts that it may run.
         """
         self._app = app
         self._hosts = Hosts(address, settings.allowed_hosts)
-        self._hashes = inline_hashes(page.read_text(encoding="utf-8"))
+        self._hashes = inline_hashes(page)
         self._noted_s = -NOTE_EVERY_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

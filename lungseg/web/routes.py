@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from lungseg import nifti
@@ -23,6 +25,7 @@ from lungseg.errors import AccessError, LungSegError, NotFoundError, ScanError
 from lungseg.records import Case, Mask
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.datasets import store_folder
+from lungseg.services.exports import mask_name
 from lungseg.services.storage import derived_path, thumbnail_path
 from lungseg.web.signing import LIFETIME_S, Grant, Kind, grant, secret_of, sign, verify
 
@@ -30,6 +33,18 @@ FILES = "/lungseg/files"
 BUNDLE = "/lungseg/viewer"
 CHUNK_BYTES = 1024**2
 STATUS_BY_ERROR = {AccessError: 403, NotFoundError: 404}
+ERROR_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Not there · LungSeg</title>
+<style>
+  body {{ margin: 15vh auto; max-width: 34rem; padding: 0 1rem; font: 15px/1.5 system-ui, sans-serif;
+         color: #d6dee6; background: #0a0c0f; }}
+  h1 {{ font-size: 18px; color: #f0a68b; }}
+  a {{ color: #a9c3dd; }}
+</style></head>
+<body><main><h1>{found}</h1><p>{remedy} <code>{code}</code></p><p><a href="/">Cases</a></p></main></body>
+</html>
+"""
 
 Handler = Callable[[Request], Response]
 
@@ -109,11 +124,16 @@ class Files:
         if "inflated" in request.query_params:
             pieces = _inflate(path, self._settings.limits)
             return StreamingResponse(pieces, media_type=media_type, headers=headers | _as_is())
-        if "download" in request.query_params:
-            name = f"lungseg-{granted.kind}-{granted.id[:8]}{''.join(path.suffixes)}"
-            return LargeFile(path, filename=name, media_type="application/gzip", headers=headers)
+        if "download" in request.query_params and granted.kind is Kind.MASK:
+            # The name stands in this header alone: addresses get into logs and histories.
+            return LargeFile(path, filename=self._name(granted), media_type="application/gzip", headers=headers)
         coding = {"Content-Encoding": "gzip"} if path.suffix == ".gz" else _as_is()
         return LargeFile(path, media_type=media_type, headers=headers | coding)
+
+    def _name(self, granted: Grant) -> str:
+        """Name the file that a mask is kept as."""
+        mask = cases.get_mask(self._database, granted.id.partition(".")[0])
+        return mask_name(cases.get_case(self._database, mask.case_id), replace(mask, id=granted.id))
 
     def send_bundle(self, request: Request) -> Response:
         """Answer with the viewer's bundle.
@@ -142,11 +162,12 @@ class Files:
         if granted.kind is Kind.SCAN:
             case = cases.get_case(self._database, granted.id)
             return self._settings.home / case.scan_path, "application/octet-stream", case.scan_sha256
-        mask_id, _, level = granted.id.partition(".")
+        mask_id, _, derived = granted.id.partition(".")
         mask = cases.get_mask(self._database, mask_id)
-        if not level:
+        if not derived:
             return self._settings.home / mask.path, "application/octet-stream", mask.sha256
-        path = self._settings.home / derived_path(mask.id, int(level))
+        level, _, with_doubtful = derived.partition(".")
+        path = self._settings.home / derived_path(mask.id, int(level), with_doubtful=bool(with_doubtful))
         return path, "application/octet-stream", sha256_of(path) if path.is_file() else ""
 
 
@@ -192,8 +213,16 @@ def _answering(handler: Handler) -> Handler:
         try:
             return handler(request)
         except LungSegError as error:
-            status = STATUS_BY_ERROR.get(type(error), 500)
-            body = {"code": error.code, "found": error.found, "remedy": error.remedy}
-            return JSONResponse(body, status_code=status, headers={"Cache-Control": "no-store"})
+            return _refusal(request, error)
 
     return answer
+
+
+def _refusal(request: Request, error: LungSegError) -> Response:
+    """Answer with an error: to a script as JSON, to someone who follows a link as a page with a way back."""
+    status, headers = STATUS_BY_ERROR.get(type(error), 500), {"Cache-Control": "no-store"}
+    if "text/html" not in request.headers.get("accept", ""):
+        body = {"code": error.code, "found": error.found, "remedy": error.remedy}
+        return JSONResponse(body, status_code=status, headers=headers)
+    page = ERROR_PAGE.format(found=escape(error.found), remedy=escape(error.remedy), code=escape(error.code))
+    return HTMLResponse(page, status_code=status, headers=headers)

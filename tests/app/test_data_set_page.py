@@ -8,10 +8,10 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from lungseg import worker
-from lungseg.services import datasets
+from lungseg.services import datasets, runs
 from lungseg.ui.data_set_choice import finding_html
 from tests.app.conftest import ENTRY
-from tests.data_sets import write_data_set
+from tests.data_sets import write_data_set, write_json
 from tests.web import start_no_worker
 
 PAGE = "../../pages/dataset.py"
@@ -87,7 +87,7 @@ def test_folder_is_registered_read_and_shown(open_data_sets, environment, databa
     assert not page.exception
     text = text_of(page)
     assert "nothing stands against training" in text
-    assert "Sampler weight" in text
+    assert "half of what it shows holds tumour" in text
     table = page.dataframe[0].value
     assert list(table["Case"]) == ["lung_001", "lung_002", "lung_101"]
     assert all(address.startswith("/lungseg/files/") for address in table[""])
@@ -136,16 +136,37 @@ def test_stop_and_remove(open_data_sets, environment, database, folder):
     page = open_data_sets(known.id)
     page.button(key="dataset_stop").click().run()
     assert "Stopped" in text_of(page)
+    datasets.forget(environment, database, known.id)
     page.button(key="dataset_remove").click().run()
-    page.button(key="dataset_remove_now").click().run()
     assert not page.exception
-    assert datasets.list_data_sets(database) == ()
+    assert "may have been removed" in text_of(page)
+
+
+def test_what_was_removed_in_another_window_is_said_and_the_page_goes_on(open_data_sets, environment, database, folder):
+    for key in ("dataset_stop", "dataset_refresh"):
+        known = datasets.register(environment, database, folder)
+        if key == "dataset_refresh":
+            runs.request_stop(database, known.run.id)
+        page = open_data_sets(known.id)
+        datasets.forget(environment, database, known.id)
+        page.button(key=key).click().run()
+        assert not page.exception
+        assert "deleted meanwhile" in text_of(page)
+        assert "No data set yet" in page.info[0].value
+
+
+def test_data_sets_of_one_name_are_told_apart(open_data_sets, environment, database, tmp_path):
+    for name in ("a", "b"):
+        write_data_set(tmp_path / name, cases=1)
+        datasets.register(environment, database, tmp_path / name)
+    page = open_data_sets()
+    assert page.selectbox(key="dataset_chosen").options == [f"Lung — {tmp_path / name}" for name in ("a", "b")]
 
 
 def test_address_of_a_data_set_that_is_gone(open_data_sets):
     page = open_data_sets("0123")
     assert not page.exception
-    assert "There is no such data set" in page.error[0].value
+    assert "There is no such data set" in text_of(page)
 
 
 def test_what_files_are_called_is_not_read_as_html(folder):
@@ -154,3 +175,20 @@ def test_what_files_are_called_is_not_read_as_html(folder):
     shown = finding_html(Finding(Severity.ERROR, "x", "<img src=x>", "a <b>", "c & d"))
     assert "<img" not in shown
     assert "&lt;img src=x&gt;" in shown
+
+
+def test_class_that_is_tumour_is_asked_for_where_no_name_tells(open_data_sets, database, tmp_path):
+    folder = write_data_set(tmp_path / "odd", cases=1)
+    write_json(folder, labels={"0": "background", "1": "alpha", "2": "beta"})
+    page = open_data_sets()
+    page.text_input(key="dataset_folder").input(str(folder))
+    page.button[0].click().run()
+    assert not page.exception
+    box = page.selectbox(key="dataset_class")
+    assert len(box.options) >= 2
+    assert datasets.list_data_sets(database) == ()
+    box.set_value(box.options[0])
+    page.button[0].click().run()
+    (known,) = datasets.list_data_sets(database)
+    assert known.tumour_class == box.options[0]
+    assert f"tumour: {known.tumour_class}" in text_of(page)

@@ -1,5 +1,6 @@
 """What the pages say and do, from an empty installation to a failed run."""
 
+import gzip
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ import streamlit as st
 from lungseg.db import queue
 from lungseg.records import Failure, RunState, ScanFinding, ScanSeverity
 from lungseg.services import cases, results, runs
+from lungseg.ui import case_list
+from lungseg.ui.case_table import Wish
 from tests.browser.seeds import add_prediction
 from tests.phantoms import SHAPE
 
@@ -29,7 +32,8 @@ def add_case(settings, database, scan: Path, name="one.nii.gz"):
 def everything(page):
     """All text of a page, as one string."""
     parts = [*page.info, *page.error, *page.markdown, *page.caption]
-    return "\n".join([*(part.value for part in parts), *(html.proto.body for html in page.get("html"))])
+    components = [str(each.proto.json) for each in page.get("bidi_component")]
+    return "\n".join([*(part.value for part in parts), *(html.proto.body for html in page.get("html")), *components])
 
 
 def test_empty_installation_says_what_to_do_first(open_page):
@@ -46,7 +50,7 @@ def test_lost_database_is_said_above_the_cases(open_page, environment, database,
     st.cache_resource.clear()
     st.cache_data.clear()
     text = everything(open_page())
-    assert "1 scans and masks are here that the database has lost" in text
+    assert "1 scan or mask is here that the database has lost" in text
     assert "lungseg recover" in text
     assert len(list(environment.scans.glob("*.nii.gz"))) == 1
 
@@ -85,13 +89,13 @@ def test_upload_takes_in_good_files_and_says_what_is_wrong_with_bad_ones(
         [
             ("good.nii.gz", chest_scan.read_bytes(), "application/gzip"),
             ("<b>notes</b>.txt", b"no scan at all, just some text" * 20, "text/plain"),
-            ("second.nii.gz", chest_scan.read_bytes(), "application/gzip"),
+            ("second.nii.gz", gzip.compress(gzip.decompress(chest_scan.read_bytes()), 1), "application/gzip"),
         ]
     ).run()
     assert not page.exception
     text = everything(page)
-    assert "<b>good.nii.gz</b> taken in" in text
-    assert "&lt;b&gt;notes&lt;/b&gt;.txt</b> The bytes are not those of a NIfTI file" in text
+    assert "<b>good.nii.gz</b>, <b>second.nii.gz</b> taken in. 1 not taken in." in text
+    assert "&lt;b&gt;notes&lt;/b&gt;.txt</b>" in text
     assert "scan.not_nifti" in text
     names = [summary.case.name for summary in cases.list_cases(database)]
     assert sorted(names) == ["good.nii.gz", "second.nii.gz"]
@@ -155,18 +159,87 @@ def test_viewer_without_bundle_names_the_command_and_shows_slices(open_page, env
     assert not page.exception
 
 
-def test_rename_and_delete(open_page, environment, database, chest_scan):
+@pytest.fixture
+def wish(monkeypatch):
+    """Let the table of cases say that the reader asked for something, once."""
+
+    def ask(**fields):
+        wanted = [Wish(**{"opened": None, "action": None, "page": None, **fields})]
+        nothing = Wish(None, None, None)
+        monkeypatch.setattr(case_list, "case_table", lambda *_, **__: wanted.pop() if wanted else nothing)
+
+    return ask
+
+
+def test_rename_and_delete(open_page, environment, database, chest_scan, wish):
     case = add_case(environment, database, chest_scan)
+    wish(action=("Rename", case.id))
     page = open_page()
-    page.menu_button(key=f"upload_menu_{case.id}").click("Rename").run()
+    page.text_input(key="upload_new_name").set_value("  ")
+    page.button(key="upload_rename").click().run()
+    assert cases.get_case(database, case.id).name == "one.nii.gz"
+    wish(action=("Rename", case.id))
+    page = open_page()
     page.text_input(key="upload_new_name").set_value("Mrs *Bold*")
     page.button(key="upload_rename").click().run()
     assert cases.get_case(database, case.id).name == "Mrs *Bold*"
+    wish(action=("Delete", case.id))
     page = open_page()
-    page.menu_button(key=f"upload_menu_{case.id}").click("Delete").run()
     page.button(key="upload_delete").click().run()
     assert not page.exception
     assert cases.list_cases(database) == ()
+
+
+@pytest.mark.parametrize("action", ["Rename", "Segment again", "Stop", "Delete"])
+def test_action_on_a_case_that_is_gone(open_page, environment, database, chest_scan, checkpoint, wish, action):
+    add_case(environment, database, chest_scan)
+    wish(action=(action, "f" * 32))
+    page = open_page()
+    assert not page.exception
+    assert "It was deleted meanwhile" in everything(page)
+
+
+@pytest.mark.parametrize("key", ["viewer_segment", "viewer_stop", "viewer_retry"])
+def test_viewer_of_a_case_that_is_gone(open_page, environment, database, chest_scan, checkpoint, bundle, key):
+    case = add_case(environment, database, chest_scan)
+    settings = replace(environment, checkpoint=checkpoint)
+    if key != "viewer_segment":
+        runs.queue_segmentation(settings, database, case.id)
+    if key == "viewer_retry":
+        fail(database, Failure("scan.no_lung", "No lung was found.", "Upload a scan of the chest."))
+    other = add_case(environment, database, chest_scan, "other.nii.gz")
+    page = open_page(viewer=True, case=case.id)
+    cases.delete_case(environment, database, case.id)
+    page.button(key=key).click().run()
+    assert not page.exception
+    assert "This case was deleted meanwhile." in everything(page)
+    page.selectbox(key="viewer_case").select(other.id).run()
+    assert page.query_params["case"] == other.id
+    assert "deleted meanwhile" not in everything(page)
+
+
+def test_list_never_says_none_where_there_is_no_statement(open_page, environment, database, chest_scan, checkpoint):
+    settings = replace(environment, checkpoint=checkpoint)
+    nothing = np.zeros(SHAPE, bool)
+    doubt = ScanFinding("lungs.one", ScanSeverity.NOT_UNDERSTOOD, "One lung alone was searched.")
+    warning = ScanFinding("view.slices", ScanSeverity.WARNING, "Parts may be missing.")
+    case = add_case(settings, database, chest_scan)
+    for findings, lesions, note, is_warning in (
+        ((doubt,), "No statement", "One lung alone was searched.", True),
+        ((warning,), "0", "Parts may be missing.", True),
+        ((doubt, warning), "No statement", "One lung alone was searched. Parts may be missing.", True),
+        ((), "0", "", False),
+    ):
+        add_prediction(settings, database, case, nothing, findings=findings)
+        (summary,) = cases.list_cases(database)
+        line = case_list.line_of(summary)
+        assert (line.lesions, line.volume, line.note) == (lesions, "–", note)
+        assert line.is_warning is is_warning or not note
+    doubtful = case_list.line_of(replace(summary, lesions=3, doubtful=2, volume_ml=159.126))
+    assert (doubtful.lesions, doubtful.volume) == ("3 + 2 doubtful", "159.13")
+    assert (
+        case_list.line_of(replace(summary, lesions=0, doubtful=1, doubts=("x",))).lesions == "No statement + 1 doubtful"
+    )
 
 
 def test_scan_that_was_not_understood_is_never_said_to_show_no_lesion(
@@ -177,7 +250,8 @@ def test_scan_that_was_not_understood_is_never_said_to_show_no_lesion(
     doubt = ScanFinding("lungs.not_recognised", ScanSeverity.NOT_UNDERSTOOD, "The lungs are cut.")
     add_prediction(settings, database, case, np.zeros(SHAPE, bool), findings=(doubt,))
     listed, viewed = everything(open_page()), open_page(viewer=True, case=case.id)
-    assert '<span title="No statement: The lungs are cut.">No statement</span>' in listed
+    assert '"lesions": "No statement"' in listed
+    assert '"note": "The lungs are cut."' in listed
     assert "Model: No statement: The lungs are cut." in everything(viewed)
-    assert "The lungs are cut." in [error.value for error in viewed.error]
+    assert any("The lungs are cut" in error.value for error in viewed.error)
     assert "No lesion" not in listed + everything(viewed)

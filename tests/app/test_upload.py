@@ -1,5 +1,6 @@
 """The drop zone: every file gets its outcome, whatever happens to the others, and none is taken in twice."""
 
+import gzip
 import logging
 
 import pytest
@@ -16,6 +17,11 @@ from lungseg.web.signing import secret_of
 from tests.app.test_pages import everything
 
 GZIP = "application/gzip"
+
+
+def other(scan: bytes, number: int) -> bytes:
+    """Pack a scan anew: the same voxels in other bytes."""
+    return gzip.compress(gzip.decompress(scan), compresslevel=1, mtime=number)
 
 
 @pytest.fixture(autouse=True)
@@ -62,12 +68,11 @@ def faulty_ingest(monkeypatch, *bad):
 
 def test_good_bad_good(drop, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
-    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", scan[:64], GZIP), ("c.nii.gz", scan, GZIP))
+    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", scan[:64], GZIP), ("c.nii.gz", other(scan, 1), GZIP))
     assert not page.exception
     text = everything(page)
-    assert "<b>a.nii.gz</b> taken in" in text
+    assert "<b>a.nii.gz</b>, <b>c.nii.gz</b> taken in. 1 not taken in." in text
     assert "scan.truncated" in text
-    assert "<b>c.nii.gz</b> taken in" in text
     assert names(database) == ["a.nii.gz", "c.nii.gz"]
     assert len(workers) == 1
 
@@ -76,7 +81,7 @@ def test_unforeseen_error_costs_one_file_alone(drop, database, chest_scan, worke
     caplog.set_level(logging.INFO, "lungseg")
     faulty_ingest(monkeypatch, "Muster Anna.nii.gz")
     scan = chest_scan.read_bytes()
-    page = drop(("a.nii.gz", scan, GZIP), ("Muster Anna.nii.gz", scan, GZIP), ("c.nii.gz", scan, GZIP))
+    page = drop(("a.nii.gz", scan, GZIP), ("Muster Anna.nii.gz", scan, GZIP), ("c.nii.gz", other(scan, 1), GZIP))
     assert not page.exception
     text = everything(page)
     assert "<b>Muster Anna.nii.gz</b> The file could not be taken in" in text
@@ -96,11 +101,11 @@ def test_unforeseen_error_costs_one_file_alone(drop, database, chest_scan, worke
 def test_rerun_takes_nothing_in_twice(drop, database, chest_scan, workers, monkeypatch):
     faulty_ingest(monkeypatch, "b.nii.gz")
     scan = chest_scan.read_bytes()
-    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", scan, GZIP), ("c.nii.gz", scan, GZIP))
+    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", scan, GZIP), ("c.nii.gz", other(scan, 1), GZIP))
     for _ in range(3):
         page.run()
     assert names(database) == ["a.nii.gz", "c.nii.gz"]
-    assert everything(page).count("taken in, waiting") == 2
+    assert "<b>a.nii.gz</b>, <b>c.nii.gz</b> taken in. 1 not taken in." in everything(page)
     assert page.file_uploader[0].value == []
 
 
@@ -117,7 +122,7 @@ def test_run_that_ends_amid_the_files_goes_on_with_the_rest(drop, database, ches
     cut = []
     monkeypatch.setattr(cases, "ingest", ingest)
     scan = chest_scan.read_bytes()
-    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", scan, GZIP))
+    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", other(scan, 1), GZIP))
     page.run()
     assert names(database) == ["a.nii.gz", "b.nii.gz"]
     assert len(workers) == 2
@@ -125,7 +130,7 @@ def test_run_that_ends_amid_the_files_goes_on_with_the_rest(drop, database, ches
 
 def test_files_of_a_drop_have_their_places(drop, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
-    drop(*((f"{letter}.nii.gz", scan, GZIP) for letter in "abc"))
+    drop(*((f"{letter}.nii.gz", other(scan, ord(letter)), GZIP) for letter in "abc"))
     found = {summary.case.name: runs.latest_run(database, summary.case.id) for summary in cases.list_cases(database)}
     assert {name: run.priority for name, run in found.items() if run} == {"a.nii.gz": 0, "b.nii.gz": 1, "c.nii.gz": 2}
     assert all(run.state is RunState.QUEUED for run in found.values() if run)
@@ -134,7 +139,7 @@ def test_files_of_a_drop_have_their_places(drop, database, chest_scan, workers):
 def test_second_drop_has_outcomes_of_its_own(drop, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
     drop(("a.nii.gz", scan, GZIP))
-    text = everything(drop(("b.nii.gz", scan, GZIP)))
+    text = everything(drop(("b.nii.gz", other(scan, 1), GZIP)))
     assert "<b>b.nii.gz</b> taken in" in text
     assert "<b>a.nii.gz</b> taken in" not in text
 
@@ -162,4 +167,41 @@ def test_ticket_whose_file_is_gone(drop, environment: Settings, database, worker
     arrival.drop()
     page = drop(("a.nii.gz", uploads.upload_ticket(secret_of(environment), arrival.name), GZIP))
     assert "The upload is not there any more. <span>Upload the file again.</span>" in everything(page)
+    assert names(database) == []
+
+
+def test_scan_that_is_a_case_already_is_asked_about(drop, database, chest_scan, workers):
+    scan = chest_scan.read_bytes()
+    drop(("Müller.nii.gz", scan, GZIP))
+    page = drop(("again.nii.gz", scan, GZIP), ("new.nii.gz", other(scan, 1), GZIP), ("twice.nii.gz", scan, GZIP))
+    text = everything(page)
+    assert "<b>again.nii.gz</b> is the same scan as <b>Müller.nii.gz</b>." in text
+    assert "<b>twice.nii.gz</b> is the same scan as <b>Müller.nii.gz</b>." in text
+    assert names(database) == ["Müller.nii.gz", "new.nii.gz"]
+    page.button(key="upload_again_0").click().run()
+    assert names(database) == ["Müller.nii.gz", "again.nii.gz", "new.nii.gz"]
+    assert "<b>twice.nii.gz</b> is the same scan" in everything(page)
+    assert all(summary.run is not None for summary in cases.list_cases(database))
+    page.button(key="upload_again_2").click().run()
+    assert names(database) == ["Müller.nii.gz", "again.nii.gz", "new.nii.gz", "twice.nii.gz"]
+
+
+def test_same_scan_twice_in_one_drop_is_asked_about(drop, database, chest_scan, workers):
+    scan = chest_scan.read_bytes()
+    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", scan, GZIP), ("c.nii.gz", scan, GZIP))
+    assert names(database) == ["a.nii.gz"]
+    page.button(key="upload_again_all").click().run()
+    assert names(database) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+
+
+def test_twin_that_was_deleted_before_the_answer(drop, environment, database, chest_scan, workers):
+    scan = chest_scan.read_bytes()
+    drop(("a.nii.gz", scan, GZIP))
+    page = drop(("b.nii.gz", scan, GZIP))
+    (summary,) = cases.list_cases(database)
+    cases.delete_case(environment, database, summary.case.id)
+    page.button(key="upload_again_0").click().run()
+    assert not page.exception
+    assert "<b>b.nii.gz</b>" in everything(page)
+    assert "record.not_found" in everything(page)
     assert names(database) == []

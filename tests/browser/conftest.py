@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -19,6 +20,9 @@ from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database, open_database
 from lungseg.errors import SetupError
 from lungseg.services import viewer_bundle
+from tests.browser.looking import HAS_MASKS
+from tests.browser.seeds import add_case, add_prediction, add_reference
+from tests.phantoms import write_chest
 
 WINDOW = {"width": 1440, "height": 900}
 SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
@@ -28,6 +32,15 @@ SCREENSHOTS = CHECKOUT / "test-results"
 NOTE_VIOLATIONS = """document.addEventListener('securitypolicyviolation', (event) => {
   console.error(`Content Security Policy: ${event.effectiveDirective} blocks ${event.blockedURI}`);
 });"""
+AS_OPENED = """() => {
+  const viewer = window.lungsegViewer;
+  Object.assign(viewer.look, { window: [-600, 1500], opacity: 0.35, isContour: false, showsModel: true,
+    showsReference: true, zoom: 1, pan: [0, 0, 0] });
+  Object.assign(viewer, { lesion: null, index: viewer.firstIndex() });
+  viewer.hands.forget();
+  viewer.root.getRootNode().activeElement?.blur();
+  viewer.enlarge(viewer.enlarged);
+}"""
 WAITING = """async ([argument, timeout]) => {
   const condition = CONDITION;
   const deadline = performance.now() + timeout;
@@ -140,12 +153,13 @@ def chromium(playwright):
 
 
 @contextmanager
-def visiting(browser, url: str):
+def visiting(browser, url: str, **context):
     """Open a window; at its end no script of it may have failed, and nothing may have been asked of other hosts.
 
-    Nor may anything have been blocked by the policy for its content.
+    Nor may anything have been blocked by the policy for its content. `context` is Playwright's, for a window of another
+    kind.
     """
-    page = browser.new_page(viewport=WINDOW)
+    page = browser.new_page(**{"viewport": WINDOW} | context)
     page.set_default_timeout(SLOW_MS)
     page.wait_for_function = partial(wait_for_function, page)
     page.add_init_script(NOTE_VIOLATIONS)
@@ -179,3 +193,31 @@ def foreign(address: str, url: str) -> list[str]:
 def page(chromium, server):
     with visiting(chromium, server.url) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def phantom_case(server, small_checkpoint, tmp_path_factory):
+    """A phantom with a lesion in the right lung as the model's mask, and one in the left lung as reference."""
+    folder = tmp_path_factory.mktemp("phantom")
+    settings = replace(server.settings, checkpoint=str(small_checkpoint))
+    lesion = write_chest(folder / "chest.nii.gz", "LPS")
+    case = add_case(settings, server.database, folder / "chest.nii.gz", "Phantom")
+    add_prediction(settings, server.database, case, lesion)
+    add_reference(settings, server.database, case, np.roll(lesion, -36, axis=0), folder)
+    return case
+
+
+@pytest.fixture(scope="module")
+def opened_viewer(chromium, server, phantom_case):
+    with visiting(chromium, server.url) as page:
+        page.goto(server.address(phantom_case.id))
+        page.wait_for_function(HAS_MASKS)
+        yield page
+
+
+@pytest.fixture
+def viewer(opened_viewer):
+    """The viewer as it opens, on a page that the tests of a module share."""
+    opened_viewer.mouse.move(700, 20)
+    opened_viewer.evaluate(AS_OPENED)
+    return opened_viewer

@@ -9,8 +9,8 @@ from lungseg import nifti
 from lungseg.card import find_weights, read_card
 from lungseg.db import queue
 from lungseg.maps import write_map
-from lungseg.postprocessing import ProbabilityMap, lesions_of, slice_voxels
-from lungseg.records import Case, ScanFinding, ScanSeverity, Segmentation
+from lungseg.postprocessing import ProbabilityMap, lesions_of, outlines_at, slice_voxels
+from lungseg.records import Case, Lesion, ScanFinding, ScanSeverity, Segmentation
 from lungseg.services import cases, results, runs
 from lungseg.services.storage import mask_path, probability_path
 
@@ -22,7 +22,7 @@ def add_case(settings, database, scan: Path, name: str) -> Case:
 
 def add_reference(settings, database, case: Case, mask, folder: Path) -> None:
     path = folder / f"{uuid4().hex}.nii.gz"
-    nifti.write_mask(mask, path, like=settings.home / case.scan_path)
+    nifti.write_mask(mask, path, like=nifti.read_header(settings.home / case.scan_path))
     cases.add_reference(settings, database, case.id, path)
 
 
@@ -32,7 +32,10 @@ CUT = ScanFinding("view.slices", ScanSeverity.WARNING, "The scan ends inside the
 def add_prediction(
     settings, database, case: Case, mask, *, probability: ProbabilityMap | None = None, findings=(CUT,), **card
 ) -> None:
-    """Finish a run of a case with a mask, as if a worker had found it; `card` changes the checkpoint's."""
+    """Finish a run of a case with a mask, as if a worker had found it; `card` changes the checkpoint's.
+
+    Where `mask` is None, the checkpoint's rule makes mask and lesions of the probabilities, doubtful ones among them.
+    """
     scan = settings.home / case.scan_path
     grid = nifti.read_grid(scan).to_ras()
     runs.queue_segmentation(settings, database, case.id)
@@ -41,14 +44,21 @@ def add_prediction(
     assert run is not None
     used = replace(read_card(find_weights(run.configuration["checkpoint"], settings.models)), **card)
     results.note_provenance(database, run, used, "cpu")
+    doubtful: tuple[Lesion, ...] = ()
+    if mask is None:
+        assert probability is not None
+        outlines = outlines_at(probability, used.threshold, used.rule)
+        mask, lesions, doubtful = outlines.mask, outlines.lesions, outlines.doubtful
+    else:
+        lesions = lesions_of(mask, grid, probability, used.calibration)
     mask_id = uuid4().hex
     path = settings.home / mask_path(mask_id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    nifti.write_mask(mask, path, like=scan)
+    nifti.write_mask(mask, path, like=nifti.read_header(scan))
     if probability is not None:
         write_map(probability, settings.home / probability_path(mask_id))
     segmentation = Segmentation(
-        lesions=lesions_of(mask, grid, probability, used.calibration),
+        lesions=lesions,
         shape=grid.shape,
         spacing_mm=grid.spacing_mm,
         orientation=case.orientation or "",
@@ -63,5 +73,7 @@ def add_prediction(
         min_lesion_ml=used.min_lesion_ml,
         probability_is_calibrated=used.calibration is not None,
         findings=findings,
+        doubtful=doubtful,
+        doubtful_below=used.doubtful_below,
     )
     results.keep_segmentation(settings, database, run, mask_id, segmentation)

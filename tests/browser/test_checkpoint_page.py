@@ -5,11 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lungseg.card import read_card
 from lungseg.scores.tiles import SIDE_PX, Tile, write_sheet
+from lungseg.services.in_use import Promotion, keep_promotion, name_in_use, promotions
+from tests.browser.axe import serious_findings
 from tests.browser.conftest import SCREENSHOTS, serving, visiting
 from tests.browser.looking import HAS_MASKS
 from tests.browser.seeds import add_case, add_prediction
 from tests.cards import save_scenes, save_slices
+from tests.networks import save_network
 from tests.phantoms import chest, write_chest
 
 pytestmark = pytest.mark.browser
@@ -60,3 +64,36 @@ def test_card_of_a_preset_of_slices(page, own_server):
     page.get_by_text("no calibration was fitted").wait_for()
     page.wait_for_timeout(300)
     page.screenshot(path=SCREENSHOTS / "checkpoint-slices.png")
+
+
+def test_page_is_accessible_and_fits(page, own_server):
+    for size in ({"width": 1440, "height": 900}, {"width": 1024, "height": 768}):
+        page.set_viewport_size(size)
+        for name in ("whole", "baseline"):
+            page.goto(f"{own_server.url}/checkpoint?checkpoint={name}")
+            page.get_by_text("In use, and before").wait_for()
+            page.wait_for_timeout(1500)
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            assert serious_findings(page) == []
+
+
+def test_earlier_checkpoint_is_used_again(page, own_server):
+    settings = replace(own_server.settings, checkpoint=None)
+    whole, quick = read_card(settings.models / "whole.safetensors"), save_network(settings.models, "quick", logit=2.0)
+    first = Promotion.of(whole, None, comment="", by="", verdict="There was none before.")
+    second = Promotion.of(quick, whole, comment="quicker", by="R. Kay", verdict="+0.010 Dice against whole on 8 cases.")
+    for promotion in (first, second):
+        keep_promotion(settings, promotion)
+    page.goto(f"{own_server.url}/checkpoint")
+    page.get_by_text("by R. Kay after whole").wait_for()
+    page.get_by_text("“quicker”").wait_for()
+    page.locator(".st-key-checkpoint_again_1 button").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("segments from the next scan on").wait_for()
+    assert serious_findings(page) == []
+    dialog.locator(".st-key-checkpoint_again_by input").fill("M. Roe")
+    dialog.locator(".st-key-checkpoint_again_by input").press("Enter")
+    dialog.locator(".st-key-checkpoint_again_now button").click()
+    page.locator(".lungseg-said", has_text="whole is used again, but: LUNGSEG_CHECKPOINT names whole").wait_for()
+    assert name_in_use(settings) == "whole"
+    assert promotions(settings)[-1].by == "M. Roe"

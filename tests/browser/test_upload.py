@@ -3,7 +3,7 @@
 import pytest
 
 from lungseg.card import find_weights
-from lungseg.config import CHECKOUT, Settings
+from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.errors import CheckpointError
 from lungseg.overlay import MASK_RGB
 from lungseg.services import cases
@@ -37,7 +37,7 @@ def test_uploaded_scan_is_segmented_and_shown(page, server, tmp_path):
     assert "Muster" not in "".join(asked)
 
     page.get_by_role("link", name="Cases").click()
-    page.locator("img.lungseg-thumb").first.wait_for()
+    page.locator("img.thumb").first.wait_for()
     page.get_by_text(" × ".join(map(str, SHAPE))).first.wait_for()
 
 
@@ -59,7 +59,7 @@ def test_bad_files_are_explained_and_good_ones_go_on(page, server, tmp_path):
 
 def test_name_of_a_file_is_never_markup(page, server, tmp_path):
     name = "<img src=x onerror=alert(1)> **bold**.nii.gz"
-    write_chest(tmp_path / name, "RAS")
+    write_chest(tmp_path / name, "LAI")
     page.goto(server.url)
     upload(page, tmp_path / name)
     link = page.get_by_role("link", name="onerror")
@@ -71,12 +71,115 @@ def test_name_of_a_file_is_never_markup(page, server, tmp_path):
     cases.delete_case(server.settings, server.database, case.id)
 
 
+def choose(page, path):
+    """Give a file as a user does: by the button, whose click makes the page forget the file that was given before."""
+    with page.expect_file_chooser() as chooser:
+        page.get_by_test_id("stFileUploader").get_by_test_id("stBaseButton-secondary").click()
+    chooser.value.set_files(str(path))
+
+
+def slow_down(page):
+    """Let the way to the server be slow: an upload of a megabyte takes longer than the test."""
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 20_000}
+    network.send("Network.emulateNetworkConditions", limits)
+    return lambda: network.send("Network.emulateNetworkConditions", limits | {"uploadThroughput": -1})
+
+
+@pytest.fixture
+def large_scan(tmp_path):
+    """A scan of some megabytes, not packed."""
+    write_chest(tmp_path / "large.nii", "LPS")
+    return tmp_path / "large.nii"
+
+
+IS_SENDING = "window.lungsegUploads?.isBusy"
+
+
+def test_leaving_during_an_upload_is_asked_about(page, server, large_scan):
+    questions = []
+    page.on("dialog", lambda dialog: (questions.append(dialog.type), dialog.dismiss()))
+    page.goto(server.url)
+    page.get_by_test_id("stFileUploaderDropzone").wait_for()
+    slow_down(page)
+    upload(page, large_scan)
+    page.wait_for_function(IS_SENDING)
+    page.get_by_role("link", name="Viewer", exact=True).click()
+    page.wait_for_timeout(500)
+    assert questions == ["confirm"]
+    assert "viewer" not in page.url
+    page.get_by_test_id("stFileUploaderDropzone").click(position={"x": 2, "y": 2}, trial=True)
+    page.evaluate("() => { setTimeout(() => location.reload()); }")
+    page.wait_for_timeout(1000)
+    assert questions == ["confirm", "beforeunload"]
+    assert page.evaluate(IS_SENDING)
+
+
+def test_upload_that_was_cut_off_is_named(page, server, large_scan):
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(server.url)
+    page.get_by_test_id("stFileUploaderDropzone").wait_for()
+    slow_down(page)
+    upload(page, large_scan)
+    page.wait_for_function(IS_SENDING)
+    page.get_by_role("link", name="Viewer", exact=True).click()
+    page.wait_for_url("**/viewer**")
+    page.get_by_role("link", name="Cases", exact=True).click()
+    cut = page.get_by_role("alert").filter(has_text="An upload was cut off when the page was left.")
+    cut.wait_for()
+    assert "large.nii" in cut.inner_text()
+    assert "large.nii" not in [summary.case.name for summary in cases.list_cases(server.database)]
+    page.get_by_role("button", name="Close").click()
+    cut.wait_for(state="hidden")
+
+
+def test_page_may_be_left_when_all_is_taken_in(page, server, large_scan):
+    page.on("dialog", lambda dialog: pytest.fail("asked though nothing is on its way"))
+    page.goto(server.url)
+    upload(page, large_scan)
+    page.get_by_role("link", name="large.nii").wait_for()
+    page.wait_for_function(f"!{IS_SENDING}".replace("?", ""))
+    page.reload()
+    page.get_by_role("link", name="large.nii").click()
+    page.wait_for_function("window.lungsegViewer?.isReady")
+    case = next(summary.case for summary in cases.list_cases(server.database) if summary.case.name == "large.nii")
+    cases.delete_case(server.settings, server.database, case.id)
+
+
+def test_file_given_again_after_its_upload_was_cancelled_arrives(page, server, large_scan):
+    page.goto(server.url)
+    page.get_by_test_id("stFileUploaderDropzone").wait_for()
+    fast_again = slow_down(page)
+    for _ in range(2):
+        choose(page, large_scan)
+        page.wait_for_function(IS_SENDING)
+        page.get_by_test_id("stFileChipDeleteBtn").get_by_role("button").click()
+        page.wait_for_function(f"!{IS_SENDING}".replace("?", ""))
+    fast_again()
+    choose(page, large_scan)
+    page.get_by_role("link", name="large.nii").wait_for()
+
+
+def test_same_scan_again_is_asked_about(page, server, tmp_path):
+    write_chest(tmp_path / "first.nii.gz", "RPS")
+    (tmp_path / "copy.nii.gz").write_bytes((tmp_path / "first.nii.gz").read_bytes())
+    page.goto(server.url)
+    upload(page, tmp_path / "first.nii.gz")
+    page.get_by_role("link", name="first.nii.gz").wait_for()
+    upload(page, tmp_path / "copy.nii.gz")
+    page.get_by_text("is the same scan as").wait_for()
+    page.screenshot(path=SCREENSHOTS / "upload-twin.png")
+    assert page.get_by_role("link", name="copy.nii.gz").count() == 0
+    page.get_by_role("button", name="Take in again").click()
+    page.get_by_role("link", name="copy.nii.gz").wait_for()
+
+
 @pytest.mark.slow
 @pytest.mark.shared_data
 def test_real_scan_by_the_shipped_checkpoint(chromium, bundle_folder, shared_data, tmp_path):
-    settings = Settings.from_environment()
     try:
-        find_weights(settings.checkpoint, CHECKOUT / "models")
+        find_weights(SHIPPED_CHECKPOINT, CHECKOUT / "models")
     except CheckpointError as error:
         pytest.skip(f"no shipped checkpoint: {error.found}")
     scan = next((shared_data / "chest_ct_msd_layout" / "imagesTr").glob("*101*.nii.gz"))

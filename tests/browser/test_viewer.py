@@ -1,7 +1,6 @@
 """The three-plane viewer in a browser: everything at its place, nothing loaded twice."""
 
 import gzip
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,46 +9,11 @@ import pytest
 from lungseg.overlay import MASK_RGB, REFERENCE_RGB
 from tests.browser.conftest import launch, visiting
 from tests.browser.looking import HAS_MASKS, NO_FRAME_WAITS, is_tinted, pixel, point, state
-from tests.browser.seeds import add_case, add_prediction, add_reference
+from tests.browser.seeds import add_case
 from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, ras_affine, write_chest
 
 pytestmark = pytest.mark.browser
-AS_OPENED = """() => {
-  const viewer = window.lungsegViewer;
-  Object.assign(viewer.look, { window: [-600, 1500], opacity: 0.35, isContour: false, showsModel: true,
-    showsReference: true, zoom: 1, pan: [0, 0, 0] });
-  Object.assign(viewer, { lesion: null, pointer: null, drag: null, hovered: 0, index: viewer.firstIndex() });
-  viewer.enlarge(viewer.enlarged);
-}"""
 SOURCE = "() => document.querySelector('.js-plotly-plot').data[0].source"
-
-
-@pytest.fixture(scope="module")
-def seeded(server, small_checkpoint, tmp_path_factory):
-    """A phantom with a lesion in the right lung as the model's mask, and one in the left lung as reference."""
-    folder = tmp_path_factory.mktemp("seeds")
-    settings = replace(server.settings, checkpoint=str(small_checkpoint))
-    lesion = write_chest(folder / "chest.nii.gz", "LPS")
-    case = add_case(settings, server.database, folder / "chest.nii.gz", "Phantom")
-    add_prediction(settings, server.database, case, lesion)
-    add_reference(settings, server.database, case, np.roll(lesion, -36, axis=0), folder)
-    return case
-
-
-@pytest.fixture(scope="module")
-def opened(chromium, server, seeded):
-    with visiting(chromium, server.url) as page:
-        page.goto(server.address(seeded.id))
-        page.wait_for_function(HAS_MASKS)
-        yield page
-
-
-@pytest.fixture
-def viewer(opened):
-    """The viewer as it opens, on a page that all tests share."""
-    opened.mouse.move(700, 20)
-    opened.evaluate(AS_OPENED)
-    return opened
 
 
 def test_opens_at_the_largest_lesion(viewer):
@@ -105,10 +69,10 @@ def test_scrubs_by_wheel_keys_drag_and_strip(viewer):
     start = state(viewer, "index")
     viewer.mouse.move(*point(viewer, 0, (48, 40, 22)))
     viewer.mouse.wheel(0, 120)
-    assert state(viewer, "index")[2] == start[2] - 3
+    assert state(viewer, "index")[2] == start[2] - 1
     viewer.keyboard.press("ArrowUp")
     viewer.keyboard.press("PageUp")
-    assert state(viewer, "index")[2] == start[2] + 8
+    assert state(viewer, "index")[2] == start[2] + 10
     viewer.mouse.move(*point(viewer, 2, (48, 40, 22)))
     viewer.keyboard.press("ArrowDown")
     assert state(viewer, "index")[1] == start[1] - 1
@@ -216,15 +180,15 @@ def test_mask_and_report_are_exported(viewer):
     viewer.get_by_role("button", name="Export").click()
     with viewer.expect_download() as mask:
         viewer.get_by_text("Model's mask (NIfTI)").click()
-    assert mask.value.suggested_filename.startswith("lungseg-mask-")
+    assert mask.value.suggested_filename.endswith("_lesions_v1.nii.gz")
     with viewer.expect_download() as report:
         viewer.get_by_text("Report (JSON)").click()
-    assert report.value.suggested_filename.startswith("lungseg-report-")
+    assert report.value.suggested_filename.endswith("_report_v1.json")
 
 
 def test_3d_is_drawn_when_asked_for(viewer):
     box = viewer.locator(".solid").bounding_box()
-    viewer.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    viewer.get_by_role("button", name="Draw 3-D").press("Enter")
     viewer.wait_for_function("window.lungsegViewer.solid")
     viewer.wait_for_timeout(500)
     shot = viewer.screenshot(clip={name: round(n) for name, n in box.items()})
@@ -269,11 +233,11 @@ def test_what_follows_the_voxels_is_left(page, server, tmp_path, tail, pack):
     assert page.evaluate("index => window.lungsegViewer.volume.value(index)", list(LESION_INDEX)) == 30
 
 
-def test_without_webgl_the_slices_are_shown_by_plotly(playwright, server, seeded):
+def test_without_webgl_the_slices_are_shown_by_plotly(playwright, server, phantom_case):
     browser = launch(playwright, "--disable-3d-apis")
     try:
         with visiting(browser, server.url) as page:
-            page.goto(server.address(seeded.id))
+            page.goto(server.address(phantom_case.id))
             page.get_by_text("This browser has no WebGL2").first.wait_for()
             rail = page.locator(".js-plotly-plot .slider-rail-touch-rect")
             rail.wait_for()

@@ -71,7 +71,7 @@ def prepared(environment, small_checkpoint, proxy, monkeypatch):
     files = DemoFiles.of(environment)
     environment.demo.mkdir()
     lesion = write_chest(files.scan, "LPS")
-    nifti.write_mask(lesion, files.reference, like=files.scan)
+    nifti.write_mask(lesion, files.reference, like=nifti.read_header(files.scan))
     return environment
 
 

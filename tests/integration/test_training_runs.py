@@ -9,7 +9,7 @@ import pytest
 from lungseg import child
 from lungseg.card import read_card
 from lungseg.checkpoint import load_checkpoint
-from lungseg.errors import CheckpointError, DataSetError, NotFoundError, RunGoesOnError
+from lungseg.errors import CheckpointError, DataSetError, RunGoesOnError
 from lungseg.records import RunKind, RunState
 from lungseg.services import estimation, training
 from lungseg.services.runs import get_run, request_stop
@@ -188,7 +188,7 @@ def test_worker_that_leaves_gives_the_run_back(environment, database, fields, wo
     assert process.wait(PATIENCE_S) == 0
     assert is_gone(child)
     assert state(database, run) is RunState.QUEUED
-    with pytest.raises(NotFoundError, match="can't be resumed"):
+    with pytest.raises(RunGoesOnError, match="can't be resumed"):
         training.resume(environment, database, run.id)
 
 

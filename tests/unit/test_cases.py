@@ -23,10 +23,12 @@ from lungseg.errors import (
     DiskFullError,
     EmptyScanError,
     GridMismatchError,
+    NamelessError,
     NotFoundError,
     NotNiftiError,
     StorageError,
     TooLargeError,
+    TwinError,
 )
 from lungseg.records import MaskKind
 from lungseg.services import cases, manifests, storage
@@ -216,6 +218,29 @@ def test_renamed_case_has_a_clean_name(settings, database, chest_scan):
     case = ingest(settings, database, chest_scan)
     assert cases.rename_case(settings, database, case.id, " follow-up\n2 ").name == "follow-up2"
     assert cases.get_case(database, case.id).name == "follow-up2"
+
+
+@pytest.mark.parametrize("name", ["", "   ", "\n\t", "\u202e", "//"])
+def test_name_that_shows_nothing_is_refused(settings, database, chest_scan, name):
+    case = ingest(settings, database, chest_scan)
+    with pytest.raises(NamelessError, match="name is empty"):
+        cases.rename_case(settings, database, case.id, name)
+    assert cases.get_case(database, case.id).name == case.name
+
+
+def test_scan_that_is_a_case_already_is_refused_where_it_may_not_be(settings, database, chest_scan):
+    first = ingest(settings, database, chest_scan)
+    with chest_scan.open("rb") as stream, pytest.raises(TwinError, match="same scan as") as refused:
+        cases.ingest(settings, database, "other.nii.gz", stream, may_be_twin=False)
+    assert refused.value.case_id == first.id
+    assert files(settings) == [first.scan_path]
+    assert list(settings.incoming.rglob("*.nii.gz")) == []
+    again = cases.take_in_again(settings, database, first.id, "other.nii.gz")
+    assert (again.name, again.scan_sha256) == ("other.nii.gz", first.scan_sha256)
+    assert len(cases.list_cases(database)) == 2
+    cases.delete_case(settings, database, first.id)
+    with pytest.raises(NotFoundError):
+        cases.take_in_again(settings, database, first.id, "third.nii.gz")
 
 
 def test_deleted_case_takes_its_files_and_no_others(settings, database, chest_scan, tmp_path):

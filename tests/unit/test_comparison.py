@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from lungseg.records import CaseSummary, RunSummary
+from lungseg.records import CaseSummary, RunKind, RunSummary
 from lungseg.services.comparison import (
     bare_name,
     compare,
     different_settings,
     runs_csv,
     scores_csv,
+    split_of,
     viewable,
     worst_first,
 )
@@ -70,11 +71,36 @@ def test_only_settings_that_differ_are_listed_as_deep_as_they_lie():
     first = training_run(seed=1, configuration={"preset": "baseline", "schedule": {"learning_rate": 1e-4, "dice": 0.0}})
     second = training_run(seed=2, configuration={"preset": "baseline", "schedule": {"learning_rate": 3e-4}})
     assert [(row.name, row.values) for row in different_settings([first, second])] == [
+        ("held out", ("a fifth of the patients, drawn by seed 1", "a fifth of the patients, drawn by seed 2")),
         ("schedule.dice", ("0.0", "–")),
         ("schedule.learning_rate", ("0.0001", "0.0003")),
         ("seed", ("1", "2")),
     ]
     assert different_settings([first, first]) == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "a fifth of the patients, drawn by seed 7"),
+        ({"split_seed": 0}, "a fifth of the patients, drawn by seed 0"),
+        ({"split_seed": 3, "folds": 5, "fold": 1}, "fold 2 of 5, drawn by seed 3"),
+        ({"folds": 5, "fold": 1}, "fold 2 of 5, drawn by seed 7"),
+        ({"split": "/data/splits/mine.json", "split_seed": 0}, "as in mine.json"),
+        ({"preset": "scenes"}, ""),
+    ],
+)
+def test_split_is_said_in_words_and_older_runs_have_it_drawn_by_their_seed(said, words):
+    run = training_run(seed=7, configuration={"preset": "baseline", **said})
+    assert split_of(run) == words
+    assert split_of(replace(run, kind=RunKind.EVALUATE)) == ""
+
+
+def test_same_folder_with_other_content_is_a_difference():
+    runs = [training_run(result={"fingerprint": letter * 64}) for letter in "ab"]
+    assert [(row.name, row.values) for row in different_settings(runs)] == [
+        ("data set's content", ("aaaaaaaa", "bbbbbbbb"))
+    ]
 
 
 def test_names_and_folders_of_a_run_are_no_settings():

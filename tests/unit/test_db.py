@@ -15,8 +15,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, String, create_engine
 
 from lungseg.db import engine, migrate, open_database
-from lungseg.db.cases import delete_case, get_case, insert_case
+from lungseg.db.cases import delete_case, get_case, insert_case, list_summaries
 from lungseg.db.installation import home_id
+from lungseg.db.masks import get_mask
 from lungseg.db.runs import get_run, insert_run
 from lungseg.db.tables import Base
 from lungseg.errors import DiskFullError, NotFoundError, SetupError, StorageError
@@ -190,6 +191,33 @@ def test_database_of_the_release_before_opens_with_all_its_rows(settings, file):
         assert get_case(session, "c").name == "chest"
         assert get_run(session, "r").priority == AFTER_ALL_DROPS
         assert home_id(session) is None
+
+
+def test_lesions_of_the_release_before_are_without_doubt(settings, file):
+    plain = create_engine(settings.database_url)
+    with plain.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(migrate.MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        connection.exec_driver_sql(
+            "INSERT INTO cases (id, name, scan_path, scan_sha256, scan_bytes, is_demo, created_at) "
+            "VALUES ('c', 'chest', 'scans/c.nii', 'a', 1, 0, '2026-01-02 03:04:05')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO masks (id, case_id, kind, version, path, sha256, volume_ml, slice_voxels, created_at) VALUES "
+            "('m', 'c', 'PREDICTION', 1, 'masks/m.nii.gz', 'b', 2.5, '[3]', '2026-01-02 03:04:05')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO lesions (mask_id, number, volume_ml, centre_mm, centre_index, extent_mm, first_slice, "
+            "last_slice, probability) VALUES ('m', 1, 2.5, '[1, 2, 3]', '[1, 2, 3]', '[4, 4, 4]', 0, 1, 0.05)"
+        )
+    plain.dispose()
+    with closing(open_database(settings.database_url)) as database, database.read() as session:
+        mask = get_mask(session, "m")
+        assert ([lesion.is_doubtful for lesion in mask.lesions], mask.doubtful) == ([False], ())
+        (summary,) = list_summaries(session)
+        assert (summary.lesions, summary.doubtful, summary.largest_ml) == (1, 0, 2.5)
 
 
 def test_what_is_deleted_is_overwritten_and_leaves_the_log(database, file):

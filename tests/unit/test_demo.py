@@ -149,7 +149,7 @@ def prepared(settings, small_checkpoint):
     files = demo.DemoFiles.of(settings)
     settings.demo.mkdir()
     lesion = write_chest(files.scan, "LAS")
-    nifti.write_mask(lesion, files.reference, like=files.scan)
+    nifti.write_mask(lesion, files.reference, like=nifti.read_header(files.scan))
     return replace(settings, checkpoint=str(small_checkpoint))
 
 

@@ -85,7 +85,7 @@ def test_epochs_on_the_same_data_are_taken_whole(settings, database, fields):
     train(database, 5)
     train(database, 1, dataset=fields["data"])
     found = estimate(settings, database, fields)
-    assert found.basis == "From an epoch of this preset on these data here."
+    assert found.basis == "From 1 epoch of this preset on these data here."
     assert 10 * 231 < found.seconds - 3 * PREPARE_S < 11 * 231
     folds = estimate(settings, database, {**fields, "folds": 3})
     assert "other data" in folds.basis

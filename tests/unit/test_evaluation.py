@@ -28,6 +28,8 @@ CASE_KEYS = {
     "lesions_reference",
     "lesions_found",
     "false_lesions",
+    "doubtful_true",
+    "doubtful_false",
     "seconds",
 }
 

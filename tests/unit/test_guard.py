@@ -55,7 +55,7 @@ def guard(settings, behind):
     """Make the guard of a server that binds to an address."""
 
     def make(address="127.0.0.1", app=behind, **changes):
-        return Guard(app, replace(settings, **changes), address, INDEX)
+        return Guard(app, replace(settings, **changes), address, INDEX.read_text(encoding="utf-8"))
 
     return make
 

@@ -102,7 +102,7 @@ def test_files_stay_where_the_database_is_an_older_copy(settings, database, four
     database.close()
     remove_database(settings)
     copy.rename(settings.home / "lungseg.sqlite")
-    assert "1 scans and masks are here that the database has lost" in sweep_with(settings, settings.database_url)
+    assert "1 scan or mask is here that the database has lost" in sweep_with(settings, settings.database_url)
     with closing(open_database(settings.database_url)) as older:
         assert recovery.recover(settings, older).cases == 1
         assert cases.get_case(older, later.id).name == "later.nii.gz"

@@ -15,6 +15,7 @@ from lungseg.metrics import (
     match_lesions,
     paired_difference,
     score_case,
+    share_interval,
     summarise,
     surface_distances,
 )
@@ -128,6 +129,8 @@ def test_two_empty_masks_have_no_score():
         "lesions_found": 0,
         "false_lesions": 0,
         "seconds": None,
+        "doubtful_true": 0,
+        "doubtful_false": 0,
     }
 
 
@@ -252,3 +255,24 @@ def test_failure_reports_code_and_remedy():
         "found": "It ends early.",
         "remedy": "Copy it again.",
     }
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "low", "high"), [(4, 6, 0.300, 0.903), (0, 5, 0.0, 0.434), (5, 5, 0.566, 1.0)]
+)
+def test_interval_of_a_share_is_wilsons(part, whole, low, high):
+    assert share_interval(part, whole) == pytest.approx((low, high), abs=0.001)
+
+
+def test_share_of_nothing_may_be_anything():
+    assert share_interval(0, 0) == (0.0, 1.0)
+
+
+def test_doubtful_lesions_count_in_no_figure_but_their_own():
+    mask, reference, doubtful = (np.zeros(GRID.shape, bool) for _ in range(3))
+    reference[2:5, 2:5, 2:5] = True
+    doubtful[4:6, 4:6, 4:6] = True
+    doubtful[8:10, 8:10, 8:10] = True
+    score = score_case("x", mask, reference, GRID, doubtful=doubtful)
+    assert (score.doubtful_true, score.doubtful_false) == (1, 1)
+    assert (score.lesions_found, score.false_lesions, score.predicted_ml, score.dice) == (0, 0, 0.0, 0.0)

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from lungseg.db import open_database
-from lungseg.nifti import write_mask
+from lungseg.nifti import read_header, write_mask
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.storage import thumbnail_path
 from lungseg.web.routes import (
@@ -40,7 +40,7 @@ def case(settings, chest_scan):
 def mask(settings, case, tmp_path):
     database = open_database(settings.database_url)
     lesion = write_chest(tmp_path / "again.nii.gz", "LPS")
-    write_mask(lesion, tmp_path / "mask.nii.gz", like=settings.home / case.scan_path)
+    write_mask(lesion, tmp_path / "mask.nii.gz", like=read_header(settings.home / case.scan_path))
     made = cases.add_reference(settings, database, case.id, tmp_path / "mask.nii.gz")
     yield made
     database.close()
@@ -122,8 +122,30 @@ def test_mask_and_its_download(settings, mask):
     assert ask(routes(settings), mask_address(settings, mask)).body == body
     download = ask(routes(settings), mask_download_address(settings, mask))
     assert download.body == body
-    assert download.headers["content-disposition"] == f'attachment; filename="lungseg-mask-{mask.id[:8]}.nii.gz"'
+    assert download.headers["content-disposition"] == 'attachment; filename="one_reference_v1.nii.gz"'
     assert "content-encoding" not in download.headers
+
+
+def test_name_of_a_download_stands_in_no_address(settings, case, mask):
+    database = open_database(settings.database_url)
+    cases.rename_case(settings, database, case.id, 'Müller "x"; y=.nii.gz')
+    database.close()
+    address = mask_download_address(settings, mask)
+    assert "ller" not in address
+    named = ask(routes(settings), address).headers["content-disposition"]
+    assert named == "attachment; filename*=utf-8''M%C3%BCller_x_y%3D_reference_v1.nii.gz"
+
+
+def test_link_to_what_is_gone_leads_to_a_page_of_ours(settings, case, mask):
+    database = open_database(settings.database_url)
+    cases.delete_case(settings, database, case.id)
+    database.close()
+    address = mask_download_address(settings, mask)
+    seen = ask(routes(settings), address, accept="text/html,application/xhtml+xml")
+    assert (seen.status, seen.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert b"It was deleted with its case" in seen.body
+    assert b'href="/"' in seen.body
+    assert json.loads(ask(routes(settings), address).body)["code"] == "record.not_found"
 
 
 def test_thumbnail_address_changes_with_the_picture(settings, case):

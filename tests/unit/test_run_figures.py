@@ -29,7 +29,7 @@ def test_live_curves_leave_room_for_what_is_planned_and_skip_what_was_not_measur
     by_name = {trace.name: trace for trace in figure.data if trace.name}
     assert list(by_name["Training loss"].x) == [1, 2, 3]
     assert list(by_name["Validation loss"].x) == [1, 3]
-    assert list(by_name["Mean Dice"].y) == pytest.approx([0.1, 0.3])
+    assert list(by_name["Validation Dice"].y) == pytest.approx([0.1, 0.3])
     assert figure.layout.xaxis3.range == (0.5, 30.5)
 
 

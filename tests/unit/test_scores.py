@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lungseg.card import WholeScans, read_card
 from lungseg.checkpoint import save_checkpoint
 from lungseg.dataset.layout import Pair
 from lungseg.evaluation import Outlined
@@ -171,6 +172,21 @@ def test_command_writes_page_pictures_and_sheet(lungseg, data, tmp_path, monkeyp
     for name in re.findall(r"\(scores/(.+?)\)", text):
         assert cv2.imread(str(tmp_path / "scores" / name)).shape == (SIDE_PX, SIDE_PX, 3)
     assert 0 < (tmp_path / "same.png").stat().st_size <= 200_000
+
+
+@pytest.mark.parametrize(("option", "recorded"), [((), None), (("--record",), WholeScans(3, 4, 3, 3))])
+def test_what_whole_scans_say_gets_into_the_card_where_asked_for(
+    lungseg, data, tmp_path, monkeypatch, option, recorded
+):
+    monkeypatch.setenv("LUNGSEG_MODELS", str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "models", logit=4.0)
+    weights = tmp_path / "models" / "same.safetensors"
+    before = read_card(weights)
+    code, _, stderr = lungseg("scores", "--data", data, "--checkpoint", "same", "-o", "scores.md", *option)
+    assert code == 0, stderr
+    assert read_card(weights).to_json() == replace(before, whole_scans=recorded).to_json()
+    assert read_card(weights).on_whole_scans == WholeScans.of(CASES)
 
 
 def test_command_refuses_what_it_can_not_write_first(lungseg, data, tmp_path):

@@ -69,6 +69,20 @@ def weights_of(learner):
     return {name: tensor for name, tensor in learner.state().tensors.items() if name.startswith("network.")}
 
 
+def test_time_that_the_clock_leaves_out_counts_nowhere():
+    class Aside(Witness):
+        """Its clock of work grows by a second with each step, whatever the real one says."""
+
+        def callbacks(self, learner):
+            return replace(super().callbacks(learner), clock=lambda: float(len(self.steps)))
+
+    witness = Aside()
+    learner = run(witness)
+    assert [report.seconds for report in witness.epochs] == [5.0] * 4
+    assert [report.slices_per_s for report in witness.epochs] == [3.0] * 4
+    assert learner.standing.seconds == 20.0
+
+
 def test_loss_falls_and_everyone_is_told():
     witness = Witness()
     run(witness)

@@ -14,8 +14,8 @@ from typing import Any
 import streamlit as st
 
 from lungseg.config import Settings
-from lungseg.overlay import MASK_RGB, REFERENCE_RGB
-from lungseg.postprocessing import CERTAIN
+from lungseg.overlay import DOUBTFUL_RGB, MASK_RGB, REFERENCE_RGB
+from lungseg.postprocessing import CERTAIN, DOUBTFUL_MARK
 from lungseg.records import Lesion, Mask
 from lungseg.services.cards import name_of
 from lungseg.services.operating import Operation
@@ -29,7 +29,13 @@ COMPONENT = "viewer_planes"
 WITHOUT_WEBGL = "viewer_without_webgl"
 FOLDER = Path(__file__).parent
 WORKER_SCRIPTS = ("scan.js", "worker.js")
-SCRIPTS = ("scan.js", "loader.js", "planes.js", "solid.js", "marks.js", "panels.js", "viewer.js")
+SCRIPTS = (
+    *("scan.js", "loader.js", "planes.js", "solid.js", "marks.js", "panels.js"),
+    *("memory.js", "wheel.js", "hands.js", "viewer.js"),
+)
+
+
+DOUBTFUL_NOTE = "Too improbable, or cut by an end of the scan: not in the counts and volumes, nor in the mask."
 
 
 def _text(*names: str) -> str:
@@ -92,12 +98,14 @@ def scene_data(settings: Settings, scene: Scene, note: str) -> dict[str, Any]:
         },
         "masks": {
             "model": _mask_data(settings, scene.model, scene.statement, scene.probability_meaning),
+            "doubtful": _doubtful_data(settings, scene),
             "reference": _mask_data(settings, scene.reference, "No lesion in this mask", ""),
         },
-        "findings": [{"severity": severity, "text": text} for severity, text in scene.remarks],
+        "caution": scene.caution,
+        "findings": [{"severity": each.severity, "text": each.text, "remedy": each.remedy} for each in scene.remarks],
         "operation": _operation_data(scene.operation) if scene.operation else None,
         "provenance": _provenance(settings, scene),
-        "colours": {"model": _shares(MASK_RGB), "reference": _shares(REFERENCE_RGB)},
+        "colours": {"model": _shares(MASK_RGB), "doubtful": _shares(DOUBTFUL_RGB), "reference": _shares(REFERENCE_RGB)},
         "note": note,
     }
 
@@ -113,6 +121,23 @@ def _mask_data(settings: Settings, mask: Mask | None, statement: str, probabilit
         "statement": statement,
         "probabilityMeaning": probability,
         "lesions": [_lesion_data(lesion) for lesion in mask.lesions],
+    }
+
+
+def _doubtful_data(settings: Settings, scene: Scene) -> dict[str, Any] | None:
+    """Return what there is of doubtful lesions; they are listed, though not drawn, where their mask can't be had."""
+    if scene.model is None or not scene.model.doubtful:
+        return None
+    marked = scene.marked
+    return {
+        "url": mask_address(settings, marked) if marked else None,
+        "sha": marked.sha256 if marked else None,
+        "mark": DOUBTFUL_MARK,
+        "volumeMl": sum(lesion.volume_ml for lesion in scene.model.doubtful),
+        "sliceVoxels": marked.slice_voxels if marked else [],
+        "statement": DOUBTFUL_NOTE if marked else f"{DOUBTFUL_NOTE} Their outlines are not there any more.",
+        "probabilityMeaning": scene.probability_meaning,
+        "lesions": [_lesion_data(lesion) for lesion in scene.model.doubtful],
     }
 
 
@@ -149,13 +174,13 @@ def _provenance(settings: Settings, scene: Scene) -> list[tuple[str, str, str, s
     sha256, seconds = run.checkpoint_sha256 or "", run.result.get("seconds") or run_seconds(run)
     carded = name_of(settings, sha256) if sha256 else None
     rows = [
-        ("SHA-256", sha256[:12], sha256),
+        ("Fingerprint", sha256[:12], f"SHA-256 of its weights: {sha256}"),
         ("Threshold", _threshold(operation), ""),
         ("Code", run.code_version, run.code_version),
         ("Device", run.device or "", run.device or ""),
         ("Took", duration(seconds) if seconds is not None else "", ""),
         ("Made", ago(mask.created_at), exact(mask.created_at)),
-        ("Mask", f"version {mask.version}", mask.sha256),
+        ("Result", f"no. {mask.version} of this case", f"SHA-256 of the mask: {mask.sha256}"),
     ]
     card = ("Checkpoint", run.checkpoint or "", run.checkpoint or "", checkpoint_address(carded) if carded else "")
     return [card, *((label, value, whole or value, "") for label, value, whole in rows if value)]

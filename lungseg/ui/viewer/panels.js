@@ -4,6 +4,7 @@
 class Strip {
   constructor(canvas, onSlice) {
     this.canvas = canvas;
+    canvas.ariaValueMin = "1";
     this.pen = canvas.getContext("2d");
     const follow = (event) => this.depth && onSlice(this.sliceAt(event.offsetY));
     canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); follow(event); });
@@ -17,6 +18,7 @@ class Strip {
 
   draw(depth, current, masks, colours) {
     this.depth = depth;
+    Object.assign(this.canvas, { ariaValueMax: String(depth), ariaValueNow: String(current + 1), ariaValueText: `${current + 1} of ${depth}` });
     const { clientWidth: width, clientHeight: height } = this.canvas;
     const ratio = window.devicePixelRatio;
     if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
@@ -61,14 +63,15 @@ function make(tag, className, text, ...children) {
 
 function showLesions(section, masks, note, onJump) {
   section.replaceChildren();
-  for (const [kind, title] of [["model", "Model"], ["reference", "Reference"]]) {
+  for (const [kind, title] of [["model", "Model"], ["doubtful", "Doubtful"], ["reference", "Reference"]]) {
     const mask = masks[kind];
-    if (!mask && kind === "reference") continue;
+    if (!mask && kind !== "model") continue;
     const total = mask?.lesions.length ? lesionTotal(mask) : "";
     section.append(make("h2", `of-${kind}`, null, make("i"), make("span", "", title), make("small", "", total)));
     if (!mask) section.append(make("p", "note", note));
     else if (!mask.lesions.length) section.append(make("p", "note", mask.statement));
-    else section.append(lesionTable(kind, mask, onJump));
+    else if (kind === "doubtful") section.append(make("p", "note", mask.statement), lesionTable(kind, "Doubtful lesions", mask, onJump));
+    else section.append(lesionTable(kind, `Lesions: ${title.toLowerCase()}`, mask, onJump));
   }
 }
 
@@ -77,37 +80,75 @@ function lesionTotal(mask) {
   return `${count} lesion${count === 1 ? "" : "s"} · ${mask.volumeMl.toFixed(2)} ml`;
 }
 
-function lesionTable(kind, mask, onJump) {
-  const columns = LESION_COLUMNS.filter(([head]) => head !== "p" || mask.lesions.some((lesion) => lesion.probability !== null));
-  const heads = columns.map(([head, title]) => {
-    const cell = make("th", "", head);
-    cell.title = title ?? mask.probabilityMeaning;
-    return cell;
-  });
-  const rows = mask.lesions.map((lesion, at) => lesionRows(lesion, columns, () => onJump(kind, at)));
-  return make("table", `of-${kind}`, null, make("thead", "", null, make("tr", "", null, ...heads)), ...rows);
-}
-
 const LESION_COLUMNS = [
-  ["", "Number, largest first", (lesion) => lesion.number],
+  ["No.", "Number, largest first", (lesion) => lesion.number],
   ["ml", "Volume", (lesion) => lesion.volumeMl.toFixed(2)],
-  ["p", null, (lesion) => lesion.probability?.toFixed(2)],
-  ["mm", "Extent right-left x anterior-posterior x superior-inferior",
+  ["Probability", null, (lesion) => lesion.probability?.toFixed(2)],
+  ["Size, mm", "Extent right-left x anterior-posterior x superior-inferior",
     (lesion) => lesion.extentMm.map((mm) => Math.round(mm)).join("×")],
-  ["slices", "First and last axial slice", (lesion) => `${lesion.slices[0] + 1}–${lesion.slices[1] + 1}`],
 ];
 
-function lesionRows(lesion, columns, onClick) {
-  const place = make("td", "", placeText(lesion.centreMm, 0));
+/** A grid for the keyboard: Tab leads to one of its lesions, arrows to the others, Enter or Space to the place in the scan. */
+function lesionTable(kind, label, mask, onJump) {
+  const columns = LESION_COLUMNS.filter(([, title]) => title || mask.lesions.some((lesion) => lesion.probability !== null));
+  const heads = columns.map(([head, title]) => {
+    const cell = make("th", "", head);
+    Object.assign(cell, { title: title ?? mask.probabilityMeaning, role: "columnheader", scope: "col" });
+    return cell;
+  });
+  const rows = mask.lesions.map((lesion, at) => lesionRow(lesion, columns, () => onJump(kind, at)));
+  if (rows.length) rows[0].tabIndex = 0;
+  const head = withRole("thead", "rowgroup", withRole("tr", "row", ...heads));
+  const table = make("table", `of-${kind}`, null, head, ...rows);
+  Object.assign(table, { role: "grid", ariaLabel: label });
+  table.addEventListener("keydown", (event) => moveAlong(rows, event));
+  table.addEventListener("focusin", ({ target }) => {
+    if (rows.includes(target)) rows.forEach((row) => { row.tabIndex = row === target ? 0 : -1; });
+  });
+  return table;
+}
+
+/** A lesion: one row for a screen reader, two lines for the eye. */
+function lesionRow(lesion, columns, onClick) {
+  const place = withRole("td", "gridcell", `Slices ${lesion.slices[0] + 1}–${lesion.slices[1] + 1}`, make("span", "", placeText(lesion.centreMm, 0)));
   place.colSpan = columns.length - 1;
-  const rows = make("tbody", "", null,
-    make("tr", "", null, ...columns.map(([, , text]) => make("td", "", text(lesion)))),
-    make("tr", "", null, make("td"), place));
-  rows.title = "Go to this lesion";
-  rows.tabIndex = 0;
-  rows.addEventListener("click", onClick);
-  rows.addEventListener("keydown", (event) => event.key === "Enter" && onClick());
-  return rows;
+  const row = withRole("tbody", "row",
+    withRole("tr", "presentation", ...columns.map(([, , text]) => withRole("td", "gridcell", String(text(lesion) ?? "")))),
+    withRole("tr", "presentation", withRole("td", "presentation"), place));
+  Object.assign(row, { title: "Go to this lesion (Enter)", tabIndex: -1 });
+  row.addEventListener("click", onClick);
+  row.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    onClick();
+  });
+  return row;
+}
+
+function withRole(tag, role, ...children) {
+  const element = make(tag, "", null, ...children);
+  element.role = role;
+  return element;
+}
+
+function moveAlong(rows, event) {
+  const at = rows.indexOf(event.target);
+  const places = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 };
+  if (at < 0 || !(event.key in places)) return;
+  event.preventDefault();
+  rows[Math.max(0, Math.min(rows.length - 1, places[event.key]))].focus();
+}
+
+/** Mark the rows of the lesion on show. */
+function markCurrent(root, current) {
+  for (const kind of ["model", "doubtful", "reference"]) {
+    root.querySelectorAll(`table.of-${kind} tbody`).forEach((row, at) => {
+      const isCurrent = current?.kind === kind && current.at === at;
+      if (row.ariaSelected === String(isCurrent)) return;
+      row.ariaSelected = String(isCurrent);
+      row.classList.toggle("current", isCurrent);
+    });
+  }
 }
 
 /** The slider of the threshold: place `at` of the choices, most sensitive first, and what is known of it. */
@@ -117,12 +158,39 @@ function showOperation(section, operation, at) {
   const { choices, reason } = operation;
   const slider = section.querySelector("input");
   Object.assign(slider, { max: choices.length - 1, value: at, disabled: Boolean(reason) });
+  slider.ariaValueText = `${choices[at].threshold}. ${choices[at].expected}`;
   section.querySelector("output").textContent = choices[at].threshold;
   section.querySelector("p").textContent = reason || choices[at].expected;
+  const reset = section.querySelector("button");
+  reset.hidden = Boolean(reason) || at === operation.default;
+  reset.textContent = `Back to the checkpoint's ${choices[operation.default].threshold}`;
 }
 
+/** Above all else: that the scan was not understood, why, and what to do. */
+function showAlarm(section, caution, findings) {
+  const doubts = findings.filter(({ severity }) => severity === "not understood");
+  section.hidden = !caution;
+  section.replaceChildren(...(caution ? [make("strong", "", caution), ...doubts.map(findingText)] : []));
+}
+
+/** Warnings in full; notes, which change nothing, folded. What the scan was not understood by stands in the alarm. */
 function showFindings(section, findings) {
-  section.replaceChildren(...findings.map(({ severity, text }) => make("p", `finding ${severity.replace(" ", "-")}`, text)));
+  const of = (severity) => findings.filter((finding) => finding.severity === severity).map(findingText);
+  const [warnings, notes] = ["warning", "note"].map(of);
+  const folded = make("details", "", null, make("summary", "", `${notes.length} note${notes.length === 1 ? "" : "s"} on the scan`), ...notes);
+  const shown = [...warnings, ...(notes.length ? [folded] : [])];
+  section.replaceChildren(...(shown.length ? [make("h2", "", "Quality of the scan"), ...shown] : []));
+}
+
+function findingText({ severity, text, remedy }) {
+  return make("p", `finding ${severity.replace(" ", "-")}`, text, ...(remedy ? [make("small", "", remedy)] : []));
+}
+
+/** What the button says that opens the panel, where that is a drawer. */
+function panelLabel({ masks, findings }) {
+  const count = masks.model?.lesions.length ?? masks.reference?.lesions.length ?? 0;
+  const warnings = findings.filter(({ severity }) => severity !== "note").length;
+  return `Lesions (${count})${warnings ? `, warnings (${warnings})` : ""}`;
 }
 
 function showProvenance(section, rows) {
@@ -141,8 +209,9 @@ function showProvenance(section, rows) {
 }
 
 const KEYS = [
-  ["wheel  ↑ ↓", "slice of the pane under the pointer"],
-  ["Page ↑ ↓", "ten slices"],
+  ["wheel  ↑ ↓", "one slice of the pane under the pointer, or of the one that has the focus"],
+  ["Page ↑ ↓", "ten slices; Home, End: first and last"],
+  ["Tab", "next pane, then the controls"],
   ["click, drag", "move the cross, the other planes follow"],
   ["w + drag, right drag", "window: across width, up and down centre"],
   ["1  2  3", "lung, mediastinum, bone"],
@@ -150,14 +219,14 @@ const KEYS = [
   ["c", "contours only"],
   ["n  p", "next, previous lesion"],
   ["double click, f", "enlarge a pane, and back"],
-  ["Ctrl + wheel", "zoom"],
+  ["Ctrl + wheel, + -", "zoom"],
   ["Shift + drag", "move the picture"],
   ["0", "undo zoom and enlarging"],
-  ["?", "this list"],
+  ["one finger", "up and down: slices; a tap moves the cross"],
+  ["two fingers", "zoom, and move the picture"],
+  ["?  Esc", "this list"],
 ];
 
-function fillHelp(box) {
-  const list = make("dl");
+function fillHelp(list) {
   KEYS.forEach(([keys, meaning]) => list.append(make("dt", "", keys), make("dd", "", meaning)));
-  box.replaceChildren(make("h2", "", "Keys"), list);
 }

@@ -24,11 +24,12 @@ uniform vec3 boxLow;
 uniform vec3 boxSize;
 uniform vec4 modelColour;
 uniform vec4 referenceColour;
+uniform vec4 doubtfulColour;
 uniform vec2 lines;
 in vec3 texPos;
 out vec4 color;
-vec2 inside(vec3 place) {
-  return textureLod(marks, (place - boxLow) / boxSize, 0.0).rg;
+vec3 inside(vec3 place) {
+  return textureLod(marks, (place - boxLow) / boxSize, 0.0).rgb;
 }
 vec3 paint(vec3 below, float within, float steepness, vec4 colour, float line) {
   float away = (within - 0.5) / max(steepness, 0.02);
@@ -42,11 +43,12 @@ void main() {
   vec3 below = vec3(clamp((texture(scan, texPos).r - hu.x) * hu.y, 0.0, 1.0));
   vec3 from = (texPos - boxLow) / boxSize;
   if (all(greaterThan(from, vec3(-0.1))) && all(lessThan(from, vec3(1.1)))) {
-    vec2 within = inside(texPos);
-    vec2 across = inside(texPos + right) - inside(texPos - right);
-    vec2 along = inside(texPos + up) - inside(texPos - up);
-    vec2 steepness = 0.5 * sqrt(across * across + along * along);
+    vec3 within = inside(texPos);
+    vec3 across = inside(texPos + right) - inside(texPos - right);
+    vec3 along = inside(texPos + up) - inside(texPos - up);
+    vec3 steepness = 0.5 * sqrt(across * across + along * along);
     below = paint(below, within.g, steepness.g, referenceColour, lines.y);
+    below = paint(below, within.b, steepness.b, doubtfulColour, lines.x);
     below = paint(below, within.r, steepness.r, modelColour, lines.x);
   }
   color = vec4(below, 1.0);
@@ -96,10 +98,10 @@ class Planes {
 
   setMarks(marks) {
     const { gl } = this;
-    const { low, size, data } = marks ?? { low: [0, 0, 0], size: [1, 1, 1], data: new Uint8Array(2) };
+    const { low, size, data } = marks ?? { low: [0, 0, 0], size: [1, 1, 1], data: new Uint8Array(3) };
     if (this.marksTexture) gl.deleteTexture(this.marksTexture);
     this.marksTexture = newTexture(gl, MARKS_UNIT, gl.LINEAR);
-    gl.texImage3D(gl.TEXTURE_3D, 0, gl.RG8, ...size, 0, gl.RG, gl.UNSIGNED_BYTE, data);
+    gl.texImage3D(gl.TEXTURE_3D, 0, gl.RGB8, ...size, 0, gl.RGB, gl.UNSIGNED_BYTE, data);
     this.uniform("boxLow", "uniform3fv", low.map((n, axis) => n / this.grid.shape[axis]));
     this.uniform("boxSize", "uniform3fv", size.map((n, axis) => n / this.grid.shape[axis]));
   }
@@ -110,10 +112,10 @@ class Planes {
     this.gl[setter](shader.uniforms[name], ...values);
   }
 
-  /** Place planes: [{plane, position: [left, top, width, height] as shares of the canvas}]. */
+  /** Place planes: [{plane, position, inner}], the pane and the room for its picture, each [left, top, width, height] as shares of the canvas. */
   setLayout(panes) {
     this.panes = panes;
-    this.nv.setCustomLayout(panes.map(({ plane, position }) => ({ sliceType: plane.type, position })));
+    this.nv.setCustomLayout(panes.map(({ plane, inner }) => ({ sliceType: plane.type, position: inner })));
   }
 
   /** Draw the slices through voxel `index` as `look` says. */
@@ -127,6 +129,7 @@ class Planes {
     const shown = [look.showsModel, look.showsReference].map(Number);
     this.uniform("modelColour", "uniform4f", ...look.colours.model, fill * shown[0]);
     this.uniform("referenceColour", "uniform4f", ...look.colours.reference, fill * 0.6 * shown[1]);
+    this.uniform("doubtfulColour", "uniform4f", ...look.colours.doubtful, fill * shown[0]);
     this.uniform("lines", "uniform2f", ...shown);
     this.nv.drawScene();
   }
@@ -163,6 +166,11 @@ class Planes {
       left + ((mm[0] - tile.leftTopMM[0]) / tile.fovMM[0]) * width,
       top + (1 - (mm[1] - tile.leftTopMM[1]) / tile.fovMM[1]) * height,
     ];
+  }
+
+  /** Where the picture of pane number `pane` lies on the canvas, in device pixels: [left, top, width, height]. */
+  pictureOf(pane) {
+    return this.nv.screenSlices[pane].leftTopWidthHeight;
   }
 
   pixelsPerMm(pane) {

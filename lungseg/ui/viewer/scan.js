@@ -223,8 +223,8 @@ function storedOf(array, bits) {
 }
 
 /**
- * Cut masks to the box that holds all of them and one voxel more; two bytes a voxel: model, reference. `masks` holds
- * {volume, sliceVoxels} or null for each. Returns {low, size, data}, or null where all are empty.
+ * Cut masks to the box that holds all of them and one voxel more; a byte a voxel for each mask. `masks` holds
+ * {volume, sliceVoxels, mark} or null for each; `mark` is the value of its voxels, null for any but 0. Returns {low, size, data}, or null where all are empty.
  */
 function packMarks(masks) {
   const box = { low: [Infinity, Infinity, Infinity], high: [-1, -1, -1] };
@@ -232,19 +232,19 @@ function packMarks(masks) {
   if (box.high[0] < 0) return null;
   const low = box.low.map((n) => n - 1);
   const size = box.high.map((n, axis) => n + 2 - low[axis]);
-  const data = new Uint8Array(2 * size[0] * size[1] * size[2]);
-  masks.forEach((mask, channel) => mask && fillMarks(data, channel, mask, low, size));
+  const data = new Uint8Array(masks.length * size[0] * size[1] * size[2]);
+  masks.forEach((mask, channel) => mask && fillMarks(data, [channel, masks.length], mask, low, size));
   return { low, size, data };
 }
 
-function growBox(box, { volume, sliceVoxels }) {
+function growBox(box, { volume, sliceVoxels, mark }) {
   const [width, height] = volume.shape;
   sliceVoxels.forEach((count, k) => {
     if (!count) return;
     for (let j = 0; j < height; j += 1) {
       let from = volume.offset([0, j, k]);
       for (let i = 0; i < width; i += 1, from += volume.steps[0]) {
-        if (!volume.array[from]) continue;
+        if (mark ? volume.array[from] !== mark : !volume.array[from]) continue;
         [i, j, k].forEach((n, axis) => {
           box.low[axis] = Math.min(box.low[axis], n);
           box.high[axis] = Math.max(box.high[axis], n);
@@ -254,14 +254,14 @@ function growBox(box, { volume, sliceVoxels }) {
   });
 }
 
-function fillMarks(data, channel, { volume }, low, size) {
+function fillMarks(data, [channel, channels], { volume, mark }, low, size) {
   const inner = [1, 1, 1].map((_, axis) => [low[axis] + 1, low[axis] + size[axis] - 1]);
   for (let k = inner[2][0]; k < inner[2][1]; k += 1) {
     for (let j = inner[1][0]; j < inner[1][1]; j += 1) {
       let from = volume.offset([inner[0][0], j, k]);
-      let to = 2 * (1 + size[0] * (j - low[1] + size[1] * (k - low[2]))) + channel;
-      for (let i = inner[0][0]; i < inner[0][1]; i += 1, from += volume.steps[0], to += 2) {
-        if (volume.array[from]) data[to] = 255;
+      let to = channels * (1 + size[0] * (j - low[1] + size[1] * (k - low[2]))) + channel;
+      for (let i = inner[0][0]; i < inner[0][1]; i += 1, from += volume.steps[0], to += channels) {
+        if (mark ? volume.array[from] === mark : volume.array[from]) data[to] = 255;
       }
     }
   }

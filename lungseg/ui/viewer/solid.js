@@ -4,7 +4,7 @@ const LONGEST = 144;
 const AIR_HU = -1024;
 const HU_PER_STEP = 10;
 const BODY_TOP = 199;
-const MARK_STEPS = { reference: 228, model: 255 };
+const MARK_STEPS = { reference: 228, doubtful: 242, model: 255 };
 
 class Solid {
   static async open(library, canvas, volume, grid, marks, colours) {
@@ -28,6 +28,12 @@ class Solid {
     return solid;
   }
 
+  /** Turn by degrees: about the body's axis, and toward the reader. */
+  turn(across, along) {
+    const { renderAzimuth, renderElevation } = this.nv.scene;
+    this.nv.setRenderAzimuthElevation(renderAzimuth + across, Math.max(-90, Math.min(90, renderElevation + along)));
+  }
+
   close() {
     this.nv.cleanup();
     this.nv.gl.getExtension("WEBGL_lose_context")?.loseContext();
@@ -35,11 +41,12 @@ class Solid {
 }
 
 /** Colour and opacity by step: a veil where air meets tissue, bones, and the masks opaque inside. */
-function chestColours({ model, reference }) {
+function chestColours({ model, reference, doubtful }) {
   const stops = [
     [0, 0, [0, 0, 0]], [38, 0, [90, 120, 150]], [54, 11, [90, 120, 150]], [72, 0, [90, 120, 150]],
     [124, 0, [225, 215, 195]], [150, 50, [225, 215, 195]], [BODY_TOP, 130, [255, 250, 240]], [200, 0, [0, 0, 0]],
     [227, 0, [0, 0, 0]], [228, 190, reference.map((share) => share * 255)], [229, 0, [0, 0, 0]],
+    [241, 0, [0, 0, 0]], [242, 220, doubtful.map((share) => share * 255)], [243, 0, [0, 0, 0]],
     [254, 0, [0, 0, 0]], [255, 255, model.map((share) => share * 255)],
   ];
   const [R, G, B] = [0, 1, 2].map((channel) => stops.map((stop) => Math.round(stop[2][channel])));
@@ -74,8 +81,9 @@ function addMarks(out, shape, steps, { low, size, data }) {
   let at = 0;
   for (let k = 0; k < size[2]; k += 1) {
     for (let j = 0; j < size[1]; j += 1) {
-      for (let i = 0; i < size[0]; i += 1, at += 2) {
-        const step = data[at] ? MARK_STEPS.model : data[at + 1] ? MARK_STEPS.reference : 0;
+      for (let i = 0; i < size[0]; i += 1, at += 3) {
+        const [model, reference, doubtful] = [data[at], data[at + 1], data[at + 2]];
+        const step = model ? MARK_STEPS.model : doubtful ? MARK_STEPS.doubtful : reference ? MARK_STEPS.reference : 0;
         if (!step) continue;
         const [x, y, z] = [i, j, k].map((n, axis) => Math.floor((low[axis] + n) / steps[axis]));
         if (x >= shape[0] || y >= shape[1] || z >= shape[2]) continue;

@@ -1,13 +1,14 @@
-// The viewer of one case: what is shown, and what the reader's hands do with it.
+// The viewer of one case: what is shown, and where the reader stands in it. What hands do with it is in `hands.js`.
 //
 // Streamlit calls the default export at every run of the page with the same element; a viewer lives on that element,
 // and loads only what has another sha256 than what it holds. For tests and for the console, `window.lungsegViewer` is
-// the viewer on screen: isReady (a slice is drawn), hasMasks, timings, index, look, lesion, goTo(index), jump(kind, at).
+// the viewer on screen: isReady (a slice is drawn), hasMasks, timings, index, look, lesion, pointer (what lies under
+// it, as drawn), goTo(index), jump(kind, at).
 
 const PRESETS = { 1: [-600, 1500], 2: [40, 400], 3: [400, 1800] };
-const FULL = [0, 0, 1, 1];
-const HU_PER_PIXEL = 2.5;
-const WHEEL_NOTCH = 40;
+const PRESET_NAMES = { "-600,1500": "lung", "40,400": "mediastinum", "400,1800": "bone" };
+const OPACITY = 0.35;
+const LOOK_KEPT = ["window", "opacity", "isContour", "showsModel", "showsReference", "zoom", "pan"];
 
 class Viewer {
   constructor(root, tell) {
@@ -18,36 +19,40 @@ class Viewer {
     this.stage = this.find(".stage");
     this.marks = new Marks(this.find(".marks"));
     this.strip = new Strip(this.find(".strip"), (k) => this.goTo([this.index[0], this.index[1], k]));
-    this.look = { window: PRESETS[1], opacity: 0.35, isContour: false, showsModel: true, showsReference: true,
+    this.speech = new Speech(this.find(".spoken"));
+    this.look = { window: PRESETS[1], opacity: OPACITY, isContour: false, showsModel: true, showsReference: true,
       zoom: 1, pan: [0, 0, 0] };
-    this.hovered = 0;
-    this.listening = new AbortController();
-    this.listen();
-    fillHelp(this.find(".help"));
+    this.hands = new Hands(this);
+    this.sizes = new ResizeObserver(() => this.planes && this.arrange());
+    this.sizes.observe(this.stage);
+    fillHelp(this.find(".help dl"));
     window.lungsegViewer = this;
   }
 
   /** Show what the server says of a case; volumes that are held already stay as they are. */
   show(data) {
-    const isOther = this.data?.scan.sha !== data.scan.sha;
+    const isOther = this.data?.scan.sha !== data.scan.sha || this.data?.caseId !== data.caseId;
     if (this.data?.masks.model?.sha !== data.masks.model?.sha) this.lesion = null;
+    if (isOther) this.memory?.write();
     this.data = data;
     this.look.colours = data.colours;
     requestAnimationFrame(() => this.fit());
-    for (const kind of ["model", "reference"]) this.root.style.setProperty(`--${kind}`, css(data.colours[kind]));
+    for (const kind of ["model", "reference", "doubtful"]) this.root.style.setProperty(`--${kind}`, css(data.colours[kind]));
     showLesions(this.find(".lesions"), data.masks, data.note, (kind, at) => this.jump(kind, at));
     this.asked = data.operation?.at;
     this.find(".lesions").classList.remove("waiting");
     showOperation(this.find(".operation"), data.operation, data.operation?.at);
+    showAlarm(this.find(".alarm"), data.caution, data.findings);
     showFindings(this.find(".findings"), data.findings);
     showProvenance(this.find(".provenance"), data.provenance);
+    this.find(".controls [data-act=panel]").textContent = panelLabel(data);
     if (isOther) this.load().catch((error) => this.fail(error));
     else if (this.isReady) this.loadMasks().catch((error) => this.fail(error));
   }
 
   /** Fill the window from where the viewer begins. */
   fit() {
-    this.root.style.setProperty("--above", `${Math.round(this.root.getBoundingClientRect().top) + 8}px`);
+    this.root.style.setProperty("--above", `${Math.round(this.root.getBoundingClientRect().top + window.scrollY) + 8}px`);
   }
 
   async load() {
@@ -57,6 +62,7 @@ class Viewer {
     const { grid, scan } = this.data;
     this.grid = grid;
     this.index = this.firstIndex();
+    this.recall();
     this.say("Loading the scan …");
     if (!document.createElement("canvas").getContext("webgl2")) {
       this.tell("webgl2", "missing");
@@ -69,6 +75,7 @@ class Viewer {
     const library = await import(absolute(this.data.bundleUrl));
     this.lap("libraryMs");
     const canvas = make("canvas");
+    canvas.setAttribute("aria-hidden", "true");
     this.find(".planes").replaceChildren(canvas);
     const planes = await Planes.open(library, canvas, grid);
     this.lap("planesMs");
@@ -98,13 +105,13 @@ class Viewer {
   }
 
   async loadMasks() {
-    const masks = ["model", "reference"].map((kind) => this.data.masks[kind]);
+    const masks = ["model", "reference", "doubtful"].map((kind) => this.data.masks[kind]);
     const content = masks.map((mask) => mask?.sha).join();
     if (this.content === content) return;
     this.content = content;
     this.hasMasks = false;
     const { loader, grid } = this;
-    const wanted = masks.map((mask) => mask && { url: absolute(mask.url), sliceVoxels: mask.sliceVoxels });
+    const wanted = masks.map((mask) => mask?.url && { url: absolute(mask.url), sliceVoxels: mask.sliceVoxels, mark: mask.mark });
     const marks = await loader.ask("masks", { masks: wanted, grid });
     if (this.loader !== loader || this.content !== content) return;
     this.planes.setMarks(marks);
@@ -117,24 +124,27 @@ class Viewer {
 
   /** The first voxel to show: the largest lesion's middle, or the scan's. */
   firstIndex() {
-    const mask = this.data.masks.model ?? this.data.masks.reference;
+    const mask = this.data.masks[this.firstKind()];
     return [...(mask?.lesions[0]?.centreIndex ?? this.grid.shape.map((n) => Math.floor(n / 2)))];
   }
 
   unload() {
+    this.memory?.write();
     this.loader?.close();
     this.solid?.close();
     this.planes?.close();
     Object.assign(this, { planes: null, solid: null, loader: null, volume: null, packed: null, content: null, isReady: false,
-      hasMasks: false, timings: {}, enlarged: null, pointer: null, lesion: null });
+      hasMasks: false, timings: {}, enlarged: null, lesion: null, memory: null });
+    this.hands.forget();
     Object.assign(this.look, { zoom: 1, pan: [0, 0, 0] });
     this.began = performance.now();
     this.root.dataset.state = "loading";
   }
 
   close() {
-    this.listening.abort();
+    this.hands.close();
     this.sizes.disconnect();
+    this.speech.close();
     this.unload();
     if (window.lungsegViewer === this) delete window.lungsegViewer;
   }
@@ -148,25 +158,62 @@ class Viewer {
     this.find(".message").textContent = text;
   }
 
+  // What lasts
+
+  /** Go back to where the reader left this case in this tab, or to where the address leads. */
+  recall() {
+    this.memory = new Memory(this.data.caseId);
+    const { state, asked, isLinked } = this.memory;
+    if (state) {
+      LOOK_KEPT.filter((name) => state.look?.[name] !== undefined).forEach((name) => { this.look[name] = state.look[name]; });
+      if (PLANES.some((plane) => plane.name === state.enlarged)) this.enlarged = state.enlarged;
+      if (state.index) this.index = this.clamped(state.index);
+      if (this.data.masks[state.lesion?.kind]?.lesions[state.lesion.at]) this.lesion = state.lesion;
+      this.recallThreshold(state.threshold);
+    }
+    if (isLinked) {
+      this.lesion = linkedLesion(asked.lesion, this.data.masks);
+      if (this.lesion) this.index = [...this.data.masks[this.lesion.kind].lesions[this.lesion.at].centreIndex];
+      if (Number(asked.slice) >= 1) this.index = this.clamped([this.index[0], this.index[1], Number(asked.slice) - 1]);
+      this.look.window = linkedWindow(asked.window) ?? this.look.window;
+    }
+    this.find("[data-in=opacity]").value = this.look.opacity * 100;
+  }
+
+  recallThreshold(threshold) {
+    const { operation } = this.data;
+    if (!operation || operation.reason || threshold?.maskId !== operation.maskId) return;
+    const at = operation.choices.findIndex((choice) => choice.level === threshold.level);
+    if (at >= 0) this.operate(at);
+  }
+
+  remember() {
+    const look = Object.fromEntries(LOOK_KEPT.map((name) => [name, this.look[name]]));
+    this.memory.keep({ index: this.index, look, enlarged: this.enlarged, lesion: this.lesion });
+  }
+
+  async copyLink() {
+    const { caseId, masks } = this.data;
+    const lesion = this.lesion && `${this.lesion.kind}-${masks[this.lesion.kind].lesions[this.lesion.at].number}`;
+    try {
+      await copyText(linkTo(caseId, this.index, this.look.window, lesion));
+      this.speech.say("A link to this slice is copied.", this.find("[data-out=link]"));
+    } catch (error) {
+      this.speech.say(`The link could not be copied: ${error.message}.`, this.find("[data-out=link]"));
+    }
+  }
+
   // Layout and drawing
 
-  /** Place the panes: axial large, the other planes and 3-D beside it; or one of them alone. */
+  /** Place the panes: one large, the other planes and 3-D beside it or, where that leaves more room, below; or one alone. */
   arrange() {
     const { clientWidth: width, clientHeight: height } = this.stage;
-    const side = Math.min(0.36, Math.max(0.24, 1 - height / width));
-    const third = 1 / 3;
-    const places = [[0, 0, 1 - side, 1], [1 - side, 0, side, third], [1 - side, third, side, third]];
-    const one = PLANES.findIndex((plane) => plane.name === this.enlarged);
-    const panes = one >= 0
-      ? [{ plane: PLANES[one], position: FULL }]
-      : PLANES.map((plane, at) => ({ plane, position: places[at] }));
+    const panes = panesFor(width, height, this.enlarged);
     const solid = this.find(".solid");
-    const place = this.enlarged === "solid" ? FULL : [1 - side, 2 * third, side, third];
-    solid.hidden = one >= 0;
-    ["left", "top", "width", "height"].forEach((name, at) => { solid.style[name] = `${place[at] * 100}%`; });
-    this.hovered = 0;
-    this.planes.setLayout(panes);
-    this.marks.arrange(panes);
+    solid.hidden = !panes.solid;
+    ["left", "top", "width", "height"].forEach((name, at) => { solid.style[name] = share(panes.solid?.[at] ?? 0); });
+    this.planes.setLayout(panes.planes);
+    this.marks.arrange(panes.planes, this.grid.shape);
     this.planes.nv.resizeListener();
     this.drawSoon();
   }
@@ -187,29 +234,63 @@ class Viewer {
     if (!this.isReady || !this.planes) return;
     this.planes.draw(this.index, this.look);
     this.marks.root.style.visibility = this.enlarged === "solid" ? "hidden" : "visible";
-    const cross = { hu: this.volume.value(this.index), mm: this.toMm(this.index) };
+    const cross = this.readAt(this.index);
     this.marks.draw(this.planes, { index: this.index, look: this.look, pointer: this.pointer, cross });
     this.strip.draw(this.grid.shape[2], this.index[2], this.data.masks, this.data.colours);
     this.showControls();
+    this.remember();
+    this.speech.tell(this.spoken(cross));
+  }
+
+  /** HU and place of a voxel. */
+  readAt(index) {
+    return { index, hu: this.volume.value(index), mm: this.toMm(index) };
+  }
+
+  /** What lies under the pointer in the picture as it is drawn now, or null. Nothing of it is ever kept. */
+  get pointer() {
+    const { at } = this.hands;
+    if (!at || !this.isReady) return null;
+    const pane = this.paneOf(at);
+    if (pane < 0) return null;
+    const { shape } = this.grid;
+    const index = this.planes.shareAt(pane, ...this.pixelOf(at)).map((n, axis) => Math.floor(n * shape[axis]));
+    const isInside = index.every((n, axis) => n >= 0 && n < shape[axis]);
+    return isInside ? { pane, ...this.readAt(index) } : null;
+  }
+
+  /** What a screen reader says of the picture, in parts: only those that have changed are said. */
+  spoken(cross) {
+    const { plane } = this.planes.panes[this.hands.pane] ?? this.planes.panes[0];
+    const [centre, width] = this.look.window.map(Math.round);
+    return {
+      slice: `${titled(plane.name)} slice ${this.index[plane.normal] + 1} of ${this.grid.shape[plane.normal]}.`,
+      cross: `Cross: ${Math.round(cross.hu)} HU, ${placeText(cross.mm, 0)}.`,
+      window: `Window ${PRESET_NAMES[`${centre},${width}`] ?? ""} centre ${centre}, width ${width} HU.`,
+    };
   }
 
   showControls() {
-    const { window: [centre, width], showsModel, showsReference, isContour } = this.look;
-    this.find("[data-out=centre]").textContent = Math.round(centre);
-    this.find("[data-out=width]").textContent = Math.round(width);
-    for (const button of this.root.querySelectorAll("[data-window]")) {
-      button.ariaPressed = String(button.dataset.window === `${centre},${width}`);
-    }
+    const { window: [centre, width], showsModel, showsReference, isContour, opacity, zoom } = this.look;
+    this.showWindow(Math.round(centre), Math.round(width));
     const pressed = { model: showsModel, reference: showsReference, contour: isContour };
     for (const [name, isOn] of Object.entries(pressed)) {
       const button = this.find(`[data-toggle=${name}]`);
       button.disabled = name !== "contour" && !this.data.masks[name];
       button.ariaPressed = String(isOn && !button.disabled);
     }
-    for (const kind of ["model", "reference"]) {
-      this.root.querySelectorAll(`table.of-${kind} tbody`).forEach((row, at) => {
-        row.classList.toggle("current", this.lesion?.kind === kind && this.lesion.at === at);
-      });
+    this.find("[data-act=opacity]").hidden = opacity === OPACITY;
+    this.find("[data-act=reset]").disabled = zoom === 1 && !this.enlarged && this.look.pan.every((mm) => mm === 0);
+    markCurrent(this.root, this.lesion);
+  }
+
+  showWindow(centre, width) {
+    for (const [name, value] of [["centre", centre], ["width", width]]) {
+      const field = this.find(`[data-in=${name}]`);
+      if (field !== this.root.getRootNode().activeElement && field.value !== String(value)) field.value = value;
+    }
+    for (const button of this.root.querySelectorAll("[data-window]")) {
+      button.ariaPressed = String(button.dataset.window === `${centre},${width}`);
     }
   }
 
@@ -217,12 +298,10 @@ class Viewer {
     const isOpen = Boolean(this.solid);
     this.solid?.close();
     this.solid = null;
-    const hint = this.find(".solid .hint");
-    if (!isOpen && isSoftware(this.planes.gl)) {
-      hint.textContent = "3-D · click to draw";
-      return;
-    }
-    hint.textContent = "3-D …";
+    const isLeft = !isOpen && isSoftware(this.planes.gl);
+    this.find(".solid .draw").hidden = !isLeft;
+    if (isLeft) return;
+    this.find(".solid .hint").textContent = "3-D …";
     await this.openSolid();
   }
 
@@ -231,34 +310,51 @@ class Viewer {
     const canvas = make("canvas");
     const pane = this.find(".solid");
     pane.querySelector(".turn")?.remove();
-    pane.append(make("div", "turn", null, canvas));
+    const turn = make("div", "turn", null, canvas);
+    Object.assign(turn, { tabIndex: 0, role: "application", ariaLabel: "3-D view of lungs and masks: arrows turn it, f enlarges it" });
+    pane.append(turn);
     await new Promise((resume) => setTimeout(resume, 30));
     const solid = await Solid.open(this.library, canvas, this.volume, this.grid, this.packed, this.data.colours);
     if (this.loader !== loader) return solid.close();
+    canvas.tabIndex = -1;
     this.solid = solid;
     this.lap("solidMs");
     this.find(".solid .hint").textContent = "3-D";
     return solid;
   }
 
+  drawSolid() {
+    const [hint, button] = [this.find(".solid .hint"), this.find(".solid .draw")];
+    const hadFocus = button === this.root.getRootNode().activeElement;
+    button.hidden = true;
+    hint.textContent = "3-D …";
+    this.openSolid().then(() => hadFocus && this.find(".solid .turn")?.focus()).catch((error) => {
+      hint.textContent = `3-D failed: ${error.message}`;
+      button.hidden = false;
+    });
+  }
+
   // Where we are
 
+  clamped(index) {
+    return index.map((n, axis) => Math.max(0, Math.min(this.grid.shape[axis] - 1, Math.round(n))));
+  }
+
   goTo(index) {
-    const { shape } = this.grid;
-    const next = index.map((n, axis) => Math.max(0, Math.min(shape[axis] - 1, Math.round(n))));
+    const next = this.clamped(index);
     if (this.index.every((n, axis) => n === next[axis])) return;
     this.index = next;
     this.drawSoon();
   }
 
-  step(by, pane = this.hovered) {
-    const { normal } = this.planes.panes[pane].plane;
+  step(by, pane = this.hands.pane) {
+    const { normal } = (this.planes.panes[pane] ?? this.planes.panes[0]).plane;
     const next = [...this.index];
     next[normal] += by;
     this.goTo(next);
   }
 
-  /** Go to lesion number `at` (from 0) of a mask ("model", "reference"). */
+  /** Go to lesion number `at` (from 0) of a mask ("model", "doubtful", "reference"). */
   jump(kind, at) {
     const lesion = this.data.masks[kind]?.lesions[at];
     if (!lesion) return;
@@ -267,8 +363,13 @@ class Viewer {
     this.drawSoon();
   }
 
+  /** The first mask that has a lesion. */
+  firstKind() {
+    return ["model", "doubtful", "reference"].find((kind) => this.data.masks[kind]?.lesions.length);
+  }
+
   nextLesion(by) {
-    const kind = this.lesion?.kind ?? (this.data.masks.model?.lesions.length ? "model" : "reference");
+    const kind = this.lesion?.kind ?? this.firstKind();
     const count = this.data.masks[kind]?.lesions.length ?? 0;
     if (count) this.jump(kind, this.lesion ? (this.lesion.at + by + count) % count : 0);
   }
@@ -276,44 +377,6 @@ class Viewer {
   toMm(index) {
     const { affine } = this.grid;
     return [0, 1, 2].map((row) => affine[row][0] * index[0] + affine[row][1] * index[1] + affine[row][2] * index[2] + affine[row][3]);
-  }
-
-  // Hands
-
-  listen() {
-    const { signal } = this.listening;
-    const on = (target, name, act, options = {}) => target.addEventListener(name, act, { signal, ...options });
-    on(window, "keydown", (event) => this.onKey(event), { capture: true }); // before Streamlit, which has keys of its own
-    on(window, "keyup", (event) => { if (event.key === "w") this.holdsWindow = false; });
-    const { root } = this.marks;
-    on(root, "wheel", (event) => this.onWheel(event), { passive: false });
-    on(root, "pointerdown", (event) => this.onPress(event));
-    on(root, "pointermove", (event) => this.onMove(event));
-    on(root, "pointerup", () => { this.drag = null; });
-    on(root, "pointerleave", () => { this.pointer = null; this.drawSoon(); });
-    on(root, "dblclick", (event) => this.isReady && this.enlarge(this.planes.panes[this.paneOf(event)].plane.name));
-    on(root, "contextmenu", (event) => event.preventDefault());
-    on(this.find(".solid"), "click", () => this.isReady && !this.solid && this.drawSolid());
-    on(this.find(".solid"), "dblclick", () => this.solid && this.enlarge("solid"));
-    this.root.querySelectorAll("[data-window]").forEach((button) => on(button, "click", () => {
-      this.set({ window: button.dataset.window.split(",").map(Number) });
-    }));
-    this.root.querySelectorAll("[data-toggle]").forEach((button) => on(button, "click", () => this.toggle(button.dataset.toggle)));
-    this.root.querySelectorAll("[data-act]").forEach((button) => on(button, "click", () => this.act(button.dataset.act)));
-    on(this.find("[data-in=opacity]"), "input", (event) => this.set({ opacity: Number(event.target.value) / 100 }));
-    const threshold = this.find("[data-in=threshold]");
-    on(threshold, "input", () => showOperation(this.find(".operation"), this.data.operation, Number(threshold.value)));
-    on(threshold, "change", () => this.operate(Number(threshold.value)));
-    on(threshold, "dblclick", () => this.data.operation.reason || this.operate(this.data.operation.default));
-    on(this.find(".help"), "click", () => this.act("help"));
-    this.sizes = new ResizeObserver(() => this.planes && this.arrange());
-    this.sizes.observe(this.stage);
-    on(window, "resize", () => this.fit());
-  }
-
-  drawSolid() {
-    this.find(".solid .hint").textContent = "3-D …";
-    this.openSolid().catch((error) => { this.find(".solid .hint").textContent = `3-D failed: ${error.message}`; });
   }
 
   set(change) {
@@ -333,49 +396,9 @@ class Viewer {
     if (at === this.asked) return;
     this.asked = at;
     this.find(".lesions").classList.add("waiting");
-    this.tell("threshold", { maskId: operation.maskId, level: operation.choices[at].level });
-  }
-
-  act(name) {
-    const help = this.find(".help");
-    if (name === "help") help.hidden = !help.hidden;
-    if (name === "enlarge" && this.isReady) this.enlarge(this.enlarged ?? this.planes.panes[this.hovered].plane.name);
-    if (name === "reset" && this.isReady) {
-      Object.assign(this.look, { zoom: 1, pan: [0, 0, 0] });
-      this.enlarge(this.enlarged);
-    }
-  }
-
-  onKey(event) {
-    const focus = event.composedPath()[0];
-    const isTyping = focus?.matches?.("input:not([type=range]), textarea, select, [contenteditable=true]");
-    const isSliding = focus?.type === "range" && event.key.startsWith("Arrow");
-    if (isTyping || isSliding || !this.isReady || event.ctrlKey || event.metaKey || event.altKey) return;
-    const acts = {
-      ArrowUp: () => this.step(1), ArrowDown: () => this.step(-1), PageUp: () => this.step(10), PageDown: () => this.step(-10),
-      ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1),
-      m: () => this.toggle("model"), r: () => this.toggle("reference"), c: () => this.toggle("contour"),
-      n: () => this.nextLesion(1), p: () => this.nextLesion(-1), w: () => { this.holdsWindow = true; },
-      f: () => this.act("enlarge"), 0: () => this.act("reset"), "?": () => this.act("help"),
-      Escape: () => { this.find(".help").hidden = true; },
-      1: () => this.set({ window: PRESETS[1] }), 2: () => this.set({ window: PRESETS[2] }), 3: () => this.set({ window: PRESETS[3] }),
-    };
-    if (!acts[event.key]) return;
-    event.preventDefault();
-    event.stopPropagation();
-    acts[event.key]();
-  }
-
-  onWheel(event) {
-    if (!this.isReady) return;
-    event.preventDefault();
-    const pane = this.paneOf(event);
-    if (event.ctrlKey) return void this.zoom(event.deltaY < 0 ? 1.15 : 1 / 1.15);
-    this.rolled = (this.rolled ?? 0) + (event.deltaMode ? event.deltaY * WHEEL_NOTCH : event.deltaY);
-    const notches = Math.trunc(this.rolled / WHEEL_NOTCH);
-    this.rolled -= notches * WHEEL_NOTCH;
-    if (notches) this.step(-Math.max(-3, Math.min(3, notches)), pane);
-    this.point(event);
+    const { maskId, choices } = operation;
+    this.memory?.keep({ threshold: { maskId, level: choices[at].level } });
+    this.tell("threshold", { maskId, level: choices[at].level });
   }
 
   /** Zoom all planes; what lies under the cross stays where it is. */
@@ -386,69 +409,31 @@ class Viewer {
     this.set({ zoom, pan: zoom === 1 ? [0, 0, 0] : look.pan.map((mm, axis) => mm + cross[axis] * (look.zoom - zoom)) });
   }
 
-  onPress(event) {
-    if (!this.isReady) return;
-    this.marks.root.setPointerCapture(event.pointerId);
-    this.stage.focus({ preventScroll: true });
-    const isWindow = event.button === 2 || (event.button === 0 && this.holdsWindow);
-    const kind = isWindow ? "window" : event.shiftKey || event.button === 1 ? "pan" : "cross";
-    this.drag = { kind, pane: this.paneOf(event), x: event.clientX, y: event.clientY };
-    if (kind === "cross") this.cross(event);
-  }
-
-  onMove(event) {
-    if (!this.isReady) return;
-    const { drag } = this;
-    if (!drag || !event.buttons) {
-      this.drag = null;
-      this.hovered = Math.max(0, this.paneOf(event));
-      return void this.point(event);
-    }
-    const moved = [event.clientX - drag.x, event.clientY - drag.y];
-    Object.assign(drag, { x: event.clientX, y: event.clientY });
-    if (drag.kind === "cross") this.cross(event);
-    if (drag.kind === "window") this.dragWindow(moved);
-    if (drag.kind === "pan") this.dragPan(drag.pane, moved);
-  }
-
-  dragWindow([dx, dy]) {
-    const [centre, width] = this.look.window;
-    this.set({ window: [centre - dy * HU_PER_PIXEL, Math.max(1, width + dx * HU_PER_PIXEL)] });
-  }
-
-  dragPan(pane, moved) {
+  /** Move the picture by [x, y] pixels of the page, as pane number `pane` shows it. */
+  pan(pane, moved) {
     const { planes, look } = this;
     const origin = planes.shareAt(pane, 0, 0);
     const target = planes.shareAt(pane, ...moved.map((n) => n * this.ratio));
     this.set({ pan: look.pan.map((mm, axis) => mm + (target[axis] - origin[axis]) * planes.sideMm(axis) * look.zoom) });
   }
 
-  cross(event) {
-    const share = this.planes.shareAt(this.drag.pane, ...this.pixelOf(event));
-    this.goTo(share.map((n, axis) => Math.floor(n * this.grid.shape[axis])));
-  }
-
-  /** Note what lies under the pointer. */
-  point(event) {
-    const pane = this.paneOf(event);
-    const { shape } = this.grid;
-    const index = pane < 0 ? null : this.planes.shareAt(pane, ...this.pixelOf(event)).map((n, axis) => Math.floor(n * shape[axis]));
-    const isInside = index?.every((n, axis) => n >= 0 && n < shape[axis]);
-    this.pointer = isInside ? { pane, index, hu: this.volume.value(index), mm: this.toMm(index) } : null;
-    this.drawSoon();
+  /** Move the cross to what pane number `pane` shows at a place ({clientX, clientY}). */
+  cross(pane, place) {
+    const point = this.planes.shareAt(pane, ...this.pixelOf(place));
+    this.goTo(point.map((n, axis) => Math.floor(n * this.grid.shape[axis])));
   }
 
   get ratio() {
     return this.planes.canvas.width / this.marks.root.clientWidth;
   }
 
-  pixelOf(event) {
+  pixelOf(place) {
     const box = this.marks.root.getBoundingClientRect();
-    return [(event.clientX - box.left) * this.ratio, (event.clientY - box.top) * this.ratio];
+    return [(place.clientX - box.left) * this.ratio, (place.clientY - box.top) * this.ratio];
   }
 
-  paneOf(event) {
-    return this.planes.paneAt(...this.pixelOf(event));
+  paneOf(place) {
+    return this.planes.paneAt(...this.pixelOf(place));
   }
 }
 

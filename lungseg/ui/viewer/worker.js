@@ -11,7 +11,7 @@ const TASKS = {
     const volumes = await Promise.all(masks.map(async (mask) => {
       if (!mask) return null;
       const volume = new RasArray(await fetchVoxels(mask.url, voxelsOf(grid)), grid);
-      return { volume, sliceVoxels: mask.sliceVoxels };
+      return { volume, sliceVoxels: mask.sliceVoxels, mark: mask.mark };
     }));
     const marks = packMarks(volumes);
     return [marks, marks ? [marks.data.buffer] : []];

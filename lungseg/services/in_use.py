@@ -1,0 +1,238 @@
+"""Which checkpoint segments where nobody names another: the setting's, else the one promoted last, else the shipped.
+
+Promotions stand in one file of the home, oldest first, and are never changed: going back to an earlier checkpoint is
+one more of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock
+
+from lungseg import files
+from lungseg.card import ModelCard, find_weights, read_card, sha256_of
+from lungseg.config import SHIPPED_CHECKPOINT, Settings
+from lungseg.decoding import decode_file
+from lungseg.errors import CheckpointError, PromotionError, StorageError
+
+PROMOTIONS = "promotions.json"
+ARCHIVE = "archive"
+"""Folder in `models/` where checkpoints lie that were replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """How a checkpoint came to segment where nobody names another.
+
+    Attributes:
+        at: when, as ISO 8601 in UTC.
+        by: who said so; empty where nobody gave a name.
+        name: what the checkpoint was called in `models/`.
+        sha256: of its weights.
+        before: what the one was called that segmented until then; empty where there was none.
+        before_sha256: of its weights.
+        comment: why.
+        verdict: how it fared against the one before, in a sentence.
+        run: id of the run that made it; empty where an earlier checkpoint is used again.
+    """
+
+    at: str
+    by: str
+    name: str
+    sha256: str
+    before: str
+    before_sha256: str
+    comment: str
+    verdict: str
+    run: str = ""
+
+    @classmethod
+    def of(
+        cls, card: ModelCard, before: ModelCard | None, *, comment: str, by: str, verdict: str, run: str = ""
+    ) -> Promotion:
+        """Make the promotion of a checkpoint that takes the place of another now."""
+        return cls(
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            by=by.strip(),
+            name=card.name,
+            sha256=card.sha256,
+            before=before.name if before else "",
+            before_sha256=before.sha256 if before else "",
+            comment=comment,
+            verdict=verdict,
+            run=run,
+        )
+
+
+def promotions(settings: Settings) -> tuple[Promotion, ...]:
+    """Return all promotions of the installation, oldest first.
+
+    Raises:
+        StorageError: their file is damaged.
+    """
+    path = settings.home / PROMOTIONS
+    return decode_file(tuple[Promotion, ...], path, _damaged) if files.is_file(path) else ()
+
+
+def keep_promotion(settings: Settings, promotion: Promotion) -> None:
+    """Write a promotion down: its checkpoint segments from the next run on.
+
+    Raises:
+        StorageError: the file is damaged or can't be written.
+    """
+    with FileLock(settings.home / f"{PROMOTIONS}.lock"):
+        kept = [asdict(each) for each in (*promotions(settings), promotion)]
+        files.write_json(settings.home / PROMOTIONS, kept)
+
+
+def name_in_use(settings: Settings) -> str:
+    """Name the checkpoint that segments where nobody names another, as `card.find_weights` takes it.
+
+    Raises:
+        CheckpointError: the one promoted last is nowhere in `models/`.
+        StorageError: the file of promotions is damaged.
+    """
+    if settings.checkpoint:
+        return settings.checkpoint
+    known = promotions(settings)
+    if not known:
+        return SHIPPED_CHECKPOINT
+    weights = find_promoted(settings, known[-1].sha256, known[-1].name)
+    if weights is None:
+        raise CheckpointError(
+            f"The checkpoint {known[-1].name}, which was promoted last, is not in models/ any more.",
+            "Put it back, or use an earlier one again: on the page Checkpoint, or by `lungseg promote --again`.",
+        )
+    return weights.stem if weights.parent == settings.models else str(weights)
+
+
+def weights_in_use(settings: Settings) -> Path:
+    """Return the weights of `name_in_use`; raises as that does, and CheckpointError where they are missing."""
+    return find_weights(name_in_use(settings), settings.models)
+
+
+def card_in_use(settings: Settings) -> ModelCard:
+    """Return the card of `weights_in_use`; raises as that does, and CheckpointError where the card can't be read."""
+    return read_card(weights_in_use(settings))
+
+
+def read_rival(settings: Settings) -> ModelCard | None:
+    """Return `card_in_use` as what another checkpoint is measured against; None where there is none to be read.
+
+    Raises:
+        StorageError: the file of promotions is damaged.
+    """
+    try:
+        return card_in_use(settings)
+    except CheckpointError:
+        return None
+
+
+def find_promoted(settings: Settings, sha256: str, name: str = "") -> Path | None:
+    """Find weights in `models/` or its archive by what their card tells, first of a name; None where they are gone."""
+    ordered = sorted(_kept(settings), key=lambda weights: weights.stem != name)
+    return next((weights for weights in ordered if _sha256_told(weights) == sha256), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A checkpoint of the history, to be used again.
+
+    Attributes:
+        number: 0 for the one that segmented before the first promotion, then counting on.
+        name: what it was called.
+        sha256: of its weights.
+        promotion: how it came in; None for number 0.
+        is_there: whether its weights are still in `models/` or its archive.
+        is_last: whether it segments now, as far as no setting names another.
+    """
+
+    number: int
+    name: str
+    sha256: str
+    promotion: Promotion | None
+    is_there: bool
+    is_last: bool
+
+
+def history(settings: Settings) -> tuple[Station, ...]:
+    """Return which checkpoints have segmented, oldest first; empty where nothing was ever promoted.
+
+    Raises:
+        StorageError: the record is damaged.
+    """
+    known = promotions(settings)
+    if not known:
+        return ()
+    named = [(known[0].before, known[0].before_sha256, None), *((each.name, each.sha256, each) for each in known)]
+    return tuple(
+        Station(number, name, sha256, each, find_promoted(settings, sha256) is not None, number == len(known))
+        for number, (name, sha256, each) in enumerate(named)
+        if sha256
+    )
+
+
+def use_again(settings: Settings, number: int, *, comment: str = "", by: str = "") -> Promotion:
+    """Let an earlier checkpoint of the history segment again.
+
+    Args:
+        settings: of the installation.
+        number: of the checkpoint in `history`.
+        comment: why.
+        by: who says so.
+
+    Raises:
+        PromotionError: there is no such number, or it is in use already.
+        CheckpointError: its weights are gone or damaged.
+        StorageError: the record is damaged or can't be written.
+    """
+    stations = {station.number: station for station in history(settings)}
+    station = stations.get(number)
+    if station is None:
+        raise PromotionError(
+            f"The history has no number {number}.",
+            f"Give one of {', '.join(map(str, stations)) or 'none: it is empty'}.",
+        )
+    rival = read_rival(replace(settings, checkpoint=None))  # a setting that names another may be gone tomorrow
+    weights = find_promoted(settings, station.sha256)
+    if weights is None:
+        raise CheckpointError(
+            f"The weights of {station.name} are neither in models/ nor in its archive.", "Put both of its files back."
+        )
+    if rival and rival.sha256 == station.sha256:
+        raise PromotionError(f"{station.name} is in use already.", "There is nothing to do.")
+    card = read_card(weights)
+    if sha256_of(weights) != card.sha256:
+        raise CheckpointError(f"{weights.name} is not what its card describes.", "Put both of its files back.")
+    promotion = Promotion.of(
+        replace(card, name=station.name),
+        rival,
+        comment=comment.strip(),
+        by=by,
+        verdict=f"Number {number} is used again.",
+    )
+    keep_promotion(settings, promotion)
+    return promotion
+
+
+def _kept(settings: Settings) -> Iterator[Path]:
+    yield from sorted(settings.models.glob("*.safetensors"))
+    yield from sorted((settings.models / ARCHIVE).glob("*.safetensors"))
+
+
+def _sha256_told(weights: Path) -> str | None:
+    try:
+        return read_card(weights).sha256
+    except CheckpointError:
+        return None
+
+
+def _damaged(reason: str) -> StorageError:
+    return StorageError(
+        f"{PROMOTIONS} can't be read ({reason}), so nobody can tell which checkpoint segments.",
+        "Put a copy in its place; or remove it: the shipped checkpoint segments then.",
+    )

@@ -1,0 +1,119 @@
+"""Which checkpoint segments, how that came about, and the way back to an earlier one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import streamlit as st
+
+from lungseg.errors import LungSegError
+from lungseg.services import in_use
+from lungseg.services.in_use import Station
+from lungseg.ui.formatting import ago, escape, exact
+from lungseg.ui.notice import attempt, say
+from lungseg.ui.resources import settings
+from lungseg.ui.run_look import heading
+from lungseg.ui.theme import show_error
+
+ASKED = "checkpoint_again"
+LONGEST_NAME = 60
+MOST_SHOWN = 12
+
+
+def fixed_by_setting() -> str:
+    """Say that a setting decides which checkpoint segments, whatever is promoted; empty where none does."""
+    named = settings().checkpoint
+    return f"LUNGSEG_CHECKPOINT names {named}: that goes on segmenting until it is unset" if named else ""
+
+
+def history() -> None:
+    """Draw which checkpoints have segmented, newest first, each with the way back to it."""
+    heading("In use, and before")
+    fixed = fixed_by_setting()
+    if fixed:
+        st.html(f'<div class="lungseg-quiet">{escape(fixed)}.</div>')
+    try:
+        stations = in_use.history(settings())
+    except LungSegError as error:
+        show_error(error)
+        return
+    name = _name_in_use()
+    if name and not stations:
+        st.html(
+            f'<div class="lungseg-quiet"><b>{escape(name)}</b> segments. Nothing was promoted yet: that is done on the '
+            "page Runs.</div>"
+        )
+        return
+    with st.container(key="checkpoint_history"):
+        for station in stations[::-1][:MOST_SHOWN]:
+            _station(station)
+
+
+def _name_in_use() -> str:
+    """Name the checkpoint in use; where it is missing or damaged, say so and return nothing."""
+    try:
+        return in_use.card_in_use(settings()).name
+    except LungSegError as error:
+        show_error(error)
+        return ""
+
+
+def pending_dialog() -> None:
+    """Open the dialog that the user asked for."""
+    number = st.session_state.pop(ASKED, None)
+    if number is not None:
+        _use_again(number)
+
+
+def _station(station: Station) -> None:
+    with st.container(key=f"checkpoint_station_{station.number}", horizontal=True, gap="small"):
+        st.html(_station_html(station))
+        if station.is_last:
+            return
+        st.button(
+            "Use again", key=f"checkpoint_again_{station.number}", on_click=_ask, args=(station.number,),
+            disabled=not station.is_there, help=None if station.is_there else "Its files are gone from models/.",
+        )  # fmt: skip
+
+
+def _station_html(station: Station) -> str:
+    made = station.promotion
+    if made is None:
+        return f'<div class="lungseg-station"><b>{escape(station.name)}</b> <span>before all promotions</span></div>'
+    moment = datetime.fromisoformat(made.at)
+    by = f" by {escape(made.by)}" if made.by else ", by somebody who gave no name"
+    before = f" after {escape(made.before)}" if made.before else ""
+    mark = ' <span class="lungseg-fit">in use</span>' if station.is_last and not settings().checkpoint else ""
+    comment = f"<div>“{escape(made.comment)}”</div>" if made.comment else ""
+    return (
+        f'<div class="lungseg-station"><b>{escape(station.name)}</b>{mark} '
+        f'<span title="{exact(moment)}">{ago(moment)}{by}{before}</span>'
+        f"<div>{escape(made.verdict)}</div>{comment}</div>"
+    )
+
+
+def _ask(number: int) -> None:
+    st.session_state[ASKED] = number
+
+
+@st.dialog("Use an earlier checkpoint again")
+def _use_again(number: int) -> None:
+    stations = {station.number: station for station in in_use.history(settings())}
+    station = stations.get(number)
+    if station is None:
+        st.rerun()
+    st.html(f'<div class="lungseg-verdict"><b>{escape(station.name)}</b> segments from the next scan on.</div>')
+    by = st.text_input("Your name", max_chars=LONGEST_NAME, key="checkpoint_again_by", placeholder="For the history")
+    comment = st.text_input("Why", key=f"checkpoint_again_why_{number}", placeholder="For the history")
+    with st.container(horizontal=True, gap="small"):
+        if st.button("Use again", type="primary", key="checkpoint_again_now"):
+            if attempt(_go_back, number, comment or "", by or ""):
+                fixed = fixed_by_setting()
+                say(f"{station.name} is used again{f', but: {fixed}' if fixed else ''}.")
+            st.rerun()
+        if st.button("Cancel", key="checkpoint_again_back"):
+            st.rerun()
+
+
+def _go_back(number: int, comment: str, by: str) -> None:
+    in_use.use_again(settings(), number, comment=comment, by=by)

@@ -1,0 +1,64 @@
+// How far a wheel or a trackpad was turned, in notches: a notch of a wheel is one, whatever browser and system call it.
+//
+// Chrome sends 100 or 120 px a notch, divided by its zoom; Firefox sends lines, three a notch; a trackpad sends many
+// small amounts, of which SMOOTH_PX make a notch. On macOS Chrome sends multiples of MAC_PX for a wheel alone, however
+// slowly or fast it is turned.
+
+const LINES_PER_NOTCH = 3;
+const NOTCH_UNITS = 120;
+const NOTCH_PX = [120, 100];
+const USUAL_PX = 110;
+const LEAST_PX = { counted: 30, other: 50 };
+const MOST_PX = 135;
+const MAC_PX = 4.000244140625;
+const SMOOTH_PX = 100;
+const STREAM_MS = 200;
+
+class Wheel {
+  constructor() {
+    this.rest = 0;
+    this.streamEnds = -Infinity;
+  }
+
+  /** Whole notches that an event adds, downward positive; parts of a notch wait for the next one. */
+  notches(event) {
+    const { turned, isWhole } = this.read(event);
+    if (isWhole) return turned;
+    if (Math.sign(this.rest) !== Math.sign(turned)) this.rest = 0;
+    this.rest += turned;
+    const whole = Math.trunc(this.rest + Math.sign(turned) * 1e-6);
+    this.rest -= whole;
+    return whole;
+  }
+
+  /** The factor by which an event with Ctrl, or a pinch on a trackpad, zooms. */
+  zoom(event) {
+    const { turned, isWhole } = this.read(event);
+    return isWhole ? 1.15 ** -turned : Math.exp(-turned);
+  }
+
+  read(event) {
+    const size = Math.abs(event.deltaY);
+    const sign = Math.sign(event.deltaY);
+    if (event.deltaMode !== WheelEvent.DOM_DELTA_PIXEL) {
+      const count = size / (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? LINES_PER_NOTCH : 1);
+      return size < 1 ? { turned: sign * count } : { turned: sign * Math.max(1, Math.round(count)), isWhole: true };
+    }
+    if (size && size % MAC_PX === 0) return { turned: sign, isWhole: true };
+    const units = Math.abs(event.wheelDeltaY ?? 0) / NOTCH_UNITS;
+    const counted = Number.isInteger(units) && units > 0 ? units : 0;
+    const isInStream = event.timeStamp < this.streamEnds;
+    if (!isInStream && size >= (counted ? LEAST_PX.counted : LEAST_PX.other)) {
+      return { turned: sign * notchesIn(size, counted), isWhole: true };
+    }
+    this.streamEnds = event.timeStamp + STREAM_MS;
+    return { turned: (sign * size) / SMOOTH_PX };
+  }
+}
+
+/** Notches in `size` px; `counted` is what the browser says, where it is plausible. */
+function notchesIn(size, counted) {
+  if (counted && size / counted >= LEAST_PX.counted && size / counted <= MOST_PX) return counted;
+  const exact = NOTCH_PX.find((px) => size % px === 0);
+  return Math.max(1, Math.round(size / (exact ?? USUAL_PX)));
+}

@@ -1,0 +1,50 @@
+"""Split and seed are apart in new orders, and as they were in old ones."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from lungseg.db import open_database
+from lungseg.errors import DataSetError
+from lungseg.services import training
+from lungseg.training.order import Listener, TrainingOrder
+from lungseg.training.slice_course import open_store, split_store
+from tests.data_sets import write_data_set
+from tests.run_rows import training_run
+
+
+def order(tmp_path, **changes):
+    return TrainingOrder(preset="baseline", data=tmp_path / "set", output=tmp_path / "run", name="mine", **changes)
+
+
+def test_runs_with_other_seeds_hold_out_the_same_patients(tmp_path):
+    write_data_set(tmp_path / "set", cases=5)
+    store = open_store(order(tmp_path), Listener())
+    splits = [split_store(store, order(tmp_path, seed=seed, split_seed=0)) for seed in range(6)]
+    assert len(set(splits)) == 1
+    drawn = {split_store(store, order(tmp_path, seed=0, split_seed=seed)) for seed in range(6)}
+    assert len(drawn) > 1
+
+
+def test_order_of_an_older_release_keeps_the_split_of_its_seed(tmp_path):
+    written = {key: value for key, value in asdict(order(tmp_path, seed=7)).items() if key != "split_seed"}
+    old = TrainingOrder.from_json(json.dumps(written, default=str))
+    assert (old.split_seed, old.drawn_by) == (None, 7)
+    new = TrainingOrder.from_json(order(tmp_path, seed=7, split_seed=0).to_json())
+    assert new.drawn_by == 0
+
+
+def test_run_of_an_older_release_keeps_it_too(environment, tmp_path):
+    write_data_set(tmp_path / "set", cases=2)
+    database = open_database(environment.database_url)
+    said = {"preset": "baseline", "data": str(tmp_path / "set"), "name": "mine", "seed": 7}
+    old = training.order_of(environment, database, training_run(seed=7, configuration=said))
+    new = training.queue_training(environment, database, said)
+    assert (old.drawn_by, training.order_of(environment, database, new).drawn_by) == (7, 0)
+    database.close()
+
+
+def test_seed_of_the_split_out_of_range(tmp_path):
+    with pytest.raises(DataSetError, match="seed of the split is 9223372036854775808"):
+        order(tmp_path, split_seed=2**63)
