@@ -141,8 +141,8 @@ def _nodules(evaluation: Evaluation) -> str:
     return "\n\n".join(
         (
             f"{title}\n\n{counted(told['nodules'], 'nodule')} of {counted(told['patients'], 'patient')}, on whom "
-            "nothing was learned or chosen. Each is scored over its slices against what two or more of four radiologists "
-            "marked. A reader against the consensus of the others is the goal.",
+            "nothing was learned or chosen. Each is scored over its slices against what two or more of four "
+            "radiologists marked. A reader against the consensus of the others is the goal.",
             _table(("", "checkpoint", "a reader"), rows),
             "By size, the side of a square as large as the nodule in its largest slice:",
             _table(("size (mm)", "nodules", "mean Dice", "found"), _by_size(scores)),
