@@ -115,7 +115,7 @@ def _of_ends(extent: Extent) -> Iterator[ScanFinding]:
     first, last = extent.slices
     yield ScanFinding(
         "view.part",
-        ScanSeverity.NOT_UNDERSTOOD,
+        ScanSeverity.INCOMPLETE,
         f"The scan shows a part of the lungs only: {last - first + 1} slices, {extent.height_mm:.0f} mm, up to the "
         f"{ends} slice.",
         "Upload the whole series; if this is all of it, check the slice distance.",
@@ -129,7 +129,7 @@ def _of_sides(sides: tuple[Side, Side]) -> Iterator[ScanFinding]:
     is_half = less.searched >= UNSEARCHED_SHARE
     yield ScanFinding(
         "lungs.one_side",
-        ScanSeverity.WARNING if is_half else ScanSeverity.NOT_UNDERSTOOD,
+        ScanSeverity.WARNING if is_half else ScanSeverity.INCOMPLETE,
         f"{less.searched:.0%} of the chest was searched on the {less.name}, {more.searched:.0%} on the {more.name}: "
         "the rest holds no air (fluid, collapse, a large mass, or a lung that was removed), or is not in view.",
         f"Read the {less.name} side by eye; nothing is said of what lies there.",

@@ -58,7 +58,7 @@ def findings_of(volume: Volume, lungs: LungField, of_header: Sequence[ScanFindin
     else:
         text = "The lungs are cut by the field of view or were not recognised; the whole picture was searched instead."
         remedy = "Reconstruct the series with a field of view that holds the whole chest."
-        findings.append(ScanFinding("lungs.not_recognised", ScanSeverity.NOT_UNDERSTOOD, text, remedy))
+        findings.append(ScanFinding("lungs.not_recognised", ScanSeverity.INCOMPLETE, text, remedy))
     return gravest_first(findings)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from lungseg.decoding import Finite, Measure, Natural, Refusal, decode_value
 from lungseg.errors import StorageError
+from lungseg.wording import counted
 
 NOTHING_FOUND = "No lesion found"
 """Said only of scans that were understood; see `statement`."""
@@ -77,9 +78,15 @@ class Lesion:
 
 
 class ScanSeverity(StrEnum):
-    """What a finding means for a result on the scan, gravest first."""
+    """What a finding means for a result on the scan, gravest first.
+
+    Of a scan that was NOT_UNDERSTOOD nothing that is outlined is to be relied on; of one that is INCOMPLETE a part of
+    the lungs was not seen or not searched, so that what is outlined stands. Of neither may anybody say that it shows no
+    lesion.
+    """
 
     NOT_UNDERSTOOD = "not understood"
+    INCOMPLETE = "incomplete"
     WARNING = "warning"
     NOTE = "note"
 
@@ -90,7 +97,7 @@ class ScanFinding:
 
     Attributes:
         code: stable name of the kind of finding.
-        severity: of a scan that was NOT_UNDERSTOOD nobody may say that it shows no lesion.
+        severity: what that means for a result.
         text: what was found, in a sentence.
         remedy: what to do, in a sentence; empty where there is nothing to do, and in findings of older releases.
     """
@@ -111,8 +118,14 @@ class ScanFinding:
 
 
 def doubts_in(findings: Sequence[ScanFinding]) -> tuple[str, ...]:
-    """Say why a scan was not understood; empty where it was."""
-    return tuple(each.text for each in findings if each.severity is ScanSeverity.NOT_UNDERSTOOD)
+    """Say why nobody may say of a scan that it shows no lesion; empty where one may."""
+    grave = {ScanSeverity.NOT_UNDERSTOOD, ScanSeverity.INCOMPLETE}
+    return tuple(each.text for each in findings if each.severity in grave)
+
+
+def is_misread(findings: Sequence[ScanFinding]) -> bool:
+    """Tell whether a scan was not understood, so that nothing that is outlined on it is to be relied on."""
+    return any(each.severity is ScanSeverity.NOT_UNDERSTOOD for each in findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +355,7 @@ class Segmentation:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """Why the scan was not understood; empty where it was."""
+        """Why nobody may say that the scan shows no lesion; empty where one may."""
         return doubts_in(self.findings)
 
     @property
@@ -355,25 +368,26 @@ class Segmentation:
         return {**asdict(self), "understood": not self.doubts, "warnings": list(self.warnings)}
 
 
-def statement(lesions: int, doubts: Sequence[str], doubtful: int = 0) -> str:
-    """Say what a result says: of a scan that was not understood, never that it shows no lesion.
+def statement(lesions: int, findings: Sequence[ScanFinding], doubtful: int = 0) -> str:
+    """Say what a result says: of a scan that was not understood nothing, of an incomplete one never that it is clear.
 
     Args:
         lesions: how many there are without doubt.
-        doubts: why the scan was not understood; empty where it was.
+        findings: what was noticed of the scan.
         doubtful: how many lesions are doubtful.
     """
-    if lesions:
+    if lesions and not is_misread(findings):
         return lesion_count(lesions, doubtful)
-    if doubts:
-        also = f" {doubtful} doubtful lesion{'s' if doubtful > 1 else ''}." if doubtful else ""
+    if doubts := doubts_in(findings):
+        outlined = lesion_count(lesions, doubtful) if lesions else counted(doubtful, "doubtful lesion")
+        also = f" Outlined all the same: {outlined}." if lesions or doubtful else ""
         return f"No statement: {' '.join(doubts)}{also}"
     return f"{NOTHING_CERTAIN}; {doubtful} doubtful" if doubtful else NOTHING_FOUND
 
 
 def lesion_count(lesions: int, doubtful: int = 0) -> str:
     """Count lesions in words: "3 lesions + 2 doubtful"."""
-    return f"{lesions} lesion{'' if lesions == 1 else 's'}{f' + {doubtful} doubtful' if doubtful else ''}"
+    return f"{counted(lesions, 'lesion')}{f' + {doubtful} doubtful' if doubtful else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,9 +428,10 @@ class CaseSummary:
         volume_ml: volume of all of them together.
         largest_ml: volume of the largest; None where there is none.
         has_reference: whether a reference mask was added.
-        doubts: why the scan was not understood when that mask was made; empty where it was.
+        doubts: why nobody may say that the scan shows no lesion; empty where one may.
         doubtful: doubtful lesions beside that mask.
         warnings: what else a reader of that mask has to know of the scan.
+        is_misread: whether the scan was not understood, so that nothing that is outlined is to be relied on.
     """
 
     case: Case
@@ -428,6 +443,7 @@ class CaseSummary:
     doubts: tuple[str, ...] = ()
     doubtful: int = 0
     warnings: tuple[str, ...] = ()
+    is_misread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def check_paths(scan: Path, mask: Path, report: Path | None, probability: Path |
 
 def lesion_table(result: Segmentation) -> Table:
     """Lay out the lesions of a segmentation, largest first."""
-    title = statement(len(result.lesions), result.doubts, len(result.doubtful))
+    title = statement(len(result.lesions), result.findings, len(result.doubtful))
     table = Table("#", "volume (ml)", "centre R A S (mm)", "extent (mm)", "slices", "probability", title=title)
     for lesion in (*result.lesions, *result.doubtful):
         table.add_row(

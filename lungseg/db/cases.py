@@ -10,7 +10,7 @@ from lungseg.db.runs import latest_segment_runs
 from lungseg.db.tables import CaseRow
 from lungseg.decoding import Finite, Natural, decode_value
 from lungseg.errors import NotFoundError
-from lungseg.records import Case, CaseSummary, ScanFinding, ScanSeverity, doubts_in
+from lungseg.records import Case, CaseSummary, ScanFinding, ScanSeverity, doubts_in, is_misread
 
 
 def insert_case(session: Session, case: Case) -> None:
@@ -95,6 +95,7 @@ def list_summaries(session: Session) -> tuple[CaseSummary, ...]:
             doubtful=totals[row.id].doubtful if row.id in totals else 0,
             doubts=doubts_in(findings.get(row.id, ())),
             warnings=_warnings_in(findings.get(row.id, ())),
+            is_misread=is_misread(findings.get(row.id, ())),
         )
         for row in rows
     )

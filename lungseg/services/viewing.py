@@ -10,7 +10,18 @@ from lungseg.config import Settings
 from lungseg.db import Database
 from lungseg.errors import StorageError
 from lungseg.postprocessing import CERTAIN
-from lungseg.records import NOTHING_FOUND, Case, Mask, MaskKind, Run, ScanFinding, ScanSeverity, doubts_in, statement
+from lungseg.records import (
+    NOTHING_FOUND,
+    Case,
+    Mask,
+    MaskKind,
+    Run,
+    ScanFinding,
+    ScanSeverity,
+    doubts_in,
+    is_misread,
+    statement,
+)
 from lungseg.services import cases, runs
 from lungseg.services.operating import Operation, mask_at, operation_of, with_doubtful
 from lungseg.volume import Grid, Orientation
@@ -67,16 +78,19 @@ class Scene:
     def statement(self) -> str:
         """What the model's mask on show says."""
         lesions, doubtful = (self.model.lesions, self.model.doubtful) if self.model else ((), ())
-        said = statement(len(lesions), doubts_in(self.findings), len(doubtful))
+        said = statement(len(lesions), self.findings, len(doubtful))
         return f"{said} at this threshold" if said == NOTHING_FOUND and self.is_moved else said
 
     @property
     def caution(self) -> str:
-        """What stands above the picture of a scan that was not understood; empty where it was."""
+        """What stands above the picture of a scan that was not understood, or is incomplete; empty of others."""
         if not doubts_in(self.findings):
             return ""
-        is_silent = self.model is None or not self.model.lesions
-        return "No statement on this scan" if is_silent else "Not understood: lesions may be wrong or missing"
+        if self.model is None or not (self.model.lesions or self.model.doubtful):
+            return "No statement on this scan"
+        if is_misread(self.findings):
+            return "No statement on this scan: what is outlined may be wrong"
+        return "A part of the lungs was not searched: lesions may be missing"
 
     @property
     def is_moved(self) -> bool:

@@ -116,7 +116,7 @@ def line_of(summary: CaseSummary) -> Line:
         voxels=voxels(case.shape),
         spacing=spacing(case.spacing_mm),
         lesions=_lesions(summary),
-        volume=f"{summary.volume_ml:.2f}" if summary.lesions and summary.volume_ml is not None else "–",
+        volume=_volume(summary),
         added=ago(case.created_at),
         added_exact=exact(case.created_at),
         actions=("Rename", "Stop" if is_active else "Segment again", "Delete"),
@@ -124,12 +124,21 @@ def line_of(summary: CaseSummary) -> Line:
 
 
 def _lesions(summary: CaseSummary) -> str:
-    """Say how many lesions there are; nothing of a scan that was not understood sounds like "none"."""
+    """Say how many lesions there are; nothing of a scan that was not understood sounds like a result."""
     if summary.lesions is None:
         return "–"
-    if summary.lesions == 0 and summary.doubts:
-        return f"No statement{_doubtful(summary)}"
+    if summary.is_misread or (summary.lesions == 0 and summary.doubts):
+        outlined = summary.lesions + summary.doubtful
+        return f"No statement ({outlined} outlined)" if outlined else "No statement"
+    if summary.lesions == 0 and summary.doubtful:
+        return f"None certain + {summary.doubtful} doubtful"
     return f"{summary.lesions}{_doubtful(summary)}"
+
+
+def _volume(summary: CaseSummary) -> str:
+    if not summary.lesions or summary.volume_ml is None or summary.is_misread:
+        return "–"
+    return f"{summary.volume_ml:.2f}"
 
 
 def _doubtful(summary: CaseSummary) -> str:

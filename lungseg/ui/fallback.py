@@ -15,6 +15,7 @@ from lungseg.ui.formatting import millilitres, plain
 from lungseg.ui.operating import choose
 from lungseg.ui.resources import settings
 
+MILD = frozenset({ScanSeverity.WARNING, ScanSeverity.NOTE})
 KEPT_FIGURES = 4
 KEPT_SCANS = 2
 
@@ -91,7 +92,7 @@ def _lesions(scene: Scene) -> None:
 
 def _alarm(scene: Scene) -> None:
     if scene.caution:
-        doubts = [_text(each) for each in scene.remarks if each.severity is ScanSeverity.NOT_UNDERSTOOD]
+        doubts = [_text(each) for each in scene.remarks if each.severity not in MILD]
         st.error("\n\n".join([f"**{scene.caution}**", *doubts]))
 
 

@@ -155,7 +155,7 @@ def test_heart_and_liver_that_were_taken_for_tumour_are_doubtful(segmenter, shar
     assert result.lesions == ()
     assert not read_mask(tmp_path / "mask.nii.gz", read_volume(scan).grid).any()
     assert result.marked_share > 0.05
-    assert "doubtful" in statement(len(result.lesions), result.doubts, len(result.doubtful))
+    assert "doubtful" in statement(len(result.lesions), result.findings, len(result.doubtful))
 
 
 @pytest.mark.shared_data

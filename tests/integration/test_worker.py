@@ -143,7 +143,7 @@ def test_nothing_is_stated_of_a_scan_that_was_not_understood(settings, database,
     assert work_off(replace(settings, checkpoint="nothing"), database, case).state is RunState.DONE
     scene = viewing.scene_of(settings, database, case.id)
     assert scene.statement.startswith("No statement: The lungs are cut")
-    assert scene.remarks[0].severity is ScanSeverity.NOT_UNDERSTOOD
+    assert scene.remarks[0].severity is ScanSeverity.INCOMPLETE
     summary = cases.list_cases(database)[0]
     assert (summary.lesions, len(summary.doubts)) == (0, 1)
 

@@ -13,7 +13,7 @@ from lungseg.calibration import LesionCalibration
 from lungseg.card import OperatingPoint, WholeScans, sha256_of
 from lungseg.db import open_database
 from lungseg.errors import ScanChangedError
-from lungseg.records import statement
+from lungseg.records import ScanFinding, ScanSeverity, statement
 from lungseg.services import cases, operating, storage, viewing
 from lungseg.volume import Grid
 from lungseg.web.routes import mask_address, mask_download_address, routes
@@ -222,7 +222,8 @@ def test_mask_that_an_earlier_release_derived_is_derived_anew(settings, database
 
 def test_only_doubtful_lesions_are_no_certain_lesion_and_never_none():
     assert statement(0, (), 2) == "No certain lesion; 2 doubtful"
-    assert statement(0, ("It is a leg.",), 1) == "No statement: It is a leg. 1 doubtful lesion."
+    leg = (ScanFinding("x", ScanSeverity.INCOMPLETE, "It is a leg."),)
+    assert statement(0, leg, 1) == "No statement: It is a leg. Outlined all the same: 1 doubtful lesion."
     assert (statement(3, (), 2), statement(1, ())) == ("3 lesions + 2 doubtful", "1 lesion")
     assert statement(0, ()) == "No lesion found"
 

@@ -10,7 +10,7 @@ import pytest
 from lungseg.errors import NoLungError
 from lungseg.lungfield import find_lungs
 from lungseg.quality import findings_of, findings_of_result
-from lungseg.records import Lesion, ScanSeverity, statement
+from lungseg.records import Lesion, ScanFinding, ScanSeverity, statement
 from lungseg.volume import Grid, Volume
 from tests.phantoms import LUNG_HU, chest, ras_affine, with_grain, with_vessels
 
@@ -36,9 +36,9 @@ def test_thick_slices_are_a_warning():
     assert (thick.severity, "6.0 mm" in thick.text) == (ScanSeverity.WARNING, True)
 
 
-def test_crop_is_not_understood():
+def test_crop_is_incomplete():
     cut = found(with_vessels(phantom())[55:76, 25:60, 20:26])
-    assert cut["lungs.not_recognised"].severity is ScanSeverity.NOT_UNDERSTOOD
+    assert cut["lungs.not_recognised"].severity is ScanSeverity.INCOMPLETE
     assert list(found(with_vessels(phantom())[55:76, 25:60, 20:26], (3.0, 3.2, 6.0))) == [
         "lungs.not_recognised",
         "slices.thick",
@@ -61,9 +61,9 @@ def test_lungs_cut_by_the_first_or_last_slice_are_a_warning(slices, ends):
 
 
 @pytest.mark.parametrize(("slices", "named"), [(slice(15, 33), "18 slices, 90 mm"), (slice(22, 30), "8 slices, 40 mm")])
-def test_short_part_of_the_lungs_is_not_understood(slices, named):
+def test_short_part_of_the_lungs_is_incomplete(slices, named):
     part = found(phantom()[:, :, slices])
-    assert (part["view.part"].severity, named in part["view.part"].text) == (ScanSeverity.NOT_UNDERSTOOD, True)
+    assert (part["view.part"].severity, named in part["view.part"].text) == (ScanSeverity.INCOMPLETE, True)
     assert "view.slices" not in part
 
 
@@ -115,12 +115,12 @@ def test_metal_near_the_lungs_is_a_warning_and_elsewhere_it_is_not():
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_side_without_air_is_not_understood(side):
+def test_side_without_air_is_incomplete(side):
     hu = phantom()
     half = slice(48, None) if side == "right" else slice(None, 48)
     hu[half][hu[half] == LUNG_HU] = 10
     finding = found(with_grain(hu))["lungs.one_side"]
-    assert finding.severity is ScanSeverity.NOT_UNDERSTOOD
+    assert finding.severity is ScanSeverity.INCOMPLETE
     assert f"on the {side}, 100% on the" in finding.text
 
 
@@ -207,11 +207,27 @@ def test_lungs_cut_by_padding_reach_the_edge_of_the_view(value):
     assert "view.plane" in found(hu)
 
 
+def doubt(severity):
+    return (ScanFinding("x", severity, "It was cut."),)
+
+
 def test_nothing_is_stated_of_a_scan_that_was_not_understood():
-    assert statement(0, ()) == "No lesion found"
-    assert statement(0, ("It was cut.",)) == "No statement: It was cut."
-    assert statement(1, ("It was cut.",)) == "1 lesion"
-    assert statement(2, ()) == "2 lesions"
+    said = [statement(*counts, doubt(ScanSeverity.NOT_UNDERSTOOD), doubtful) for *counts, doubtful in ((0, 0), (4, 1))]
+    assert said == [
+        "No statement: It was cut.",
+        "No statement: It was cut. Outlined all the same: 4 lesions + 1 doubtful.",
+    ]
+
+
+def test_no_lesion_is_not_stated_of_an_incomplete_scan():
+    assert statement(0, doubt(ScanSeverity.INCOMPLETE)) == "No statement: It was cut."
+    assert statement(1, doubt(ScanSeverity.INCOMPLETE)) == "1 lesion"
+
+
+def test_warnings_and_notes_change_no_statement():
+    for severity in (ScanSeverity.WARNING, ScanSeverity.NOTE):
+        assert statement(0, doubt(severity)) == "No lesion found"
+        assert statement(2, doubt(severity)) == "2 lesions"
 
 
 def test_commands_document_every_finding():
@@ -221,7 +237,7 @@ def test_commands_document_every_finding():
     codes = set(re.findall(r'ScanFinding\(\s*(?:code=)?"([a-z_.]+)"', sources))
     documented = set(
         re.findall(
-            r"^\| `([a-z_.]+)` \| (?:not understood|warning|note)",
+            r"^\| `([a-z_.]+)` \| (?:not understood|incomplete|warning|note)",
             (root / "docs/commands.md").read_text(encoding="utf-8"),
             re.M,
         )

@@ -168,7 +168,7 @@ function showOperation(section, operation, at) {
 
 /** Above all else: that the scan was not understood, why, and what to do. */
 function showAlarm(section, caution, findings) {
-  const doubts = findings.filter(({ severity }) => severity === "not understood");
+  const doubts = findings.filter(({ severity }) => severity === "not understood" || severity === "incomplete");
   section.hidden = !caution;
   section.replaceChildren(...(caution ? [make("strong", "", caution), ...doubts.map(findingText)] : []));
 }
