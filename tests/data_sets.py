@@ -26,7 +26,8 @@ def write_pair(folder: Path, case="lung_001", codes="LPS", *, spot=LESION_INDEX,
 def write_data_set(folder: Path, cases=3, *, with_json=True, unlabelled=0):
     """Write a data set of a few cases, each with its lesion elsewhere; returns the folder."""
     for number in range(cases):
-        write_pair(folder, f"lung_{number + 1:03}", spot=OTHER_SPOTS[number])
+        again, spot = divmod(number, len(OTHER_SPOTS))
+        write_pair(folder, f"lung_{number + 1:03}", spot=OTHER_SPOTS[spot], lesion_hu=30 + again)
     for number in range(unlabelled):
         (folder / "imagesTs").mkdir(exist_ok=True)
         hu, _ = chest(lesion_radius_mm=1.0, lesion_hu=200 + number)

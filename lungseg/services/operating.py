@@ -230,11 +230,11 @@ def _expected(level: int, default: int, said: _Said) -> str:
 def _of_whole_scans(found: WholeScans) -> str:
     scans = f"{found.scans} whole scan{'' if found.scans == 1 else 's'} not learned from"
     if not found.lesions:
-        return f"Measured on {scans}, without a lesion: {found.false_lesions_a_scan:.2f} false a scan."
+        return f"Measured on {scans}, without a lesion: {found.false_lesions_a_scan:.2f} false per scan."
     low, high = share_interval(found.found, found.lesions)
     return (
         f"Measured on {scans}: {found.found} of {found.lesions} lesions found (95 % interval {low:.0%} to {high:.0%}), "
-        f"{found.false_lesions_a_scan:.2f} false a scan."
+        f"{found.false_lesions_a_scan:.2f} false per scan."
     )
 
 

@@ -128,21 +128,15 @@ def _lesions(summary: CaseSummary) -> str:
     if summary.lesions is None:
         return "–"
     if summary.is_misread or (summary.lesions == 0 and summary.doubts):
-        outlined = summary.lesions + summary.doubtful
-        return f"No statement ({outlined} outlined)" if outlined else "No statement"
-    if summary.lesions == 0 and summary.doubtful:
-        return f"None certain + {summary.doubtful} doubtful"
-    return f"{summary.lesions}{_doubtful(summary)}"
+        return "No statement"
+    parts = [str(summary.lesions)] if summary.lesions or not summary.doubtful else []
+    return " + ".join([*parts, *([f"{summary.doubtful} doubtful"] if summary.doubtful else [])])
 
 
 def _volume(summary: CaseSummary) -> str:
     if not summary.lesions or summary.volume_ml is None or summary.is_misread:
         return "–"
     return f"{summary.volume_ml:.2f}"
-
-
-def _doubtful(summary: CaseSummary) -> str:
-    return f" + {summary.doubtful} doubtful" if summary.doubtful else ""
 
 
 def _note(summary: CaseSummary) -> tuple[str, bool]:

@@ -132,7 +132,7 @@ def _points(checkpoint: Checkpoint) -> None:
     )
     st.html(
         '<table class="lungseg-diff lungseg-points"><tr><th>threshold</th><th>lesions found</th>'
-        f"<th>false a scan</th></tr>{rows}</table>"
+        f"<th>false per scan</th></tr>{rows}</table>"
     )
 
 

@@ -237,12 +237,10 @@ def test_list_never_says_none_where_there_is_no_statement(open_page, environment
         assert line.is_warning is is_warning or not note
     doubtful = case_list.line_of(replace(summary, lesions=3, doubtful=2, volume_ml=159.126))
     assert (doubtful.lesions, doubtful.volume) == ("3 + 2 doubtful", "159.13")
-    assert (
-        case_list.line_of(replace(summary, lesions=0, doubtful=1, doubts=("x",))).lesions == "No statement (1 outlined)"
-    )
-    assert case_list.line_of(replace(summary, lesions=0, doubtful=2)).lesions == "None certain + 2 doubtful"
+    assert case_list.line_of(replace(summary, lesions=0, doubtful=1, doubts=("x",))).lesions == "No statement"
+    assert case_list.line_of(replace(summary, lesions=0, doubtful=2)).lesions == "2 doubtful"
     misread = case_list.line_of(replace(summary, lesions=3, volume_ml=159.0, doubts=("x",), is_misread=True))
-    assert (misread.lesions, misread.volume) == ("No statement (3 outlined)", "–")
+    assert (misread.lesions, misread.volume) == ("No statement", "–")
 
 
 def test_scan_that_was_not_understood_is_never_said_to_show_no_lesion(

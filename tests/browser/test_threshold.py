@@ -68,7 +68,7 @@ def test_mask_and_lesions_follow_the_slider(page, server, seeded):
     page.wait_for_function(HAS_MASKS)
     panel = page.locator(".operation")
     assert "0.50" in panel.inner_text()
-    assert "5 of 6 lesions found (95 % interval 44% to 97%), 1.50 false a scan" in panel.inner_text()
+    assert "5 of 6 lesions found (95 % interval 44% to 97%), 1.50 false per scan" in panel.inner_text()
     assert page.get_by_title("Calibrated probability that this is a lesion").inner_text() == "Probability"
     stored, masks = volume_ml(page), cases.masks_of(server.database, seeded.id)
     page.screenshot(path=SCREENSHOTS / "threshold-default.png")

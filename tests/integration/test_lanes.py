@@ -132,4 +132,4 @@ def test_scan_goes_before_the_preparation_of_a_data_set_is_done(environment, dat
     assert (first.state, second.state) == (RunState.DONE, RunState.DONE)
     assert first.started_at < second.finished_at
     assert second.result["cases"] == 24
-    assert list(environment.runs.iterdir()) == []
+    wait_for(lambda: not any(environment.runs.iterdir()))

@@ -81,7 +81,7 @@ def test_crop_of_a_scan_is_segmented_and_nothing_is_stated(lungseg, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["lesions"], report["understood"], report["probability_is_calibrated"]) == ([], False, False)
     assert report["findings"][0]["code"] == "lungs.not_recognised"
-    assert report["findings"][0]["severity"] == "not understood"
+    assert report["findings"][0]["severity"] == "incomplete"
     assert report["findings"][0]["text"] == report["warnings"][0]
 
 

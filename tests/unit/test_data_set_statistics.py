@@ -135,8 +135,8 @@ def test_commands_refuse_what_is_no_data_set(lungseg, tmp_path, monkeypatch, com
 
 
 def test_real_data_set(shared_data):
-    data_set, facts = examine(shared_data / "chest_ct_msd_layout", workers=2)
-    statistics = summarise(data_set, facts)
+    examined = examine(shared_data / "chest_ct_msd_layout", workers=2)
+    statistics = summarise(examined.data_set, examined.facts)
     assert (statistics.cases, statistics.unlabelled, statistics.slices) == (3, 1, 101 + 99 + 138)
     volumes = {row.case: row.tumour_ml for row in statistics.rows}
     assert volumes["lung_101"] == pytest.approx(6.9, abs=0.1)

@@ -133,7 +133,7 @@ def test_figure_at_the_card_s_threshold_is_that_of_whole_scans_with_its_interval
     assert list(said) == sorted({*range(10, 250, 5), DEFAULT})
     assert said[DEFAULT] == (
         "Measured on 4 whole scans not learned from: 4 of 6 lesions found (95 % interval 30% to 90%), "
-        "1.25 false a scan."
+        "1.25 false per scan."
     )
 
 
@@ -154,7 +154,7 @@ def test_other_thresholds_say_what_changes_and_that_only_nodules_were_measured(s
     ("whole_scans", "text"),
     [
         (None, "No figures of whole scans are known for this result."),
-        (WholeScans(1, 0, 0, 2), "Measured on 1 whole scan not learned from, without a lesion: 2.00 false a scan."),
+        (WholeScans(1, 0, 0, 2), "Measured on 1 whole scan not learned from, without a lesion: 2.00 false per scan."),
     ],
 )
 def test_what_nobody_measured_is_not_made_up(settings, database, case, whole_scans, text):

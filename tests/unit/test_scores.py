@@ -155,7 +155,7 @@ def test_scan_that_can_not_be_scored_stops_nothing(evaluated, data, tmp_path):
     found, _ = evaluated(material=Material(data, bad))
     assert not found.is_complete
     assert len(found.scans) == 2
-    assert found.remarks[0].startswith("LIDC-IDRI-0001 could not be scored. The bytes are not")
+    assert found.remarks[0].startswith("LIDC-IDRI-0001 could not be scored. The file is a text")
 
 
 def test_command_writes_page_pictures_and_sheet(lungseg, data, tmp_path, monkeypatch):
