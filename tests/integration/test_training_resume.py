@@ -234,7 +234,7 @@ def test_data_set_folder_is_prepared_and_its_faults_stop_training(tmp_path):
     write_pair(data, "lung_004", edit=lambda hu, mask: (hu, mask[:-3]))
     (data / "dataset.json").unlink()
     witness = Witness()
-    with pytest.raises(DataSetError, match="stand against training") as caught:
+    with pytest.raises(DataSetError, match="1 finding stands against training") as caught:
         train_order(order_in(tmp_path / "other", data, store=tmp_path / "store"), witness.listener)
     assert "lung_004" in caught.value.found
     assert "lungseg lint" in caught.value.remedy
