@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from lungseg.ui.alarm import alarm
-from lungseg.ui.case_list import case_list, pending_dialog
+from lungseg.ui.case_list import case_list, open_chosen, pending_dialog
 from lungseg.ui.notice import notice
 from lungseg.ui.upload import drop_zone
 
+open_chosen()
 alarm()
 notice()
 drop_zone()

@@ -25,6 +25,7 @@ from lungseg.web.routes import thumbnail_address
 PAGE_ROWS = 25
 REFUSED = "upload_name_refused"
 LAST_PAGE = "upload_last_page"
+OPENED = "upload_opened"
 
 Action = Literal["Rename", "Segment again", "Stop", "Delete"]
 
@@ -52,6 +53,12 @@ def case_list() -> None:
     st.fragment(_rows, run_every=POLL_S if is_active else None)(is_active)
 
 
+def open_chosen() -> None:
+    """Open the case that was chosen in the list: by the page, since a list that refreshes itself must not leave it."""
+    if opened := st.session_state.pop(OPENED, None):
+        st.switch_page(viewer_page(), query_params={"case": opened})
+
+
 def pending_dialog() -> None:
     """Open the dialog that the user asked for in the list."""
     asked: Asked | None = st.session_state.pop("upload_asked", None)
@@ -72,7 +79,8 @@ def _rows(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes argument
     shown = summaries[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
     wish = case_table([line_of(summary) for summary in shown], count=len(summaries), page=page, pages=pages)
     if wish.opened:
-        st.switch_page(viewer_page(), query_params={"case": wish.opened})
+        st.session_state[OPENED] = wish.opened
+        st.rerun()
     if wish.action:
         _act(*wish.action, {summary.case.id: summary for summary in summaries})
     if wish.page:

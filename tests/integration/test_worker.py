@@ -94,7 +94,7 @@ def test_result_is_recorded_whole(settings, database, case):
     assert run.checkpoint_sha256 == sha256_of(settings.models / "all-tumour.safetensors")
     assert run.configuration == {
         "checkpoint": "all-tumour", "threshold": 0.5, "min_lesion_ml": 1.0, "device": "cpu",
-        "calibration": None, "operating_points": [],
+        "calibration": None, "operating_points": [], "doubtful_below": None, "whole_scans": None,
     }  # fmt: skip
     assert run.result["seconds"] > 0
     assert run.result["checkpoint"] == "all-tumour"

@@ -40,11 +40,12 @@ class Wheel {
   read(event) {
     const size = Math.abs(event.deltaY);
     const sign = Math.sign(event.deltaY);
+    if (!size) return { turned: 0 };
     if (event.deltaMode !== WheelEvent.DOM_DELTA_PIXEL) {
       const count = size / (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? LINES_PER_NOTCH : 1);
       return size < 1 ? { turned: sign * count } : { turned: sign * Math.max(1, Math.round(count)), isWhole: true };
     }
-    if (size && size % MAC_PX === 0) return { turned: sign, isWhole: true };
+    if (size % MAC_PX === 0) return { turned: sign, isWhole: true };
     const units = Math.abs(event.wheelDeltaY ?? 0) / NOTCH_UNITS;
     const counted = Number.isInteger(units) && units > 0 ? units : 0;
     const isInStream = event.timeStamp < this.streamEnds;
