@@ -159,6 +159,7 @@ def test_a_trackpad_gathers_small_amounts(viewer):
 
 
 def test_fast_turning_misses_no_notch(viewer):
+    viewer.wait_for_timeout(300)  # the fingers of the test before have left their trackpad
     viewer.mouse.move(*point(viewer, 0, (40, 30, 15)))
     viewer.keyboard.press("Home")
     viewer.keyboard.press("End")
