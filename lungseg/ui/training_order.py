@@ -26,7 +26,7 @@ DEVICES = {"auto": "Automatic", "cpu": "CPU", "cuda": "GPU (CUDA)"}
 CHOSEN = "training_chosen"
 """What was chosen last: the id of a data set, or a folder that was typed in."""
 KNOWN = "training_known"
-"""Ids of the data sets that the box has offered in this session."""
+"""Ids of the data sets that the box has offered in a tab of the browser."""
 
 
 @st.fragment
