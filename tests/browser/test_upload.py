@@ -15,6 +15,9 @@ pytestmark = pytest.mark.browser
 HAS_MODEL = "window.lungsegViewer?.hasMasks && window.lungsegViewer.data.masks.model && window.lungsegViewer.packed"
 
 
+# Each test hands in a scan of its own: one that is a case of the shared server already would be asked about.
+
+
 def upload(page, *paths):
     page.locator("input[type=file]").set_input_files([str(path) for path in paths])
 
@@ -22,7 +25,7 @@ def upload(page, *paths):
 def test_uploaded_scan_is_segmented_and_shown(page, server, tmp_path):
     asked = []
     page.on("request", lambda request: "/lungseg/files/" in request.url and asked.append(request.url))
-    write_chest(tmp_path / "Muster Anna.nii.gz", "LPS")
+    write_chest(tmp_path / "Muster Anna.nii.gz", "LPS", lesion_hu=31)
     page.goto(server.url)
     upload(page, tmp_path / "Muster Anna.nii.gz")
     page.get_by_role("link", name="Muster Anna.nii.gz").click()
@@ -44,7 +47,7 @@ def test_uploaded_scan_is_segmented_and_shown(page, server, tmp_path):
 def test_bad_files_are_explained_and_good_ones_go_on(page, server, tmp_path):
     (tmp_path / "letter.txt").write_text("Dear colleague, " * 40)
     (tmp_path / "empty.nii").touch()
-    write_chest(tmp_path / "good.nii.gz", "RAS")
+    write_chest(tmp_path / "good.nii.gz", "RAS", lesion_hu=32)
     (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "good.nii.gz").read_bytes()[:64])
     page.goto(server.url)
     upload(page, *(tmp_path / name for name in ("letter.txt", "empty.nii", "cut.nii.gz", "good.nii.gz")))
@@ -59,7 +62,7 @@ def test_bad_files_are_explained_and_good_ones_go_on(page, server, tmp_path):
 
 def test_name_of_a_file_is_never_markup(page, server, tmp_path):
     name = "<img src=x onerror=alert(1)> **bold**.nii.gz"
-    write_chest(tmp_path / name, "LAI")
+    write_chest(tmp_path / name, "LAI", lesion_hu=33)
     page.goto(server.url)
     upload(page, tmp_path / name)
     link = page.get_by_role("link", name="onerror")
@@ -90,7 +93,7 @@ def slow_down(page):
 @pytest.fixture
 def large_scan(tmp_path):
     """A scan of some megabytes, not packed."""
-    write_chest(tmp_path / "large.nii", "LPS")
+    write_chest(tmp_path / "large.nii", "LPS", lesion_hu=34)
     return tmp_path / "large.nii"
 
 
@@ -162,7 +165,7 @@ def test_file_given_again_after_its_upload_was_cancelled_arrives(page, server, l
 
 
 def test_same_scan_again_is_asked_about(page, server, tmp_path):
-    write_chest(tmp_path / "first.nii.gz", "RPS")
+    write_chest(tmp_path / "first.nii.gz", "RPS", lesion_hu=35)
     (tmp_path / "copy.nii.gz").write_bytes((tmp_path / "first.nii.gz").read_bytes())
     page.goto(server.url)
     upload(page, tmp_path / "first.nii.gz")
@@ -207,7 +210,7 @@ def test_real_scan_by_the_shipped_checkpoint(chromium, bundle_folder, shared_dat
 
 
 def test_case_without_any_mask_can_be_read_already(page, server, tmp_path):
-    write_chest(tmp_path / "plain.nii", "RAS")
+    write_chest(tmp_path / "plain.nii", "RAS", lesion_hu=36)
     with (tmp_path / "plain.nii").open("rb") as stream:
         case = cases.ingest(server.settings, server.database, "plain.nii", stream)
     page.goto(server.address(case.id))
