@@ -24,6 +24,8 @@ Cells: TypeAlias = NDArray[np.float32]
 VOXELS = 112
 """Along each axis, about: 3 to 4 mm a voxel in a chest. Half as many leave left and right unsure."""
 UPRIGHT_DEGREES = 4.0
+MOSTLY = 0.5
+"""A cell is known where more than this share of it is."""
 LUNG_HU, FAT_HU, SOFT_HU, DENSE_HU = -400, -200, -20, 180
 LARGE_SHARE = 0.1
 """Of the largest enclosed air: the other lung has more, bowel gas mostly less."""
@@ -97,7 +99,7 @@ class Body:
         weight = _mean(known)
         kinds = (self.lungs[place], (hu > SOFT_HU) & (hu < DENSE_HU), hu >= DENSE_HU, (hu > FAT_HU) & (hu <= SOFT_HU))
         shares = np.stack([_mean(kind & known) for kind in kinds], axis=-1) / np.maximum(weight, 1e-6)[..., None]
-        return shares.astype(np.float32), (weight > 0.5).astype(np.float32)  # noqa: PLR2004 # most of it
+        return shares.astype(np.float32), (weight > MOSTLY).astype(np.float32)
 
 
 def step_for(count: int) -> int:
