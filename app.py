@@ -12,10 +12,10 @@ from starlette.middleware import Middleware
 from streamlit.runtime import get_instance
 
 from lungseg.config import CHECKOUT, Settings
-from lungseg.services.exposure import check_host
+from lungseg.services.bind_check import check_host
 from lungseg.services.home import open_home
 from lungseg.services.lifeline import end_with_server
-from lungseg.services.worker_process import kept_alive
+from lungseg.services.local_executor import kept_alive
 from lungseg.ui import faults
 from lungseg.web.guard import Guard
 from lungseg.web.page import Page, with_base

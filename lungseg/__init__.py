@@ -2,8 +2,8 @@
 
 From Python::
 
-    from lungseg.inference import Segmenter
-    from lungseg.nifti import read_volume
+    from lungseg.segmentation.segmenter import Segmenter
+    from lungseg.scans.nifti import read_volume
 
     probability = Segmenter.load("NAME", models=Path("models")).apply(read_volume(Path("scan.nii.gz")))
 

@@ -291,7 +291,7 @@ class AccessError(LungSegError):
     code = "access.refused"
 
 
-class RunGoesOnError(LungSegError):
+class RunActiveError(LungSegError):
     """Something was asked of a run that has not ended, and needs its end."""
 
     code = "run.goes_on"

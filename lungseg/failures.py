@@ -6,7 +6,7 @@ import errno
 from traceback import format_tb
 
 from lungseg.errors import DiskFullError, LungSegError
-from lungseg.files import no_room
+from lungseg.files.atomic import no_room
 from lungseg.records import Failure
 
 OUT_OF_MEMORY = Failure(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 class WorkClock:
     """Measures how long work takes, without the time for which the question whether to stop held it up.
 
-    Whoever is asked between two steps may let the work stand aside for a while (`services.right_of_way`); no pace and
+    Whoever is asked between two steps may let the work stand aside for a while (`jobs.right_of_way`); no pace and
     no estimate counts that.
 
     Args:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from lungseg.services.cards import read_checkpoint
+from lungseg.services.checkpoints import read_checkpoint
 from lungseg.ui.checkpoint_choice import choose_checkpoint, head
-from lungseg.ui.checkpoint_origin import origin
-from lungseg.ui.checkpoint_scores import failures, scores, trust
-from lungseg.ui.checkpoint_use import history, pending_dialog
+from lungseg.ui.checkpoint_provenance import origin
+from lungseg.ui.checkpoint_scores import draw_scores, failures, trust
+from lungseg.ui.checkpoint_use import pending_dialog, promotion_history
 from lungseg.ui.notice import notice
 from lungseg.ui.resources import settings
 
@@ -21,12 +21,12 @@ if name is not None:
         left, middle, right = st.columns([27, 43, 30], gap="medium")
     with left, st.container(key="checkpoint_origin"):
         origin(checkpoint)
-        history()
+        promotion_history()
     with middle, st.container(key="checkpoint_scores"):
-        scores(checkpoint)
+        draw_scores(checkpoint)
         failures(checkpoint)
     with right, st.container(key="checkpoint_trust"):
         trust(checkpoint)
 else:
-    history()
+    promotion_history()
 pending_dialog()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from lungseg.ui.data_set_choice import choose_data_set, data_set_panel, pending_dialog
-from lungseg.ui.data_set_figures import case_table, figures, nothing_yet, overview_of
+from lungseg.ui.data_set_figures import data_set_table, figures, no_figures_yet, overview_of
 
 data_set = choose_data_set()
 shown = overview_of(data_set)
@@ -15,10 +15,10 @@ with left:
     data_set_panel(data_set, shown)
 with middle:
     if data_set is None or shown is None:
-        nothing_yet(data_set)
+        no_figures_yet(data_set)
     else:
         figures(shown.statistics)
 with right:
     if data_set is not None and shown is not None:
-        case_table(data_set, shown)
+        data_set_table(data_set, shown)
 pending_dialog()

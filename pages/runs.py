@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lungseg.ui.run_dialogs import pending_dialog
-from lungseg.ui.run_overview import overview
+from lungseg.ui.run_overview import runs_overview
 
 pending_dialog()
-overview()
+runs_overview()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from lungseg.ui.training_order import order_form
+from lungseg.ui.training_form import order_form
+from lungseg.ui.training_monitor import no_runs_yet, watch
 from lungseg.ui.training_queue import choose_run, queue
-from lungseg.ui.training_watch import nothing_yet, watch
 
 with st.container(key="training_page"):
     order, run = st.columns([22, 78], gap="medium")
@@ -15,7 +15,7 @@ with run:
     if run_id is not None:
         watch(run_id)
     elif "run" not in st.query_params:
-        nothing_yet()
+        no_runs_yet()
 with order:
     order_form()
     queue(run_id)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from lungseg.errors import LungSegError
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.viewing import scene_of
-from lungseg.ui.case_bar import case_bar, choose_case, with_no_scene
-from lungseg.ui.fallback import slice_viewer
+from lungseg.ui.case_header import case_bar, choose_case, with_no_scene
+from lungseg.ui.fallback import fallback_viewer
 from lungseg.ui.notice import notice
-from lungseg.ui.operating import chosen
 from lungseg.ui.resources import database, settings
+from lungseg.ui.threshold import chosen
 from lungseg.ui.viewer import can_draw, viewer
 
 summaries = cases.list_cases(database())
@@ -24,8 +24,8 @@ if case_id is not None:
         note = case_bar(scene, summaries)
         bundle = viewer_bundle.status(settings())
         if not bundle.is_ready:
-            slice_viewer(scene, bundle.lack)
+            fallback_viewer(scene, bundle.lack)
         elif not can_draw():
-            slice_viewer(scene)
+            fallback_viewer(scene)
         else:
             viewer(settings(), scene, note)

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from lungseg.calibration import LesionCalibration
-from lungseg.card import OperatingPoint
-from lungseg.checkpoint import replace_card
-from lungseg.metrics import summarise
+from lungseg.evaluation.metrics import summarise
 from lungseg.records import CaseScore
+from lungseg.segmentation.calibration import LesionCalibration
+from lungseg.segmentation.card import OperatingPoint
+from lungseg.segmentation.checkpoint import replace_card
 from tests.networks import save_network
 
 HELD_OUT = tuple(f"LIDC-IDRI-{number:04d}" for number in range(100, 179))

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from lungseg.anatomy.atlas import ORDERS
-from lungseg.anatomy.body import Body, step_for
-from lungseg.nifti import read_volume
-from lungseg.volume import Grid, Volume
+from lungseg.scans.anatomy.atlas import ORDERS
+from lungseg.scans.anatomy.body import Body, step_for
+from lungseg.scans.nifti import read_volume
+from lungseg.scans.volume import Grid, Volume
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DATA = CHECKOUT.parent / "shared" / "data"

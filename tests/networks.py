@@ -2,10 +2,10 @@
 
 import torch
 
-from lungseg.card import ModelCard, NetworkShape
-from lungseg.checkpoint import save_checkpoint
-from lungseg.preprocessing import Preprocessing
-from lungseg.unet import UNet
+from lungseg.scans.canvas import Preprocessing
+from lungseg.segmentation.card import ModelCard, NetworkShape
+from lungseg.segmentation.checkpoint import save_checkpoint
+from lungseg.segmentation.unet import UNet
 
 SMALL = NetworkShape(width=4, depth=2, channels=1)
 WIDE = NetworkShape(width=16, depth=3, channels=1)

@@ -5,9 +5,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from lungseg.postprocessing import ProbabilityMap
-from lungseg.preprocessing import Frame, hang
-from lungseg.volume import Grid, Volume
+from lungseg.scans.canvas import CanvasGeometry, to_display
+from lungseg.scans.volume import Grid, Volume
+from lungseg.segmentation.postprocessing import ProbabilityMap
 
 SHAPE = (96, 80, 40)
 SPACING_MM = (3.0, 3.2, 6.0)
@@ -74,11 +74,13 @@ def with_grain(hu, seed=6):
 
 def graded_map(grid, centre_index=LESION_INDEX, radius_mm=LESION_RADIUS_MM, size=128):
     """Return the answer of a network that is sure in the middle of a lesion and less so outward: 1/2 at the radius."""
-    frame = Frame.of(grid, size)
+    frame = CanvasGeometry.of(grid, size)
     axes = [(np.arange(n) - at) * mm for n, at, mm in zip(grid.shape, centre_index, grid.spacing_mm, strict=True)]
     x, y, z = np.meshgrid(*axes, indexing="ij")
     probability = 0.5 ** ((x**2 + y**2 + z**2) / radius_mm**2)
-    planes = [frame.shrink(hang(probability[:, :, k]).astype(np.float32), fill=0.0) for k in range(grid.shape[2])]
+    planes = [
+        frame.to_canvas(to_display(probability[:, :, k]).astype(np.float32), fill=0.0) for k in range(grid.shape[2])
+    ]
     return ProbabilityMap(np.round(np.stack(planes) * 255).astype(np.uint8), frame, grid)
 
 

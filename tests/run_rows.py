@@ -92,7 +92,7 @@ def keep_scores(session, run_id, scores):
 
 def write_pictures(folder: Path, count=6):
     """Write example pictures as a training run does."""
-    from lungseg.overlay import write_png
+    from lungseg.scans.overlay import write_png
 
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)

@@ -5,9 +5,9 @@ import csv
 import cv2
 import numpy as np
 
-from lungseg.card import NetworkShape
-from lungseg.preprocessing import Preprocessing
-from lungseg.training.presets import SceneMix, ScenePreset, Schedule
+from lungseg.scans.canvas import Preprocessing
+from lungseg.segmentation.card import NetworkShape
+from lungseg.training.presets import CompositionConfig, OptimisationConfig, ScenePreset
 from tests.phantoms import chest, ras_affine, write_nifti
 
 PATIENTS = [f"LIDC-IDRI-{number:04d}" for number in (2, 3, 5, 8, 13, 21, 34, 55, 89, 144)]
@@ -19,8 +19,8 @@ TINY = ScenePreset(
     summary="Small and quick.",
     network=NetworkShape(width=4, depth=2, channels=3),
     preprocessing=Preprocessing(size=64, channels=3, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0),
-    schedule=Schedule(epochs=2, steps=3, batch=4, decay="cosine", dice=1.0, ema=0.9),
-    mix=SceneMix(side_px=32),
+    schedule=OptimisationConfig(epochs=2, steps=3, batch=4, decay="cosine", dice=1.0, ema=0.9),
+    mix=CompositionConfig(side_px=32),
     tested=0.2,
     held_out=0.4,
 )

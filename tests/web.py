@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 
-from lungseg.services import worker_process
+from lungseg.services import local_executor
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,4 @@ def ask(routes, address: str, **headers: str) -> Answer:
 def start_no_worker(monkeypatch):
     """Let the server believe that a worker is on its way whenever it wants one."""
     starting = SimpleNamespace(pid=0, poll=lambda: None)
-    monkeypatch.setattr(worker_process, "_start", lambda settings: starting)
+    monkeypatch.setattr(local_executor, "_start", lambda settings: starting)

@@ -19,7 +19,7 @@ def average(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write it to.", show_default=False)],
 ) -> None:
     """Average the weights of runs that began alike and ended with other data."""
-    from lungseg.training.average import average_checkpoints
+    from lungseg.segmentation.average import average_checkpoints
 
     card = average_checkpoints(weights, name, output)
     show_written(output / f"{card.name}.safetensors", f": the mean of {len(weights)} checkpoints")

@@ -24,8 +24,8 @@ def calibrate(
 ) -> None:
     """Choose where a checkpoint's probabilities become a mask, by folds that left a whole scan out each."""
     settings = Settings.from_environment()
-    from lungseg.checkpoint import replace_card
-    from lungseg.training.operating import calibrate_checkpoint
+    from lungseg.recipes.scenes.operating_point import calibrate_checkpoint
+    from lungseg.segmentation.checkpoint import replace_card
 
     card = calibrate_checkpoint(weights, fold, data, device=device or settings.device)
     replace_card(weights, card)

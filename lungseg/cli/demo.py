@@ -15,7 +15,7 @@ def demo() -> None:
     settings = Settings.from_environment()
     open_home(settings)
     with busy("preparing the demo scan") as tell:
-        service.prepare(settings, on_step=tell)
+        service.prepare_demo(settings, on_step=tell)
         database = open_database(settings.database_url)
         tell("making the demo case")
         case = service.add_case(settings, database)

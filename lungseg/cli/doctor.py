@@ -20,10 +20,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Examine the installation; exit code 1 if something is missing that the product needs."""
-    from lungseg.services.doctor import State, examine
+    from lungseg.services.doctor import State, check_installation
 
     with busy("examining"):
-        findings = examine(Settings.from_environment())
+        findings = check_installation(Settings.from_environment())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -20,9 +20,9 @@ from lungseg.records import CaseFailure, CaseScore, Progress, ScanFinding, ScanS
 from lungseg.wording import counted
 
 if TYPE_CHECKING:
-    from lungseg.card import ModelCard
-    from lungseg.dataset.layout import Pair
-    from lungseg.inference import Segmenter
+    from lungseg.dataset.layout import CaseFiles
+    from lungseg.segmentation.card import ModelCard
+    from lungseg.segmentation.segmenter import Segmenter
 
 COLUMNS = (*(field.name for field in fields(CaseScore)), "error")
 
@@ -44,7 +44,7 @@ def evaluate(
         warn(f"{finding.found} {finding.remedy}")
     settings = Settings.from_environment()
     err.print(f"Scoring {counted(len(data.labelled), 'case')} ...", style="dim")
-    from lungseg.inference import Segmenter
+    from lungseg.segmentation.segmenter import Segmenter
     from lungseg.services.in_use import name_in_use
 
     segmenter = Segmenter.load(
@@ -83,13 +83,13 @@ def summary_table(summary: Summary) -> Table:
 
 
 def _evaluate(
-    pairs: tuple[Pair, ...],
+    pairs: tuple[CaseFiles, ...],
     segmenter: Segmenter,
     failures: list[CaseFailure],
     findings: dict[str, tuple[ScanFinding, ...]],
 ) -> tuple[tuple[CaseScore, ...], Summary]:
     """Score cases; those that can't be, and what is uncertain of the others, go into `failures` and `findings`."""
-    from lungseg import evaluation
+    from lungseg.evaluation import evaluate
 
     def on_findings(case: str, found: tuple[ScanFinding, ...]) -> None:
         findings[case] = found
@@ -99,7 +99,7 @@ def _evaluate(
 
     with progress_bar() as tell:
         on_case = _listener(tell, len(pairs), failures)
-        return evaluation.evaluate(pairs, segmenter, on_case=on_case, on_findings=on_findings)
+        return evaluate.evaluate(pairs, segmenter, on_case=on_case, on_findings=on_findings)
 
 
 def _listener(

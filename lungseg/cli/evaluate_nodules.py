@@ -30,9 +30,9 @@ def evaluate_nodules(
     """Score a checkpoint on slices of nodules that several radiologists marked."""
     check_outputs((report, table))
     settings = Settings.from_environment()
-    from lungseg.card import find_weights
+    from lungseg.recipes.scenes import nodules
+    from lungseg.segmentation.card import find_weights
     from lungseg.services.in_use import name_in_use
-    from lungseg.training import nodules
 
     weights = find_weights(checkpoint or name_in_use(settings), settings.models)
     scores, card = nodules.score_folder(slices, weights, device=device or settings.device, only_tested=tested)

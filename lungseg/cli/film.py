@@ -31,9 +31,9 @@ def film(
     for path in (scan, *masks):
         check_scan(path)
     check_outputs([output], inputs=[scan, *masks])
-    from lungseg import nifti
-    from lungseg.film import Film, film_format
-    from lungseg.overlay import WINDOWS
+    from lungseg.figures.video import Film, film_format
+    from lungseg.scans import nifti
+    from lungseg.scans.overlay import WINDOWS
 
     film_format(output)
     with progress_bar() as tell:

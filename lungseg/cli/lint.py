@@ -16,7 +16,7 @@ from lungseg.cli.output import check_outputs, write_report
 from lungseg.wording import counted
 
 if TYPE_CHECKING:
-    from lungseg.dataset.findings import Finding
+    from lungseg.dataset.findings import DataSetFinding
     from lungseg.dataset.layout import DataSet
 
 MOST_IGNORED = 20
@@ -37,12 +37,12 @@ def lint(
     from lungseg.dataset.findings import has_errors
     from lungseg.dataset.lint import lint as lint_data_set
     from lungseg.dataset.split import read_split
-    from lungseg.dataset.survey import examine
+    from lungseg.dataset.survey import survey
 
     check_outputs((report,))
     given = read_split(split) if split else None
     with log_shown("lungseg.dataset"), progress_bar() as tell:
-        found = examine(data, tumour_class=tumour_class, workers=workers, on_progress=tell)
+        found = survey(data, tumour_class=tumour_class, workers=workers, on_progress=tell)
     data_set = found.data_set
     findings = lint_data_set(data_set, found.facts, given, found.likenesses)
     if report:
@@ -68,7 +68,7 @@ def show_ignored(data_set: DataSet) -> None:
         err.print(Text(f"Ignored, no scans: {names}."), style="dim", soft_wrap=True)
 
 
-def show_findings(findings: tuple[Finding, ...]) -> None:
+def show_findings(findings: tuple[DataSetFinding, ...]) -> None:
     """Lay out findings, errors first."""
     errors = sum(finding.is_error for finding in findings)
     if not findings:

@@ -16,12 +16,12 @@ def measure(
     device: Annotated[Device, typer.Option(help="Where the network learns.")] = "auto",
 ) -> None:
     """Take a few steps of training on noise, and keep their pace for estimates."""
-    from lungseg.services.estimation import Pace, keep_pace
-    from lungseg.services.right_of_way import let_scans_go_first
-    from lungseg.training.pace import measure as measured
+    from lungseg.jobs.right_of_way import let_scans_go_first
+    from lungseg.services.estimation import Throughput, keep_pace
     from lungseg.training.presets import find_preset
+    from lungseg.training.throughput import measure_throughput
 
     let_scans_go_first()
-    slices_per_s, memory_mb = measured(find_preset(preset), batch=batch, device=device)
-    keep_pace(Settings.from_environment(), preset, batch, device, Pace(slices_per_s, memory_mb))
+    slices_per_s, memory_mb = measure_throughput(find_preset(preset), batch=batch, device=device)
+    keep_pace(Settings.from_environment(), preset, batch, device, Throughput(slices_per_s, memory_mb))
     out.print(f"{slices_per_s:.1f} slices/s, {memory_mb:.0f} MB")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lungseg.errors import ScanError, StorageError
-from lungseg.files import is_file, is_folder, resolved, write_bytes
+from lungseg.files.atomic import is_file, is_folder, resolved, write_bytes
 
 
 def check_outputs(outputs: Iterable[Path | None], *, inputs: Iterable[Path] = ()) -> None:

@@ -18,7 +18,7 @@ from lungseg.errors import PromotionError
 
 if TYPE_CHECKING:
     from lungseg.db import Database
-    from lungseg.services.in_use import Station
+    from lungseg.services.in_use import PromotionRecord
 
 
 def promote(
@@ -101,7 +101,7 @@ def _list(settings: Settings) -> None:
     out.print(Text(f"{card.name} segments{how}, sha256 {card.sha256[:12]}."), soft_wrap=True)
 
 
-def _table(stations: tuple[Station, ...]) -> Table:
+def _table(stations: tuple[PromotionRecord, ...]) -> Table:
     table = Table("number", "checkpoint", "sha256", "since", "by", "comment")
     for station in stations:
         made = station.promotion

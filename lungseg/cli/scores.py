@@ -16,7 +16,7 @@ from lungseg.cli.output import check_outputs, write_text
 from lungseg.config import Settings
 
 if TYPE_CHECKING:
-    from lungseg.scores.gather import Material
+    from lungseg.recipes.scenes.report.collect import EvaluationInputs
 
 SHEET_BYTES = 200_000
 
@@ -38,13 +38,13 @@ def scores(
     """Evaluate a checkpoint on all that is at hand: whole scans, nodules tested, calibration, pictures."""
     check_outputs((output, failures))
     settings = Settings.from_environment()
-    from lungseg.card import WholeScans, find_weights
-    from lungseg.checkpoint import replace_card
-    from lungseg.overlay import write_png
-    from lungseg.scores import page
-    from lungseg.scores.gather import gather
-    from lungseg.scores.tiles import write_sheet
-    from lungseg.services.cards import read_checkpoint
+    from lungseg.recipes.scenes.report import page
+    from lungseg.recipes.scenes.report.collect import gather
+    from lungseg.recipes.scenes.report.panels import write_sheet
+    from lungseg.scans.overlay import write_png
+    from lungseg.segmentation.card import WholeScans, find_weights
+    from lungseg.segmentation.checkpoint import replace_card
+    from lungseg.services.checkpoints import read_checkpoint
     from lungseg.services.in_use import name_in_use
 
     weights = find_weights(checkpoint or name_in_use(settings), settings.models)
@@ -60,7 +60,7 @@ def scores(
     folder = output.with_suffix("")
     for name, tile in page.pictures(found).items():
         write_png(folder / name, tile.picture)
-    write_text(page.render(found, command=_command(data, output, checkpoint), folder=folder.name), output)
+    write_text(page.render_report(found, command=_command(data, output, checkpoint), folder=folder.name), output)
     if failures:
         write_sheet(failures, found.failures, most_bytes=SHEET_BYTES)
     if record:
@@ -72,13 +72,13 @@ def scores(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _material(settings: Settings, data: Path) -> Material:
-    from lungseg.dataset.layout import Pair
-    from lungseg.scores.gather import Material
+def _material(settings: Settings, data: Path) -> EvaluationInputs:
+    from lungseg.dataset.layout import CaseFiles
+    from lungseg.recipes.scenes.report.collect import EvaluationInputs
     from lungseg.services.demo import PATIENT, DemoFiles
 
     files = DemoFiles.of(settings)
-    return Material(data, Pair(PATIENT, PATIENT, files.scan, files.reference) if files.are_there else None)
+    return EvaluationInputs(data, CaseFiles(PATIENT, PATIENT, files.scan, files.reference) if files.are_there else None)
 
 
 def _command(data: Path, output: Path, checkpoint: str | None) -> str:

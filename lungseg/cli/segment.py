@@ -16,7 +16,7 @@ from lungseg.errors import StorageError
 from lungseg.records import Segmentation, statement
 
 if TYPE_CHECKING:
-    from lungseg.postprocessing import ProbabilityMap
+    from lungseg.segmentation.postprocessing import ProbabilityMap
 
 
 def segment(
@@ -38,11 +38,11 @@ def segment(
     check_paths(scan, mask, report, probability)
     settings = Settings.from_environment()
     with progress_bar() as tell:
-        from lungseg.inference import Segmenter
-        from lungseg.maps import write_map
-        from lungseg.nifti import read_header, write_mask
-        from lungseg.pipeline import segment_scan
-        from lungseg.postprocessing import outlines_at
+        from lungseg.scans.nifti import read_header, write_mask
+        from lungseg.segmentation.pipeline import segment_scan
+        from lungseg.segmentation.postprocessing import outlines_at
+        from lungseg.segmentation.probability_io import write_map
+        from lungseg.segmentation.segmenter import Segmenter
         from lungseg.services.in_use import name_in_use
 
         segmenter = Segmenter.load(

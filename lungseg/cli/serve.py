@@ -18,7 +18,7 @@ import typer
 from lungseg.cli.console import out, warn
 from lungseg.config import CHECKOUT, Settings
 from lungseg.errors import LungSegError, SetupError
-from lungseg.services.exposure import check_host, check_port
+from lungseg.services.bind_check import check_host, check_port
 from lungseg.services.lifeline import environment_with, lifeline
 
 READY_WITHIN_S = 60.0

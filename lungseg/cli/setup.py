@@ -23,7 +23,7 @@ def setup() -> None:
     open_home(settings)
     parts: dict[str, Callable[[], object]] = {
         "viewer bundle": lambda: viewer_bundle.install(settings),
-        "demo scan": lambda: demo.prepare(settings),
+        "demo scan": lambda: demo.prepare_demo(settings),
     }
     failed = [name for name, install in parts.items() if not _succeeds(name, install)]
     if failed:

@@ -32,13 +32,13 @@ def stats(
 ) -> None:
     """Count cases, slices and tumour of a data set: the figures of the page Data set."""
     from lungseg.dataset.lint import lint
-    from lungseg.dataset.statistics import summarise, to_csv
-    from lungseg.dataset.survey import examine
+    from lungseg.dataset.statistics import summarise_data_set, to_csv
+    from lungseg.dataset.survey import survey
 
     check_outputs((report, table))
     with log_shown("lungseg.dataset"), progress_bar() as tell:
-        found = examine(data, tumour_class=tumour_class, workers=workers, on_progress=tell)
-    statistics = summarise(found.data_set, found.facts)
+        found = survey(data, tumour_class=tumour_class, workers=workers, on_progress=tell)
+    statistics = summarise_data_set(found.data_set, found.facts)
     if report:
         write_report(statistics.report(), report)
     if table:

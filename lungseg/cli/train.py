@@ -23,14 +23,14 @@ from rich.text import Text
 from lungseg.cli.console import EXIT_REFUSED, err, log_shown, out, progress_bar, show_error, show_written
 from lungseg.cli.options import DeviceOption, TumourClassOption
 from lungseg.config import Device, Settings
-from lungseg.errors import DataSetError, NotFoundError, RunGoesOnError
-from lungseg.files import is_file, is_folder, resolved
+from lungseg.errors import DataSetError, NotFoundError, RunActiveError
+from lungseg.files.atomic import is_file, is_folder, resolved
 from lungseg.records import Progress, Run, RunState
 
 if TYPE_CHECKING:
-    from lungseg.card import ModelCard
     from lungseg.db import Database
-    from lungseg.training.order import Listener, TrainingOrder
+    from lungseg.segmentation.card import ModelCard
+    from lungseg.training.config import TrainingCallbacks, TrainingConfig
 
 
 def train(
@@ -99,7 +99,7 @@ def _begin(settings: Settings, said: dict[str, Any]) -> None:
 def _go_on(settings: Settings, name: str, device: Device | None, *, accept_changed_data: bool) -> None:
     """Go on with a run of the database, or with one that has a folder alone."""
     from lungseg.services.training import resume_here
-    from lungseg.training.resume import read_order
+    from lungseg.training.state import read_order
 
     folder = _run_folder(settings, name)
     with _database(settings) as database:
@@ -116,15 +116,15 @@ def _go_on(settings: Settings, name: str, device: Device | None, *, accept_chang
 
 def _carry_out(settings: Settings, database: Database, run: Run, *, accept_changed_data: bool = False) -> None:
     """Carry out a claimed run of the database here; the terminal shows what its log gets."""
-    from lungseg.card import read_card
-    from lungseg.child import execute_here
+    from lungseg.jobs.process import execute_here
+    from lungseg.jobs.train import JobContext
+    from lungseg.segmentation.card import read_card
     from lungseg.services.runs import get_run
-    from lungseg.trainer import Task
 
     err.print(f"Run {run.id}", style="dim", highlight=False)
     with progress_bar() as tell, log_shown("lungseg"):
         execute_here(
-            Task(
+            JobContext(
                 settings,
                 database,
                 run,
@@ -146,21 +146,21 @@ def _carry_out(settings: Settings, database: Database, run: Run, *, accept_chang
 
 def _train_apart(settings: Settings, said: dict[str, Any]) -> None:
     """Train in a folder of the user's, without the database."""
-    from lungseg.files import make_private
+    from lungseg.files.atomic import make_private
     from lungseg.services.datasets import unregistered_store
-    from lungseg.training.order import TrainingOrder
+    from lungseg.training.config import TrainingConfig
 
     make_private(settings.home)
     data = resolved(said["data"])
-    order = TrainingOrder(**{**said, "data": data, "store": unregistered_store(settings, data)})
+    order = TrainingConfig(**{**said, "data": data, "store": unregistered_store(settings, data)})
     _train(settings, order, resume=False)
 
 
-def _train(settings: Settings, order: TrainingOrder, *, resume: bool, accept_changed_data: bool = False) -> None:
-    from lungseg.training.recipe import train_order
+def _train(settings: Settings, order: TrainingConfig, *, resume: bool, accept_changed_data: bool = False) -> None:
+    from lungseg.training.fit import fit
 
     with _alone(order.output), _listener(settings) as (listener, asked_to_stop):
-        card = train_order(order, listener, resume=resume, accept_changed_data=accept_changed_data)
+        card = fit(order, listener, resume=resume, accept_changed_data=accept_changed_data)
     _conclude(card, order.output / f"{order.name}.safetensors")
     if asked_to_stop.is_set():
         err.print(f"Go on with: lungseg train --resume {order.output}", soft_wrap=True, highlight=False)
@@ -196,7 +196,7 @@ def _alone(folder: Path) -> Iterator[None]:
         with run_lock(folder).acquire(blocking=False):
             yield
     except Timeout as error:
-        raise RunGoesOnError(f"Another process trains in {folder}.", "Stop that run first, or wait for it.") from error
+        raise RunActiveError(f"Another process trains in {folder}.", "Stop that run first, or wait for it.") from error
 
 
 def _conclude(card: ModelCard, weights: Path) -> None:
@@ -213,10 +213,10 @@ def _run_folder(settings: Settings, run: str) -> Path:
 
 
 @contextmanager
-def _listener(settings: Settings) -> Iterator[tuple[Listener, Event]]:
+def _listener(settings: Settings) -> Iterator[tuple[TrainingCallbacks, Event]]:
     """Show a progress bar with the time left, a line for each epoch, and turn Ctrl-C into a request to stop."""
-    from lungseg.services.right_of_way import GivesWay
-    from lungseg.training.order import Listener
+    from lungseg.jobs.right_of_way import GivesWay
+    from lungseg.training.config import TrainingCallbacks
 
     asked_to_stop = Event()
 
@@ -228,7 +228,7 @@ def _listener(settings: Settings) -> Iterator[tuple[Listener, Event]]:
     try:
         with progress_bar() as tell:
             way = GivesWay(settings, lambda step: tell(replace(step, stage=_stage(step))), asked_to_stop.is_set)
-            listener = Listener(
+            listener = TrainingCallbacks(
                 on_start=lambda text: err.print(text, soft_wrap=True, highlight=False, style="dim"),
                 on_progress=way.tell,
                 on_epoch=lambda report: err.print(str(report), highlight=False),
@@ -246,7 +246,7 @@ def _stage(step: Progress) -> str:
 
 def card_summary(card: ModelCard) -> Table:
     """Lay out what was reached on patients held out."""
-    from lungseg.services.cards import scores_on
+    from lungseg.services.checkpoints import scores_on
 
     scores, epoch = scores_on(card), card.training.get("best_epoch", "-")
     table = Table("measured on patients held out", "", title=Text(f"{card.name}: epoch {epoch}"))

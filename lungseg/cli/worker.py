@@ -22,6 +22,6 @@ def worker(
     from lungseg.services.lifeline import end_with_server
 
     end_with_server(LEAVES_S)
-    from lungseg.worker import work
+    from lungseg.jobs.worker import work
 
     work(Settings.from_environment(), once=once)

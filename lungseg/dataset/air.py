@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.volume import SPACE, Volume
+from lungseg.scans.volume import SPACE, Volume
 
 AIR_HU = -500
 AROUND_MM = 6.0

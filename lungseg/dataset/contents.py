@@ -99,7 +99,7 @@ Record = dict[str, dict[str, str]]
 """Of each case what it consists of: the sha256 of scan and mask, its patient, what counts as tumour."""
 
 
-def differences(before: Record, now: Record) -> tuple[str, ...]:
+def changes_between(before: Record, now: Record) -> tuple[str, ...]:
     """Say which cases are not what they were, and in what: `lung_001: mask`, `lung_002: gone`."""
     said = []
     for case in sorted({*before, *now}):

@@ -14,7 +14,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DataSetFinding:
     """One thing that is wrong, or may be wrong, with a data set.
 
     Attributes:
@@ -37,6 +37,6 @@ class Finding:
         return self.severity is Severity.ERROR
 
 
-def has_errors(findings: tuple[Finding, ...]) -> bool:
+def has_errors(findings: tuple[DataSetFinding, ...]) -> bool:
     """Tell whether findings stop training."""
     return any(finding.is_error for finding in findings)

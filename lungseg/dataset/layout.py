@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lungseg.dataset import listing
-from lungseg.dataset.findings import Finding, Severity
+from lungseg.dataset.findings import DataSetFinding, Severity
 from lungseg.dataset.labels import Legend, choose_legend
 from lungseg.dataset.listing import (
     CHANNEL,
@@ -31,12 +31,12 @@ from lungseg.dataset.listing import (
     JSON_NAME,
     LONGEST_TEXT,
     MOST_NAMES,
-    Listed,
-    Refused,
+    ListedEntry,
+    RefusedEntry,
     case_name,
 )
 from lungseg.errors import DataSetError
-from lungseg.files import is_file, is_folder, resolved
+from lungseg.files.atomic import is_file, is_folder, resolved
 
 PATIENTS_NAME = "patients.csv"
 IMAGE_FOLDERS = ("imagesTr", "images", "scans")
@@ -51,7 +51,7 @@ EXPECTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class CaseFiles:
     """A scan and its mask.
 
     Attributes:
@@ -85,23 +85,23 @@ class DataSet:
 
     name: str
     root: Path
-    labelled: tuple[Pair, ...]
-    unlabelled: tuple[Pair, ...]
+    labelled: tuple[CaseFiles, ...]
+    unlabelled: tuple[CaseFiles, ...]
     ignored: tuple[str, ...] = ()
     licence: str | None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[DataSetFinding, ...] = ()
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
+    def pairs(self) -> tuple[CaseFiles, ...]:
         """All cases, labelled ones first."""
         return self.labelled + self.unlabelled
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-ready values, which `decoding` turns back."""
-        return plain(self)
+        return to_plain(self)
 
 
-def plain(value: DataSet | Pair) -> dict[str, Any]:
+def to_plain(value: DataSet | CaseFiles) -> dict[str, Any]:
     """Return JSON-ready values, paths as texts."""
     return asdict(value, dict_factory=lambda items: {key: str(v) if isinstance(v, Path) else v for key, v in items})
 
@@ -121,7 +121,7 @@ def open_data_set(folder: Path, tumour_class: str | None = None) -> DataSet:
     if not is_folder(folder):
         raise DataSetError(f"There is no folder {folder}.", "Give the folder that holds dataset.json and imagesTr.")
     with _readable(folder):
-        card = listing.read_card(folder / JSON_NAME)
+        card = listing.read_dataset_json(folder / JSON_NAME)
         found = _listed(folder, card) if listing.lists_files(card) else _side_by_side(folder)
         if not found.labelled:
             raise DataSetError(f"No scan in {folder} has a mask. {_why_none(folder, found)}", EXPECTED)
@@ -148,7 +148,7 @@ def pair_folders(images: Path, labels: Path) -> DataSet:
                 f"No scan in {images} has a mask of its name in {labels}.", "Give scan and mask the same file name."
             )
         is_inside = labels.parent == images.parent
-        labels_told = listing.read_card(images.parent / JSON_NAME).get("labels") if is_inside else None
+        labels_told = listing.read_dataset_json(images.parent / JSON_NAME).get("labels") if is_inside else None
         return _data_set(images.parent, found, {"labels": labels_told})
 
 
@@ -164,10 +164,10 @@ def _readable(folder: Path) -> Iterator[None]:
 class _Found:
     """What a layout gave: pairs of scan and mask, scans without, the folders they lie in, what is wrong."""
 
-    labelled: list[Pair]
-    unlabelled: list[Pair]
+    labelled: list[CaseFiles]
+    unlabelled: list[CaseFiles]
     folders: set[Path]
-    findings: list[Finding]
+    findings: list[DataSetFinding]
 
 
 def _listed(folder: Path, card: Mapping[str, Any]) -> _Found:
@@ -191,11 +191,11 @@ def _listed(folder: Path, card: Mapping[str, Any]) -> _Found:
     return found
 
 
-def _usable(entries: Iterator[Listed | Refused], found: _Found) -> list[Listed]:
+def _usable(entries: Iterator[ListedEntry | RefusedEntry], found: _Found) -> list[ListedEntry]:
     """Return the entries that name files; the others become findings."""
     listed = []
     for entry in entries:
-        if isinstance(entry, Listed):
+        if isinstance(entry, ListedEntry):
             listed.append(entry)
         else:
             found.findings.append(_refused(entry))
@@ -293,7 +293,7 @@ def _data_set(root: Path, found: _Found, card: Mapping[str, Any], tumour_class: 
     )
 
 
-def _unique(pairs: list[Pair], taken: set[str]) -> list[Pair]:
+def _unique(pairs: list[CaseFiles], taken: set[str]) -> list[CaseFiles]:
     """Sort pairs by name; a name that is taken gets the folder of its scan appended."""
     named = []
     for pair in sorted(pairs, key=lambda pair: (pair.case, pair.scan)):
@@ -306,8 +306,8 @@ def _unique(pairs: list[Pair], taken: set[str]) -> list[Pair]:
     return named
 
 
-def _pair(case: str, scan: Path, mask: Path | None = None) -> Pair:
-    return Pair(case, case, scan, mask)
+def _pair(case: str, scan: Path, mask: Path | None = None) -> CaseFiles:
+    return CaseFiles(case, case, scan, mask)
 
 
 def _stem(scan: Path, mask: Path | None = None) -> str:
@@ -388,13 +388,13 @@ def _has_pairs(folder: Path) -> bool:
     return bool(_first_folder(folder, IMAGE_FOLDERS) and _first_folder(folder, LABEL_FOLDERS))
 
 
-def _refused(entry: Refused) -> Finding:
+def _refused(entry: RefusedEntry) -> DataSetFinding:
     remedy = f"{HOW_TO_LIST} Files lie inside the folder of the data set."
-    return Finding(Severity.ERROR, "layout.entry", None, entry.found, remedy)
+    return DataSetFinding(Severity.ERROR, "layout.entry", None, entry.found, remedy)
 
 
-def _two_files(name: str, files: list[Path], root: Path) -> Finding:
-    return Finding(
+def _two_files(name: str, files: list[Path], root: Path) -> DataSetFinding:
+    return DataSetFinding(
         Severity.ERROR,
         "layout.two_files",
         name[:LONGEST_TEXT],
@@ -403,8 +403,8 @@ def _two_files(name: str, files: list[Path], root: Path) -> Finding:
     )
 
 
-def _missing(file: Path, root: Path) -> Finding:
-    return Finding(
+def _missing(file: Path, root: Path) -> DataSetFinding:
+    return DataSetFinding(
         Severity.ERROR,
         "layout.missing_file",
         case_name(file).removesuffix(CHANNEL)[:LONGEST_TEXT],
@@ -413,8 +413,8 @@ def _missing(file: Path, root: Path) -> Finding:
     )
 
 
-def _unlisted(file: Path, root: Path) -> Finding:
-    return Finding(
+def _unlisted(file: Path, root: Path) -> DataSetFinding:
+    return DataSetFinding(
         Severity.WARNING,
         "layout.unlisted_file",
         case_name(file).removesuffix(CHANNEL),
@@ -423,8 +423,8 @@ def _unlisted(file: Path, root: Path) -> Finding:
     )
 
 
-def _no_mask(scan: Path, labels: Path) -> Finding:
-    return Finding(
+def _no_mask(scan: Path, labels: Path) -> DataSetFinding:
+    return DataSetFinding(
         Severity.ERROR,
         "layout.no_mask",
         _stem(scan),
@@ -433,8 +433,8 @@ def _no_mask(scan: Path, labels: Path) -> Finding:
     )
 
 
-def _no_scan(mask: Path, images: Path) -> Finding:
-    return Finding(
+def _no_scan(mask: Path, images: Path) -> DataSetFinding:
+    return DataSetFinding(
         Severity.ERROR,
         "layout.no_scan",
         case_name(mask),
@@ -443,8 +443,8 @@ def _no_scan(mask: Path, images: Path) -> Finding:
     )
 
 
-def _unknown_case(case: str) -> Finding:
-    return Finding(
+def _unknown_case(case: str) -> DataSetFinding:
+    return DataSetFinding(
         Severity.WARNING,
         "layout.unknown_case",
         case,

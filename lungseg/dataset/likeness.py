@@ -21,7 +21,7 @@ from scipy import fft, ndimage
 
 from lungseg.decoding import Finite, Natural
 from lungseg.errors import DataSetError
-from lungseg.volume import SPACE, Volume
+from lungseg.scans.volume import SPACE, Volume
 
 THUMBNAIL_MM = 12.0
 HU_RANGE = (-1000, 200)

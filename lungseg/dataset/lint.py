@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
-from lungseg.dataset.facts import CaseFacts, MaskFacts, ScanFacts
-from lungseg.dataset.findings import Finding, Severity
+from lungseg.dataset.findings import DataSetFinding, Severity
+from lungseg.dataset.fingerprint import CaseFacts, MaskFacts, ScanFacts
 from lungseg.dataset.labels import Legend
 from lungseg.dataset.layout import DataSet
 from lungseg.dataset.likeness import Likeness, alike
@@ -30,13 +30,13 @@ SIDE_NAMES = {
 }
 AXIS_NAMES = ("pixel width", "pixel height", "slice distance")
 
-Findings = Iterator[Finding]
+Findings = Iterator[DataSetFinding]
 Facts = tuple[CaseFacts, ...]
 
 
 def lint(
     data_set: DataSet, facts: Facts, split: Split | None = None, likenesses: Sequence[Likeness] | None = None
-) -> tuple[Finding, ...]:
+) -> tuple[DataSetFinding, ...]:
     """List what is wrong with a data set, errors first.
 
     Args:
@@ -62,18 +62,18 @@ def find_alike(facts: Facts) -> tuple[Likeness, ...]:
     return alike({case.case: scan.thumbnail for case, scan in _scans(facts) if scan.thumbnail})
 
 
-def of_split(facts: Facts, split: Split, likenesses: Sequence[Likeness] = ()) -> tuple[Finding, ...]:
+def of_split(facts: Facts, split: Split, likenesses: Sequence[Likeness] = ()) -> tuple[DataSetFinding, ...]:
     """List what is wrong with a split: patients or examinations on both sides, a side without tumour."""
     return _sorted([*_leaks(facts, split, likenesses), *_sides_without_tumour(facts, split)])
 
 
-def _sorted(found: list[Finding]) -> tuple[Finding, ...]:
+def _sorted(found: list[DataSetFinding]) -> tuple[DataSetFinding, ...]:
     return tuple(sorted(found, key=lambda finding: (not finding.is_error, finding.case or "", finding.code)))
 
 
 def _of_case(facts: CaseFacts) -> Findings:
     if facts.failure:
-        yield Finding(Severity.ERROR, facts.failure.code, facts.case, facts.failure.found, facts.failure.remedy)
+        yield DataSetFinding(Severity.ERROR, facts.failure.code, facts.case, facts.failure.found, facts.failure.remedy)
     if facts.scan and facts.scan.lungs is None:
         yield _warning(
             facts,
@@ -93,7 +93,7 @@ def _of_header(facts: CaseFacts, scan: ScanFacts) -> Findings:
         if finding.severity is not ScanSeverity.NOTE:
             severity = Severity.ERROR if finding.severity is ScanSeverity.NOT_UNDERSTOOD else Severity.WARNING
             remedy = finding.remedy or "Look at the scan, and export it again if that is wrong."
-            yield Finding(severity, finding.code, facts.case, finding.text, remedy)
+            yield DataSetFinding(severity, finding.code, facts.case, finding.text, remedy)
 
 
 def _of_mask(facts: CaseFacts, mask: MaskFacts) -> Findings:
@@ -136,7 +136,7 @@ def _values(facts: CaseFacts, mask: MaskFacts) -> Findings:
     """Check what a mask holds against what its values are said to stand for."""
     listed = ", ".join(f"{value:g}" for value in mask.values)
     if any(value != round(value) or value < 0 for value in mask.values):
-        yield Finding(
+        yield DataSetFinding(
             Severity.ERROR,
             "mask.not_binary",
             facts.case,
@@ -157,7 +157,7 @@ def _values(facts: CaseFacts, mask: MaskFacts) -> Findings:
 def _plain_values(facts: CaseFacts, mask: MaskFacts, listed: str) -> Findings:
     """Without `labels`, one other value than 1 reads as well; several leave open what is tumour."""
     if len(mask.values) > 1:
-        yield Finding(
+        yield DataSetFinding(
             Severity.ERROR,
             "mask.several_values",
             facts.case,
@@ -176,7 +176,7 @@ def _plain_values(facts: CaseFacts, mask: MaskFacts, listed: str) -> Findings:
 def _unnamed(facts: CaseFacts, mask: MaskFacts, legend: Legend) -> Findings:
     unnamed = [f"{value:g}" for value in mask.values if value not in legend.named]
     if unnamed and legend.is_complete:
-        yield Finding(
+        yield DataSetFinding(
             Severity.ERROR,
             "mask.unknown_value",
             facts.case,
@@ -199,7 +199,7 @@ def _no_tumour(facts: Facts) -> Findings:
         held = sorted({mask.legend.name_of(value) for mask in masks if mask.legend for value in mask.values})
         instead = f" They hold {', '.join(held[:MOST_VALUES])} instead." if held else ""
         legend = masks[0].legend
-        yield Finding(
+        yield DataSetFinding(
             Severity.ERROR,
             "mask.no_tumour",
             None,
@@ -288,7 +288,7 @@ def _leaks(facts: Facts, split: Split, likenesses: Sequence[Likeness]) -> Findin
         )
         who, other = next(((who, other) for who, other in reasons if other), ("", None))
         if case.case in split.validation and other:
-            yield Finding(
+            yield DataSetFinding(
                 Severity.ERROR,
                 "split.leak",
                 case.case,
@@ -305,7 +305,7 @@ def _sides_without_tumour(facts: Facts, split: Split) -> Findings:
     """Refuse a side without tumour: nothing can be learned from it, or nothing be chosen on it."""
     with_tumour = {case.case for case in facts if case.mask and case.mask.lesions}
     if with_tumour.isdisjoint(split.validation):
-        yield Finding(
+        yield DataSetFinding(
             Severity.ERROR,
             "split.no_tumour",
             None,
@@ -314,7 +314,7 @@ def _sides_without_tumour(facts: Facts, split: Split) -> Findings:
             "Hold out at least one case with tumour: another seed of the split, another fold, or a split of your own.",
         )
     if with_tumour.isdisjoint(split.train):
-        yield Finding(
+        yield DataSetFinding(
             Severity.ERROR,
             "split.no_tumour",
             None,
@@ -327,8 +327,8 @@ def _scans(facts: Facts) -> Iterable[tuple[CaseFacts, ScanFacts]]:
     return [(case, case.scan) for case in facts if case.scan]
 
 
-def _warning(facts: CaseFacts, code: str, found: str, remedy: str) -> Finding:
-    return Finding(Severity.WARNING, code, facts.case, found, remedy)
+def _warning(facts: CaseFacts, code: str, found: str, remedy: str) -> DataSetFinding:
+    return DataSetFinding(Severity.WARNING, code, facts.case, found, remedy)
 
 
 def _count(number: int, one: str, many: str) -> str:

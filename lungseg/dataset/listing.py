@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from lungseg.decoding import decode_file
 from lungseg.errors import DataSetError
-from lungseg.files import is_file, resolved
+from lungseg.files.atomic import is_file, resolved
 
 JSON_NAME = "dataset.json"
 ENDINGS = (".nii.gz", ".nii")
@@ -29,7 +29,7 @@ Anything = cast("type[Any]", Any)
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedEntry:
     """An entry of `dataset.json` whose files can be named, whether they are there or not.
 
     Attributes:
@@ -44,7 +44,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedEntry:
     """An entry of `dataset.json` that names no files which may be read, and why."""
 
     entry: str
@@ -56,7 +56,7 @@ class Refused:
         return f"{JSON_NAME} has the entry {self.entry}: {self.reason}."
 
 
-def read_card(path: Path) -> dict[str, Any]:
+def read_dataset_json(path: Path) -> dict[str, Any]:
     """Read `dataset.json`; empty without one.
 
     Raises:
@@ -83,7 +83,7 @@ def lists_files(card: Mapping[str, Any]) -> bool:
     return bool(card.get("training") or _by_case(card))
 
 
-def training_entries(folder: Path, card: Mapping[str, Any]) -> Iterator[Listed | Refused]:
+def training_entries(folder: Path, card: Mapping[str, Any]) -> Iterator[ListedEntry | RefusedEntry]:
     """Give the labelled scans that a `dataset.json` lists: `training` of the Decathlon, `dataset` of nnU-Net v2."""
     for entry in card.get("training") or ():
         yield _pair_of(folder, entry, ("image", "label"))
@@ -91,7 +91,7 @@ def training_entries(folder: Path, card: Mapping[str, Any]) -> Iterator[Listed |
         yield _pair_of(folder, entry, ("images", "label"), case)
 
 
-def test_entries(folder: Path, card: Mapping[str, Any]) -> Iterator[Listed | Refused]:
+def test_entries(folder: Path, card: Mapping[str, Any]) -> Iterator[ListedEntry | RefusedEntry]:
     """Give the scans without label that a `dataset.json` lists."""
     for entry in card.get("test") or ():
         yield _pair_of(folder, entry, ("image", None))
@@ -111,7 +111,9 @@ def _by_case(card: Mapping[str, Any]) -> dict[str, Any]:
     return named if is_listing and named else {}
 
 
-def _pair_of(folder: Path, entry: object, keys: tuple[str, str | None], case: str | None = None) -> Listed | Refused:
+def _pair_of(
+    folder: Path, entry: object, keys: tuple[str, str | None], case: str | None = None
+) -> ListedEntry | RefusedEntry:
     shown = json.dumps(entry if case is None else {case: entry})[:LONGEST_TEXT]
     scan_key, mask_key = keys
     names = [_name_in(entry, scan_key), *([_name_in(entry, mask_key)] if mask_key else [])]
@@ -119,10 +121,10 @@ def _pair_of(folder: Path, entry: object, keys: tuple[str, str | None], case: st
     for name in names:
         place = _inside(folder, name) if isinstance(name, str) and Path(name).name else "it names no scan and mask"
         if isinstance(place, str):
-            return Refused(shown, place)
+            return RefusedEntry(shown, place)
         places.append(place)
     mask = _there(places[1], ("",)) if mask_key else None
-    return Listed(_there(places[0], ("", CHANNEL)), mask, case)
+    return ListedEntry(_there(places[0], ("", CHANNEL)), mask, case)
 
 
 def _name_in(entry: object, key: str) -> object:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg import nifti
 from lungseg.config import Limits
 from lungseg.dataset.labels import Legend
-from lungseg.nifti_header import ScanHeader
-from lungseg.volume import Grid
+from lungseg.scans import nifti
+from lungseg.scans.nifti_header import ScanHeader
+from lungseg.scans.volume import Grid
 
 WHOLE = 1e-3
 """A value this near to a whole number is meant to be it: resampling and compression leave masks of 0.9999."""

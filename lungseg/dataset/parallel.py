@@ -58,7 +58,7 @@ class Work(Generic[Item, Result]):
     on_fault: Callable[[Item, Failure], Result]
 
 
-def each(
+def map_in_processes(
     work: Work[Item, Result],
     items: Sequence[Item],
     *,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.dataset.facts import HU_EDGES, LUNG_MAP_PX, CaseFacts, LungFacts
+from lungseg.dataset.fingerprint import HU_EDGES, LUNG_MAP_PX, CaseFacts, LungFacts
 from lungseg.dataset.layout import DataSet
 
 VOLUME_EDGES_ML = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 2000.0)
@@ -96,7 +96,7 @@ class LungMap:
 
 
 @dataclass(frozen=True, slots=True)
-class CaseRow:
+class CaseStatistics:
     """A case's line in tables; what could not be measured is None."""
 
     case: str
@@ -161,14 +161,14 @@ class Statistics:
     pixel_mm: Distribution
     slice_mm: Distribution
     lung_map: LungMap
-    rows: tuple[CaseRow, ...]
+    rows: tuple[CaseStatistics, ...]
 
     def report(self) -> dict[str, Any]:
         """Return the figures as JSON-ready values."""
         return asdict(self)
 
 
-def summarise(data_set: DataSet, facts: tuple[CaseFacts, ...]) -> Statistics:
+def summarise_data_set(data_set: DataSet, facts: tuple[CaseFacts, ...]) -> Statistics:
     """Compute the figures of a data set from the facts of its cases."""
     labelled_names = {pair.case for pair in data_set.labelled}
     usable = [case for case in facts if case.is_usable and case.scan]
@@ -201,10 +201,10 @@ def summarise(data_set: DataSet, facts: tuple[CaseFacts, ...]) -> Statistics:
     )
 
 
-def to_csv(rows: Iterable[CaseRow]) -> str:
+def to_csv(rows: Iterable[CaseStatistics]) -> str:
     """Write rows as CSV with a header line; what could not be measured stays empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(CaseRow)], lineterminator="\n")
+    writer = csv.DictWriter(text, [field.name for field in fields(CaseStatistics)], lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in asdict(row).items()} for row in rows)
     return text.getvalue()
@@ -248,10 +248,10 @@ def _rounded(picture: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in picture.round(3).tolist())
 
 
-def _row(case: CaseFacts, *, labelled: bool) -> CaseRow:
+def _row(case: CaseFacts, *, labelled: bool) -> CaseStatistics:
     scan, mask = case.scan, case.mask
     largest = mask.lesions[0] if mask and mask.lesions else None
-    return CaseRow(
+    return CaseStatistics(
         case=case.case,
         patient=case.patient,
         labelled=labelled,

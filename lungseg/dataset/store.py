@@ -30,20 +30,21 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from lungseg import files, overlay
-from lungseg.arrays import ArrayHeader, read_header
 from lungseg.dataset import contents
 from lungseg.dataset.contents import FileState
-from lungseg.dataset.facts import CaseFacts, Reading, ScanFacts, facts_of, read_pair
+from lungseg.dataset.fingerprint import CaseFacts, LoadedCase, ScanFacts, facts_of, read_pair
 from lungseg.dataset.labels import Legend
-from lungseg.dataset.layout import DataSet, Pair, plain
+from lungseg.dataset.layout import CaseFiles, DataSet, to_plain
 from lungseg.dataset.likeness import Likeness, alike
-from lungseg.dataset.parallel import UNREADABLE, OnProgress, ShouldStop, Work, each
+from lungseg.dataset.parallel import UNREADABLE, OnProgress, ShouldStop, Work, map_in_processes
 from lungseg.decoding import Natural, decode_file, decode_value
 from lungseg.errors import DataChangedError, DataSetError
-from lungseg.preprocessing import Frame, Preprocessing, hang
+from lungseg.files import atomic
+from lungseg.files.arrays import ArrayHeader, read_array_header
 from lungseg.records import Failure
-from lungseg.volume import Grid, Volume
+from lungseg.scans import overlay
+from lungseg.scans.canvas import CanvasGeometry, Preprocessing, to_display
+from lungseg.scans.volume import Grid, Volume
 
 LAYOUT = 2
 """Version of the store's layout; one of a newer release is refused."""
@@ -104,9 +105,9 @@ class StoredCase:
         return self.facts.patient
 
     @property
-    def pair(self) -> Pair:
+    def pair(self) -> CaseFiles:
         """Its files, to be read again."""
-        return Pair(self.case, self.patient, self.scan, self.mask, self.legend)
+        return CaseFiles(self.case, self.patient, self.scan, self.mask, self.legend)
 
     @property
     def record(self) -> dict[str, str]:
@@ -131,9 +132,9 @@ class StoredCase:
         return self._scan_facts.spacing_mm
 
     @property
-    def frame(self) -> Frame:
+    def frame(self) -> CanvasGeometry:
         """Where its slices lie on their canvas."""
-        return Frame.of(Grid(self._scan_facts.shape, np.diag([*self.spacing_mm, 1.0])), CANVAS.size)
+        return CanvasGeometry.of(Grid(self._scan_facts.shape, np.diag([*self.spacing_mm, 1.0])), CANVAS.size)
 
     @property
     def hu(self) -> NDArray[np.int16]:
@@ -197,7 +198,7 @@ class SliceStore:
         Raises:
             DataSetError: it is none, is not complete, is damaged, or was made by another layout.
         """
-        folder = files.resolved(folder)
+        folder = atomic.resolved(folder)
         data_set, layout = _read_index(folder)
         kept = [_kept(folder, pair) for pair in data_set.pairs]
         stored = [_stored(folder, each) if each and (each.is_hashed or layout < LAYOUT) else None for each in kept]
@@ -240,7 +241,7 @@ def check_arrays(cases: Iterable[StoredCase]) -> None:
         f"{case.case}: {'scan' if end == HU_END else 'mask'}"
         for case in cases
         for end, state in case.arrays.items()
-        if files.is_file(_file(case.folder, case.case, end)) and not state.is_at(_file(case.folder, case.case, end))
+        if atomic.is_file(_file(case.folder, case.case, end)) and not state.is_at(_file(case.folder, case.case, end))
     )
     if changed:
         raise DataChangedError(
@@ -255,7 +256,7 @@ def changed_sources(cases: Iterable[StoredCase]) -> tuple[str, ...]:
         f"{case.case}: {name}"
         for case in cases
         for name, file in (("scan", case.scan), ("mask", case.mask))
-        if file and (state := case.files.get(name)) and state.sha256 and files.is_file(file) and not state.is_at(file)
+        if file and (state := case.files.get(name)) and state.sha256 and atomic.is_file(file) and not state.is_at(file)
     )
 
 
@@ -288,15 +289,15 @@ def prepare(
         StorageError: it can't be written.
         RunCancelledError: `should_stop` said so; the next call goes on from there.
     """
-    folder = files.resolved(folder)
+    folder = atomic.resolved(folder)
     _check_target(folder)
-    with files.disk_errors(f"The store {folder}"):
+    with atomic.disk_errors(f"The store {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
             _write_json(folder / INDEX, {"store_layout": LAYOUT, "canvas": CANVAS.size, "data_set": data_set.to_json()})
             _remove_others(folder, data_set)
             orders = [(folder, pair) for pair in data_set.pairs if not _is_current(folder, pair)]
-            for _ in each(
+            for _ in map_in_processes(
                 Work("preparing", _prepare_case, _leave_out),
                 orders,
                 workers=workers,
@@ -308,7 +309,7 @@ def prepare(
     return SliceStore.open(folder)
 
 
-def _prepare_case(order: tuple[Path, Pair]) -> str:
+def _prepare_case(order: tuple[Path, CaseFiles]) -> str:
     """Make the files of one case, unless those that are there have its content; runs in a process of its own."""
     folder, pair = order
     found = _states(pair)
@@ -320,7 +321,7 @@ def _prepare_case(order: tuple[Path, Pair]) -> str:
     reading = read_pair(pair)
     if not _is_still(pair, found):
         again = contents.changed_meanwhile(pair.scan)
-        reading = Reading(pair, Failure(again.code, again.found, again.remedy))
+        reading = LoadedCase(pair, Failure(again.code, again.found, again.remedy))
     tumour_px: list[int] = []
     if reading.volume is not None and reading.failure is None:
         tumour_px = _write_slices(folder, reading, reading.volume)
@@ -329,7 +330,7 @@ def _prepare_case(order: tuple[Path, Pair]) -> str:
     return pair.case
 
 
-def _leave_out(order: tuple[Path, Pair], failure: Failure) -> str:
+def _leave_out(order: tuple[Path, CaseFiles], failure: Failure) -> str:
     """Leave out a case whose reading met a fault; the next call tries it again."""
     folder, pair = order
     _remove_case(folder, pair.case)
@@ -344,7 +345,7 @@ def _remove_case(folder: Path, case: str) -> None:
 
 def _write_case(folder: Path, case: _CaseFile) -> None:
     fields = {
-        "pair": plain(case.pair),
+        "pair": to_plain(case.pair),
         "files": {name: state and asdict(state) for name, state in case.files.items()},
         "facts": case.facts.to_json(),
         "slice_tumour_px": case.slice_tumour_px,
@@ -353,17 +354,17 @@ def _write_case(folder: Path, case: _CaseFile) -> None:
     _write_json(_file(folder, case.pair.case, CASE_END), fields)
 
 
-def _write_slices(folder: Path, reading: Reading, volume: Volume) -> list[int]:
+def _write_slices(folder: Path, reading: LoadedCase, volume: Volume) -> list[int]:
     """Write the arrays and the picture of a case; returns the tumour pixels of each slice."""
     case, depth, mask = reading.pair.case, volume.grid.shape[2], reading.mask
-    frame = Frame.of(volume.grid, CANVAS.size)
+    frame = CanvasGeometry.of(volume.grid, CANVAS.size)
     inside = mask.inside if mask else np.zeros(volume.grid.shape, dtype=np.bool_)
     _write_array(_file(folder, case, HU_END), np.stack([on_canvas(volume, frame, k) for k in range(depth)]))
-    tumour = np.stack([frame.shrink_mask(hang(inside[:, :, k])) for k in range(depth)])
+    tumour = np.stack([frame.mask_to_canvas(to_display(inside[:, :, k])) for k in range(depth)])
     if mask:
         marks = tumour.astype(TUMOUR_TYPE)
         if mask.ignored is not None:
-            nobodys = np.stack([frame.shrink_mask(hang(mask.ignored[:, :, k])) for k in range(depth)])
+            nobodys = np.stack([frame.mask_to_canvas(to_display(mask.ignored[:, :, k])) for k in range(depth)])
             marks[(nobodys > 0) & (tumour == 0)] = IGNORED
         _write_array(_file(folder, case, TUMOUR_END), marks)
     picture = overlay.thumbnail(volume, inside, SMALL_PICTURE_PX, overlay.REFERENCE_RGB)
@@ -371,19 +372,19 @@ def _write_slices(folder: Path, reading: Reading, volume: Volume) -> list[int]:
     return [int(px) for px in np.count_nonzero(tumour, axis=(1, 2))]
 
 
-def on_canvas(volume: Volume, frame: Frame, k: int) -> NDArray[np.int16]:
+def on_canvas(volume: Volume, frame: CanvasGeometry, k: int) -> NDArray[np.int16]:
     """Return axial slice k as it stands in the store: HU clipped, averaged onto the canvas, rounded."""
-    hung = np.clip(hang(volume.hu[:, :, k]), CANVAS.hu_floor, CANVAS.hu_ceiling).astype(np.float32)
-    return np.rint(frame.shrink(hung, fill=AIR_HU)).astype(np.int16)
+    hung = np.clip(to_display(volume.hu[:, :, k]), CANVAS.hu_floor, CANVAS.hu_ceiling).astype(np.float32)
+    return np.rint(frame.to_canvas(hung, fill=AIR_HU)).astype(np.int16)
 
 
-def _is_current(folder: Path, pair: Pair) -> bool:
+def _is_current(folder: Path, pair: CaseFiles) -> bool:
     """Tell, as far as the file system knows, whether a case is there and was made from these very files."""
     kept = _kept(folder, pair)
     if kept is None or not kept.is_hashed or (kept.facts.failure and kept.facts.failure.code in PASSING):
         return False
     is_seen = all(
-        state is None if file is None or not files.is_file(file) else state is not None and state.is_seen_at(file)
+        state is None if file is None or not atomic.is_file(file) else state is not None and state.is_seen_at(file)
         for state, file in ((kept.files.get("scan"), pair.scan), (kept.files.get("mask"), pair.mask))
     )
     return is_seen and _has_arrays(folder, kept)
@@ -403,18 +404,18 @@ def _has_arrays(folder: Path, kept: _CaseFile) -> bool:
     return True
 
 
-def _states(pair: Pair) -> dict[str, FileState | None]:
+def _states(pair: CaseFiles) -> dict[str, FileState | None]:
     """Look at scan and mask, and hash them: None for what is missing or can't be read, which its facts will say."""
     states: dict[str, FileState | None] = {}
     for name, file in (("scan", pair.scan), ("mask", pair.mask)):
         try:
-            states[name] = FileState.read(file) if file and files.is_file(file) else None
+            states[name] = FileState.read(file) if file and atomic.is_file(file) else None
         except OSError:
             states[name] = None
     return states
 
 
-def _is_still(pair: Pair, states: Mapping[str, FileState | None]) -> bool:
+def _is_still(pair: CaseFiles, states: Mapping[str, FileState | None]) -> bool:
     """Tell whether the files of a case are those that were hashed."""
     known = ((states.get("scan"), pair.scan), (states.get("mask"), pair.mask))
     return all(state.is_seen_at(file) for state, file in known if state and file)
@@ -467,7 +468,7 @@ def _read_alike(folder: Path) -> tuple[Likeness, ...]:
 
 def _file(folder: Path, case: str, end: str) -> Path:
     """Name a file of a case; names that no file of ours can have are cut and told apart by a hash."""
-    if not files.is_name(case):
+    if not atomic.is_name(case):
         start = os.fsencode(case.replace("/", "_").replace("\0", "_"))[:LONGEST_START].decode(errors="ignore")
         case = f"{start}-{hashlib.sha256(case.encode(errors='backslashreplace')).hexdigest()[:16]}"
     return folder / f"{case}{end}"
@@ -483,7 +484,7 @@ def _index_of(folder: Path) -> dict[str, Any]:
 
 def _read_index(folder: Path) -> tuple[DataSet, int]:
     """Read what a store was made of, and its layout."""
-    if not files.is_file(folder / INDEX):
+    if not atomic.is_file(folder / INDEX):
         raise DataSetError(f"{folder} is no slice store.", "Make one with `lungseg prepare DATASET -o STORE`.")
     fields = _index_of(folder)
     layout = fields.get("store_layout")
@@ -506,13 +507,13 @@ def _other_layout(folder: Path, found: object) -> DataSetError:
 
 def _check_target(folder: Path) -> None:
     """Refuse to write among files that are not ours."""
-    if files.is_file(folder):
+    if atomic.is_file(folder):
         raise DataSetError(f"{folder} is a file.", "Give a folder for the store.")
-    if files.is_file(folder / INDEX):
+    if atomic.is_file(folder / INDEX):
         layout = _index_of(folder).get("store_layout")
         if not isinstance(layout, int) or layout > LAYOUT:
             raise _other_layout(folder, layout)
-    elif files.is_folder(folder) and any(file.name != LOCK for file in folder.iterdir()):
+    elif atomic.is_folder(folder) and any(file.name != LOCK for file in folder.iterdir()):
         raise DataSetError(f"{folder} holds files that are no slice store.", "Give a new or an empty folder.")
 
 
@@ -528,7 +529,7 @@ class _CaseFile:
         arrays: as they were written, by their endings.
     """
 
-    pair: Pair
+    pair: CaseFiles
     files: dict[str, FileState | None]
     facts: CaseFacts
     slice_tumour_px: tuple[Natural, ...]
@@ -545,7 +546,7 @@ class _CaseFile:
         is_passing = self.facts.failure is not None and self.facts.failure.code in PASSING
         return self.is_hashed and not is_passing and ours == theirs
 
-    def is_of(self, pair: Pair) -> bool:
+    def is_of(self, pair: CaseFiles) -> bool:
         """Tell whether it is about a case, and whole."""
         facts, slices = self.facts, len(self.slice_tumour_px)
         is_named = self.pair == pair and (facts.case, facts.patient) == (pair.case, pair.patient)
@@ -553,7 +554,7 @@ class _CaseFile:
         return is_named and slices == depth and (facts.scan is not None or not facts.is_usable)
 
 
-def _kept(folder: Path, pair: Pair) -> _CaseFile | None:
+def _kept(folder: Path, pair: CaseFiles) -> _CaseFile | None:
     """Read what is kept of a case; None where that is missing, damaged, or was made from other files."""
     try:
         kept = decode_file(_CaseFile, _file(folder, pair.case, CASE_END), _damaged)
@@ -575,7 +576,7 @@ def _remove_others(folder: Path, data_set: DataSet) -> None:
     for file in folder.iterdir():
         if file.name.endswith(CASE_FILES) and file.name not in wanted:
             file.unlink(missing_ok=True)
-    files.remove_partials(folder)
+    atomic.remove_partials(folder)
 
 
 @contextmanager
@@ -590,12 +591,12 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array, complete or not at all; who has the old one mapped keeps that."""
-    with files.replacing_path(path) as partial, partial.open("wb") as stream:
+    with atomic.replacing_path(path) as partial, partial.open("wb") as stream:
         np.lib.format.write_array(stream, array, allow_pickle=False)
 
 
 def _write_json(path: Path, fields: Mapping[str, Any]) -> None:
-    files.write_bytes(path, json.dumps(fields, allow_nan=False).encode())
+    atomic.write_bytes(path, json.dumps(fields, allow_nan=False).encode())
 
 
 def _mapped(path: Path, dtype: np.dtype[Any], depth: int) -> NDArray[Any]:
@@ -617,7 +618,7 @@ def _header(path: Path, dtype: np.dtype[Any], depth: int) -> ArrayHeader:
     """Read the header of an array, which has to be of this type and this many slices."""
     with _reading(path):
         with path.open("rb") as stream:
-            header = read_header(stream, path.stat().st_size)
+            header = read_array_header(stream, path.stat().st_size)
         if (header.dtype, header.shape, header.order) != (dtype, (depth, CANVAS.size, CANVAS.size), "C"):
             raise ValueError(f"it holds {header.dtype} in the shape {header.shape}")
     return header

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungseg.dataset.facts import CaseFacts, measure
+from lungseg.dataset.fingerprint import CaseFacts, measure_case
 from lungseg.dataset.layout import DataSet, open_data_set
 from lungseg.dataset.likeness import Likeness
-from lungseg.dataset.parallel import OnProgress, ShouldStop, Work, each
+from lungseg.dataset.parallel import OnProgress, ShouldStop, Work, map_in_processes
 from lungseg.dataset.store import SliceStore, is_store
 from lungseg.errors import DataSetError
 
 
-def survey(
+def measure_cases(
     data_set: DataSet,
     *,
     workers: int | None = None,
@@ -25,8 +25,8 @@ def survey(
     Raises:
         RunCancelledError: `should_stop` said so.
     """
-    measured = each(
-        Work("reading", measure, lambda pair, failure: CaseFacts(pair.case, pair.patient, failure)),
+    measured = map_in_processes(
+        Work("reading", measure_case, lambda pair, failure: CaseFacts(pair.case, pair.patient, failure)),
         data_set.pairs,
         workers=workers,
         on_progress=on_progress,
@@ -37,7 +37,7 @@ def survey(
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class Survey:
     """A data set and what was measured of it.
 
     Attributes:
@@ -51,19 +51,19 @@ class Examined:
     likenesses: tuple[Likeness, ...] | None = None
 
 
-def examine(
+def survey(
     folder: Path,
     *,
     tumour_class: str | None = None,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
-) -> Examined:
+) -> Survey:
     """Return a data set and the facts of its cases: measured now, or as a slice store kept them.
 
     Args:
         folder: data set or slice store.
         tumour_class: the class that is tumour, see `layout.open_data_set`; a store was made with one.
-        workers: processes at once, see `parallel.each`.
+        workers: processes at once, see `parallel.map_in_processes`.
         on_progress: told of each case that is done.
 
     Raises:
@@ -73,6 +73,6 @@ def examine(
         store = SliceStore.open(folder)
         if tumour_class:
             raise DataSetError("A slice store was made with its tumour class.", "Give the class to `lungseg prepare`.")
-        return Examined(store.data_set, store.facts, store.alike)
+        return Survey(store.data_set, store.facts, store.alike)
     data_set = open_data_set(folder, tumour_class)
-    return Examined(data_set, survey(data_set, workers=workers, on_progress=on_progress))
+    return Survey(data_set, measure_cases(data_set, workers=workers, on_progress=on_progress))

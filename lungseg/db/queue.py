@@ -46,7 +46,7 @@ Claim = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class StaleRuns:
     """Which running runs nobody works on any more.
 
     Attributes:
@@ -76,13 +76,13 @@ def heartbeats_elsewhere(session: Session, worker: str) -> dict[Claim, datetime 
     return {(run_id, attempts): heartbeat_at for run_id, attempts, heartbeat_at in rows}
 
 
-def has_work(session: Session, lost: Lost) -> bool:
+def has_work(session: Session, lost: StaleRuns) -> bool:
     """Tell whether a run of the lane waits or was left behind; only looks, so that an idle worker takes no lock."""
     waiting = and_(RunRow.state == RunState.QUEUED, lost.lane.is_ours)
     return bool(session.scalar(select(exists().where(or_(waiting, lost.condition())))))
 
 
-def take_back(session: Session, lost: Lost, now: datetime) -> tuple[Run, ...]:
+def requeue_stale(session: Session, lost: StaleRuns, now: datetime) -> tuple[Run, ...]:
     """Put lost runs back into the queue; fail those that lost too many workers, cancel those that were to stop.
 
     A worker that was lost while it segmented a scan counts as a loss of the scan's run alone: what its child did beside
@@ -149,7 +149,7 @@ def claim(
     return run_of(row) if row else None
 
 
-def beat(session: Session, run: Run, progress: Progress | None, now: datetime) -> bool:
+def record_heartbeat(session: Session, run: Run, progress: Progress | None, now: datetime) -> bool:
     """Say that a claimed run is alive and how far it has come.
 
     Returns:
@@ -160,7 +160,7 @@ def beat(session: Session, run: Run, progress: Progress | None, now: datetime) -
     return stop_requested is False
 
 
-def note(session: Session, run: Run, **columns: Any) -> None:
+def record_on_run(session: Session, run: Run, **columns: Any) -> None:
     """Write down what is known of a claimed run before its end, so that a failed one can be explained too."""
     session.execute(_change(run).values(**columns))
 
@@ -182,7 +182,7 @@ def finish(session: Session, run: Run, state: RunState, now: datetime, **outcome
     return session.scalar(change.returning(RunRow.id)) is not None
 
 
-def give_back(session: Session, run: Run, now: datetime) -> None:
+def release(session: Session, run: Run, now: datetime) -> None:
     """Put a claimed run back into the queue as if it had not been started; cancel it if the user wants that."""
     if session.scalar(select(RunRow.stop_requested).where(RunRow.id == run.id)):
         finish(session, run, RunState.CANCELLED, now, progress=None)

@@ -105,7 +105,7 @@ def latest_epochs(session: Session, preset: str, most: int) -> tuple[tuple[Run, 
     return tuple((run_of(run), EpochRecord(**_values(epoch, EpochRecord))) for run, epoch in rows)
 
 
-def note(session: Session, run_id: str, **said: Any) -> None:
+def annotate(session: Session, run_id: str, **said: Any) -> None:
     """Write down name, tags or notes of a run."""
     session.execute(update(RunRow).where(RunRow.id == run_id).values(**said))
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from lungseg.calibration import ReliabilityBin
-from lungseg.card import OperatingPoint
-from lungseg.figures.look import INK, QUIET, RUN_COLOURS, dark
-from lungseg.overlay import MASK_RGB
+from lungseg.figures.style import INK, QUIET, RUN_COLOURS, dark
+from lungseg.scans.overlay import MASK_RGB
+from lungseg.segmentation.calibration import ReliabilityBin
+from lungseg.segmentation.card import OperatingPoint
 from lungseg.wording import counted
 
 RELIABILITY_PX, OPERATING_PX = 250, 230

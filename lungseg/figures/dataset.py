@@ -10,9 +10,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lungseg.dataset.statistics import CaseRow, Distribution, HuHistogram, LungMap
-from lungseg.figures.look import INK, QUIET, dark
-from lungseg.overlay import REFERENCE_RGB
+from lungseg.dataset.statistics import CaseStatistics, Distribution, HuHistogram, LungMap
+from lungseg.figures.style import INK, QUIET, dark
+from lungseg.scans.overlay import REFERENCE_RGB
 from lungseg.wording import counted
 
 TUMOUR = f"rgb{REFERENCE_RGB}"
@@ -76,7 +76,7 @@ def bars(distribution: Distribution, unit: str) -> go.Figure:
     return figure
 
 
-def spacings(rows: Sequence[CaseRow]) -> go.Figure:
+def spacings(rows: Sequence[CaseStatistics]) -> go.Figure:
     """Draw slice distance against pixel width, a point for each case."""
     figure = go.Figure()
     for name, labelled, colour in (("With mask", True, TUMOUR), ("Without", False, OTHER)):

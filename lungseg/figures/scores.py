@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from lungseg.figures.look import QUIET, dark, run_colour
+from lungseg.figures.style import QUIET, dark, run_colour
 
 SCATTER_PX = 330
 

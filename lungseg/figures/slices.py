@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.graph_objects import Figure
 
-from lungseg.figures.look import INK
-from lungseg.overlay import MASK_RGB, REFERENCE_RGB, outline, windowed
-from lungseg.preprocessing import Frame, hang
-from lungseg.volume import Volume
+from lungseg.figures.style import INK
+from lungseg.scans.canvas import CanvasGeometry, to_display
+from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB, outline, windowed
+from lungseg.scans.volume import Volume
 
 SIDE_PX = 448
 JPEG = (
@@ -37,15 +37,15 @@ class GreySlices:
     """
 
     pictures: NDArray[np.uint8]
-    frame: Frame
+    frame: CanvasGeometry
 
     @classmethod
     def of(cls, volume: Volume, window: tuple[float, float]) -> GreySlices:
         """Draw the slices of a volume in a window (centre and width, HU)."""
-        frame = Frame.of(volume.grid, SIDE_PX)
+        frame = CanvasGeometry.of(volume.grid, SIDE_PX)
         pictures = np.empty((volume.grid.shape[2], SIDE_PX, SIDE_PX), dtype=np.uint8)
         for k in range(len(pictures)):
-            pictures[k] = frame.shrink(windowed(hang(volume.hu[:, :, k]), window).astype(np.float32), fill=0.0)
+            pictures[k] = frame.to_canvas(windowed(to_display(volume.hu[:, :, k]), window).astype(np.float32), fill=0.0)
         return cls(pictures, frame)
 
 
@@ -87,7 +87,7 @@ def _pictures(grey: GreySlices, model: NDArray[np.bool_] | None, reference: NDAr
         picture = np.repeat(slice_picture[..., None], 3, axis=2)
         for mask, colour in ((reference, REFERENCE_RGB), (model, MASK_RGB)):
             if mask is not None and mask[:, :, k].any():
-                picture = outline(picture, grey.frame.shrink_mask(hang(mask[:, :, k])), colour)
+                picture = outline(picture, grey.frame.mask_to_canvas(to_display(mask[:, :, k])), colour)
         encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), JPEG)[1]
         yield "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lungseg.figures.look import QUIET, RUN_COLOURS, dark, run_colour, run_dash
+from lungseg.figures.style import QUIET, RUN_COLOURS, dark, run_colour, run_dash
 from lungseg.records import EpochRecord
 
 TRAIN_COLOUR, VALIDATION_COLOUR, DICE_COLOUR, RATE_COLOUR = RUN_COLOURS[0], RUN_COLOURS[1], RUN_COLOURS[2], QUIET

@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from lungseg import files, nifti
-from lungseg.card import sha256_of
 from lungseg.config import Settings
 from lungseg.db import Database
 from lungseg.db import cases as rows
 from lungseg.db import masks as mask_rows
 from lungseg.errors import NamelessError, NotFoundError, TwinError
-from lungseg.postprocessing import lesions_of, slice_voxels
+from lungseg.files import atomic
 from lungseg.records import Case, CaseSummary, Mask, MaskKind
+from lungseg.scans import nifti
+from lungseg.scans.lesions import lesions_of, slice_voxels
+from lungseg.scans.volume import Grid
+from lungseg.segmentation.card import sha256_of
 from lungseg.services import manifests
 from lungseg.services.home import check_pair
-from lungseg.services.storage import Received, files_beside, mask_path, receiving, scan_path, thumbnail_path
-from lungseg.volume import Grid
+from lungseg.services.storage import ReceivedFile, files_beside, mask_path, receiving, scan_path, thumbnail_path
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def ingest(
             if not may_be_twin and (twin := rows.twin_of(session, case.scan_sha256)):
                 raise _same_scan(twin)
             rows.insert_case(session, case)
-            files.move(received.path, kept)
+            atomic.move(received.path, kept)
     manifests.keep_case(settings, case)
     log.info("case %s: taken in, %d bytes", case.id, case.scan_bytes)
     return case
@@ -223,7 +224,7 @@ def _same_scan(twin: Case) -> TwinError:
     return TwinError(f"It is the same scan as {twin.name}.", "Open that case, or take the scan in once more.", twin.id)
 
 
-def _new_case(case_id: str, name: str, received: Received, grid: Grid, *, is_demo: bool) -> Case:
+def _new_case(case_id: str, name: str, received: ReceivedFile, grid: Grid, *, is_demo: bool) -> Case:
     turned = grid.to_ras()
     return Case(
         id=case_id,

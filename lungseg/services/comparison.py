@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from lungseg.metrics import paired_difference, summarise
+from lungseg.evaluation.metrics import paired_difference, summarise
 from lungseg.records import CaseScore, CaseSummary, PairedDifference, Run, RunKind, RunSummary, Summary
 from lungseg.training.presets import SCENES
 

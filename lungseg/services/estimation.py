@@ -17,14 +17,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lungseg import files, nifti
 from lungseg.config import CHECKOUT, Settings
 from lungseg.dataset.store import SliceStore, is_store
 from lungseg.db import Database
 from lungseg.db import training as rows
 from lungseg.decoding import Finite, Natural, decode_file, decode_value
 from lungseg.errors import DataSetError, LungSegError, StorageError
+from lungseg.files import atomic
 from lungseg.records import EpochRecord, Run
+from lungseg.scans import nifti
 from lungseg.services.datasets import find_store, open_known, unregistered_store
 from lungseg.services.training import checked_data, is_any_active, with_allowed_data
 from lungseg.training.presets import Preset, SlicePreset, find_preset
@@ -67,7 +68,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Throughput:
     """How quickly a network learns on this machine, and what memory it takes."""
 
     slices_per_s: Finite
@@ -171,12 +172,12 @@ def start_measuring(settings: Settings, database: Database, fields: Mapping[str,
     mark = settings.home / "measuring"
     if mark.exists() and 0 <= time.time() - mark.stat().st_mtime < MEASURING_S:  # a clock may have been set back since
         return mark.read_bytes() == order.key.encode()
-    files.write_bytes(mark, order.key.encode())
+    atomic.write_bytes(mark, order.key.encode())
     _start(settings, order)
     return True
 
 
-def keep_pace(settings: Settings, preset: str, batch: int, device: str, pace: Pace) -> None:
+def keep_pace(settings: Settings, preset: str, batch: int, device: str, pace: Throughput) -> None:
     """Keep what was measured, and say that the measurement is over.
 
     Raises:
@@ -184,7 +185,7 @@ def keep_pace(settings: Settings, preset: str, batch: int, device: str, pace: Pa
     """
     known = {key: asdict(each) for key, each in _paces(settings).items()}
     known[f"{preset}/{batch}/{device}"] = asdict(pace)
-    files.write_json(settings.home / PACES, known)
+    atomic.write_json(settings.home / PACES, known)
     (settings.home / "measuring").unlink(missing_ok=True)
 
 
@@ -204,14 +205,14 @@ def _start(settings: Settings, order: _Order) -> None:
     threading.Thread(target=process.wait, name="measure-reaper", daemon=True).start()  # leaves no zombie
 
 
-def _paces(settings: Settings) -> dict[str, Pace]:
+def _paces(settings: Settings) -> dict[str, Throughput]:
     """Read what was measured; damaged entries count as none."""
-    found: dict[str, Pace] = {}
+    found: dict[str, Throughput] = {}
     with suppress(StorageError):
         known = decode_file(dict[str, Any], settings.home / PACES, _unreadable)
         for key, fields in known.items():
             with suppress(StorageError):
-                found[key] = decode_value(Pace, fields, _unreadable)
+                found[key] = decode_value(Throughput, fields, _unreadable)
     return {key: pace for key, pace in found.items() if pace.slices_per_s > 0}
 
 

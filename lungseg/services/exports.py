@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from lungseg.postprocessing import CERTAIN
 from lungseg.records import Case, Mask, MaskKind
+from lungseg.segmentation.postprocessing import UINT8_ONE
 
 LONGEST_BYTES = 100
 """Of a case's name within a file's, which may have 255 bytes with all that follows."""
@@ -30,7 +30,7 @@ def file_name(case: Case, mask: Mask, word: str, ending: str) -> str:
     """Name a file made of a mask, so that all files of the same mask have the same number and threshold."""
     level, _, with_doubtful = mask.id.partition(".")[2].partition(".")
     word = f"{word}_and_doubtful" if with_doubtful else word
-    threshold = f"_p{int(level) / CERTAIN:.2f}" if level else ""
+    threshold = f"_p{int(level) / UINT8_ONE:.2f}" if level else ""
     return f"{safe_name(case.name)}_{word}_v{mask.version}{threshold}{ending}"
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from lungseg import files
 from lungseg.config import Settings
 from lungseg.db import Database
 from lungseg.db.cases import all_case_ids
 from lungseg.db.installation import home_id, is_unused
 from lungseg.db.masks import all_mask_ids
 from lungseg.errors import SetupError, StorageError
+from lungseg.files import atomic
 from lungseg.services.manifests import END
 from lungseg.wording import counted
 
@@ -102,8 +102,8 @@ def open_home(settings: Settings) -> None:
     Raises:
         StorageError: it can't be written to.
     """
-    files.make_private(settings.home)
-    os.umask(files.OTHERS)
+    atomic.make_private(settings.home)
+    os.umask(atomic.OTHERS)
 
 
 def open_installation(settings: Settings, database: Database) -> None:
@@ -183,5 +183,5 @@ def _home_id(settings: Settings) -> str | None:
 
 def _make_id(settings: Settings, value: str) -> str:
     """Write the id of a home; returns the one that stands there now."""
-    files.write_first(settings.home / ID_FILE, f"{value}\n".encode())
+    atomic.write_first(settings.home / ID_FILE, f"{value}\n".encode())
     return _home_id(settings) or value

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lungseg import files
-from lungseg.card import ModelCard, find_weights, read_card, sha256_of
 from lungseg.config import SHIPPED_CHECKPOINT, Settings
 from lungseg.decoding import decode_file
 from lungseg.errors import CheckpointError, PromotionError, StorageError
+from lungseg.files import atomic
+from lungseg.segmentation.card import ModelCard, find_weights, read_card, sha256_of
 
 PROMOTIONS = "promotions.json"
 ARCHIVE = "archive"
@@ -75,7 +75,7 @@ def promotions(settings: Settings) -> tuple[Promotion, ...]:
         StorageError: their file is damaged.
     """
     path = settings.home / PROMOTIONS
-    return decode_file(tuple[Promotion, ...], path, _damaged) if files.is_file(path) else ()
+    return decode_file(tuple[Promotion, ...], path, _damaged) if atomic.is_file(path) else ()
 
 
 def keep_promotion(settings: Settings, promotion: Promotion) -> None:
@@ -86,11 +86,11 @@ def keep_promotion(settings: Settings, promotion: Promotion) -> None:
     """
     with FileLock(settings.home / f"{PROMOTIONS}.lock"):
         kept = [asdict(each) for each in (*promotions(settings), promotion)]
-        files.write_json(settings.home / PROMOTIONS, kept)
+        atomic.write_json(settings.home / PROMOTIONS, kept)
 
 
 def name_in_use(settings: Settings) -> str:
-    """Name the checkpoint that segments where nobody names another, as `card.find_weights` takes it.
+    """Name the checkpoint that segments where nobody names another, as `segmentation.card.find_weights` takes it.
 
     Raises:
         CheckpointError: the one promoted last is nowhere in `models/`.
@@ -139,7 +139,7 @@ def find_promoted(settings: Settings, sha256: str, name: str = "") -> Path | Non
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
+class PromotionRecord:
     """A checkpoint of the history, to be used again.
 
     Attributes:
@@ -159,7 +159,7 @@ class Station:
     is_last: bool
 
 
-def history(settings: Settings) -> tuple[Station, ...]:
+def history(settings: Settings) -> tuple[PromotionRecord, ...]:
     """Return which checkpoints have segmented, oldest first; empty where nothing was ever promoted.
 
     Raises:
@@ -170,7 +170,7 @@ def history(settings: Settings) -> tuple[Station, ...]:
         return ()
     named = [(known[0].before, known[0].before_sha256, None), *((each.name, each.sha256, each) for each in known)]
     return tuple(
-        Station(number, name, sha256, each, find_promoted(settings, sha256) is not None, number == len(known))
+        PromotionRecord(number, name, sha256, each, find_promoted(settings, sha256) is not None, number == len(known))
         for number, (name, sha256, each) in enumerate(named)
         if sha256
     )

@@ -17,8 +17,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from lungseg import files
 from lungseg.config import Limits, Settings
+from lungseg.files import atomic
 from lungseg.services.storage import check_room
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class UploadFolder:
             StorageError: the folder can't be written to.
         """
         limits = self._settings.limits
-        with self._guard, files.disk_errors("The folder of uploads"):
+        with self._guard, atomic.disk_errors("The folder of uploads"):
             folder = self._open()
             check_room(folder, announced or 0, announced or 0, limits)
             return Arrival(folder / f"{secrets.token_hex(16)}.upload", limits)
@@ -99,7 +99,7 @@ class Arrival:
             StorageError: it can't be written.
         """
         self._size += len(piece)
-        with files.disk_errors("The upload"):
+        with atomic.disk_errors("The upload"):
             check_room(self.path.parent, self._size, len(piece), self._limits)
             rest = memoryview(piece)
             while rest:
@@ -107,7 +107,7 @@ class Arrival:
 
     def finish(self) -> None:
         """Close the file: it is complete, and stays."""
-        with files.disk_errors("The upload"):
+        with atomic.disk_errors("The upload"):
             self._stream.close()
 
     def drop(self) -> None:
@@ -147,7 +147,7 @@ def _new_folder(parent: Path) -> tuple[Path, int]:
     """Make a folder and lock it; once more where a sweep that came between the two took it away."""
     while True:
         folder = parent / f"uploads-{secrets.token_hex(8)}"
-        folder.mkdir(mode=files.PRIVATE_FOLDER, parents=True)
+        folder.mkdir(mode=atomic.PRIVATE_FOLDER, parents=True)
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:

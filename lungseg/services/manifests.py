@@ -10,7 +10,6 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungseg import files
 from lungseg.config import Settings
 from lungseg.db import Database
 from lungseg.db import cases as case_rows
@@ -19,6 +18,7 @@ from lungseg.db import runs as run_rows
 from lungseg.db import training as training_rows
 from lungseg.decoding import decode_file, encode
 from lungseg.errors import StorageError
+from lungseg.files import atomic
 from lungseg.records import Case, CaseScore, EpochRecord, Mask, Run
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def read_case(path: Path) -> Case:
     return decode_file(Case, path, _damaged)
 
 
-def read_mask(path: Path) -> MaskManifest:
+def read_mask_manifest(path: Path) -> MaskManifest:
     """Read the manifest of a mask.
 
     Raises:
@@ -155,7 +155,7 @@ def _folders(folder: Path) -> frozenset[str]:
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        files.write_bytes(path, content)
+        atomic.write_bytes(path, content)
     except StorageError as error:
         log.warning("no manifest written: %s", error.found)
 

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lungseg.card import ModelCard, read_card, sha256_of
 from lungseg.config import Settings
 from lungseg.db import Database
 from lungseg.errors import CheckpointError, PromotionError
-from lungseg.files import move, replacing_path
+from lungseg.files.atomic import move, replacing_path
 from lungseg.records import CaseScore, Run
+from lungseg.segmentation.card import ModelCard, read_card, sha256_of
 from lungseg.services.comparison import Comparison, compare
 from lungseg.services.in_use import ARCHIVE, Promotion, keep_promotion, read_rival
 from lungseg.services.runs import get_run
@@ -30,7 +30,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class PromotionCandidate:
     """What promoting a run's checkpoint under a name would mean.
 
     Attributes:
@@ -114,7 +114,7 @@ class Offer:
         return f"{difference.mean:+.3f} Dice against {self.rival.name} on {counted(difference.pairs, 'case')}."
 
 
-def offer(settings: Settings, database: Database, run_id: str, name: str | None = None) -> Offer:
+def offer(settings: Settings, database: Database, run_id: str, name: str | None = None) -> PromotionCandidate:
     """Look at what promoting a run's checkpoint would mean; changes nothing.
 
     Args:
@@ -141,7 +141,7 @@ def offer(settings: Settings, database: Database, run_id: str, name: str | None 
     scores = [score for score in _scores_of_checkpoint(database, card.sha256) if score.case not in learned_from]
     comparison = compare(_scores_of_checkpoint(database, rival.sha256), scores) if rival else None
     replaces = (settings.models / f"{chosen}.safetensors").is_file()
-    return Offer(run, weights, card, chosen, rival, replaces, comparison, len(scores))
+    return PromotionCandidate(run, weights, card, chosen, rival, replaces, comparison, len(scores))
 
 
 def promote(
@@ -212,7 +212,7 @@ def _scores_of_checkpoint(database: Database, sha256: str) -> Sequence[CaseScore
     return tuple(newest.values())
 
 
-def _record(offered: Offer, comment: str) -> dict[str, Any]:
+def _record(offered: PromotionCandidate, comment: str) -> dict[str, Any]:
     """Write down, for the card, what was promoted, when, against what, and why."""
     record: dict[str, Any] = {
         "run": offered.run.id,

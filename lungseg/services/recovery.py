@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lungseg import files, nifti
-from lungseg.card import sha256_of
 from lungseg.config import Settings
 from lungseg.db import Database
 from lungseg.db import cases as case_rows
@@ -22,7 +20,10 @@ from lungseg.db import masks as mask_rows
 from lungseg.db import runs as run_rows
 from lungseg.db import training as training_rows
 from lungseg.errors import LungSegError, NotFoundError, SetupError, StorageError
+from lungseg.files import atomic
 from lungseg.records import Case, MaskKind, RunState
+from lungseg.scans import nifti
+from lungseg.segmentation.card import sha256_of
 from lungseg.services import manifests
 from lungseg.services.home import ID, holdings, open_home, pair
 from lungseg.services.runs import queue_segmentation
@@ -134,7 +135,7 @@ def _case_of(settings: Settings, path: Path, case_id: str, recovery: Recovery) -
 def _recover_mask(settings: Settings, database: Database, mask_id: str, recovery: Recovery) -> None:
     path = _file_of(settings.masks, mask_id)
     try:
-        said = manifests.read_mask(manifests.mask_manifest(settings, mask_id))
+        said = manifests.read_mask_manifest(manifests.mask_manifest(settings, mask_id))
         with database.begin() as session:
             case_rows.get_case(session, said.mask.case_id)
             run = said.run if said.run and said.run.case_id == said.mask.case_id else None
@@ -160,7 +161,7 @@ def _recover_mask(settings: Settings, database: Database, mask_id: str, recovery
 
 
 def _set_aside(settings: Settings, path: Path, recovery: Recovery) -> None:
-    files.move(path, settings.home / UNASSIGNED / path.name)
+    atomic.move(path, settings.home / UNASSIGNED / path.name)
     recovery.set_aside += 1
 
 

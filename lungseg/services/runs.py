@@ -11,13 +11,13 @@ from typing import Any
 from uuid import uuid4
 
 from lungseg import __version__
-from lungseg.card import ModelCard, find_weights, read_card
 from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database
 from lungseg.db import cases as case_rows
 from lungseg.db import runs as rows
 from lungseg.errors import NotFoundError
 from lungseg.records import AFTER_ALL_DROPS, Run, RunKind, RunState
+from lungseg.segmentation.card import ModelCard, find_weights, read_card
 from lungseg.services.in_use import name_in_use
 
 REFERENCE = "ref: "

@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from lungseg import files
 from lungseg.config import Limits, Settings
 from lungseg.db import Database
 from lungseg.errors import EmptyScanError, StorageError, TooLargeError
+from lungseg.files import atomic
 from lungseg.services import manifests
 from lungseg.services.home import Holdings, holdings
 from lungseg.wording import counted
@@ -39,7 +39,7 @@ DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedFile:
     """A file that has arrived completely, still under a passing name.
 
     Attributes:
@@ -56,7 +56,7 @@ class Received:
 
 
 @contextmanager
-def receiving(stream: BinaryIO, folder: Path, limits: Limits) -> Iterator[Received]:
+def receiving(stream: BinaryIO, folder: Path, limits: Limits) -> Iterator[ReceivedFile]:
     """Copy a stream into a folder, never holding more than a chunk; what is not moved away in the block is removed.
 
     Raises:
@@ -65,7 +65,7 @@ def receiving(stream: BinaryIO, folder: Path, limits: Limits) -> Iterator[Receiv
         DiskFullError: the disk has no room for it.
         StorageError: the folder can't be written to.
     """
-    with files.passing_file(folder) as path:
+    with atomic.passing_file(folder) as path:
         yield _copy(stream, path, limits)
 
 
@@ -143,15 +143,15 @@ def _clear_passing(settings: Settings) -> None:
     """Remove what was being written by processes that are gone."""
     folders = (settings.home, settings.incoming, settings.scans, settings.masks, settings.probabilities)
     for folder in (*folders, settings.derived, settings.thumbnails, settings.demo):
-        files.remove_partials(folder)
+        atomic.remove_partials(folder)
     for run in settings.runs.iterdir() if settings.runs.is_dir() else ():
-        files.remove_partials(run)
+        atomic.remove_partials(run)
     for path in _files(settings.incoming):
         if path.name.endswith(".nii.gz") and _is_old(path):
             path.unlink(missing_ok=True)  # a mask whose run did not end
 
 
-def _copy(stream: BinaryIO, path: Path, limits: Limits) -> Received:
+def _copy(stream: BinaryIO, path: Path, limits: Limits) -> ReceivedFile:
     digest, size, magic = hashlib.sha256(), 0, b""
     with path.open("wb") as target:
         while chunk := stream.read(CHUNK_BYTES):
@@ -159,11 +159,11 @@ def _copy(stream: BinaryIO, path: Path, limits: Limits) -> Received:
             magic = magic or chunk[: len(GZIP_MAGIC)]
             check_room(path.parent, size, len(chunk), limits)
             digest.update(chunk)
-            with files.disk_errors("The file"):
+            with atomic.disk_errors("The file"):
                 target.write(chunk)
     if size == 0:
         raise EmptyScanError("The file is empty (0 bytes).", "Export or copy it again.")
-    return Received(path, digest.hexdigest(), size, ".nii.gz" if magic == GZIP_MAGIC else ".nii")
+    return ReceivedFile(path, digest.hexdigest(), size, ".nii.gz" if magic == GZIP_MAGIC else ".nii")
 
 
 def check_room(folder: Path, size: int, more: int, limits: Limits) -> None:
@@ -184,7 +184,7 @@ def check_room(folder: Path, size: int, more: int, limits: Limits) -> None:
             f"The file has more than {limits.file_bytes:,} bytes.", "Crop the scan to the chest, or compress it."
         )
     if shutil.disk_usage(folder).free - more < RESERVE_BYTES:
-        raise files.no_room()
+        raise atomic.no_room()
 
 
 def _files(folder: Path) -> list[Path]:
@@ -204,7 +204,7 @@ def _to_trash(settings: Settings, path: Path) -> bool:
         return False
     target = settings.trash / datetime.now(UTC).date().isoformat() / path.parent.name / path.name
     try:
-        files.move(path, target)
+        atomic.move(path, target)
     except StorageError as error:
         log.warning("no room in the trash: %s", error.found)
         return False

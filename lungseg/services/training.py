@@ -12,20 +12,20 @@ from typing import Any
 
 from filelock import FileLock
 
-from lungseg.card import find_weights, read_card
 from lungseg.config import Settings
 from lungseg.dataset.store import is_store
 from lungseg.db import Database, queue
 from lungseg.db import runs as run_rows
 from lungseg.db import training as rows
 from lungseg.decoding import Natural, decode_value
-from lungseg.errors import DataSetError, NotFoundError, RunGoesOnError, StorageError
-from lungseg.files import is_folder, resolved
+from lungseg.errors import DataSetError, NotFoundError, RunActiveError, StorageError
+from lungseg.files.atomic import is_folder, resolved
 from lungseg.records import CaseScore, EpochRecord, Run, RunKind, RunState, RunSummary
+from lungseg.segmentation.card import find_weights, read_card
 from lungseg.services.datasets import allowed_folder, chosen_class, find_store, open_known, unregistered_store
 from lungseg.services.in_use import name_in_use
 from lungseg.services.runs import blank_run, get_run
-from lungseg.training.order import TrainingOrder
+from lungseg.training.config import TrainingConfig
 from lungseg.training.presets import ScenePreset, find_preset
 
 TRAINING_KINDS = frozenset({RunKind.TRAIN})
@@ -96,7 +96,7 @@ def resume_here(settings: Settings, database: Database, run_id: str, place: str)
             rows.requeue(session, run_id)
         claimed = queue.claim(session, place, datetime.now(UTC), run_id=run_id)
     if claimed is None:
-        raise RunGoesOnError(
+        raise RunActiveError(
             f"The run {run_id} is {run.state.lower()}.", "Only a run that failed or was stopped can go on."
         )
     return claimed
@@ -113,7 +113,7 @@ def _checked_run(settings: Settings, database: Database, fields: Mapping[str, An
     return run
 
 
-def order_of(settings: Settings, database: Database, run: Run) -> TrainingOrder:
+def order_of(settings: Settings, database: Database, run: Run) -> TrainingConfig:
     """Return what a training run is to do, in the terms of the engine; later changes of its name change nothing here.
 
     Raises:
@@ -121,7 +121,7 @@ def order_of(settings: Settings, database: Database, run: Run) -> TrainingOrder:
     """
     said = {key: value for key, value in run.configuration.items() if key in ORDERED and value not in (None, "")}
     fields = {"device": settings.device, **said, "output": settings.runs / run.id}
-    order = decode_value(TrainingOrder, fields, _damaged)
+    order = decode_value(TrainingConfig, fields, _damaged)
     return replace(
         order,
         store=find_store(settings, database, order.data) or unregistered_store(settings, order.data),
@@ -230,7 +230,7 @@ def resume(settings: Settings, database: Database, run_id: str) -> Run:
     """
     run = get_run(database, run_id)
     if not can_resume(settings, run):
-        raise RunGoesOnError(f"The run is {run.state.lower()}: it can't be resumed.", "Start a new run.")
+        raise RunActiveError(f"The run is {run.state.lower()}: it can't be resumed.", "Start a new run.")
     with database.begin() as session:
         rows.requeue(session, run_id)
     return get_run(database, run_id)
@@ -321,7 +321,7 @@ def delete_run(settings: Settings, database: Database, run_id: str) -> None:
         RunGoesOnError: it waits or runs.
     """
     if not get_run(database, run_id).state.is_final:
-        raise RunGoesOnError("The run has not ended.", "Stop it first, then delete it.")
+        raise RunActiveError("The run has not ended.", "Stop it first, then delete it.")
     with database.begin() as session:
         rows.delete_run(session, run_id)
     shutil.rmtree(settings.runs / run_id, ignore_errors=True)
@@ -331,7 +331,7 @@ def delete_run(settings: Settings, database: Database, run_id: str) -> None:
 def _note(database: Database, run_id: str, **said: Any) -> None:
     with database.begin() as session:
         run_rows.get_run(session, run_id)
-        rows.note(session, run_id, **said)
+        rows.annotate(session, run_id, **said)
     database.scrub()
 
 

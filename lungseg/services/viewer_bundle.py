@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 from lungseg.config import Settings
 from lungseg.errors import SetupError
-from lungseg.files import is_file
+from lungseg.files.atomic import is_file
 
 PACKAGE = "@niivue/niivue"
 VERSION = "0.69.0"

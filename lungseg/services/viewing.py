@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lungseg import nifti
 from lungseg.config import Settings
 from lungseg.db import Database
 from lungseg.errors import StorageError
-from lungseg.postprocessing import CERTAIN
 from lungseg.records import (
     NOTHING_FOUND,
     Case,
@@ -22,9 +20,11 @@ from lungseg.records import (
     is_misread,
     statement,
 )
+from lungseg.scans import nifti
+from lungseg.scans.volume import Grid, Orientation
+from lungseg.segmentation.postprocessing import UINT8_ONE
 from lungseg.services import cases, runs
-from lungseg.services.operating import Operation, mask_at, operation_of, with_doubtful
-from lungseg.volume import Grid, Orientation
+from lungseg.services.rethreshold import ThresholdState, mask_at, operation_of, with_doubtful
 
 if TYPE_CHECKING:
     from lungseg.figures import Figure
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class CaseView:
     """A case as its viewer shows it.
 
     Attributes:
@@ -54,7 +54,7 @@ class Scene:
     reference: Mask | None
     made_by: Run | None
     latest_run: Run | None
-    operation: Operation | None = None
+    operation: ThresholdState | None = None
     marked: Mask | None = None
 
     @property
@@ -98,7 +98,9 @@ class Scene:
         return self.operation is not None and self.operation.level != self.operation.default
 
 
-def scene_of(settings: Settings, database: Database, case_id: str, *, chosen: tuple[str, int] | None = None) -> Scene:
+def scene_of(
+    settings: Settings, database: Database, case_id: str, *, chosen: tuple[str, int] | None = None
+) -> CaseView:
     """Gather what the viewer of a case shows.
 
     Args:
@@ -115,7 +117,7 @@ def scene_of(settings: Settings, database: Database, case_id: str, *, chosen: tu
     own = nifti.read_grid(settings.home / case.scan_path, limits=settings.limits)
     masks = cases.masks_of(database, case_id)
     model = _newest(masks, MaskKind.PREDICTION)
-    scene = Scene(
+    scene = CaseView(
         case=case,
         grid=own.to_ras(),
         orientation=own.orientation,
@@ -127,7 +129,7 @@ def scene_of(settings: Settings, database: Database, case_id: str, *, chosen: tu
     return _at_threshold(settings, scene, dict([chosen] if chosen else []))
 
 
-def _at_threshold(settings: Settings, scene: Scene, chosen: dict[str, int]) -> Scene:
+def _at_threshold(settings: Settings, scene: CaseView, chosen: dict[str, int]) -> CaseView:
     """Show the mask of a scene at the threshold chosen for it; as stored, with the reason, where that can't be had."""
     model, run = scene.model, scene.made_by
     if model is None or run is None:
@@ -143,7 +145,7 @@ def _at_threshold(settings: Settings, scene: Scene, chosen: dict[str, int]) -> S
     return replace(scene, model=model, operation=operation, marked=marked)
 
 
-def report(scene: Scene) -> dict[str, Any]:
+def report(scene: CaseView) -> dict[str, Any]:
     """Return what is known of the model's mask on show as JSON-ready values.
 
     It holds the name that the user gave the case, as the name of the mask's file does: reports are told apart by it.
@@ -164,18 +166,18 @@ def report(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _moved(model: Mask, operation: Operation) -> dict[str, Any]:
+def _moved(model: Mask, operation: ThresholdState) -> dict[str, Any]:
     """Return what a threshold other than the checkpoint's changes in a report."""
     return {
-        "threshold": operation.level / CERTAIN,
-        "checkpoint_threshold": operation.default / CERTAIN,
+        "threshold": operation.level / UINT8_ONE,
+        "checkpoint_threshold": operation.default / UINT8_ONE,
         "lesions": [asdict(lesion) for lesion in model.lesions],
         "doubtful": [asdict(lesion) for lesion in model.doubtful],
         "slice_voxels": model.slice_voxels,
     }
 
 
-def grey_slices(settings: Settings, scene: Scene, window: tuple[float, float]) -> GreySlices:
+def grey_slices(settings: Settings, scene: CaseView, window: tuple[float, float]) -> GreySlices:
     """Draw the axial slices of a scene's scan, without masks, in a window (centre and width, HU).
 
     Raises:
@@ -187,7 +189,7 @@ def grey_slices(settings: Settings, scene: Scene, window: tuple[float, float]) -
     return slices.GreySlices.of(volume, window)
 
 
-def slice_figure(settings: Settings, scene: Scene, grey: GreySlices) -> Figure:
+def slice_figure(settings: Settings, scene: CaseView, grey: GreySlices) -> Figure:
     """Draw all axial slices with the masks' outlines as one figure that a browser scrubs without WebGL.
 
     Raises:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from lungseg import files
+from lungseg.files import atomic
 
 BEAT_S = 1.0
 FROZEN_S = 30.0
@@ -98,7 +98,7 @@ class SignsOfLife:
         try:
             while True:
                 line = Signs(socket.gethostname(), os.getpid(), beats, self._steps).to_line()
-                with files.disk_errors(self._path.name):
+                with atomic.disk_errors(self._path.name):
                     os.pwrite(descriptor, line, 0)
                 if self._ended.wait(BEAT_S):
                     return

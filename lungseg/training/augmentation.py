@@ -9,7 +9,7 @@ import numpy as np
 from imgaug.augmentables.segmaps import SegmentationMapsOnImage
 from numpy.typing import NDArray
 
-from lungseg.training.presets import Warp
+from lungseg.training.presets import SpatialAugmentation
 
 Planes = NDArray[np.float32]
 Mask = NDArray[np.uint8]
@@ -28,7 +28,7 @@ class Augmentation:
         padding: value of what comes in from beyond the edges.
     """
 
-    def __init__(self, warp: Warp, padding: float) -> None:
+    def __init__(self, warp: SpatialAugmentation, padding: float) -> None:
         outside = {"order": BILINEAR, "mode": "constant", "cval": padding}
         self._augmenter = iaa.Sequential(
             [

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from lungseg.dataset.parallel import end_with_parent, keep_freed_memory
 from lungseg.errors import LungSegError, TrainingError
-from lungseg.preprocessing import Preprocessing
+from lungseg.recipes.scenes.compositing import SampleComposer, SyntheticSample
+from lungseg.scans.canvas import Preprocessing
 from lungseg.training.presets import ScenePreset
-from lungseg.training.scenes import Scene, SceneMaker
 
 PREFETCH = 8
 MOST_LOADERS = 16
@@ -41,7 +41,7 @@ class Batch:
     tile: Tensor | None = None
 
     @classmethod
-    def of(cls, scenes: list[Scene], preprocessing: Preprocessing) -> Batch:
+    def of(cls, scenes: list[SyntheticSample], preprocessing: Preprocessing) -> Batch:
         """Scale and stack scenes."""
         planes = preprocessing.scale(np.stack([scene.planes for scene in scenes]))
         tumour = np.stack([scene.tumour for scene in scenes])[:, None].astype(np.float32)
@@ -75,7 +75,7 @@ class EpochBatches(Protocol):
 class SceneBatches:
     """The scenes of one epoch; batch n depends on seed, epoch and n alone."""
 
-    def __init__(self, maker: SceneMaker, preset: ScenePreset, seed: int, epoch: int) -> None:
+    def __init__(self, maker: SampleComposer, preset: ScenePreset, seed: int, epoch: int) -> None:
         self.maker, self.preset, self.seed, self.epoch = maker, preset, seed, epoch
 
     def __len__(self) -> int:

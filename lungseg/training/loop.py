@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from lungseg.training.batches import Batch
-from lungseg.training.learner import Learner
-from lungseg.training.order import EpochReport
+from lungseg.training.config import EpochReport
+from lungseg.training.optimisation import Optimisation
 
 MEGABYTE = 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ValidationResult:
     """What validation says of a network.
 
     Attributes:
@@ -32,12 +32,12 @@ class Verdict:
     mean_dice: float | None = None
 
 
-UNJUDGED = Verdict(rank=())
+NOT_VALIDATED = ValidationResult(rank=())
 """Of a network that nobody has looked at: worse than any other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Callbacks:
+class LoopCallbacks:
     """Who is told, and who may stop the loop.
 
     Attributes:
@@ -58,7 +58,7 @@ class Callbacks:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lap:
+class _EpochStats:
     """The steps of one epoch: mean loss, slices seen, seconds taken, whether the loop was asked to stop."""
 
     loss: float
@@ -67,12 +67,12 @@ class _Lap:
     stopped: bool
 
 
-def train(
-    learner: Learner,
+def train_epochs(
+    learner: Optimisation,
     *,
     batches: Callable[[int], Iterable[Batch]],
-    validate: Callable[[nn.Module], Verdict | None],
-    callbacks: Callbacks,
+    validate: Callable[[nn.Module], ValidationResult | None],
+    callbacks: LoopCallbacks,
 ) -> None:
     """Train a network from where its learner stands to the last epoch.
 
@@ -97,7 +97,7 @@ def train(
         is_cut_short = verdict is None
         if is_cut_short and before.best is not None:
             return
-        verdict = verdict or UNJUDGED
+        verdict = verdict or NOT_VALIDATED
         is_best = before.best is None or verdict.rank > before.best
         seconds = callbacks.clock() - started
         learner.standing = replace(
@@ -116,7 +116,7 @@ def train(
             return
 
 
-def _run(learner: Learner, batches: Iterable[Batch], callbacks: Callbacks) -> _Lap:
+def _run(learner: Optimisation, batches: Iterable[Batch], callbacks: LoopCallbacks) -> _EpochStats:
     started = callbacks.clock()
     losses: list[float] = []
     slices, stopped = 0, False
@@ -128,10 +128,12 @@ def _run(learner: Learner, batches: Iterable[Batch], callbacks: Callbacks) -> _L
         stopped = callbacks.should_stop()
         if stopped:
             break
-    return _Lap(sum(losses) / len(losses), slices, callbacks.clock() - started, stopped)
+    return _EpochStats(sum(losses) / len(losses), slices, callbacks.clock() - started, stopped)
 
 
-def _report(learner: Learner, lap: _Lap, verdict: Verdict, seconds: float, *, is_best: bool) -> EpochReport:
+def _report(
+    learner: Optimisation, lap: _EpochStats, verdict: ValidationResult, seconds: float, *, is_best: bool
+) -> EpochReport:
     return EpochReport(
         epoch=learner.standing.epoch,
         epochs=learner.schedule.epochs,
@@ -146,7 +148,7 @@ def _report(learner: Learner, lap: _Lap, verdict: Verdict, seconds: float, *, is
     )
 
 
-def _has_lost_patience(learner: Learner) -> bool:
+def _has_lost_patience(learner: Optimisation) -> bool:
     patience, standing = learner.schedule.patience, learner.standing
     return patience is not None and standing.epoch - standing.best_epoch >= patience
 

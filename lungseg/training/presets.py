@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lungseg.card import NetworkShape
 from lungseg.errors import DataSetError
-from lungseg.preprocessing import Preprocessing
+from lungseg.scans.canvas import Preprocessing
+from lungseg.segmentation.card import NetworkShape
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class OptimisationConfig:
     """How the network learns.
 
     Attributes:
@@ -87,11 +87,11 @@ class Preset:
     summary: str
     network: NetworkShape
     preprocessing: Preprocessing
-    schedule: Schedule
+    schedule: OptimisationConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Warp:
+class SpatialAugmentation:
     """How slices are bent; values are drawn evenly from the ranges.
 
     Attributes:
@@ -119,11 +119,11 @@ class SlicePreset(Preset):
     """
 
     skip_slices: int = 30
-    warp: Warp = field(default_factory=Warp)
+    warp: SpatialAugmentation = field(default_factory=SpatialAugmentation)
 
 
 @dataclass(frozen=True, slots=True)
-class SceneMix:
+class CompositionConfig:
     """What the network is shown, as shares of one and as ranges from which values are drawn evenly.
 
     Attributes:
@@ -211,7 +211,7 @@ class ScenePreset(Preset):
             of them are the same, so that one can go on from the other's state.
     """
 
-    mix: SceneMix = field(default_factory=SceneMix)
+    mix: CompositionConfig = field(default_factory=CompositionConfig)
     tested: float = 0.1
     held_out: float = 0.1
     labelled_from: int = 1
@@ -222,7 +222,7 @@ BASELINE = SlicePreset(
     summary="Plain 2-D UNet of 2015 on single slices: cross-entropy, Adam 1e-4.",
     network=NetworkShape(width=64, depth=4, channels=1),
     preprocessing=Preprocessing(),
-    schedule=Schedule(epochs=30, batch=8, optimiser="adam", learning_rate=1e-4),
+    schedule=OptimisationConfig(epochs=30, batch=8, optimiser="adam", learning_rate=1e-4),
 )
 """The method of the research prototype; its numbers are requirements."""
 
@@ -231,7 +231,7 @@ NEIGHBOURS = SlicePreset(
     summary="Slices with their neighbours in a lung window, Dice + cross-entropy, cosine rate, moving average.",
     network=NetworkShape(width=32, depth=4, channels=3),
     preprocessing=Preprocessing(channels=3, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0),
-    schedule=Schedule(
+    schedule=OptimisationConfig(
         epochs=30,
         batch=8,
         optimiser="adamw",
@@ -254,7 +254,7 @@ SCENES = ScenePreset(
     preprocessing=Preprocessing(
         channels=5, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0, neighbour_mm=3.0, finest_mm=1.1
     ),
-    schedule=Schedule(
+    schedule=OptimisationConfig(
         epochs=18,
         batch=16,
         steps=350,

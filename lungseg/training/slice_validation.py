@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lungseg import nifti, overlay
-from lungseg.card import ModelCard
-from lungseg.components import numbered
 from lungseg.dataset.store import IGNORED, TUMOUR, StoredCase
 from lungseg.errors import RunCancelledError, ScanError
-from lungseg.inference import Segmenter
-from lungseg.metrics import dice, match_lesions
-from lungseg.postprocessing import CERTAIN
+from lungseg.evaluation.metrics import dice, match_lesions
 from lungseg.records import CaseScore
+from lungseg.scans import nifti, overlay
+from lungseg.scans.components import numbered
+from lungseg.segmentation.card import ModelCard
+from lungseg.segmentation.postprocessing import UINT8_ONE
+from lungseg.segmentation.segmenter import Segmenter
 from lungseg.training.batches import Batch
-from lungseg.training.learner import half_precision, loss_of
-from lungseg.training.loop import Verdict
+from lungseg.training.loop import ValidationResult
+from lungseg.training.optimisation import half_precision, loss_of
 from lungseg.training.presets import SlicePreset
 from lungseg.training.slices import batch_of, read_slice, read_tumour
 
@@ -34,7 +34,7 @@ SMALLEST_ML = (0.0, 0.03, 0.1, 0.3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
+class CaseValidation:
     """What a network says of a case.
 
     Attributes:
@@ -65,11 +65,11 @@ class SliceValidation:
         self, cases: Sequence[StoredCase], preset: SlicePreset, *, threshold: float, device: torch.device
     ) -> None:
         self._cases, self._preset, self._device = cases, preset, device
-        self._level = max(1, math.ceil(threshold * CERTAIN))
+        self._level = max(1, math.ceil(threshold * UINT8_ONE))
         self.scores: tuple[CaseScore, ...] = ()
         self.examples: list[NDArray[np.uint8]] = []
 
-    def judge(self, network: nn.Module, should_stop: Callable[[], bool]) -> Verdict:
+    def judge(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
         """Apply a network to all slices of all cases, one case after the other.
 
         Raises:
@@ -83,9 +83,9 @@ class SliceValidation:
         loss = float(np.average([answer.loss for answer in answers], weights=slices))
         known = [score.dice for score in self.scores if not math.isnan(score.dice)]
         mean_dice = float(np.mean(known)) if known else None
-        return Verdict(rank=(mean_dice or 0.0, -loss), loss=loss, mean_dice=mean_dice)
+        return ValidationResult(rank=(mean_dice or 0.0, -loss), loss=loss, mean_dice=mean_dice)
 
-    def _ask(self, network: nn.Module, case: StoredCase, should_stop: Callable[[], bool]) -> Answer:
+    def _ask(self, network: nn.Module, case: StoredCase, should_stop: Callable[[], bool]) -> CaseValidation:
         mask = np.zeros((len(case.slice_tumour_px), case.frame.size, case.frame.size), dtype=np.bool_)
         total = 0.0
         for first, batch in _stored(case, self._preset):
@@ -95,7 +95,7 @@ class SliceValidation:
             mask[first : first + len(batch)] = probability >= self._level
             total += loss * len(batch)
         example = self._draw(case, mask)
-        return Answer(total / len(mask), _score(case, mask), example)
+        return CaseValidation(total / len(mask), _score(case, mask), example)
 
     def _apply(self, network: nn.Module, batch: Batch) -> tuple[float, NDArray[np.uint8]]:
         schedule = self._preset.schedule
@@ -104,7 +104,7 @@ class SliceValidation:
             logits = network(planes).float()
         weight = None if batch.weight is None else batch.weight.to(self._device)
         loss = loss_of(logits, batch.tumour.to(self._device).float(), schedule, weight=weight)
-        return float(loss), (torch.sigmoid(logits[:, 0]) * CERTAIN).round().byte().cpu().numpy()
+        return float(loss), (torch.sigmoid(logits[:, 0]) * UINT8_ONE).round().byte().cpu().numpy()
 
     def _draw(self, case: StoredCase, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
         areas = case.slice_tumour_px if any(case.slice_tumour_px) else mask.sum(axis=(1, 2))
@@ -116,7 +116,7 @@ class SliceValidation:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatingPoint:
+class OperatingThresholds:
     """Where probability becomes mask.
 
     Attributes:
@@ -128,13 +128,13 @@ class OperatingPoint:
     min_ml: float
 
 
-def calibrate(
+def select_operating_point(
     network: nn.Module,
     card: ModelCard,
     cases: Sequence[StoredCase],
     device: torch.device,
     should_stop: Callable[[], bool],
-) -> OperatingPoint:
+) -> OperatingThresholds:
     """Find the operating point at which the mean Dice of a network, applied as in inference, is highest.
 
     Of points that do not differ by a hundredth, the one nearest to that of the card is chosen: cases are few, and
@@ -144,18 +144,18 @@ def calibrate(
         RunCancelledError: `should_stop` said so.
     """
     segmenter = Segmenter(copy.deepcopy(network), card, device)
-    points = [OperatingPoint(threshold, least) for threshold in THRESHOLDS for least in SMALLEST_ML]
+    points = [OperatingThresholds(threshold, least) for threshold in THRESHOLDS for least in SMALLEST_ML]
     rows = [_dice_at(points, segmenter, case, should_stop) for case in cases]
     known = [row for row in rows if row is not None and not np.isnan(row).all()]
     if not known:
-        return OperatingPoint(card.threshold, card.min_lesion_ml)
+        return OperatingThresholds(card.threshold, card.min_lesion_ml)
     means = np.nanmean(known, axis=0)
     good = [point for point, mean in zip(points, means, strict=True) if mean >= means.max() - 0.01]
     return min(good, key=lambda at: (abs(at.threshold - card.threshold), abs(at.min_ml - card.min_lesion_ml)))
 
 
 def _dice_at(
-    points: Sequence[OperatingPoint], segmenter: Segmenter, case: StoredCase, should_stop: Callable[[], bool]
+    points: Sequence[OperatingThresholds], segmenter: Segmenter, case: StoredCase, should_stop: Callable[[], bool]
 ) -> list[float] | None:
     """Return the Dice of a case at each point; None where its scan can't be segmented."""
     try:
@@ -164,9 +164,9 @@ def _dice_at(
         return None
     marks = np.asarray(case.tumour)
     reference = marks == TUMOUR
-    values: dict[OperatingPoint, float] = {}
+    values: dict[OperatingThresholds, float] = {}
     for threshold in THRESHOLDS:
-        labels, count = numbered((answer >= math.ceil(threshold * CERTAIN)) & (marks != IGNORED))
+        labels, count = numbered((answer >= math.ceil(threshold * UINT8_ONE)) & (marks != IGNORED))
         sizes, inside = (np.bincount(part, minlength=count + 1) for part in (labels.ravel(), labels[reference]))
         sizes[0] = inside[0] = 0
         for point in points:

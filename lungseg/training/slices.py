@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from lungseg.dataset.store import CANVAS, IGNORED, TUMOUR, StoredCase
-from lungseg.preprocessing import Preprocessing
+from lungseg.scans.canvas import Preprocessing
 from lungseg.training.augmentation import Augmentation, Mask, Planes
 from lungseg.training.batches import Batch
 from lungseg.training.presets import SlicePreset

@@ -12,9 +12,9 @@ import streamlit as st
 from lungseg.errors import NamelessError
 from lungseg.records import CaseSummary, RunState
 from lungseg.services import cases, runs
-from lungseg.services.worker_process import ensure_worker
-from lungseg.ui.case_bar import POLL_S, status_of
-from lungseg.ui.case_table import Line, case_table
+from lungseg.services.local_executor import ensure_worker
+from lungseg.ui.case_header import POLL_S, status_of
+from lungseg.ui.case_table import CaseLine, case_table
 from lungseg.ui.formatting import ago, exact, plain, spacing, voxels
 from lungseg.ui.navigation import viewer_page
 from lungseg.ui.notice import act, attempt
@@ -31,7 +31,7 @@ Action = Literal["Rename", "Segment again", "Stop", "Delete"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PendingDialog:
     """A dialog that the user asked for."""
 
     action: Action
@@ -61,7 +61,7 @@ def open_chosen() -> None:
 
 def pending_dialog() -> None:
     """Open the dialog that the user asked for in the list."""
-    asked: Asked | None = st.session_state.pop("upload_asked", None)
+    asked: PendingDialog | None = st.session_state.pop("upload_asked", None)
     if asked and asked.action == "Rename":
         st.session_state.pop(REFUSED, None)
         _rename(asked)
@@ -104,13 +104,13 @@ def _page_of_address(pages: int) -> int:
     return 1
 
 
-def line_of(summary: CaseSummary) -> Line:
+def line_of(summary: CaseSummary) -> CaseLine:
     """Put a case into words."""
     case, run = summary.case, summary.run
     status = status_of(run)
     note, is_warning = _note(summary)
     is_active = run is not None and not run.state.is_final
-    return Line(
+    return CaseLine(
         id=case.id,
         name=case.name,
         address=f"/viewer?{urlencode({'case': case.id})}",
@@ -166,7 +166,7 @@ def _act(action: str, case_id: str, summaries: dict[str, CaseSummary]) -> None:
     elif action == "Stop":
         attempt(runs.request_stop, database(), summary.run.id if summary.run else "")
     else:
-        st.session_state["upload_asked"] = Asked(cast("Action", action), case_id, summary.case.name)
+        st.session_state["upload_asked"] = PendingDialog(cast("Action", action), case_id, summary.case.name)
     st.rerun()
 
 
@@ -176,7 +176,7 @@ def _segment(case_id: str) -> None:
 
 
 @st.dialog("Rename")
-def _rename(asked: Asked) -> None:
+def _rename(asked: PendingDialog) -> None:
     st.text_input("Name", asked.name, max_chars=cases.LONGEST_NAME, key="upload_new_name")
     refused: NamelessError | None = st.session_state.pop(REFUSED, None)
     if refused:
@@ -196,7 +196,7 @@ def _rename_now(case_id: str) -> None:
 
 
 @st.dialog("Delete")
-def _delete(asked: Asked) -> None:
+def _delete(asked: PendingDialog) -> None:
     st.markdown(f"Delete **{plain(asked.name)}** with its scan, masks and runs? This can't be undone.")
     with st.container(horizontal=True):
         is_asked = st.button("Delete", key="upload_delete", type="primary", on_click=_delete_now, args=(asked.case_id,))

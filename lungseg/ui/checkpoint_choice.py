@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from lungseg.errors import NotFoundError
-from lungseg.services import cards
-from lungseg.services.cards import Checkpoint
+from lungseg.services import checkpoints
+from lungseg.services.checkpoints import Checkpoint
 from lungseg.ui.formatting import escape
 from lungseg.ui.resources import settings
-from lungseg.ui.run_look import facts
 from lungseg.ui.theme import show_error
+from lungseg.ui.widgets import facts
 
 BYTES_IN_MB = 1e6
 ADDRESS_KEY = "checkpoint"
@@ -21,7 +21,7 @@ def choose_checkpoint() -> str | None:
 
     Where it does not exist, or there is no checkpoint at all, say so and return None.
     """
-    known = cards.names(settings())
+    known = checkpoints.names(settings())
     if not known:
         st.info(
             "There is no checkpoint in models/ yet. Train one on the page Training and promote it on the page Runs, or "

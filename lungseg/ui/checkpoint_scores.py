@@ -9,11 +9,11 @@ import streamlit as st
 from lungseg.figures import Figure
 from lungseg.figures.checkpoint import operating_curve, reliability_diagram
 from lungseg.records import Summary
-from lungseg.services.cards import Checkpoint, NoduleFigures
+from lungseg.services.checkpoints import Checkpoint, NoduleFigures
 from lungseg.services.comparison import worst_first
 from lungseg.ui.formatting import escape
-from lungseg.ui.run_look import facts, heading, known, picture_html, score
 from lungseg.ui.score_table import score_table
+from lungseg.ui.widgets import facts, known, picture_html, score_text, small_heading
 from lungseg.wording import counted
 
 CASES_PX = 250
@@ -24,16 +24,16 @@ NOT_CALIBRATED = (
 NO_POINTS = "Not measured: nobody has looked at what other thresholds reach."
 
 
-def scores(checkpoint: Checkpoint) -> None:
+def draw_scores(checkpoint: Checkpoint) -> None:
     """Draw the scores of whole scans and of nodules."""
     found = checkpoint.scores
-    heading("Whole scans", f"<span>{escape(found.note)}</span>")
+    small_heading("Whole scans", f"<span>{escape(found.note)}</span>")
     if found.summary is None:
         _quiet("Not measured.")
     else:
         _summary(found.summary)
         score_table(worst_first(found.cases), key="checkpoint_cases", highest_px=CASES_PX)
-    heading("Nodules, each over its slices")
+    small_heading("Nodules, each over its slices")
     if found.nodules:
         _nodules(found.nodules)
     else:
@@ -43,13 +43,13 @@ def scores(checkpoint: Checkpoint) -> None:
 def trust(checkpoint: Checkpoint) -> None:
     """Draw how true its probabilities are, and what other thresholds would reach."""
     reliability = checkpoint.scores.reliability
-    heading("Calibration of lesions", _error_html(checkpoint))
+    small_heading("Calibration of lesions", _error_html(checkpoint))
     if reliability is None:
         _quiet(NOT_CALIBRATED)
     else:
         _chart(reliability_diagram(reliability.bins), "reliability")
         _quiet(f"{counted(reliability.lesions, 'lesion')}; larger marks are more of them. {reliability.note}")
-    heading("Operating points", "<span>thresholds, on patients held out: mostly small nodules</span>")
+    small_heading("Operating points", "<span>thresholds, on patients held out: mostly small nodules</span>")
     if checkpoint.card.operating_points:
         _chart(operating_curve(checkpoint.card.operating_points, checkpoint.card.threshold), "points")
         _points(checkpoint)
@@ -59,7 +59,7 @@ def trust(checkpoint: Checkpoint) -> None:
 
 def failures(checkpoint: Checkpoint) -> None:
     """Draw what is known to go wrong, with its picture where there is one."""
-    heading("Known failures")
+    small_heading("Known failures")
     if not checkpoint.known_failures:
         _quiet("The card names none, which does not mean that there are none.")
     else:
@@ -79,8 +79,8 @@ def _summary(summary: Summary) -> None:
     failed = f", {summary.failed} not scored" if summary.failed else ""
     facts(
         [
-            ("Mean Dice of whole scans", f"{score(summary.mean)} <em>{interval}</em>"),
-            ("Median", score(summary.median)),
+            ("Mean Dice of whole scans", f"{score_text(summary.mean)} <em>{interval}</em>"),
+            ("Median", score_text(summary.median)),
             ("Dice 0", f"{zeros} <em>of {counted(summary.cases, 'case')}{failed}</em>"),
             ("HD95, median", known(summary.median_hd95_mm, "{:.1f} mm")),
             ("Lesions found", known(100 * summary.sensitivity, "{:.0f} %")),
@@ -95,9 +95,9 @@ def _nodules(figures: Mapping[str, NoduleFigures]) -> None:
         f"<tr><td>{label}</td>{''.join(f'<td>{value}</td>' for value in values)}</tr>"
         for label, values in (
             ("Nodules", [_of_patients(each) for each in figures.values()]),
-            ("Dice, mean", [f"<b>{score(each.dice_mean)}</b> {_interval(each)}" for each in figures.values()]),
-            ("Dice, median", [score(each.dice_median) for each in figures.values()]),
-            ("Dice, larger quarter", [score(each.dice_mean_larger_quarter) for each in figures.values()]),
+            ("Dice, mean", [f"<b>{score_text(each.dice_mean)}</b> {_interval(each)}" for each in figures.values()]),
+            ("Dice, median", [score_text(each.dice_median) for each in figures.values()]),
+            ("Dice, larger quarter", [score_text(each.dice_mean_larger_quarter) for each in figures.values()]),
             ("Not found at all", [f"{100 * each.share_of_zeros:.0f} %" for each in figures.values()]),
             ("False lesions", [f"{each.false_lesions} <em>in all slices</em>" for each in figures.values()]),
         )

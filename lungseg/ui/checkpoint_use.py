@@ -8,12 +8,12 @@ import streamlit as st
 
 from lungseg.errors import LungSegError
 from lungseg.services import in_use
-from lungseg.services.in_use import Station
+from lungseg.services.in_use import PromotionRecord
 from lungseg.ui.formatting import ago, escape, exact
 from lungseg.ui.notice import attempt, say
 from lungseg.ui.resources import settings
-from lungseg.ui.run_look import heading
 from lungseg.ui.theme import show_error
+from lungseg.ui.widgets import small_heading
 
 ASKED = "checkpoint_again"
 LONGEST_NAME = 60
@@ -26,9 +26,9 @@ def fixed_by_setting() -> str:
     return f"LUNGSEG_CHECKPOINT names {named}: that goes on segmenting until it is unset" if named else ""
 
 
-def history() -> None:
+def promotion_history() -> None:
     """Draw which checkpoints have segmented, newest first, each with the way back to it."""
-    heading("In use, and before")
+    small_heading("In use, and before")
     fixed = fixed_by_setting()
     if fixed:
         st.html(f'<div class="lungseg-quiet">{escape(fixed)}.</div>')
@@ -65,7 +65,7 @@ def pending_dialog() -> None:
         _use_again(number)
 
 
-def _station(station: Station) -> None:
+def _station(station: PromotionRecord) -> None:
     with st.container(key=f"checkpoint_station_{station.number}", horizontal=True, gap="small"):
         st.html(_station_html(station))
         if station.is_last:
@@ -76,7 +76,7 @@ def _station(station: Station) -> None:
         )  # fmt: skip
 
 
-def _station_html(station: Station) -> str:
+def _station_html(station: PromotionRecord) -> str:
     made = station.promotion
     if made is None:
         return f'<div class="lungseg-station"><b>{escape(station.name)}</b> <span>before all promotions</span></div>'

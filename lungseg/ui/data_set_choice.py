@@ -6,18 +6,18 @@ from pathlib import Path
 
 import streamlit as st
 
-from lungseg.dataset.findings import Finding
+from lungseg.dataset.findings import DataSetFinding
 from lungseg.errors import LungSegError, NotFoundError, TumourClassError
 from lungseg.records import RegisteredDataSet
 from lungseg.services import datasets, runs
 from lungseg.services.datasets import Overview
-from lungseg.services.worker_process import ensure_worker
+from lungseg.services.local_executor import ensure_worker
 from lungseg.ui.data_set_names import data_set_html, data_set_label
 from lungseg.ui.formatting import escape, plain
 from lungseg.ui.notice import GONE, act, attempt, notice, say, until_gone
 from lungseg.ui.resources import database, settings
-from lungseg.ui.run_look import failure_box, heading, meter, state_html
 from lungseg.ui.theme import show_error
+from lungseg.ui.widgets import failure_box, meter, small_heading, state_html
 from lungseg.wording import counted
 
 POLL_S = 1.0
@@ -205,7 +205,7 @@ def _back(label: str) -> None:
 def _findings(shown: Overview) -> None:
     errors = sum(finding.is_error for finding in shown.findings)
     warnings = len(shown.findings) - errors
-    heading("Findings", _verdict(errors, warnings))
+    small_heading("Findings", _verdict(errors, warnings))
     if shown.findings:
         with st.container(key="dataset_findings", height=FINDINGS_PX, border=False):
             st.html("".join(finding_html(finding) for finding in shown.findings))
@@ -222,7 +222,7 @@ def _verdict(errors: int, warnings: int) -> str:
     return f"<span>{', '.join(words)}{'; errors stop training' if errors else ''}</span>"
 
 
-def finding_html(finding: Finding) -> str:
+def finding_html(finding: DataSetFinding) -> str:
     """Lay out a finding: case, what was found, what to do."""
     kind = "error" if finding.is_error else "warning"
     return (

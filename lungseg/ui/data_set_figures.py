@@ -8,14 +8,14 @@ from typing import Any
 
 import streamlit as st
 
-from lungseg.dataset.statistics import CaseRow, Statistics, to_csv
+from lungseg.dataset.statistics import CaseStatistics, Statistics, to_csv
 from lungseg.figures import Figure
 from lungseg.figures.dataset import bars, hu_histogram, lung_map, spacings
 from lungseg.records import RegisteredDataSet, RunState
 from lungseg.services import datasets
 from lungseg.services.datasets import Overview
 from lungseg.ui.resources import settings
-from lungseg.ui.run_look import facts, heading
+from lungseg.ui.widgets import facts, small_heading
 from lungseg.web.routes import picture_address
 from lungseg.wording import counted
 
@@ -37,10 +37,10 @@ def overview_of(data_set: RegisteredDataSet | None) -> Overview | None:
 
 @st.cache_resource(max_entries=KEPT_OVERVIEWS, show_spinner=False)
 def _overview(data_set_id: str, run_id: str, state: RunState) -> Overview | None:  # noqa: ARG001 - the run makes it another one
-    return datasets.overview(settings(), data_set_id)
+    return datasets.data_set_overview(settings(), data_set_id)
 
 
-def nothing_yet(data_set: RegisteredDataSet | None) -> None:
+def no_figures_yet(data_set: RegisteredDataSet | None) -> None:
     """Say what to do first, or that the worker is about it."""
     if data_set is None:
         st.info(
@@ -63,9 +63,9 @@ def figures(statistics: Statistics) -> None:
 
 
 def _charts(statistics: Statistics) -> None:
-    heading("Hounsfield units")
+    small_heading("Hounsfield units")
     _chart(hu_histogram(statistics.hu), "hu")
-    heading("Where tumours lie", "<span>in the bounding box of the lungs, all cases</span>")
+    small_heading("Where tumours lie", "<span>in the bounding box of the lungs, all cases</span>")
     _chart(lung_map(statistics.lung_map), "places")
     for cell, (title, figure, key) in zip(
         st.columns(3, gap="small"),
@@ -77,15 +77,15 @@ def _charts(statistics: Statistics) -> None:
         strict=True,
     ):
         with cell:
-            heading(title)
+            small_heading(title)
             _chart(figure, key)
 
 
-def case_table(data_set: RegisteredDataSet, shown: Overview) -> None:
+def data_set_table(data_set: RegisteredDataSet, shown: Overview) -> None:
     """Draw a row for each case, with its picture and what was found in it."""
     rows = shown.statistics.rows
     with st.container(key="dataset_cases", horizontal=True, vertical_alignment="center", gap="small"):
-        heading(f"Cases · {len(rows)}")
+        small_heading(f"Cases · {len(rows)}")
         _download("CSV", to_csv(rows), "text/csv", f"{data_set.id[:8]}-cases.csv")
         report = json.dumps(shown.statistics.report(), allow_nan=False)
         _download("JSON", report, "application/json", f"{data_set.id[:8]}-statistics.json")
@@ -174,12 +174,12 @@ def _column_looks() -> dict[str, Any]:
     }
 
 
-def _picture(data_set_id: str, row: CaseRow, shown: Overview) -> str | None:
+def _picture(data_set_id: str, row: CaseStatistics, shown: Overview) -> str | None:
     picture = shown.pictures.get(row.case)
     return picture_address(settings(), data_set_id, row.case, picture) if picture else None
 
 
-def _slices(row: CaseRow) -> str:
+def _slices(row: CaseStatistics) -> str:
     if row.slices is None:
         return "–"
     return f"{row.tumour_slices} / {row.slices}" if row.tumour_slices is not None else f"– / {row.slices}"

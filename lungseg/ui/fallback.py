@@ -7,20 +7,20 @@ from typing import Any
 import streamlit as st
 
 from lungseg.errors import LungSegError
-from lungseg.overlay import WINDOWS
 from lungseg.records import Lesion, ScanFinding, ScanSeverity, lesion_count
-from lungseg.services.operating import Operation
-from lungseg.services.viewing import Scene, grey_slices, slice_figure
+from lungseg.scans.overlay import WINDOWS
+from lungseg.services.rethreshold import ThresholdState
+from lungseg.services.viewing import CaseView, grey_slices, slice_figure
 from lungseg.ui.formatting import millilitres, plain
-from lungseg.ui.operating import choose
 from lungseg.ui.resources import settings
+from lungseg.ui.threshold import select_threshold
 
 MILD = frozenset({ScanSeverity.WARNING, ScanSeverity.NOTE})
 KEPT_FIGURES = 4
 KEPT_SCANS = 2
 
 
-def slice_viewer(scene: Scene, reason: LungSegError | None = None) -> None:
+def fallback_viewer(scene: CaseView, reason: LungSegError | None = None) -> None:
     """Draw the slices and the lesions of a case, and say why the three-plane viewer is not there.
 
     What the scan was not understood by stands above all else.
@@ -47,18 +47,18 @@ def slice_viewer(scene: Scene, reason: LungSegError | None = None) -> None:
 
 
 @st.cache_resource(max_entries=KEPT_SCANS, show_spinner="Drawing the slices …")
-def _grey(scan_sha256: str, window: tuple[float, float], _scene: Scene) -> Any:  # noqa: ARG001 - the key
+def _grey(scan_sha256: str, window: tuple[float, float], _scene: CaseView) -> Any:  # noqa: ARG001 - the key
     """Keep the slices of the scans read last: 27 MB for 133 slices, which take a second or two to read and draw."""
     return grey_slices(settings(), _scene, window)
 
 
 @st.cache_resource(max_entries=KEPT_FIGURES, show_spinner=False)
-def _figure(contents: tuple[str, ...], window: tuple[float, float], _scene: Scene) -> Any:  # noqa: ARG001 - the key
+def _figure(contents: tuple[str, ...], window: tuple[float, float], _scene: CaseView) -> Any:  # noqa: ARG001 - the key
     """Keep the figures drawn last; what `contents` marks is in the scene."""
     return slice_figure(settings(), _scene, _grey(_scene.case.scan_sha256, window, _scene))
 
 
-def _threshold(operation: Operation) -> None:
+def _threshold(operation: ThresholdState) -> None:
     choices = {choice.level: choice for choice in operation.choices}
     if operation.reason:
         st.caption(f"Threshold {choices[operation.level].threshold:.2f}. {plain(operation.reason)}")
@@ -70,12 +70,12 @@ def _threshold(operation: Operation) -> None:
         operation.level,
         format_func=lambda level: f"{choices[level].threshold:.2f}",
         key=key,
-        on_change=lambda: choose(operation.mask_id, st.session_state[key]),
+        on_change=lambda: select_threshold(operation.mask_id, st.session_state[key]),
     )
     st.caption(choices[operation.level].expected)
 
 
-def _lesions(scene: Scene) -> None:
+def _lesions(scene: CaseView) -> None:
     for mask, title, nothing in (
         (scene.model, "Model", scene.statement),
         (scene.reference, "Reference", "No lesion in this mask"),
@@ -90,13 +90,13 @@ def _lesions(scene: Scene) -> None:
             )
 
 
-def _alarm(scene: Scene) -> None:
+def _alarm(scene: CaseView) -> None:
     if scene.caution:
         doubts = [_text(each) for each in scene.remarks if each.severity not in MILD]
         st.error("\n\n".join([f"**{scene.caution}**", *doubts]))
 
 
-def _remarks(scene: Scene) -> None:
+def _remarks(scene: CaseView) -> None:
     """Show warnings in full, and notes, which change nothing, folded."""
     for each in scene.remarks:
         if each.severity is ScanSeverity.WARNING:

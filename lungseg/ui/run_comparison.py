@@ -14,10 +14,10 @@ from lungseg.services import training
 from lungseg.services.comparison import Comparison, Setting, compare, different_settings, scores_csv, split_of, viewable
 from lungseg.ui.formatting import escape
 from lungseg.ui.resources import database
-from lungseg.ui.run_choice import ask
 from lungseg.ui.run_details import chart
-from lungseg.ui.run_look import heading, score, swatch
+from lungseg.ui.run_selection import open_dialog
 from lungseg.ui.score_table import view_column
+from lungseg.ui.widgets import score_text, small_heading, swatch
 from lungseg.wording import counted
 
 Scores = Mapping[str, Sequence[CaseScore]]
@@ -47,8 +47,8 @@ def comparison(summaries: Sequence[RunSummary], names: Names, cases: Sequence[Ca
 
 def _head(summaries: Sequence[RunSummary], names: Names) -> None:
     rows = "".join(
-        f"<div>{swatch(number)}<b>{escape(names[summary.run.id])}</b>validation Dice {score(summary.best_dice)}, "
-        f"loss {score(summary.validation_loss)}, {counted(summary.epochs, 'epoch')}</div>"
+        f"<div>{swatch(number)}<b>{escape(names[summary.run.id])}</b>validation Dice {score_text(summary.best_dice)}, "
+        f"loss {score_text(summary.validation_loss)}, {counted(summary.epochs, 'epoch')}</div>"
         for number, summary in enumerate(summaries[:MOST_LEGEND])
     )
     more = f"<div>and {len(summaries) - MOST_LEGEND} more</div>" if len(summaries) > MOST_LEGEND else ""
@@ -56,14 +56,14 @@ def _head(summaries: Sequence[RunSummary], names: Names) -> None:
         st.html(f'<div class="lungseg-legend">{rows}{more}</div>')
         if all(summary.run.state.is_final for summary in summaries):
             ids = tuple(summary.run.id for summary in summaries)
-            st.button("Delete", key="runs_delete", type="tertiary", on_click=ask, args=("delete", ids))
+            st.button("Delete", key="runs_delete", type="tertiary", on_click=open_dialog, args=("delete", ids))
 
 
 def _settings(names: Sequence[str], settings: Sequence[Setting]) -> None:
     if not settings:
-        heading("Settings", "<span>All the same.</span>")
+        small_heading("Settings", "<span>All the same.</span>")
         return
-    heading("Settings that differ")
+    small_heading("Settings that differ")
     head = "".join(f"<th>{swatch(number)}{escape(name)}</th>" for number, name in enumerate(names))
     rows = "".join(
         f"<tr><td>{escape(row.name)}</td>{''.join(f'<td>{escape(value)}</td>' for value in row.values)}</tr>"
@@ -75,7 +75,7 @@ def _settings(names: Sequence[str], settings: Sequence[Setting]) -> None:
 def _one_against_another(runs: Sequence[Run], names: Names, scores: Scores, cases: Sequence[CaseSummary]) -> None:
     scored = [run for run in runs if scores[run.id]]
     if len(scored) < 2:  # noqa: PLR2004 - a comparison takes two
-        heading("Case by case")
+        small_heading("Case by case")
         st.html(
             '<div class="lungseg-quiet">Fewer than two of these runs have scores of cases. They appear when a training '
             "run ends, or with an evaluation.</div>"
@@ -100,7 +100,7 @@ def _one_against_another(runs: Sequence[Run], names: Names, scores: Scores, case
 
 def _pair(scored: Sequence[Run], names: Names) -> tuple[Run, Run]:
     """Ask which two runs are compared; with two there is nothing to ask."""
-    heading("Case by case")
+    small_heading("Case by case")
     if len(scored) == 2:  # noqa: PLR2004 - a pair
         return scored[0], scored[1]
     known = {run.id: run for run in scored}
@@ -155,7 +155,7 @@ def _scatter(
     )
     left.plotly_chart(figure, key="runs_scatter", theme=None, config={"displayModeBar": False})
     with right:
-        heading("Lost most")
+        small_heading("Lost most")
         links = viewable(cases, [pair.case for pair in known])
         worst = known[:WORST_SHOWN]
         st.dataframe(

@@ -7,21 +7,21 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from lungseg.card import read_card
 from lungseg.errors import CheckpointError
+from lungseg.evaluation.metrics import summarise
 from lungseg.figures.training import Curve, Measure, overlaid_curves
-from lungseg.metrics import summarise
 from lungseg.records import CaseScore, CaseSummary, Run, RunKind, RunState, RunSummary, Summary
-from lungseg.services import cards, promotion, training
+from lungseg.segmentation.card import read_card
+from lungseg.services import checkpoints, promotion, training
 from lungseg.services.comparison import FINGERPRINT, fingerprint_of, split_of, viewable, worst_first
 from lungseg.ui.formatting import escape
 from lungseg.ui.navigation import checkpoint_page, training_page
 from lungseg.ui.notice import act
 from lungseg.ui.resources import database, settings
-from lungseg.ui.run_choice import ask
-from lungseg.ui.run_look import facts, failure_box, heading, known, run_name, score, state_html
+from lungseg.ui.run_selection import open_dialog
 from lungseg.ui.run_table import preset_of
 from lungseg.ui.score_table import score_table
+from lungseg.ui.widgets import facts, failure_box, known, run_name, score_text, small_heading, state_html
 from lungseg.wording import counted
 
 LONGEST_NAME, LONGEST_NOTES, MOST_TAGS = 80, 4000, 12
@@ -63,20 +63,20 @@ def _head(run: Run) -> None:
         st.html(f'<div class="lungseg-status">{state_html(run)}</div>')
         if run.kind is RunKind.TRAIN:
             st.page_link(training_page(), label="Watch", query_params={"run": run.id})
-        if run.checkpoint_sha256 and (name := cards.name_of(settings(), run.checkpoint_sha256)):
+        if run.checkpoint_sha256 and (name := checkpoints.name_of(settings(), run.checkpoint_sha256)):
             st.page_link(checkpoint_page(), label="Model card", query_params={"checkpoint": name})
         if promotion.checkpoint_of(settings(), run) and run.state.is_final:
-            st.button("Promote", key="runs_promote", on_click=ask, args=("promote", (run.id,)))
+            st.button("Promote", key="runs_promote", on_click=open_dialog, args=("promote", (run.id,)))
         if run.state.is_final:
-            st.button("Delete", key="runs_delete", on_click=ask, args=("delete", (run.id,)), type="tertiary")
+            st.button("Delete", key="runs_delete", on_click=open_dialog, args=("delete", (run.id,)), type="tertiary")
 
 
 def _facts(summary: RunSummary, scored: Summary | None) -> None:
     if summary.best_dice is not None:
         facts(
             [
-                ("Best validation Dice", f"{score(summary.best_dice)} <em>at the network's resolution</em>"),
-                ("Lowest validation loss", score(summary.validation_loss)),
+                ("Best validation Dice", f"{score_text(summary.best_dice)} <em>at the network's resolution</em>"),
+                ("Lowest validation loss", score_text(summary.validation_loss)),
             ]
         )
     if scored is None:
@@ -84,8 +84,8 @@ def _facts(summary: RunSummary, scored: Summary | None) -> None:
     interval = f"{scored.interval[0]:.2f} – {scored.interval[1]:.2f}" if scored.interval else "one case"
     facts(
         [
-            (_scored_word(summary.run), f"{score(scored.mean)} <em>{interval}</em>"),
-            ("Median", score(scored.median)),
+            (_scored_word(summary.run), f"{score_text(scored.mean)} <em>{interval}</em>"),
+            ("Median", score_text(scored.median)),
             ("Dice 0", f"{known(100 * scored.share_of_zeros, '{:.0f} %')} <em>of {counted(scored.cases, 'case')}</em>"),
             ("HD95, median", known(scored.median_hd95_mm, "{:.1f} mm")),
             ("Lesions found", known(100 * scored.sensitivity, "{:.0f} %")),
@@ -127,7 +127,7 @@ def _origin_html(run: Run) -> str:
 
 
 def _scores(scores: Sequence[CaseScore], cases: Sequence[CaseSummary]) -> None:
-    heading("Cases, worst first")
+    small_heading("Cases, worst first")
     ordered = worst_first(scores)
     links = viewable(cases, [each.case for each in ordered])
     score_table(ordered, key="runs_cases", highest_px=CASES_PX, links=links)

@@ -10,16 +10,16 @@ import streamlit as st
 
 from lungseg.errors import LungSegError, NotFoundError
 from lungseg.services import promotion, runs, training
-from lungseg.services.promotion import Offer
-from lungseg.services.worker_process import ensure_worker
+from lungseg.services.local_executor import ensure_worker
+from lungseg.services.promotion import PromotionCandidate
 from lungseg.ui.checkpoint_use import fixed_by_setting
 from lungseg.ui.formatting import escape, plain
 from lungseg.ui.notice import GONE, attempt, say
 from lungseg.ui.resources import database, settings
-from lungseg.ui.run_choice import DIALOG_ASKED, drop
 from lungseg.ui.run_comparison import verdict_html
-from lungseg.ui.run_look import run_name
+from lungseg.ui.run_selection import DIALOG_ASKED, drop
 from lungseg.ui.theme import show_error
+from lungseg.ui.widgets import run_name
 from lungseg.wording import counted
 
 LONGEST_NAME = 60
@@ -58,7 +58,7 @@ def _promote(run_id: str) -> None:
     _confirm(offered)
 
 
-def _confirm(offered: Offer) -> None:
+def _confirm(offered: PromotionCandidate) -> None:
     """Ask who promotes and why; where the checkpoint is not better, the reason is needed."""
     run_id = offered.run.id
     by = st.text_input("Your name", max_chars=LONGEST_NAME, key="runs_promote_by", placeholder="For the history")
@@ -74,7 +74,7 @@ def _confirm(offered: Offer) -> None:
         _back("Cancel")
 
 
-def _promote_now(offered: Offer, comment: str, by: str) -> None:
+def _promote_now(offered: PromotionCandidate, comment: str, by: str) -> None:
     try:
         card = promotion.promote(
             settings(), database(), offered.run.id, name=offered.name, comment=comment or "", by=by or ""
@@ -87,7 +87,7 @@ def _promote_now(offered: Offer, comment: str, by: str) -> None:
     st.rerun()
 
 
-def _terms(offered: Offer) -> None:
+def _terms(offered: PromotionCandidate) -> None:
     """Say against what the checkpoint is measured, how it fares, and what happens to the other one."""
     if offered.rival is None or offered.comparison is None:
         st.html('<div class="lungseg-verdict">There is no checkpoint in use yet to compare with.</div>')
@@ -106,7 +106,7 @@ def _terms(offered: Offer) -> None:
         st.html(f'<div class="lungseg-failure"><b>A reason is needed.</b> {escape(offered.doubt)}</div>')
 
 
-def _score_rival(offered: Offer, rival: str) -> None:
+def _score_rival(offered: PromotionCandidate, rival: str) -> None:
     """Offer to score the checkpoint in use on the cases of the candidate."""
     if st.button(f"Score {plain(rival)} on the same cases", key="runs_score_rival", type="primary"):
         try:

@@ -12,17 +12,17 @@ from lungseg.services import cases, promotion, training
 from lungseg.ui.labels import told_apart
 from lungseg.ui.notice import notice
 from lungseg.ui.resources import database, settings
-from lungseg.ui.run_choice import DIALOG_ASKED, chosen_ids, drop
 from lungseg.ui.run_comparison import comparison
 from lungseg.ui.run_details import details
-from lungseg.ui.run_look import heading, run_name
+from lungseg.ui.run_selection import DIALOG_ASKED, chosen_ids, drop
 from lungseg.ui.run_table import run_table
 from lungseg.ui.theme import show_error
+from lungseg.ui.widgets import run_name, small_heading
 
 POLL_S = 4.0
 
 
-def overview() -> None:
+def runs_overview() -> None:
     """Draw the page; as long as a run goes on it is drawn anew every few seconds."""
     is_active = training.is_any_active(database())
     st.fragment(_draw, run_every=POLL_S if is_active else None)(is_active)
@@ -55,7 +55,7 @@ def _chosen(summaries: Sequence[RunSummary]) -> None:
     known = {summary.run.id: summary for summary in summaries}
     chosen = [known[run_id] for run_id in chosen_ids() if run_id in known]
     if not chosen:
-        heading("Details")
+        small_heading("Details")
         st.html(
             '<div class="lungseg-quiet">Tick a run to see its curves and its scores case by case; tick several to lay '
             "their curves over each other, see which settings differ, and whether a difference in Dice is more than "

@@ -13,8 +13,8 @@ from lungseg.records import Run, RunKind, RunState, RunSummary
 from lungseg.services.comparison import FINGERPRINT, fingerprint_of, runs_csv, split_of
 from lungseg.ui.formatting import STATE_WORDS
 from lungseg.ui.labels import shortest_tails, told_apart
-from lungseg.ui.run_choice import choose, chosen_ids
-from lungseg.ui.run_look import run_name
+from lungseg.ui.run_selection import chosen_ids, select_runs
+from lungseg.ui.widgets import run_name
 from lungseg.wording import counted
 
 TABLE_PX = 742
@@ -93,7 +93,7 @@ def _take_choice(ids: Sequence[str]) -> None:
     ticked = [ids[row] for row in st.session_state["runs_table"]["selection"]["rows"] if row < len(ids)]
     before = chosen_ids()
     kept = [run_id for run_id in before if run_id in ticked or run_id not in ids]
-    choose([*kept, *(run_id for run_id in ticked if run_id not in before)])
+    select_runs([*kept, *(run_id for run_id in ticked if run_id not in before)])
 
 
 def _filters(summaries: Sequence[RunSummary]) -> Filter:

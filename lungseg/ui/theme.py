@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from lungseg.errors import LungSegError
-from lungseg.overlay import MASK_RGB, REFERENCE_RGB
+from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
 
 STYLE = "\n".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.css")))
 

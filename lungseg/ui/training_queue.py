@@ -9,13 +9,13 @@ import streamlit as st
 from lungseg.errors import LungSegError, NotFoundError
 from lungseg.records import Run, RunState
 from lungseg.services import runs, training
-from lungseg.services.worker_process import ensure_worker
+from lungseg.services.local_executor import ensure_worker
 from lungseg.ui.formatting import plain
 from lungseg.ui.labels import told_apart
 from lungseg.ui.navigation import runs_page, training_page
 from lungseg.ui.resources import database, settings
-from lungseg.ui.run_look import heading, meter, run_name, state_html
 from lungseg.ui.theme import show_error
+from lungseg.ui.widgets import meter, run_name, small_heading, state_html
 
 POLL_S = 2.0
 ENDED_SHOWN = 6
@@ -84,7 +84,7 @@ def _rows(shown: str | None) -> None:
     ended = [run for run in recent if run.state.is_final][:ENDED_SHOWN]
     with st.container(key="training_queue"):
         if recent:
-            heading("Queue" if active else "Last runs")
+            small_heading("Queue" if active else "Last runs")
         names = told_apart({run.id: run_name(run) for run in recent})
         for run in [*active[::-1], *ended]:
             _row(run, names[run.id], is_shown=run.id == shown)

@@ -14,7 +14,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from lungseg.errors import LungSegError, TwinError, UploadCrashedError
 from lungseg.failures import whereabouts
 from lungseg.services import cases, runs
-from lungseg.services.worker_process import ensure_worker
+from lungseg.services.local_executor import ensure_worker
 from lungseg.ui.formatting import escape
 from lungseg.ui.leaving import watch_leaving
 from lungseg.ui.navigation import viewer_page

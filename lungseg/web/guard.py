@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lungseg.config import Settings
 from lungseg.errors import AccessError, LungSegError, NotFoundError
-from lungseg.services.exposure import is_loopback
+from lungseg.services.bind_check import is_loopback
 
 log = logging.getLogger(__name__)
 

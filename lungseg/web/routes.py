@@ -16,13 +16,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from lungseg import nifti
-from lungseg.card import sha256_of
 from lungseg.config import Limits, Settings
 from lungseg.dataset.store import picture_path
 from lungseg.db import Database, open_database
 from lungseg.errors import AccessError, LungSegError, NotFoundError, ScanError
 from lungseg.records import Case, Mask
+from lungseg.scans import nifti
+from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.datasets import store_folder
 from lungseg.services.exports import mask_name

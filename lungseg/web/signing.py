@@ -14,9 +14,9 @@ from enum import StrEnum
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from lungseg import files
 from lungseg.config import Settings
 from lungseg.errors import AccessError, StorageError
+from lungseg.files import atomic
 
 KEY_FILE = "secret.key"
 SECRET_BYTES = 32
@@ -26,7 +26,7 @@ hand leaves (zeros, one letter, a pattern, digits) fewer do."""
 HOUR_S = 3600
 LIFETIME_S = 12 * HOUR_S
 """A reading session: a page that stays open longer has to be reloaded before it can fetch something new."""
-SALT = "lungseg.files"
+SALT = "lungseg.files.atomic"
 
 
 class Kind(StrEnum):
@@ -94,8 +94,8 @@ def secret_of(settings: Settings) -> bytes:
     path = settings.home / KEY_FILE
     try:
         if not path.exists():
-            files.write_first(path, secrets.token_bytes(SECRET_BYTES))
-        if stat.S_IMODE(path.stat().st_mode) & files.OTHERS:
+            atomic.write_first(path, secrets.token_bytes(SECRET_BYTES))
+        if stat.S_IMODE(path.stat().st_mode) & atomic.OTHERS:
             raise StorageError(
                 f"Others may read {KEY_FILE}.", f"Run `chmod 600 {KEY_FILE}` in LUNGSEG_HOME, or delete the file."
             )

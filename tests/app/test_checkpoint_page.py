@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lungseg.db import Database
-from lungseg.overlay import write_png
+from lungseg.scans.overlay import write_png
 from tests.app.test_pages import everything
 from tests.cards import save_scenes, save_slices
 from tests.run_rows import keep_run, training_run

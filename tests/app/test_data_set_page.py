@@ -7,7 +7,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from lungseg import worker
+from lungseg.jobs import worker
 from lungseg.services import datasets, runs
 from lungseg.ui.data_set_choice import finding_html
 from tests.app.conftest import ENTRY
@@ -170,9 +170,9 @@ def test_address_of_a_data_set_that_is_gone(open_data_sets):
 
 
 def test_what_files_are_called_is_not_read_as_html(folder):
-    from lungseg.dataset.findings import Finding, Severity
+    from lungseg.dataset.findings import DataSetFinding, Severity
 
-    shown = finding_html(Finding(Severity.ERROR, "x", "<img src=x>", "a <b>", "c & d"))
+    shown = finding_html(DataSetFinding(Severity.ERROR, "x", "<img src=x>", "a <b>", "c & d"))
     assert "<img" not in shown
     assert "&lt;img src=x&gt;" in shown
 

@@ -10,10 +10,11 @@ import pytest
 import streamlit as st
 
 from lungseg.db import queue
+from lungseg.jobs import recorder
 from lungseg.records import Failure, RunState, ScanFinding, ScanSeverity
-from lungseg.services import cases, results, runs
+from lungseg.services import cases, runs
 from lungseg.ui import case_list
-from lungseg.ui.case_table import Wish
+from lungseg.ui.case_table import TableAction
 from tests.browser.seeds import add_prediction
 from tests.phantoms import SHAPE
 
@@ -129,7 +130,7 @@ def fail(database, failure):
     """Let the queued run fail, as a worker would."""
     with database.begin() as session:
         claimed = queue.claim(session, "test", datetime.now(UTC))
-    results.keep_failure(database, claimed, failure)
+    recorder.keep_failure(database, claimed, failure)
 
 
 def test_viewer_stops_a_run_and_starts_another(open_page, environment, database, chest_scan, checkpoint, bundle):
@@ -164,8 +165,8 @@ def wish(monkeypatch):
     """Let the table of cases say that the reader asked for something, once."""
 
     def ask(**fields):
-        wanted = [Wish(**{"opened": None, "action": None, "page": None, **fields})]
-        nothing = Wish(None, None, None)
+        wanted = [TableAction(**{"opened": None, "action": None, "page": None, **fields})]
+        nothing = TableAction(None, None, None)
         monkeypatch.setattr(case_list, "case_table", lambda *_, **__: wanted.pop() if wanted else nothing)
 
     return ask

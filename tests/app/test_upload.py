@@ -6,10 +6,10 @@ import logging
 import pytest
 from streamlit.runtime.scriptrunner import StopException
 
-from lungseg import files
 from lungseg.config import Settings
+from lungseg.files import atomic
 from lungseg.records import RunState
-from lungseg.services import cases, runs, worker_process
+from lungseg.services import cases, local_executor, runs
 from lungseg.services.incoming import UploadFolder
 from lungseg.ui import upload
 from lungseg.web import uploads
@@ -28,7 +28,7 @@ def other(scan: bytes, number: int) -> bytes:
 def ready(environment, small_checkpoint, monkeypatch):
     """A checkpoint for the runs; nobody asks for a worker but the page."""
     monkeypatch.setenv("LUNGSEG_CHECKPOINT", str(small_checkpoint))
-    monkeypatch.setattr(worker_process, "is_worker_alive", lambda settings: True)
+    monkeypatch.setattr(local_executor, "is_worker_alive", lambda settings: True)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_ticket_stands_for_a_file_on_the_disk(drop, environment: Settings, datab
 
 
 def test_refusal_stands_for_a_file_that_never_came(drop, environment: Settings, database, chest_scan, workers):
-    refusal = uploads.refusal_ticket(secret_of(environment), files.no_room())
+    refusal = uploads.refusal_ticket(secret_of(environment), atomic.no_room())
     text = everything(drop(("a.nii.gz", refusal, GZIP), ("b.nii.gz", chest_scan.read_bytes(), GZIP)))
     assert "<b>a.nii.gz</b> The disk is full." in text
     assert "<code>storage.disk_full</code>" in text

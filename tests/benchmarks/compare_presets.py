@@ -17,17 +17,17 @@ import numpy as np
 import torch
 import typer
 
-from lungseg.checkpoint import load_checkpoint
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.split import read_split
 from lungseg.dataset.store import prepare
-from lungseg.metrics import bootstrap_interval, dice
-from lungseg.training.learner import half_precision
-from lungseg.training.order import Listener, TrainingOrder
-from lungseg.training.recipe import train_order
+from lungseg.evaluation.metrics import bootstrap_interval, dice
+from lungseg.recipes.scenes.corpus import unhang_stack
+from lungseg.segmentation.checkpoint import load_checkpoint
+from lungseg.training.config import TrainingCallbacks, TrainingConfig
+from lungseg.training.fit import fit
+from lungseg.training.optimisation import half_precision
 from lungseg.training.slice_validation import THRESHOLDS
 from lungseg.training.slices import read_slice
-from lungseg.training.sources import unhang_stack
 from tests.data_sets import write_json
 from tests.phantoms import ras_affine, write_nifti
 
@@ -83,10 +83,10 @@ def write_mosaics(source, folder, cases, depth):
 
 def train(preset, store, split, work, epochs):
     """Train as the product does; returns the checkpoint."""
-    order = TrainingOrder(
+    order = TrainingConfig(
         preset=preset, data=store, output=work / preset, name=preset, seed=1, epochs=epochs, split=split
     )
-    train_order(order, Listener(on_start=say, on_epoch=lambda it: say(f"{preset}: {it}")), resume=True)
+    fit(order, TrainingCallbacks(on_start=say, on_epoch=lambda it: say(f"{preset}: {it}")), resume=True)
     return order.output / f"{preset}.safetensors"
 
 

@@ -14,10 +14,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from lungseg.anatomy.atlas import VIEWS, build, cells_of
-from lungseg.anatomy.body import Body
-from lungseg.anatomy.check import Says, check_orientation
-from lungseg.anatomy.sides import average_of, differences, spine
+from lungseg.scans.anatomy.atlas import VIEWS, build, cells_of
+from lungseg.scans.anatomy.body import Body
+from lungseg.scans.anatomy.check import Says, check_orientation
+from lungseg.scans.anatomy.sides import average_of, side_differences, spine
 from tests import chests
 
 
@@ -41,7 +41,7 @@ def cells_by_name():
             if view not in ("whole", "one lung"):
                 cells.append((view, (shares[::-1], known[::-1])))
         body = Body.of(volume)
-        found[name] = (cells, differences(body, spine(body))[:2])
+        found[name] = (cells, side_differences(body, spine(body))[:2])
     return found
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import psutil
 import pytest
 
-from lungseg import nifti
 from lungseg.config import CHECKOUT
+from lungseg.scans import nifti
 from tests.phantoms import write_nifti
 
 SCANS = 4

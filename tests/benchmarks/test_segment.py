@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from lungseg import nifti
 from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
+from lungseg.scans import nifti
 from tests.phantoms import write_nifti
 
 MODELS = CHECKOUT / "models"
@@ -36,8 +36,8 @@ def tall_scans(demo_files, tmp_path_factory):
 
 
 def test_demo_scan_by_a_warm_segmenter(benchmark, demo_files, tmp_path):
-    from lungseg.inference import Segmenter
-    from lungseg.pipeline import segment_scan
+    from lungseg.segmentation.pipeline import segment_scan
+    from lungseg.segmentation.segmenter import Segmenter
 
     segmenter = Segmenter.load(SHIPPED_CHECKPOINT, models=MODELS, device="cpu")
     benchmark.pedantic(segment_scan, (demo_files.scan, tmp_path / "mask.nii.gz", segmenter), rounds=5, warmup_rounds=1)
@@ -50,8 +50,8 @@ def test_demo_scan_from_a_cold_start_of_the_command(benchmark, demo_files, tmp_p
 
 def test_tall_scan_by_a_warm_segmenter(benchmark, tall_scans, tmp_path):
     """From opening the scan to the mask on the disk, and to the moment in which its lesions are known."""
-    from lungseg.inference import Segmenter
-    from lungseg.pipeline import segment_scan
+    from lungseg.segmentation.pipeline import segment_scan
+    from lungseg.segmentation.segmenter import Segmenter
 
     segmenter = Segmenter.load(SHIPPED_CHECKPOINT, models=MODELS, device="cpu")
     known_ms = []

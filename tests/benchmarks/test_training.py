@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from lungseg.card import NetworkShape
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.parallel import keep_freed_memory
 from lungseg.dataset.store import prepare
+from lungseg.segmentation.card import NetworkShape
+from lungseg.segmentation.unet import UNet
 from lungseg.training.augmentation import Augmentation
 from lungseg.training.batches import load
-from lungseg.training.learner import Learner
+from lungseg.training.optimisation import Optimisation
 from lungseg.training.presets import BASELINE
 from lungseg.training.sampling import SliceTable
 from lungseg.training.slices import SliceBatches, read_slice
-from lungseg.unet import UNet
 from tests.data_sets import write_data_set
 
 PROCESSES = 2
@@ -139,7 +139,7 @@ def test_training_step_against_a_plain_loop(benchmark, cases, tmp_path):
     """Both in turn, so that whatever else the machine does weighs on both."""
     plain = PlainProcess(cases, tmp_path)
     keep_freed_memory()  # as the command and the child process do
-    learner = Learner(UNet(PRESET.network), PRESET.schedule, device=torch.device("cpu"), steps=100)
+    learner = Optimisation(UNet(PRESET.network), PRESET.schedule, device=torch.device("cpu"), steps=100)
     seconds = {"plain": [], "ours": []}
 
     def both():

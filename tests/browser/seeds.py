@@ -5,13 +5,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from lungseg import nifti
-from lungseg.card import find_weights, read_card
 from lungseg.db import queue
-from lungseg.maps import write_map
-from lungseg.postprocessing import ProbabilityMap, lesions_of, outlines_at, slice_voxels
+from lungseg.jobs import recorder
 from lungseg.records import Case, Lesion, ScanFinding, ScanSeverity, Segmentation
-from lungseg.services import cases, results, runs
+from lungseg.scans import nifti
+from lungseg.scans.lesions import lesions_of, slice_voxels
+from lungseg.segmentation.card import find_weights, read_card
+from lungseg.segmentation.postprocessing import ProbabilityMap, outlines_at
+from lungseg.segmentation.probability_io import write_map
+from lungseg.services import cases, runs
 from lungseg.services.storage import mask_path, probability_path
 
 
@@ -43,14 +45,14 @@ def add_prediction(
         run = queue.claim(session, "seed", datetime.now(UTC))
     assert run is not None
     used = replace(read_card(find_weights(run.configuration["checkpoint"], settings.models)), **card)
-    results.note_provenance(database, run, used, "cpu")
+    recorder.note_provenance(database, run, used, "cpu")
     doubtful: tuple[Lesion, ...] = ()
     if mask is None:
         assert probability is not None
         outlines = outlines_at(probability, used.threshold, used.rule)
         mask, lesions, doubtful = outlines.mask, outlines.lesions, outlines.doubtful
     else:
-        lesions = lesions_of(mask, grid, probability, used.calibration)
+        lesions = lesions_of(mask, grid)
     mask_id = uuid4().hex
     path = settings.home / mask_path(mask_id)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,4 +78,4 @@ def add_prediction(
         doubtful=doubtful,
         doubtful_below=used.doubtful_below,
     )
-    results.keep_segmentation(settings, database, run, mask_id, segmentation)
+    recorder.keep_segmentation(settings, database, run, mask_id, segmentation)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from lungseg.db import queue
+from lungseg.jobs import recorder
 from lungseg.records import Failure, ScanFinding, ScanSeverity
-from lungseg.services import results, runs
+from lungseg.services import runs
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import SCREENSHOTS, serving, visiting
 from tests.browser.looking import HAS_MASKS
@@ -65,7 +66,7 @@ def seed_cases(server, folder):
     runs.queue_segmentation(settings, database, seeded["failed"].id)
     with database.begin() as session:
         claimed = queue.claim(session, "seed", datetime.now(UTC))
-    results.keep_failure(database, claimed, Failure("scan.no_lung", "No lung was found.", "Upload a scan of a chest."))
+    recorder.keep_failure(database, claimed, Failure("scan.no_lung", "No lung was found.", "Upload a scan of a chest."))
     add_prediction(settings, database, seeded["doubtful"], np.zeros(SHAPE, bool), findings=(DOUBT,))
     add_prediction(settings, database, seeded["segmented"], lesion)
     add_reference(settings, database, seeded["segmented"], np.roll(lesion, -36, axis=0), folder)

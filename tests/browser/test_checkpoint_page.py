@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lungseg.card import read_card
-from lungseg.scores.tiles import SIDE_PX, Tile, write_sheet
+from lungseg.recipes.scenes.report.panels import SIDE_PX, Panel, write_sheet
+from lungseg.segmentation.card import read_card
 from lungseg.services.in_use import Promotion, keep_promotion, name_in_use, promotions
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import SCREENSHOTS, serving, visiting
@@ -27,7 +27,7 @@ def own_server(bundle_folder, tmp_path_factory):
     save_scenes(models)
     save_slices(models)
     noise = np.random.default_rng(0).integers(20, 90, (SIDE_PX, SIDE_PX, 1), np.uint8).repeat(3, axis=2)
-    tiles = [Tile(f"lung_{number:03d}: false, 0.42 ml", noise) for number in range(6)]
+    tiles = [Panel(f"lung_{number:03d}: false, 0.42 ml", noise) for number in range(6)]
     write_sheet(models / "whole.png", tiles, most_bytes=200_000)
     with serving(home, bundle_folder, LUNGSEG_MODELS=str(models), LUNGSEG_CHECKPOINT="whole") as started:
         yield replace(started, settings=replace(started.settings, models=models, checkpoint="whole"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lungseg.overlay import MASK_RGB
+from lungseg.scans.overlay import MASK_RGB
 from tests.browser.conftest import visiting
 from tests.browser.looking import HAS_MASKS
 from tests.browser.seeds import add_case, add_prediction

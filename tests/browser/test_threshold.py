@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lungseg.calibration import LesionCalibration
-from lungseg.card import OperatingPoint, WholeScans
-from lungseg.overlay import DOUBTFUL_RGB, MASK_RGB
+from lungseg.scans.overlay import DOUBTFUL_RGB, MASK_RGB
+from lungseg.scans.volume import Grid
+from lungseg.segmentation.calibration import LesionCalibration
+from lungseg.segmentation.card import OperatingPoint, WholeScans
 from lungseg.services import cases
-from lungseg.volume import Grid
 from tests.browser.conftest import SCREENSHOTS, launch, visiting
 from tests.browser.looking import HAS_MASKS, is_tinted, pixel, point, state
 from tests.browser.seeds import add_case, add_prediction

@@ -2,10 +2,10 @@
 
 import pytest
 
-from lungseg.card import find_weights
 from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.errors import CheckpointError
-from lungseg.overlay import MASK_RGB
+from lungseg.scans.overlay import MASK_RGB
+from lungseg.segmentation.card import find_weights
 from lungseg.services import cases
 from tests.browser.conftest import SCREENSHOTS, SLOW_MS, serving, visiting
 from tests.browser.looking import HAS_MASKS, is_tinted, pixel, point, state

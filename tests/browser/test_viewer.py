@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lungseg.overlay import MASK_RGB, REFERENCE_RGB
+from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
 from tests.browser.conftest import launch, visiting
 from tests.browser.looking import HAS_MASKS, NO_FRAME_WAITS, is_tinted, pixel, point, state
 from tests.browser.seeds import add_case

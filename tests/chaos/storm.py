@@ -17,15 +17,15 @@ from pathlib import Path
 
 import psutil
 
-from lungseg import files
-from lungseg.card import sha256_of
 from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database, open_database
 from lungseg.errors import LungSegError
+from lungseg.files import atomic
 from lungseg.records import RunKind, RunState
+from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, home, runs, storage, training
+from lungseg.services.local_executor import signs_of_run, signs_of_worker
 from lungseg.services.watchdog import read_signs
-from lungseg.services.worker_process import signs_of_run, signs_of_worker
 from tests.data_sets import write_data_set
 from tests.networks import save_network
 from tests.phantoms import write_chest
@@ -193,7 +193,7 @@ class Storm:
             states[summary.run.state if summary.run else "none"] += 1
         report.losses += [*self._find_losses(database, set(summaries)), *self._find_lost_work(database)]
         storage.sweep(self._settings, database)
-        partial = [path.name for path in self._settings.home.rglob("*") if files.PARTIAL.fullmatch(path.name)]
+        partial = [path.name for path in self._settings.home.rglob("*") if atomic.PARTIAL.fullmatch(path.name)]
         report.losses += [f"the partial file {name} stays" for name in partial]
         with closing(sqlite3.connect(self._settings.home / "lungseg.sqlite")) as plain:
             (integrity,) = plain.execute("PRAGMA integrity_check").fetchone()

@@ -5,30 +5,30 @@ from dataclasses import replace
 
 import torch
 
-from lungseg import nifti
-from lungseg.calibration import LesionRule
-from lungseg.card import NetworkShape, sha256_of
-from lungseg.checkpoint import load_checkpoint
 from lungseg.config import Settings
 from lungseg.dataset import store as stores
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
 from lungseg.dataset.split import read_split, split_cases
-from lungseg.dataset.statistics import summarise, to_csv
+from lungseg.dataset.statistics import summarise_data_set, to_csv
 from lungseg.dataset.store import SliceStore, is_store, prepare
 from lungseg.db import open_database
-from lungseg.maps import read_map
-from lungseg.postprocessing import outlines_at
-from lungseg.services import cases, estimation, manifests, operating, promotion, runs, storage, training
-from lungseg.services.cards import name_of, read_checkpoint
+from lungseg.recipes.scenes.corpus import read_crops, read_nodules
+from lungseg.scans import nifti
+from lungseg.scans.volume import Grid
+from lungseg.segmentation.calibration import LesionRule
+from lungseg.segmentation.card import NetworkShape, sha256_of
+from lungseg.segmentation.checkpoint import load_checkpoint
+from lungseg.segmentation.postprocessing import outlines_at
+from lungseg.segmentation.probability_io import read_map
+from lungseg.segmentation.unet import UNet
+from lungseg.services import cases, estimation, manifests, promotion, rethreshold, runs, storage, training
+from lungseg.services.checkpoints import name_of, read_checkpoint
 from lungseg.training.batches import Batch
-from lungseg.training.learner import Learner
-from lungseg.training.order import TrainingOrder
+from lungseg.training.config import TrainingConfig
+from lungseg.training.optimisation import Optimisation
 from lungseg.training.presets import BASELINE
-from lungseg.training.resume import LearnedFrom, RunFolder, read_order
-from lungseg.training.sources import read_crops, read_nodules
-from lungseg.unet import UNet
-from lungseg.volume import Grid
+from lungseg.training.state import DataRecord, RunDirectory, read_order
 from tests.browser.seeds import add_case, add_prediction
 from tests.cards import CALIBRATED, save_scenes
 from tests.data_sets import write_json, write_pair
@@ -124,12 +124,12 @@ class Workshop:
             yield self._target(
                 f"index of {name}", index, as_table, lambda path, read=read: list(read(path.parent)), share=1
             )
-        order = TrainingOrder(preset="baseline", data=self.folder / "set", output=self.folder / "run", name="run")
+        order = TrainingConfig(preset="baseline", data=self.folder / "set", output=self.folder / "run", name="run")
         learner = _learner()
         learner.step(_batch(), print)
-        run = RunFolder(order)
+        run = RunDirectory(order)
         run.begin()
-        run.save(learner.state(), LearnedFrom({}))
+        run.save(learner.state(), DataRecord({}))
         yield self._target(
             "order", order.output / "run.order.json", as_json, lambda path: read_order(path.parent).to_json()
         )
@@ -141,7 +141,7 @@ class Workshop:
 
     def _results(self):
         home, fields = self.settings.home, {"data": str(self.folder / "set"), "preset": "baseline"}
-        estimation.keep_pace(self.settings, "baseline", 8, "cpu", estimation.Pace(10.0, 100.0))
+        estimation.keep_pace(self.settings, "baseline", 8, "cpu", estimation.Throughput(10.0, 100.0))
         yield self._target(
             "paces",
             home / "paces.json",
@@ -164,7 +164,9 @@ class Workshop:
         )
         facts = home / "derived" / f"{mask.id}.{LEVEL}.json"
         yield self._target("derived mask, facts", facts, as_json, self._move, share=1)
-        yield self._target("manifest", manifests.mask_manifest(self.settings, mask.id), as_json, manifests.read_mask)
+        yield self._target(
+            "manifest", manifests.mask_manifest(self.settings, mask.id), as_json, manifests.read_mask_manifest
+        )
         log = self.settings.runs / mask.run_id / training.LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("2026-01-01 INFO epoch 1 of 2\n" * 20)
@@ -183,7 +185,7 @@ class Workshop:
 
     def _move(self, _path):
         run = runs.get_run(self.database, self._mask.run_id)
-        return operating.mask_at(self.settings, self._case, self._mask, run, LEVEL)
+        return rethreshold.mask_at(self.settings, self._case, self._mask, run, LEVEL)
 
     def _read_map(self, path):
         return outlines_at(read_map(path), 0.4, LesionRule(0.5, 0.1, CALIBRATED["calibration"], 0.2))
@@ -202,7 +204,7 @@ class Workshop:
             if name in told:
                 setattr(row, name, told[name])
         run = run_of(row)
-        return operating.operation_of(self.settings, self._mask, run, LEVEL)
+        return rethreshold.operation_of(self.settings, self._mask, run, LEVEL)
 
     def _target(self, name, path, damage, read, *, share=2):
         return Target(name, path, (path.read_bytes(),), damage, read, share)
@@ -249,7 +251,7 @@ def _read_store(path):
     stores._header.cache_clear()
     is_store(path.parent)
     store = SliceStore.open(path.parent)
-    findings, statistics = lint(store.data_set, store.facts), summarise(store.data_set, store.facts)
+    findings, statistics = lint(store.data_set, store.facts), summarise_data_set(store.data_set, store.facts)
     json.dumps(statistics.report(), allow_nan=False)
     to_csv(statistics.rows)
     for case in store.cases:
@@ -260,7 +262,7 @@ def _read_store(path):
 
 def _learner():
     network = UNet(NetworkShape(width=4, depth=2, channels=1))
-    return Learner(network, LEARNED, device=torch.device("cpu"), steps=9)
+    return Optimisation(network, LEARNED, device=torch.device("cpu"), steps=9)
 
 
 def _batch():
@@ -268,7 +270,7 @@ def _batch():
 
 
 def _resume(order):
-    state = RunFolder(order).load()
+    state = RunDirectory(order).load()
     if state is not None:
         learner = _learner()
         learner.restore(state)

@@ -3,8 +3,8 @@
 import nibabel as nib
 import numpy as np
 
-from lungseg import nifti
 from lungseg.errors import LungSegError
+from lungseg.scans import nifti
 from tests.fuzz.target import WrongVoxelsError
 
 GZIP = b"\x1f\x8b"

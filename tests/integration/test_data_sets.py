@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lungseg import worker
 from lungseg.dataset.store import SliceStore
 from lungseg.db import open_database
 from lungseg.errors import DataSetError, NotFoundError, TumourClassError
+from lungseg.jobs import worker
 from lungseg.records import RunKind, RunState
 from lungseg.services import datasets, runs
 from tests.data_sets import write_data_set, write_json, write_pair
@@ -38,10 +38,10 @@ def test_registered_folder_is_prepared_by_the_worker(settings, database, folder)
     data_set = datasets.register(settings, database, folder)
     assert (data_set.name, data_set.folder) == ("Lung", str(folder))
     assert (data_set.run.kind, data_set.run.state) == (RunKind.PREPARE, RunState.QUEUED)
-    assert datasets.overview(settings, data_set.id) is None
+    assert datasets.data_set_overview(settings, data_set.id) is None
     done = work_off(settings, database, data_set)
     assert (done.run.state, done.run.failure) == (RunState.DONE, None)
-    shown = datasets.overview(settings, data_set.id)
+    shown = datasets.data_set_overview(settings, data_set.id)
     counts = {"cases": 2, "unlabelled": 1, "left_out": 0, "errors": 0, "warnings": 0}
     assert done.run.result == {**counts, "fingerprint": shown.fingerprint}
     assert done.fingerprint == shown.fingerprint
@@ -69,13 +69,13 @@ def test_wrong_folder_is_not_registered(settings, database, tmp_path):
 
 def test_refresh_reads_what_has_changed(settings, database, folder):
     data_set = work_off(settings, database, datasets.register(settings, database, folder))
-    before = datasets.overview(settings, data_set.id)
+    before = datasets.data_set_overview(settings, data_set.id)
     write_pair(folder, "lung_002", lesion_radius_mm=25.0)
     run = datasets.refresh(database, data_set.id)
     assert datasets.refresh(database, data_set.id).id == run.id
     data_set = work_off(settings, database, data_set)
     assert (data_set.run.id, data_set.run.state) == (run.id, RunState.DONE)
-    after = datasets.overview(settings, data_set.id)
+    after = datasets.data_set_overview(settings, data_set.id)
     volumes = [[row.tumour_ml for row in shown.statistics.rows] for shown in (before, after)]
     assert volumes[0][0] == volumes[1][0]
     assert volumes[0][1] < volumes[1][1]
@@ -86,7 +86,7 @@ def test_broken_cases_are_findings_of_a_run_that_is_done(settings, database, fol
     data_set = work_off(settings, database, datasets.register(settings, database, folder))
     assert data_set.run.state is RunState.DONE
     assert data_set.run.result["left_out"] == data_set.run.result["errors"] == 1
-    shown = datasets.overview(settings, data_set.id)
+    shown = datasets.data_set_overview(settings, data_set.id)
     assert not shown.is_fit
     assert shown.findings[0].case == "lung_002"
 
@@ -104,10 +104,10 @@ def test_store_of_an_older_layout_is_made_anew(settings, database, folder):
     data_set = work_off(settings, database, datasets.register(settings, database, folder))
     index = datasets.store_folder(settings, data_set.id) / "index.json"
     index.write_text(index.read_text().replace('"store_layout": 2', '"store_layout": 0'))
-    assert datasets.overview(settings, data_set.id) is None
+    assert datasets.data_set_overview(settings, data_set.id) is None
     datasets.refresh(database, data_set.id)
     assert work_off(settings, database, data_set).run.state is RunState.DONE
-    assert datasets.overview(settings, data_set.id).is_fit
+    assert datasets.data_set_overview(settings, data_set.id).is_fit
 
 
 def test_stopped_run_and_forgotten_data_set(settings, database, tmp_path):
@@ -170,10 +170,10 @@ def test_tumour_class_is_asked_for_and_remembered(settings, database, tmp_path):
     assert (done.run.state, done.tumour_class) == (RunState.DONE, "GTV-2")
     assert datasets.register(settings, database, folder) == done
     assert datasets.open_known(database, folder).labelled[0].legend.tumour.values == (2,)
-    volume = datasets.overview(settings, data_set.id).statistics.rows[0].tumour_ml
+    volume = datasets.data_set_overview(settings, data_set.id).statistics.rows[0].tumour_ml
     other = work_off(settings, database, datasets.choose_tumour_class(database, data_set.id, "GTV-1"))
     assert other.tumour_class == "GTV-1"
-    assert datasets.overview(settings, data_set.id).statistics.rows[0].tumour_ml > volume
+    assert datasets.data_set_overview(settings, data_set.id).statistics.rows[0].tumour_ml > volume
 
 
 def test_split_without_tumour_is_told_before_training(settings, database, tmp_path):

@@ -7,8 +7,8 @@ import pytest
 
 from lungseg.db import open_database
 from lungseg.errors import NotFoundError, StorageError
-from lungseg.overlay import MASK_RGB, REFERENCE_RGB
-from lungseg.services.film import film_of
+from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
+from lungseg.services.video import film_of
 from lungseg.services.viewing import scene_of
 from tests.browser.seeds import add_case, add_prediction, add_reference
 from tests.phantoms import LESION_INDEX, SHAPE, chest

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lungseg import nifti
-from lungseg.lungfield import find_lungs
-from lungseg.quality import findings_of
 from lungseg.records import ScanSeverity
-from lungseg.volume import Grid, Volume
+from lungseg.scans import nifti
+from lungseg.scans.lungs import find_lungs
+from lungseg.scans.quality import findings_of
+from lungseg.scans.volume import Grid, Volume
 
 pytestmark = pytest.mark.shared_data
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lungseg.checkpoint import load_checkpoint
+from lungseg.jobs import right_of_way
 from lungseg.records import RunState
-from lungseg.services import cases, datasets, right_of_way, runs, training
+from lungseg.segmentation.checkpoint import load_checkpoint
+from lungseg.services import cases, datasets, runs, training
 from lungseg.services.runs import get_run, request_stop
 from tests.data_sets import write_data_set
 from tests.networks import WIDE, save_network

@@ -15,9 +15,9 @@ from contextlib import closing, contextmanager
 import psutil
 import pytest
 
-from lungseg import nifti
 from lungseg.config import CHECKOUT, Settings
 from lungseg.db import open_database
+from lungseg.scans import nifti
 from lungseg.services import cases
 from lungseg.services.demo import DemoFiles
 from lungseg.web.routes import bundle_address, scan_address, thumbnail_address

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lungseg.plausibility import drop_implausible
-from lungseg.training.sources import NODULES, read_nodules
-from lungseg.volume import Grid
+from lungseg.recipes.scenes.corpus import NODULES, read_nodules
+from lungseg.scans.volume import Grid
+from lungseg.segmentation.plausibility import drop_implausible
 
 SLICE_MM = 3
 

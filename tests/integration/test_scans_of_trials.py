@@ -7,9 +7,9 @@ import pytest
 
 from lungseg.config import CHECKOUT
 from lungseg.errors import NoLungError, NotNiftiError
-from lungseg.inference import Segmenter
-from lungseg.pipeline import segment_scan
 from lungseg.records import statement
+from lungseg.segmentation.pipeline import segment_scan
+from lungseg.segmentation.segmenter import Segmenter
 
 pytestmark = [pytest.mark.shared_data, pytest.mark.slow]
 

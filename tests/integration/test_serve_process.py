@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lungseg import nifti
 from lungseg.config import CHECKOUT
 from lungseg.db import open_database
 from lungseg.records import RunState
+from lungseg.scans import nifti
 from lungseg.services import cases
 from lungseg.services.demo import DemoFiles
-from lungseg.services.worker_process import is_worker_alive
+from lungseg.services.local_executor import is_worker_alive
 from tests.phantoms import write_chest
 
 LARGEST_RSS_MB = 400

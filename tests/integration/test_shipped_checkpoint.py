@@ -4,20 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from lungseg.card import find_weights
-from lungseg.checkpoint import load_checkpoint
 from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
-from lungseg.inference import Segmenter
-from lungseg.metrics import dice, match_lesions
-from lungseg.nifti import read_mask, read_volume
-from lungseg.pipeline import segment_scan
-from lungseg.postprocessing import STOPS, cut_by_ends, level_of, outlines_at
+from lungseg.evaluation.metrics import dice, match_lesions
+from lungseg.recipes.scenes.corpus import CROPS
+from lungseg.recipes.scenes.nodules import score_folder, summary
 from lungseg.records import statement
+from lungseg.scans.lesions import cut_by_ends
+from lungseg.scans.nifti import read_mask, read_volume
+from lungseg.scans.volume import Grid, Volume
+from lungseg.segmentation.card import find_weights
+from lungseg.segmentation.checkpoint import load_checkpoint
+from lungseg.segmentation.pipeline import segment_scan
+from lungseg.segmentation.postprocessing import STOPS, outlines_at, to_uint8_level
+from lungseg.segmentation.segmenter import Segmenter
 from lungseg.services.demo import PATIENT
-from lungseg.training.nodules import score_folder, summary
 from lungseg.training.presets import PRESETS
-from lungseg.training.sources import CROPS
-from lungseg.volume import Grid, Volume
 
 MODELS = CHECKOUT / "models"
 
@@ -61,7 +62,7 @@ def test_card_names_every_source_with_its_licence(segmenter):
 
 
 def test_demo_patient_is_in_no_source(shared_data):
-    from lungseg.training.sources import read_library
+    from lungseg.recipes.scenes.corpus import read_library
 
     assert PATIENT not in read_library(shared_data).patients
 
@@ -113,7 +114,7 @@ def part_of(volume, slices):
 def test_moving_to_sensitive_never_loses_a_lesion(segmenter, demo_files, shared_data, name):
     volume = read_volume(demo_files.scan if name == "demo" else scan_named(shared_data, name))
     probability, card = segmenter.apply(volume), segmenter.card
-    stops = sorted({*STOPS, level_of(card.threshold)}, reverse=True)
+    stops = sorted({*STOPS, to_uint8_level(card.threshold)}, reverse=True)
     higher = outlines_at(probability, stops[0] / 255, card.rule)
     for level in stops[1:]:
         lower = outlines_at(probability, level / 255, card.rule)

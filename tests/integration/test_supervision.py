@@ -12,11 +12,11 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from lungseg.children import Children
 from lungseg.config import CHECKOUT, LIFELINE
 from lungseg.db import open_database
+from lungseg.jobs.launch import Children
 from lungseg.records import RunState
-from lungseg.services import cases, runs, watchdog, worker_process
+from lungseg.services import cases, local_executor, runs, watchdog
 from lungseg.services.lifeline import environment_with, lifeline
 from lungseg.services.watchdog import Signs, Watchdog, read_signs
 from tests.networks import WIDE, save_network
@@ -31,7 +31,7 @@ def settings(environment, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # slow enough to be caught in the middle
     monkeypatch.setenv("LUNGSEG_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("LUNGSEG_CHECKPOINT", card.name)
-    monkeypatch.setattr(worker_process, "START_PAUSE_S", 0.5)
+    monkeypatch.setattr(local_executor, "START_PAUSE_S", 0.5)
     settings = replace(environment, models=tmp_path / "models", checkpoint=card.name)
     yield settings
     for process in of_home(settings, "worker"):
@@ -83,13 +83,13 @@ def is_done(database, run):
 
 
 def worker_of(settings):
-    return wait_for(lambda: read_signs(worker_process.signs_of_worker(settings))).process
+    return wait_for(lambda: read_signs(local_executor.signs_of_worker(settings))).process
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_run_ends_though_its_worker_is_killed_or_hangs_and_no_page_is_open(settings, database, run, how, monkeypatch):
     monkeypatch.setattr(watchdog, "FROZEN_S", 4.0)
-    with worker_process.kept_alive(settings):
+    with local_executor.kept_alive(settings):
         wait_for(lambda: is_segmenting(database, run))
         first = worker_of(settings)
         os.kill(first, how)
@@ -101,7 +101,7 @@ def test_run_ends_though_its_worker_is_killed_or_hangs_and_no_page_is_open(setti
 
 def test_run_of_a_hung_worker_that_was_to_stop_is_cancelled(settings, database, run, monkeypatch):
     monkeypatch.setattr(watchdog, "FROZEN_S", 4.0)
-    with worker_process.kept_alive(settings):
+    with local_executor.kept_alive(settings):
         wait_for(lambda: is_segmenting(database, run))
         os.kill(worker_of(settings), signal.SIGSTOP)
         runs.request_stop(database, run.id)
@@ -110,14 +110,14 @@ def test_run_of_a_hung_worker_that_was_to_stop_is_cancelled(settings, database, 
 
 def test_idle_worker_that_hangs_is_replaced_too(settings, database, monkeypatch):
     monkeypatch.setattr(watchdog, "FROZEN_S", 4.0)
-    with worker_process.kept_alive(settings):
+    with local_executor.kept_alive(settings):
         first = worker_of(settings)
         os.kill(first, signal.SIGSTOP)
-        wait_for(lambda: (signs := read_signs(worker_process.signs_of_worker(settings))) and signs.process != first)
+        wait_for(lambda: (signs := read_signs(local_executor.signs_of_worker(settings))) and signs.process != first)
 
 
 def test_two_supervisors_on_one_home_start_one_worker(settings, database, run):
-    with worker_process.kept_alive(settings), worker_process.kept_alive(settings):
+    with local_executor.kept_alive(settings), local_executor.kept_alive(settings):
         assert wait_for(lambda: is_done(database, run)).attempts == 1
         assert len(of_home(settings, "worker")) == 1
 
@@ -128,20 +128,20 @@ def test_marks_dated_in_the_future_keep_no_worker_from_starting(settings, databa
         path = settings.home / name
         path.write_bytes(Signs(socket.gethostname(), os.getpid(), 10**6, 10**6).to_line() if "signs" in name else b"")
         os.utime(path, (ahead, ahead))
-    with worker_process.kept_alive(settings):
+    with local_executor.kept_alive(settings):
         assert wait_for(lambda: is_done(database, run)).state is RunState.DONE
 
 
 def test_process_that_holds_no_lock_is_never_killed(settings):
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        signs = worker_process.signs_of_worker(settings)
+        signs = local_executor.signs_of_worker(settings)
         signs.write_bytes(Signs(socket.gethostname(), bystander.pid, 1, 1).to_line())
         clock = iter(range(0, 10**6, 10**4)).__next__
-        with worker_process.worker_lock(settings).acquire():
+        with local_executor.worker_lock(settings).acquire():
             dog = Watchdog(signs, clock)
             for _ in range(3):
-                worker_process.look_after_worker(settings, dog)
+                local_executor.look_after_worker(settings, dog)
         assert bystander.poll() is None
     finally:
         bystander.kill()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lungseg.checkpoint import load_checkpoint
 from lungseg.config import CHECKOUT
 from lungseg.db.queue import MOST_LOSSES
 from lungseg.records import RunState
+from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import training
 from lungseg.services.datasets import unregistered_store
 from lungseg.services.runs import get_run

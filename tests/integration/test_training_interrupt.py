@@ -10,9 +10,9 @@ from contextlib import closing, suppress
 import psutil
 import pytest
 
-from lungseg.checkpoint import load_checkpoint
 from lungseg.db import open_database
 from lungseg.records import RunState
+from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import training
 from tests.training_data import write_data
 

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lungseg.card import NetworkShape, read_card
-from lungseg.checkpoint import load_checkpoint
 from lungseg.cli import app
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.store import SliceStore, prepare
 from lungseg.errors import DataChangedError, DataSetError, RunCancelledError, StorageError, TrainingError
+from lungseg.segmentation.card import NetworkShape, read_card
+from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.training import presets
-from lungseg.training.order import Listener, TrainingOrder
+from lungseg.training.config import TrainingCallbacks, TrainingConfig
+from lungseg.training.fit import fit
 from lungseg.training.presets import BASELINE, NEIGHBOURS
-from lungseg.training.recipe import train_order
-from lungseg.training.resume import RunFolder, read_order
+from lungseg.training.state import RunDirectory, read_order
 from tests.data_sets import write_data_set, write_pair
 
 SMALL = replace(
@@ -35,8 +35,8 @@ import sys
 from pathlib import Path
 import torch
 from lungseg.training import presets
-from lungseg.training.order import Listener, TrainingOrder
-from lungseg.training.recipe import train_order
+from lungseg.training.config import Listener, TrainingOrder
+from lungseg.training.fit import train_order
 from tests.integration.test_training_resume import SMALL
 torch.set_num_threads(1)
 presets.PRESETS["small"] = SMALL
@@ -59,7 +59,7 @@ def small(monkeypatch):
 
 
 def order_in(folder, data, **changes):
-    order = TrainingOrder(preset="small", data=data, output=folder, name="run", device="cpu", loaders=0, seed=3)
+    order = TrainingConfig(preset="small", data=data, output=folder, name="run", device="cpu", loaders=0, seed=3)
     return replace(order, **changes)
 
 
@@ -70,7 +70,7 @@ class Witness:
 
     @property
     def listener(self):
-        return Listener(
+        return TrainingCallbacks(
             on_start=self.starts.append,
             on_progress=self.on_progress,
             on_epoch=self.epochs.append,
@@ -108,12 +108,12 @@ def test_killed_in_its_third_epoch_and_resumed_a_run_gives_the_same_bits(tmp_pat
     assert len(whole) == 5
     assert [line[0] for line in before] == ["1", "2"]
     assert before + after == whole
-    assert not RunFolder(order).load()
+    assert not RunDirectory(order).load()
 
 
 def test_run_gives_checkpoint_scores_and_pictures(tmp_path, store):
     witness = Witness()
-    card = train_order(order_in(tmp_path, store), witness.listener)
+    card = fit(order_in(tmp_path, store), witness.listener)
     assert [report.epoch for report in witness.epochs] == [1, 2, 3, 4]
     assert witness.epochs[-1].train_loss < witness.epochs[0].train_loss
     assert all(0 <= report.mean_dice <= 1 and report.validation_loss > 0 for report in witness.epochs)
@@ -130,21 +130,21 @@ def test_run_gives_checkpoint_scores_and_pictures(tmp_path, store):
 
 
 def test_finished_run_is_not_trained_again_but_told_again(tmp_path, store):
-    first = train_order(order_in(tmp_path, store, epochs=1), Listener())
+    first = fit(order_in(tmp_path, store, epochs=1), TrainingCallbacks())
     witness = Witness()
-    assert train_order(order_in(tmp_path, store, epochs=1), witness.listener, resume=True) == first
+    assert fit(order_in(tmp_path, store, epochs=1), witness.listener, resume=True) == first
     assert witness.steps == 0
     assert [score.report() for score in witness.scores[0]] == first.scores["cases"]
 
 
 def test_stopped_run_keeps_its_best_epoch_and_goes_on(tmp_path, store):
     stopped = Witness(stop_after=5)
-    card = train_order(order_in(tmp_path, store), stopped.listener)
+    card = fit(order_in(tmp_path, store), stopped.listener)
     assert (stopped.steps, len(stopped.epochs)) == (5, 1)
     assert not card.training["finished"]
     assert card.scores["resolution"] == "network"
     resumed = Witness()
-    card = train_order(order_in(tmp_path, store), resumed.listener, resume=True)
+    card = fit(order_in(tmp_path, store), resumed.listener, resume=True)
     assert [report.epoch for report in resumed.epochs] == [2, 3, 4]
     assert resumed.starts[-1] == "Going on after epoch 1."
     assert card.training["finished"]
@@ -159,30 +159,30 @@ def test_stop_in_a_validation_keeps_the_epoch_before(tmp_path, store):
         return sum(asked) == 2
 
     listener = replace(witness.listener, on_progress=lambda it: stages.append(it.stage), should_stop=should_stop)
-    card = train_order(order_in(tmp_path, store), listener)
+    card = fit(order_in(tmp_path, store), listener)
     assert (card.training["best_epoch"], len(witness.epochs), stages[-1]) == (1, 1, "validating")
     assert card.scores["cases"]
     whole, resumed = Witness(), Witness()
-    train_order(order_in(tmp_path / "whole", store), whole.listener)
-    train_order(order_in(tmp_path, store), resumed.listener, resume=True)
+    fit(order_in(tmp_path / "whole", store), whole.listener)
+    fit(order_in(tmp_path, store), resumed.listener, resume=True)
     assert [report.epoch for report in resumed.epochs] == [2, 3, 4]
     assert [it.train_loss for it in resumed.epochs] == [it.train_loss for it in whole.epochs[1:]]
 
 
 def test_run_stopped_in_its_first_epoch_begins_anew_when_resumed(tmp_path, store):
-    card = train_order(order_in(tmp_path, store), Witness(stop_after=2).listener)
+    card = fit(order_in(tmp_path, store), Witness(stop_after=2).listener)
     assert card.training["best_epoch"] == 1
     resumed = Witness()
-    train_order(order_in(tmp_path, store, epochs=2), resumed.listener, resume=True)
+    fit(order_in(tmp_path, store, epochs=2), resumed.listener, resume=True)
     assert [report.epoch for report in resumed.epochs] == [1, 2]
 
 
 def test_run_killed_between_weights_and_card_keeps_the_next_epoch(tmp_path, store):
-    train_order(order_in(tmp_path, store), Witness(stop_after=5).listener)
+    fit(order_in(tmp_path, store), Witness(stop_after=5).listener)
     with (tmp_path / "run.safetensors").open("ab") as stream:
         stream.write(b"later")
     resumed = Witness()
-    card = train_order(order_in(tmp_path, store, epochs=2), resumed.listener, resume=True)
+    card = fit(order_in(tmp_path, store, epochs=2), resumed.listener, resume=True)
     assert resumed.epochs[0].is_best
     assert card.training["best_epoch"] == 2
 
@@ -190,31 +190,31 @@ def test_run_killed_between_weights_and_card_keeps_the_next_epoch(tmp_path, stor
 def test_full_disk_keeps_the_state_before(tmp_path, store):
     """A limit on the size of files stands for the disk: the checkpoint still fits, the state does not."""
     order = order_in(tmp_path, store)
-    train_order(order, Witness(stop_after=5).listener)
+    fit(order, Witness(stop_after=5).listener)
     kept = (tmp_path / "run.resume").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, limits[1]))
     try:
         with pytest.raises(StorageError, match="can't be kept") as caught:
-            train_order(order, Witness().listener, resume=True)
+            fit(order, Witness().listener, resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "resume" in caught.value.remedy
     assert (tmp_path / "run.resume").read_bytes() == kept
     assert not list(tmp_path.glob("*.partial"))
-    assert train_order(order, Witness().listener, resume=True).training["finished"]
+    assert fit(order, Witness().listener, resume=True).training["finished"]
 
 
 def test_damaged_state_is_refused(tmp_path, store):
     order = order_in(tmp_path, store)
-    train_order(order, Witness(stop_after=5).listener)
+    fit(order, Witness(stop_after=5).listener)
     (tmp_path / "run.resume").write_bytes(b"\x00" * 100)
     with pytest.raises(TrainingError, match="can't be read"):
-        train_order(order, Witness().listener, resume=True)
+        fit(order, Witness().listener, resume=True)
 
 
 def test_no_state_holds_a_pickle(tmp_path, store):
-    train_order(order_in(tmp_path, store), Witness(stop_after=5).listener)
+    fit(order_in(tmp_path, store), Witness(stop_after=5).listener)
     content = (tmp_path / "run.resume").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert json.loads(header["__metadata__"]["numbers"])["standing"]["epoch"] == 1
@@ -224,7 +224,7 @@ def test_no_state_holds_a_pickle(tmp_path, store):
 
 def test_data_set_folder_is_prepared_and_its_faults_stop_training(tmp_path):
     data = write_data_set(tmp_path / "data", cases=2)
-    train_order(order_in(tmp_path / "out", data, epochs=1, store=tmp_path / "store"), Listener())
+    fit(order_in(tmp_path / "out", data, epochs=1, store=tmp_path / "store"), TrainingCallbacks())
     assert (tmp_path / "store" / "lung_001.hu.npy").is_file()
 
     def all_empty(hu, mask):
@@ -235,7 +235,7 @@ def test_data_set_folder_is_prepared_and_its_faults_stop_training(tmp_path):
     (data / "dataset.json").unlink()
     witness = Witness()
     with pytest.raises(DataSetError, match="1 finding stands against training") as caught:
-        train_order(order_in(tmp_path / "other", data, store=tmp_path / "store"), witness.listener)
+        fit(order_in(tmp_path / "other", data, store=tmp_path / "store"), witness.listener)
     assert "lung_004" in caught.value.found
     assert "lungseg lint" in caught.value.remedy
     assert not (tmp_path / "other" / "run.safetensors").exists()
@@ -243,7 +243,7 @@ def test_data_set_folder_is_prepared_and_its_faults_stop_training(tmp_path):
 
 def test_folds_hold_out_different_patients(tmp_path, store):
     held_out = [
-        train_order(order_in(tmp_path / str(fold), store, epochs=1, folds=2, fold=fold)).training["held_out_cases"]
+        fit(order_in(tmp_path / str(fold), store, epochs=1, folds=2, fold=fold)).training["held_out_cases"]
         for fold in (0, 1)
     ]
     assert sorted(held_out) == [["lung_001"], ["lung_002"]]
@@ -252,24 +252,24 @@ def test_folds_hold_out_different_patients(tmp_path, store):
 def test_stop_during_preparation_ends_the_run(tmp_path):
     data = write_data_set(tmp_path / "data", cases=2)
     with pytest.raises(RunCancelledError):
-        train_order(order_in(tmp_path / "out", data), Listener(should_stop=lambda: True))
+        fit(order_in(tmp_path / "out", data), TrainingCallbacks(should_stop=lambda: True))
 
 
 def test_preset_whose_canvas_no_store_has_is_refused(tmp_path, store, monkeypatch):
     odd = replace(BASELINE, name="odd", preprocessing=replace(BASELINE.preprocessing, size=128))
     monkeypatch.setitem(presets.PRESETS, "odd", odd)
     with pytest.raises(DataSetError, match="wants slices of 128 px"):
-        train_order(order_in(tmp_path, store, preset="odd"))
+        fit(order_in(tmp_path, store, preset="odd"))
     rimmed = replace(BASELINE, name="odd", preprocessing=replace(BASELINE.preprocessing, finest_mm=1.1))
     monkeypatch.setitem(presets.PRESETS, "odd", rimmed)
     with pytest.raises(DataSetError, match=r"wants pixels of 1\.1 mm"):
-        train_order(order_in(tmp_path, store, preset="odd"))
+        fit(order_in(tmp_path, store, preset="odd"))
 
 
 def test_order_survives_json_and_a_moved_folder(tmp_path, store):
     order = order_in(tmp_path / "a", store, folds=2, fold=1, store=tmp_path / "a" / "store")
-    assert TrainingOrder.from_json(order.to_json()) == order
-    RunFolder(order).begin()
+    assert TrainingConfig.from_json(order.to_json()) == order
+    RunDirectory(order).begin()
     (tmp_path / "a").rename(tmp_path / "b")
     moved = read_order(tmp_path / "b")
     assert (moved.output, moved.store, moved.data) == (tmp_path / "b", tmp_path / "b" / "store", store)
@@ -277,7 +277,7 @@ def test_order_survives_json_and_a_moved_folder(tmp_path, store):
 
 def test_order_that_is_none_is_refused(tmp_path):
     with pytest.raises(DataSetError, match="order can't be read"):
-        TrainingOrder.from_json("[]")
+        TrainingConfig.from_json("[]")
     with pytest.raises(DataSetError, match="holds 0 training runs"):
         read_order(tmp_path)
 
@@ -308,17 +308,17 @@ def test_command_wants_data_or_a_run(environment):
 def test_data_that_changed_since_the_interruption_are_refused_by_name(tmp_path):
     data = write_data_set(tmp_path / "data", cases=3)
     order = order_in(tmp_path / "out", data, store=tmp_path / "store", epochs=2)
-    first = train_order(order, Witness(stop_after=5).listener)
+    first = fit(order, Witness(stop_after=5).listener)
     assert first.data[0]["fingerprint"] == SliceStore.open(tmp_path / "store").fingerprint
     assert set(first.training["contents"]) == {"lung_001", "lung_002", "lung_003"}
     write_pair(data, "lung_002", spot=(30, 40, 16))
     with pytest.raises(DataChangedError, match=r"\(lung_002: mask, scan\)") as refused:
-        train_order(order, Witness().listener, resume=True)
+        fit(order, Witness().listener, resume=True)
     assert refused.value.code == "data.changed"
     assert "--accept-changed-data" in refused.value.remedy
     assert read_card(tmp_path / "out" / "run.safetensors") == first
     accepted = Witness()
-    card = train_order(order, accepted.listener, resume=True, accept_changed_data=True)
+    card = fit(order, accepted.listener, resume=True, accept_changed_data=True)
     assert "Going on with changed data: lung_002: mask, scan." in accepted.notices
     if card.training["best_epoch"] == 2:
         assert card.training["data_changes"] == ["after epoch 1: lung_002: mask, scan"]
@@ -327,15 +327,15 @@ def test_data_that_changed_since_the_interruption_are_refused_by_name(tmp_path):
 def test_data_put_back_as_they_were_are_accepted(tmp_path):
     data = write_data_set(tmp_path / "data", cases=2)
     order = order_in(tmp_path / "out", data, store=tmp_path / "store", epochs=2)
-    train_order(order, Witness(stop_after=5).listener)
+    fit(order, Witness(stop_after=5).listener)
     mask = data / "labelsTr" / "lung_001.nii.gz"
     kept = mask.read_bytes()
     write_pair(data, "lung_001", lesion_radius_mm=25.0)
     with pytest.raises(DataChangedError, match="lung_001"):
-        train_order(order, Witness().listener, resume=True)
+        fit(order, Witness().listener, resume=True)
     write_pair(data, "lung_001")
     mask.write_bytes(kept)
-    assert train_order(order, Witness().listener, resume=True).training["finished"]
+    assert fit(order, Witness().listener, resume=True).training["finished"]
 
 
 def test_store_that_changes_under_a_run_ends_it_with_its_best_epoch(tmp_path):
@@ -349,9 +349,9 @@ def test_store_that_changes_under_a_run_ends_it_with_its_best_epoch(tmp_path):
 
     witness = Witness()
     with pytest.raises(DataChangedError, match="lung_001: scan"):
-        train_order(order, replace(witness.listener, on_epoch=spoil))
+        fit(order, replace(witness.listener, on_epoch=spoil))
     assert load_checkpoint(tmp_path / "out" / "run.safetensors")[1].training["best_epoch"] <= 2
-    assert RunFolder(order).load().numbers["standing"]["epoch"] == 2
+    assert RunDirectory(order).load().numbers["standing"]["epoch"] == 2
 
 
 def test_data_set_that_changes_under_a_run_is_told(tmp_path):
@@ -359,7 +359,7 @@ def test_data_set_that_changes_under_a_run_is_told(tmp_path):
     order = order_in(tmp_path / "out", data, store=tmp_path / "store", epochs=2)
     witness = Witness()
     listener = replace(witness.listener, on_epoch=lambda report: write_pair(data, "lung_001", lesion_hu=70))
-    train_order(order, listener)
+    fit(order, listener)
     assert sum("lung_001: scan" in notice for notice in witness.notices) == 1
 
 
@@ -368,7 +368,7 @@ def test_held_out_side_without_tumour_is_refused(tmp_path):
     write_pair(data, "lung_001", edit=lambda hu, mask: (hu, mask * 0))
     (tmp_path / "split.json").write_text('{"train": ["lung_002"], "validation": ["lung_001"]}')
     with pytest.raises(DataSetError, match="chosen on nothing"):
-        train_order(order_in(tmp_path / "out", data, split=tmp_path / "split.json"))
+        fit(order_in(tmp_path / "out", data, split=tmp_path / "split.json"))
 
 
 @pytest.mark.slow
@@ -379,7 +379,7 @@ def test_real_slices_are_learned(tmp_path, shared_data, monkeypatch):
     real = replace(BASELINE, name="small", network=NetworkShape(width=4, depth=2), schedule=schedule)
     monkeypatch.setitem(presets.PRESETS, "small", real)
     witness = Witness()
-    card = train_order(order_in(tmp_path / "out", shared_data / "chest_ct_msd_layout"), witness.listener)
+    card = fit(order_in(tmp_path / "out", shared_data / "chest_ct_msd_layout"), witness.listener)
     assert witness.epochs[-1].train_loss < 0.8 * witness.epochs[0].train_loss
     assert len(card.scores["cases"]) == 1
     assert card.scores["cases"][0]["lesions_reference"] >= 1

@@ -6,14 +6,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lungseg import child
-from lungseg.card import read_card
-from lungseg.checkpoint import load_checkpoint
-from lungseg.errors import CheckpointError, DataSetError, RunGoesOnError
+from lungseg.errors import CheckpointError, DataSetError, RunActiveError
+from lungseg.jobs.process import execute_here
+from lungseg.jobs.train import JobContext
 from lungseg.records import RunKind, RunState
+from lungseg.segmentation.card import read_card
+from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import estimation, training
 from lungseg.services.runs import get_run, request_stop
-from lungseg.trainer import Task
 from tests.networks import WIDE, save_network
 from tests.runs_at_work import PATIENCE_S, child_of, epochs, is_gone, scores, state, wait_for
 
@@ -89,7 +89,7 @@ def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment
         if progress.stage == "training" and progress.done > 6:
             stops.append(progress)
 
-    child.execute_here(Task(environment, database, run, tell, lambda: bool(stops)))
+    execute_here(JobContext(environment, database, run, tell, lambda: bool(stops)))
     assert stops
     assert get_run(database, run.id).state is RunState.CANCELLED
     code, _, said = lungseg("train", "--resume", run.id)
@@ -154,7 +154,7 @@ def test_stopped_run_keeps_its_best_checkpoint_and_can_go_on(environment, databa
     run = training.queue_training(environment, database, {**fields, "epochs": 40})
     process = worker()
     wait_for(lambda: epochs(database, run))
-    with pytest.raises(RunGoesOnError, match="Stop it"):
+    with pytest.raises(RunActiveError, match="Stop it"):
         training.delete_run(environment, database, run.id)
     request_stop(database, run.id)
     wait_for(lambda: state(database, run) is RunState.CANCELLED)
@@ -188,7 +188,7 @@ def test_worker_that_leaves_gives_the_run_back(environment, database, fields, wo
     assert process.wait(PATIENCE_S) == 0
     assert is_gone(child)
     assert state(database, run) is RunState.QUEUED
-    with pytest.raises(RunGoesOnError, match="can't be resumed"):
+    with pytest.raises(RunActiveError, match="can't be resumed"):
         training.resume(environment, database, run.id)
 
 

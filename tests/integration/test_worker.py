@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from lungseg import nifti, segmenting, worker
-from lungseg.card import sha256_of
 from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.db import engine, open_database
 from lungseg.db.queue import Lane
-from lungseg.inference import Segmenter
-from lungseg.maps import read_map
+from lungseg.jobs import segment, worker
 from lungseg.records import MaskKind, RunState, ScanSeverity
+from lungseg.scans import nifti
+from lungseg.segmentation.card import sha256_of
+from lungseg.segmentation.probability_io import read_map
+from lungseg.segmentation.segmenter import Segmenter
 from lungseg.services import cases, runs, storage, viewing
 from tests.networks import WIDE, save_network
 from tests.phantoms import chest, ras_affine, with_vessels, write_chest, write_nifti
@@ -217,7 +218,7 @@ def test_unexpected_error_is_recorded_and_the_worker_goes_on(settings, database,
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(segmenting, "segment_scan", fail)
+        patch.setattr(segment, "segment_scan", fail)
         failed = work_off(settings, database, case)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, code)
     assert "Mustermann" not in str(failed.failure)
@@ -226,7 +227,7 @@ def test_unexpected_error_is_recorded_and_the_worker_goes_on(settings, database,
 
 
 def test_scan_is_segmented_by_the_processor_where_the_gpu_is_full(settings, database, case, monkeypatch):
-    segment_scan, devices = segmenting.segment_scan, []
+    segment_scan, devices = segment.segment_scan, []
 
     def refuse_once(scan, mask, segmenter, **named):
         devices.append(segmenter.device.type)
@@ -234,7 +235,7 @@ def test_scan_is_segmented_by_the_processor_where_the_gpu_is_full(settings, data
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         return segment_scan(scan, mask, segmenter, **named)
 
-    monkeypatch.setattr(segmenting, "segment_scan", refuse_once)
+    monkeypatch.setattr(segment, "segment_scan", refuse_once)
     run = work_off(settings, database, case)
     assert (run.state, run.attempts, devices[1:]) == (RunState.DONE, 1, ["cpu"])
     assert run.device.startswith("cpu, ")

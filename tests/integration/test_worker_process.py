@@ -15,7 +15,7 @@ import pytest
 from lungseg.config import CHECKOUT
 from lungseg.db import open_database
 from lungseg.records import RunState
-from lungseg.services import cases, runs, worker_process
+from lungseg.services import cases, local_executor, runs
 from tests.networks import WIDE, save_network
 from tests.phantoms import write_chest
 
@@ -94,7 +94,7 @@ def test_run_of_a_killed_worker_is_done_by_the_next(settings, database, run):
         first.send_signal(signal.SIGKILL)
         first.wait()
     assert runs.get_run(database, run.id).state is RunState.RUNNING
-    assert not worker_process.is_worker_alive(settings)
+    assert not local_executor.is_worker_alive(settings)
     with worker(settings, "--once") as second:
         assert second.wait(timeout=START_S * 2) == 0
     done = runs.get_run(database, run.id)
@@ -124,27 +124,27 @@ def test_worker_told_to_leave_gives_its_run_back(settings, database, run):
 
 def test_second_worker_leaves_at_the_lock(settings, database):
     with worker(settings) as first:
-        wait_for(lambda: worker_process.is_worker_alive(settings))
+        wait_for(lambda: local_executor.is_worker_alive(settings))
         with worker(settings) as second:
             assert second.wait(timeout=START_S) == 0
         assert first.poll() is None
 
 
 def test_no_worker_is_alive_in_an_empty_installation(settings):
-    assert not worker_process.is_worker_alive(settings)
+    assert not local_executor.is_worker_alive(settings)
     assert list(settings.home.iterdir()) == []
 
 
 @pytest.mark.usefixtures("ended_workers")
 def test_worker_is_started_once_however_often_it_is_asked_for(settings, database, run):
-    threads = [threading.Thread(target=worker_process.ensure_worker, args=(settings,)) for _ in range(8)]
+    threads = [threading.Thread(target=local_executor.ensure_worker, args=(settings,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(workers_of(settings)) == 1
-    wait_for(lambda: worker_process.is_worker_alive(settings))
-    worker_process.ensure_worker(settings)
+    wait_for(lambda: local_executor.is_worker_alive(settings))
+    local_executor.ensure_worker(settings)
     (process,) = workers_of(settings)
     assert os.getsid(process.pid) != os.getsid(0)
     assert wait_for(lambda: runs.get_run(database, run.id).state.is_final)
@@ -152,7 +152,7 @@ def test_worker_is_started_once_however_often_it_is_asked_for(settings, database
     process.kill()
     # gone for good, not a zombie of this process
     wait_for(lambda: not psutil.pid_exists(process.pid), seconds=10)
-    assert not worker_process.is_worker_alive(settings)
+    assert not local_executor.is_worker_alive(settings)
 
 
 @pytest.mark.usefixtures("ended_workers")
@@ -160,7 +160,7 @@ def test_worker_that_can_not_start_is_not_tried_at_every_turn(settings):
     settings.home.mkdir(exist_ok=True)
     (settings.home / "lungseg.sqlite").write_bytes(b"no database" * 500)
     for _ in range(5):
-        worker_process.ensure_worker(settings)
+        local_executor.ensure_worker(settings)
     wait_for(lambda: not workers_of(settings))
     log = settings.logs / "worker.log"
     wait_for(lambda: "not a database" in log.read_text())
@@ -168,8 +168,8 @@ def test_worker_that_can_not_start_is_not_tried_at_every_turn(settings):
 
 
 def test_asking_for_a_living_worker_is_cheap(settings):
-    with worker_process.worker_lock(settings).acquire():
+    with local_executor.worker_lock(settings).acquire():
         started = time.perf_counter()
         for _ in range(100):
-            worker_process.ensure_worker(settings)
+            local_executor.ensure_worker(settings)
         assert (time.perf_counter() - started) / 100 < 0.01

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungseg import nifti
-from lungseg.volume import Grid, Orientation
+from lungseg.scans import nifti
+from lungseg.scans.volume import Grid, Orientation
 from tests.phantoms import chest, ras_affine, write_nifti
 
 ORDERS = [

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lungseg.metrics import match_lesions, score_case, surface_distances
-from lungseg.volume import Grid
+from lungseg.evaluation.metrics import match_lesions, score_case, surface_distances
+from lungseg.scans.volume import Grid
 
 SHAPE = (6, 5, 4)
 FACES = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))

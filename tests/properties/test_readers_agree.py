@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from lungseg import nifti
 from lungseg.config import CHECKOUT
 from lungseg.errors import ScanError
+from lungseg.scans import nifti
 
 SCAN_JS = CHECKOUT / "lungseg" / "ui" / "viewer" / "scan.js"
 KINDS = ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]

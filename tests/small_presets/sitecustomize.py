@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from lungseg.card import NetworkShape
-from lungseg.preprocessing import Preprocessing
+from lungseg.scans.canvas import Preprocessing
+from lungseg.segmentation.card import NetworkShape
 from lungseg.training import presets
 
 SMALL = presets.SlicePreset(
@@ -11,7 +11,7 @@ SMALL = presets.SlicePreset(
     summary="For tests.",
     network=NetworkShape(width=4, depth=2, channels=1),
     preprocessing=Preprocessing(),
-    schedule=presets.Schedule(epochs=4, batch=4, steps=6, learning_rate=1e-3, ema=0.9),
+    schedule=presets.OptimisationConfig(epochs=4, batch=4, steps=6, learning_rate=1e-3, ema=0.9),
     skip_slices=0,
 )
 DIVERGING = replace(

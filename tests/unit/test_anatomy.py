@@ -7,14 +7,14 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from lungseg.anatomy import Says, check_orientation, findings_of_orientation
-from lungseg.anatomy.atlas import Atlas
-from lungseg.anatomy.body import Body
-from lungseg.anatomy.check import judge, weigh
-from lungseg.anatomy.sides import Sides
-from lungseg.nifti import read_volume
 from lungseg.records import ScanSeverity
-from lungseg.volume import Grid, Volume
+from lungseg.scans.anatomy import Says, check_orientation, findings_of_orientation
+from lungseg.scans.anatomy.atlas import Atlas
+from lungseg.scans.anatomy.body import Body
+from lungseg.scans.anatomy.check import judge, weigh
+from lungseg.scans.anatomy.sides import Sides
+from lungseg.scans.nifti import read_volume
+from lungseg.scans.volume import Grid, Volume
 from tests import chests
 from tests.phantoms import SHAPE, anatomical_chest, chest, ras_affine, write_nifti
 
@@ -182,6 +182,6 @@ def test_a_sentence_says_what_the_body_tells(textbook):
 
 def test_the_shipped_atlas_is_what_its_writer_writes():
     atlas = Atlas.shipped()
-    with resources.files("lungseg.anatomy").joinpath("atlas.npz").open("rb") as stream, np.load(stream) as kept:
+    with resources.files("lungseg.scans.anatomy").joinpath("atlas.npz").open("rb") as stream, np.load(stream) as kept:
         for name, array in atlas.packed().items():
             np.testing.assert_array_equal(kept[name], array)

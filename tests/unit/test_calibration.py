@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from lungseg.calibration import LesionCalibration, expected_calibration_error, fit_calibration, reliability
 from lungseg.errors import CheckpointError, TrainingError
+from lungseg.segmentation.calibration import LesionCalibration, expected_calibration_error, fit_calibration, reliability
 
 CURVE = LesionCalibration(intercept=-1.5, evidence_weight=0.6, volume_weight=0.9)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lungseg.errors import CheckpointError, NotFoundError
-from lungseg.services.cards import Count, name_of, names, read_checkpoint
+from lungseg.services.checkpoints import Count, name_of, names, read_checkpoint
 from tests.cards import HELD_OUT, TESTED, save_scenes, save_slices
 
 

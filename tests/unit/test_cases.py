@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from lungseg import nifti
-from lungseg.card import sha256_of
 from lungseg.config import Limits
 from lungseg.db import cases as case_rows
 from lungseg.db import open_database
@@ -31,6 +29,8 @@ from lungseg.errors import (
     TwinError,
 )
 from lungseg.records import MaskKind
+from lungseg.scans import nifti
+from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, manifests, storage
 from tests.phantoms import chest, ras_affine, write_nifti
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lungseg.calibration import LesionCalibration
-from lungseg.card import ModelCard, NetworkShape, OperatingPoint, find_weights, read_card, sha256_of
-from lungseg.checkpoint import best_device, load_checkpoint, save_checkpoint
 from lungseg.errors import CheckpointError
-from lungseg.preprocessing import Preprocessing
-from lungseg.unet import UNet
+from lungseg.scans.canvas import Preprocessing
+from lungseg.segmentation.calibration import LesionCalibration
+from lungseg.segmentation.card import ModelCard, NetworkShape, OperatingPoint, find_weights, read_card, sha256_of
+from lungseg.segmentation.checkpoint import best_device, load_checkpoint, save_checkpoint
+from lungseg.segmentation.unet import UNet
 
 SHAPE = NetworkShape(width=4, depth=2, channels=3)
 CARD = ModelCard(

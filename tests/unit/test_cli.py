@@ -10,11 +10,11 @@ import pytest
 import typer
 
 from lungseg import cli, errors
-from lungseg.calibration import LesionCalibration
-from lungseg.card import read_card
-from lungseg.checkpoint import replace_card
 from lungseg.config import CHECKOUT
-from lungseg.maps import read_map
+from lungseg.segmentation.calibration import LesionCalibration
+from lungseg.segmentation.card import read_card
+from lungseg.segmentation.checkpoint import replace_card
+from lungseg.segmentation.probability_io import read_map
 from tests.networks import save_network
 from tests.phantoms import chest, ras_affine, with_vessels, write_chest, write_nifti
 

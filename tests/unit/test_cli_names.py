@@ -179,20 +179,20 @@ def test_mask_is_written_under_a_name_in_any_case(lungseg, at_hand, ending):
 
 
 def test_one_bad_case_of_any_kind_never_ends_an_evaluation(lungseg, at_hand, monkeypatch):
-    from lungseg import evaluation
+    from lungseg.evaluation import evaluate
 
     for case in ("a_crashes", "b_good", "c_text", "d_elsewhere"):
         write_pair(at_hand / "set", case)
     Path("set/imagesTr/c_text.nii.gz").write_text("no scan")
     write_nifti(Path("set/labelsTr/d_elsewhere.nii.gz"), chest()[1].astype(np.uint8), ras_affine(origin_mm=(0, 0, 0)))
-    score_case = evaluation.score_case
+    score_case = evaluate.score_case
 
     def fails_once(case, *arguments, **others):
         if case == "a_crashes":
             raise ZeroDivisionError("Mustermann")
         return score_case(case, *arguments, **others)
 
-    monkeypatch.setattr(evaluation, "score_case", fails_once)
+    monkeypatch.setattr(evaluate, "score_case", fails_once)
     command = ("evaluate", "--images", "set/imagesTr", "--labels", "set/labelsTr", "--json", "r.json", *CHECKPOINT)
     code, _, stderr = lungseg(*command, "--csv", "r.csv")
     assert code == INCOMPLETE, stderr

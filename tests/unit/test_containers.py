@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lungseg import errors, nifti
+from lungseg import errors
+from lungseg.scans import nifti
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
 
 

@@ -10,21 +10,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lungseg import files, overlay
-from lungseg.card import find_weights
-from lungseg.checkpoint import load_checkpoint, replace_card, save_checkpoint
 from lungseg.cli.output import check_outputs, write_text
 from lungseg.config import CHECKOUT
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.store import SliceStore, prepare
 from lungseg.errors import CheckpointError, DataSetError, DiskFullError, LungSegError, StorageError
-from lungseg.film import Film
-from lungseg.maps import write_map
+from lungseg.figures.video import Film
+from lungseg.files import atomic
+from lungseg.scans import overlay
+from lungseg.scans.volume import Grid, Volume
+from lungseg.segmentation.card import find_weights
+from lungseg.segmentation.checkpoint import load_checkpoint, replace_card, save_checkpoint
+from lungseg.segmentation.probability_io import write_map
 from lungseg.services import estimation, promotion, runs, training
-from lungseg.services.cards import name_of, read_checkpoint
-from lungseg.training.order import TrainingOrder
-from lungseg.training.resume import RunFolder, read_order
-from lungseg.volume import Grid, Volume
+from lungseg.services.checkpoints import name_of, read_checkpoint
+from lungseg.training.config import TrainingConfig
+from lungseg.training.state import RunDirectory, read_order
 from tests.cards import save_scenes
 from tests.data_sets import write_json, write_pair
 from tests.fuzz.readers import Workshop
@@ -299,7 +300,7 @@ import io, resource, sys, zipfile
 import numpy as np
 from pathlib import Path
 from lungseg.errors import StorageError
-from lungseg.maps import read_map
+from lungseg.segmentation.probability_io import read_map
 path = Path({str(tmp_path / "one.npz")!r})
 read_map(path)
 with np.load(path) as stored:
@@ -340,7 +341,7 @@ def test_head_that_tells_no_commit(tmp_path, head):
 
 
 def order_in(folder, **changes):
-    return TrainingOrder(**{"preset": "baseline", "data": folder, "output": folder / "run", "name": "run", **changes})
+    return TrainingConfig(**{"preset": "baseline", "data": folder, "output": folder / "run", "name": "run", **changes})
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "x" * 201, "a\0b"])
@@ -368,7 +369,7 @@ def write_weights(folder):
 def write_state(folder):
     from tests.fuzz.readers import _learner
 
-    RunFolder(order_in(folder)).save(_learner().state())
+    RunDirectory(order_in(folder)).save(_learner().state())
 
 
 def write_store(folder):
@@ -382,7 +383,7 @@ WRITERS = {
         folder / "x.safetensors", load_checkpoint(CHECKOUT / "models" / "lungseg-3.safetensors")[1]
     ),
     "state": write_state,
-    "order": lambda folder: RunFolder(order_in(folder)).begin(),
+    "order": lambda folder: RunDirectory(order_in(folder)).begin(),
     "map": lambda folder: write_map(graded_map(Grid(SHAPE, ras_affine())), folder / "x.npz"),
     "picture": lambda folder: overlay.write_png(folder / "x.png", np.zeros((9, 9, 3), np.uint8)),
     "film": write_film,
@@ -399,7 +400,7 @@ def test_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, kind):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(DiskFullError) as caught:
         WRITERS[kind](folder)
     assert "disk is full" in caught.value.found
@@ -419,8 +420,8 @@ def test_files_for_users_have_the_rights_that_all_their_files_have(tmp_path, kin
 
 
 def test_pace_is_kept_whole_or_not_at_all(settings, monkeypatch):
-    estimation.keep_pace(settings, "baseline", 8, "cpu", estimation.Pace(1.0, 2.0))
-    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    estimation.keep_pace(settings, "baseline", 8, "cpu", estimation.Throughput(1.0, 2.0))
+    monkeypatch.setattr(atomic.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(DiskFullError):
-        estimation.keep_pace(settings, "baseline", 4, "cpu", estimation.Pace(1.0, 2.0))
+        estimation.keep_pace(settings, "baseline", 4, "cpu", estimation.Throughput(1.0, 2.0))
     assert [path.name for path in settings.home.iterdir()] == ["paces.json"]

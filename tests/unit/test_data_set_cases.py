@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lungseg import nifti
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
 from lungseg.dataset.survey import survey
-from lungseg.volume import Grid
+from lungseg.scans import nifti
+from lungseg.scans.volume import Grid
 from tests.phantoms import write_nifti
 
 NAMES = ("lung_101", "lung_102", "lung_103")

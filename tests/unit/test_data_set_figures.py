@@ -4,12 +4,12 @@ import os
 
 import pytest
 
-from lungseg.dataset.facts import measure
+from lungseg.dataset.fingerprint import measure_case
 from lungseg.dataset.layout import open_data_set
-from lungseg.dataset.statistics import Distribution, LungMap, TumourPlace, summarise
+from lungseg.dataset.statistics import Distribution, LungMap, TumourPlace, summarise_data_set
 from lungseg.dataset.store import prepare
 from lungseg.figures.dataset import bars, hu_histogram, lung_map, spacings
-from lungseg.overlay import REFERENCE_RGB
+from lungseg.scans.overlay import REFERENCE_RGB
 from lungseg.services.datasets import store_folder
 from lungseg.web.routes import picture_address, routes
 from tests.data_sets import write_data_set
@@ -19,7 +19,7 @@ from tests.web import ask
 @pytest.fixture(scope="module")
 def statistics(tmp_path_factory):
     data_set = open_data_set(write_data_set(tmp_path_factory.mktemp("set"), cases=2, unlabelled=1))
-    return summarise(data_set, tuple(measure(pair) for pair in data_set.pairs))
+    return summarise_data_set(data_set, tuple(measure_case(pair) for pair in data_set.pairs))
 
 
 def test_lesions_stand_as_films_are_hung():

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from lungseg.dataset.facts import measure
 from lungseg.dataset.findings import Severity
+from lungseg.dataset.fingerprint import measure_case
 from lungseg.dataset.labels import LabelClass, Legend, choose_legend, is_tumour_name
 from lungseg.dataset.layout import DataSet, open_data_set, pair_folders
 from lungseg.dataset.lint import lint
@@ -14,8 +14,8 @@ from lungseg.dataset.masks import read_tumour_mask
 from lungseg.dataset.store import prepare
 from lungseg.decoding import decode
 from lungseg.errors import TumourClassError
+from lungseg.scans.volume import Grid
 from lungseg.training.slices import batch_of, read_tumour
-from lungseg.volume import Grid
 from tests.data_sets import write_data_set, write_json, write_pair
 from tests.phantoms import SHAPE, chest, ras_affine, write_nifti
 
@@ -109,7 +109,7 @@ def test_tumour_alone_is_tumour_in_masks_of_several_classes(tmp_path):
     write_json(folder, labels=LUNG_FIRST)
     data_set = open_data_set(folder)
     assert decode(DataSet, json.dumps(data_set.to_json()), pytest.fail) == data_set
-    facts = tuple(measure(pair) for pair in data_set.pairs)
+    facts = tuple(measure_case(pair) for pair in data_set.pairs)
     _, lesion = chest()
     assert facts[0].mask.slice_voxels == tuple(lesion.sum(axis=(0, 1)).tolist())
     assert facts[0].mask.values == (1.0, 2.0)
@@ -126,7 +126,7 @@ def test_value_without_a_name_is_an_error(tmp_path):
     write_pair(tmp_path, "lung_002", spot=(30, 40, 18))
     write_json(tmp_path, labels=LUNG_FIRST)
     data_set = open_data_set(tmp_path)
-    findings = lint(data_set, tuple(measure(pair) for pair in data_set.pairs))
+    findings = lint(data_set, tuple(measure_case(pair) for pair in data_set.pairs))
     found = {(finding.code, finding.case): finding for finding in findings}
     assert found["mask.unknown_value", "lung_001"].severity is Severity.ERROR
     assert "7" in found["mask.unknown_value", "lung_001"].found
@@ -136,7 +136,7 @@ def test_masks_of_another_class_alone_stop_training(tmp_path):
     folder = write_data_set(tmp_path / "set", cases=2)
     write_json(folder, labels=LUNG_FIRST)
     data_set = open_data_set(folder)
-    error, *warnings = lint(data_set, tuple(measure(pair) for pair in data_set.pairs))
+    error, *warnings = lint(data_set, tuple(measure_case(pair) for pair in data_set.pairs))
     assert (error.severity, error.code, error.case) == (Severity.ERROR, "mask.no_tumour", None)
     assert "Not one of 2 masks marks tumour (2). They hold lung (1) instead." in error.found
     assert {warning.code for warning in warnings} == {"mask.empty"}
@@ -160,7 +160,7 @@ def test_values_that_are_nearly_whole_are_whole_with_a_warning(tmp_path, inside,
     write_pair(tmp_path, edit=lambda hu, mask: (hu, np.where(mask, inside, outside * values)))
     write_json(tmp_path)
     data_set = open_data_set(tmp_path)
-    facts = measure(data_set.labelled[0])
+    facts = measure_case(data_set.labelled[0])
     assert facts.mask.values == (1.0,)
     assert sum(facts.mask.slice_voxels) == int(chest()[1].sum())
     (finding,) = lint(data_set, (facts,))
@@ -178,7 +178,7 @@ def test_fractions_among_many_values_are_not_overlooked(tmp_path):
     write_pair(tmp_path, edit=spoil)
     write_json(tmp_path)
     data_set = open_data_set(tmp_path)
-    (finding,) = lint(data_set, (measure(data_set.labelled[0]),))
+    (finding,) = lint(data_set, (measure_case(data_set.labelled[0]),))
     assert (finding.severity, finding.code) == (Severity.ERROR, "mask.not_binary")
     assert "0.4" in finding.found
 

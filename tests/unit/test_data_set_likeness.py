@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lungseg import nifti
 from lungseg.dataset.likeness import LIKE, Thumbnail, alike, correlation_of
 from lungseg.errors import DataSetError
-from lungseg.volume import Grid, Volume
+from lungseg.scans import nifti
+from lungseg.scans.volume import Grid, Volume
 from tests.phantoms import chest
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from lungseg.dataset import parallel
 from lungseg.dataset import survey as survey_module
-from lungseg.dataset.facts import HU_EDGES, CaseFacts, measure
 from lungseg.dataset.findings import Severity, has_errors
+from lungseg.dataset.fingerprint import HU_EDGES, CaseFacts, measure_case
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
 from lungseg.dataset.split import Split
@@ -28,7 +28,7 @@ from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, chest, ras_affine, w
 
 def findings_of(folder, split=None):
     data_set = open_data_set(folder)
-    return lint(data_set, tuple(measure(pair) for pair in data_set.pairs), split)
+    return lint(data_set, tuple(measure_case(pair) for pair in data_set.pairs), split)
 
 
 def told(findings):
@@ -55,7 +55,7 @@ def test_sound_data_set_has_no_findings(folder):
 def test_facts_of_a_phantom(tmp_path):
     write_pair(tmp_path, codes="SAR")
     write_json(tmp_path)
-    facts = measure(open_data_set(tmp_path).labelled[0])
+    facts = measure_case(open_data_set(tmp_path).labelled[0])
     hu, lesion = chest()
     assert (facts.scan.shape, facts.scan.orientation) == (SHAPE, "SAR")
     assert facts.scan.spacing_mm == pytest.approx(SPACING_MM)
@@ -78,7 +78,7 @@ def test_padding_does_not_count_as_outside_of_tumour(tmp_path):
 
     write_pair(tmp_path, edit=pad)
     write_json(tmp_path)
-    facts = measure(open_data_set(tmp_path).labelled[0])
+    facts = measure_case(open_data_set(tmp_path).labelled[0])
     hu, _ = chest()
     assert sum(facts.scan.hu_histogram) + sum(facts.mask.hu_histogram) == hu[10:, 7:].size
 
@@ -86,7 +86,7 @@ def test_padding_does_not_count_as_outside_of_tumour(tmp_path):
 def test_place_of_a_lesion_in_the_lungs(tmp_path):
     write_pair(tmp_path, spot=(66, 50, 26), lesion_radius_mm=9.0)
     write_json(tmp_path)
-    facts = measure(open_data_set(tmp_path).labelled[0])
+    facts = measure_case(open_data_set(tmp_path).labelled[0])
     (right, anterior, superior) = facts.mask.positions[0]
     # The lungs of the phantom span 100 mm to either side, 70 mm forward and back, 100 mm up and down of the middle.
     centre = [(index - (n - 1) / 2) * mm for index, n, mm in zip((66, 50, 26), SHAPE, SPACING_MM, strict=True)]
@@ -102,7 +102,7 @@ def test_content_is_the_same_in_another_axis_order(tmp_path):
     write_pair(tmp_path, "a", "LPS")
     write_pair(tmp_path, "b", "SAR")
     write_json(tmp_path)
-    one, other = (measure(pair) for pair in open_data_set(tmp_path).labelled)
+    one, other = (measure_case(pair) for pair in open_data_set(tmp_path).labelled)
     assert one.content_sha256 == other.content_sha256
     assert one.scan.orientation != other.scan.orientation
 
@@ -217,7 +217,7 @@ def test_unreadable_files_do_not_hide_other_cases(folder):
 def test_file_that_vanishes_while_it_is_read(folder):
     data_set = open_data_set(folder)
     data_set.labelled[0].scan.unlink()
-    facts = measure(data_set.labelled[0])
+    facts = measure_case(data_set.labelled[0])
     assert not facts.is_usable
     assert "can't be read" in facts.failure.found
 
@@ -287,7 +287,7 @@ def test_side_of_a_split_without_tumour(folder, empty):
 
 def test_doubts_about_a_header_are_passed_on(folder):
     data_set = open_data_set(folder)
-    facts = [measure(pair) for pair in data_set.pairs]
+    facts = [measure_case(pair) for pair in data_set.pairs]
     doubts = (
         ScanFinding("geometry.unknown", ScanSeverity.NOT_UNDERSTOOD, "Nobody recorded its orientation.", "Export it."),
         ScanFinding("geometry.tilt", ScanSeverity.WARNING, "Its slices are tilted."),
@@ -316,7 +316,7 @@ def test_fault_of_a_reader_costs_its_case_alone(folder, monkeypatch, caplog, wor
 
 def test_killed_process_costs_the_case_in_its_hand_alone():
     work = parallel.Work("working", work_on, lambda item, failure: (item, failure.code, failure.found))
-    done = list(parallel.each(work, ["a", "b", "killed", "c", "fails", "full", "d"], workers=2))
+    done = list(parallel.map_in_processes(work, ["a", "b", "killed", "c", "fails", "full", "d"], workers=2))
     assert sorted(result for result in done if isinstance(result, str)) == ["A", "B", "C", "D"]
     failed = {item: (code, found) for item, code, found in (result for result in done if not isinstance(result, str))}
     assert set(failed) == {"killed", "fails", "full"}
@@ -329,4 +329,4 @@ def test_killed_process_costs_the_case_in_its_hand_alone():
 def test_store_has_its_tumour_class_already(folder, tmp_path):
     prepare(open_data_set(folder), tmp_path / "store", workers=1)
     with pytest.raises(DataSetError, match="made with its tumour class"):
-        survey_module.examine(tmp_path / "store", tumour_class="1")
+        survey_module.survey(tmp_path / "store", tumour_class="1")

@@ -8,10 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lungseg.dataset.facts import HU_EDGES, measure
+from lungseg.dataset.fingerprint import HU_EDGES, measure_case
 from lungseg.dataset.layout import open_data_set
-from lungseg.dataset.statistics import VOLUME_EDGES_ML, Distribution, summarise, to_csv
-from lungseg.dataset.survey import examine
+from lungseg.dataset.statistics import VOLUME_EDGES_ML, Distribution, summarise_data_set, to_csv
+from lungseg.dataset.survey import survey
 from tests.data_sets import write_data_set
 
 INCOMPLETE, REFUSED = 1, 2
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 def statistics_of(folder):
     data_set = open_data_set(folder)
-    return summarise(data_set, tuple(measure(pair) for pair in data_set.pairs))
+    return summarise_data_set(data_set, tuple(measure_case(pair) for pair in data_set.pairs))
 
 
 def test_counts_are_those_of_the_files(folder):
@@ -63,13 +63,13 @@ def test_set_without_any_tumour_has_no_ratio(tmp_path):
     pair = data_set.labelled[0]
     image = nib.load(pair.mask)
     nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), pair.mask)
-    statistics = summarise(data_set, (measure(pair),))
+    statistics = summarise_data_set(data_set, (measure_case(pair),))
     assert statistics.tumour_slices == 0
     assert statistics.imbalance_ratio is None
     assert statistics.sampler_weight is None
     assert statistics.tumour_ml.median == 0
     pair.scan.write_bytes(b"")
-    empty = summarise(data_set, (measure(pair),))
+    empty = summarise_data_set(data_set, (measure_case(pair),))
     assert (empty.cases, empty.left_out, empty.tumour_ml.median) == (0, 1, None)
     json.dumps(empty.report(), allow_nan=False)
 
@@ -135,8 +135,8 @@ def test_commands_refuse_what_is_no_data_set(lungseg, tmp_path, monkeypatch, com
 
 
 def test_real_data_set(shared_data):
-    examined = examine(shared_data / "chest_ct_msd_layout", workers=2)
-    statistics = summarise(examined.data_set, examined.facts)
+    examined = survey(shared_data / "chest_ct_msd_layout", workers=2)
+    statistics = summarise_data_set(examined.data_set, examined.facts)
     assert (statistics.cases, statistics.unlabelled, statistics.slices) == (3, 1, 101 + 99 + 138)
     volumes = {row.case: row.tumour_ml for row in statistics.rows}
     assert volumes["lung_101"] == pytest.approx(6.9, abs=0.1)

@@ -14,15 +14,15 @@ import numpy as np
 import psutil
 import pytest
 
-from lungseg import nifti
 from lungseg.config import CHECKOUT
 from lungseg.dataset import store as store_module
-from lungseg.dataset.facts import read_pair
+from lungseg.dataset.fingerprint import read_pair
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
 from lungseg.dataset.store import SliceStore, check_arrays, is_store, prepare
 from lungseg.errors import DataChangedError, DataSetError, RunCancelledError, StorageError
-from lungseg.preprocessing import Frame, Preprocessing, hang
+from lungseg.scans import nifti
+from lungseg.scans.canvas import CanvasGeometry, Preprocessing, to_display
 from tests.data_sets import write_data_set, write_json, write_pair
 
 PROGRAM = """
@@ -59,11 +59,11 @@ def test_slices_are_those_that_a_network_reads(folder, tmp_path):
         assert isinstance(case.hu, np.memmap)
         assert (case.hu.dtype, case.hu.shape) == (np.int16, (depth, 256, 256))
         assert (case.tumour.dtype, case.tumour.shape) == (np.uint8, (depth, 256, 256))
-        assert case.frame == Frame.of(volume.grid, 256)
+        assert case.frame == CanvasGeometry.of(volume.grid, 256)
         read = Preprocessing().slice_stack(volume, 0, depth)[:, 0]
         # Rounding to whole HU is all that may differ.
         np.testing.assert_allclose(case.hu / 3071.0, read, atol=0.51 / 3071)
-        expected = np.stack([case.frame.shrink_mask(hang(mask[:, :, k])) for k in range(depth)])
+        expected = np.stack([case.frame.mask_to_canvas(to_display(mask[:, :, k])) for k in range(depth)])
         np.testing.assert_array_equal(case.tumour, expected)
         assert case.slice_tumour_px == tuple(expected.sum(axis=(1, 2)).tolist())
         assert case.spacing_mm == pytest.approx(volume.grid.spacing_mm)

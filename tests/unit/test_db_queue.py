@@ -15,7 +15,7 @@ from tests.rows import new_case, new_run
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HERE = "host:/home"
-LOST = queue.Lost(HERE)
+LOST = queue.StaleRuns(HERE)
 
 
 @pytest.fixture
@@ -87,11 +87,11 @@ def test_beat_keeps_progress_and_brings_the_wish_to_stop(database, case):
     progress = Progress("segmenting", 8, 40, 2.5)
     later = NOW + timedelta(seconds=2)
     with database.begin() as session:
-        assert queue.beat(session, run, progress, later)
+        assert queue.record_heartbeat(session, run, progress, later)
     assert (read(database, run).progress, read(database, run).heartbeat_at) == (progress, later)
     with database.begin() as session:
         request_stop(session, run.id, NOW)
-        assert not queue.beat(session, run, None, later)
+        assert not queue.record_heartbeat(session, run, None, later)
 
 
 def test_beat_of_a_run_whose_case_was_deleted_says_stop(database, case):
@@ -99,7 +99,7 @@ def test_beat_of_a_run_whose_case_was_deleted_says_stop(database, case):
     run = claim(database)
     with database.begin() as session:
         delete_case(session, case.id)
-        assert not queue.beat(session, run, None, NOW)
+        assert not queue.record_heartbeat(session, run, None, NOW)
 
 
 @pytest.mark.parametrize("end", [RunState.DONE, RunState.FAILED, RunState.CANCELLED])
@@ -112,10 +112,10 @@ def test_final_state_never_changes(database, case, end):
     with database.begin() as session:
         for state in RunState:
             assert not queue.finish(session, run, state, NOW)
-        assert not queue.beat(session, run, Progress("late"), NOW)
+        assert not queue.record_heartbeat(session, run, Progress("late"), NOW)
         request_stop(session, run.id, NOW)
-        queue.note(session, run, device="other")
-        assert queue.take_back(session, LOST, NOW) == ()
+        queue.record_on_run(session, run, device="other")
+        assert queue.requeue_stale(session, LOST, NOW) == ()
     assert read(database, run) == ended
     assert claim(database) is None
 
@@ -124,13 +124,13 @@ def test_lost_run_waits_again_and_its_old_worker_has_no_say(database, case):
     add(database, case)
     old = claim(database)
     with database.begin() as session:
-        (taken,) = queue.take_back(session, LOST, NOW)
+        (taken,) = queue.requeue_stale(session, LOST, NOW)
     assert (taken.state, taken.attempts, taken.progress) == (RunState.QUEUED, 1, None)
     again = claim(database)
     assert again.attempts == 2
     with database.begin() as session:
         assert not queue.finish(session, old, RunState.DONE, NOW)
-        assert not queue.beat(session, old, None, NOW)
+        assert not queue.record_heartbeat(session, old, None, NOW)
         assert queue.finish(session, again, RunState.DONE, NOW)
 
 
@@ -139,7 +139,7 @@ def test_run_that_lost_three_workers_fails_with_the_reason(database, case):
     for attempt in (1, 2, 3):
         assert claim(database).attempts == attempt
         with database.begin() as session:
-            (run,) = queue.take_back(session, LOST, NOW)
+            (run,) = queue.requeue_stale(session, LOST, NOW)
     assert run.state is RunState.FAILED
     assert run.failure == queue.WORKER_LOST
     assert run.failure.code == "run.worker_lost"
@@ -152,7 +152,7 @@ def test_lost_run_that_was_to_stop_is_cancelled(database, case):
     claim(database)
     with database.begin() as session:
         request_stop(session, run.id, NOW)
-        (taken,) = queue.take_back(session, LOST, NOW)
+        (taken,) = queue.requeue_stale(session, LOST, NOW)
     assert (taken.state, taken.finished_at) == (RunState.CANCELLED, NOW)
 
 
@@ -163,8 +163,8 @@ def test_run_of_another_host_is_lost_when_its_heartbeat_has_stopped(database, ca
         assert queue.heartbeats_elsewhere(session, HERE) == {(run.id, 1): NOW + timedelta(days=1)}
         assert queue.heartbeats_elsewhere(session, "elsewhere:/home") == {}
         assert not queue.has_work(session, LOST)
-        assert queue.take_back(session, queue.Lost(HERE, frozenset({(run.id, 2)})), NOW) == ()
-        (taken,) = queue.take_back(session, queue.Lost(HERE, frozenset({(run.id, 1)})), NOW)
+        assert queue.requeue_stale(session, queue.StaleRuns(HERE, frozenset({(run.id, 2)})), NOW) == ()
+        (taken,) = queue.requeue_stale(session, queue.StaleRuns(HERE, frozenset({(run.id, 1)})), NOW)
     assert (taken.id, taken.state) == (run.id, RunState.QUEUED)
 
 
@@ -181,7 +181,7 @@ def test_run_given_back_counts_as_never_started(database, case):
     add(database, case)
     run = claim(database)
     with database.begin() as session:
-        queue.give_back(session, run, NOW)
+        queue.release(session, run, NOW)
     assert (read(database, run).state, read(database, run).attempts) == (RunState.QUEUED, 0)
 
 
@@ -190,7 +190,7 @@ def test_run_given_back_that_was_to_stop_is_cancelled(database, case):
     claimed = claim(database)
     with database.begin() as session:
         request_stop(session, run.id, NOW)
-        queue.give_back(session, claimed, NOW)
+        queue.release(session, claimed, NOW)
     assert read(database, run).state is RunState.CANCELLED
 
 
@@ -199,7 +199,7 @@ def test_run_given_back_whose_case_was_deleted_is_no_matter(database, case):
     run = claim(database)
     with database.begin() as session:
         delete_case(session, case.id)
-        queue.give_back(session, run, NOW)
+        queue.release(session, run, NOW)
     assert claim(database) is None
 
 
@@ -223,8 +223,8 @@ def test_lanes_do_not_wait_for_each_other(database, case):
         assert queue.claim(session, HERE, NOW, lane=Lane.SCANS) is None
     assert (long.id, first.id) == (training.id, scan.id)
     with database.read() as session:
-        assert queue.has_work(session, queue.Lost("elsewhere", lane=Lane.LONG))
-        assert not queue.has_work(session, queue.Lost("elsewhere", lane=Lane.SCANS))
+        assert queue.has_work(session, queue.StaleRuns("elsewhere", lane=Lane.LONG))
+        assert not queue.has_work(session, queue.StaleRuns("elsewhere", lane=Lane.SCANS))
     assert claim(database).id == other.id
 
 
@@ -238,7 +238,7 @@ def test_lane_takes_back_its_own_runs_alone(database, case):
     claim(database)
     claim(database)
     with database.begin() as session:
-        (taken,) = queue.take_back(session, queue.Lost(HERE, lane=Lane.LONG), NOW)
+        (taken,) = queue.requeue_stale(session, queue.StaleRuns(HERE, lane=Lane.LONG), NOW)
     assert taken.id == training.id
     assert (read(database, training).state, read(database, scan).state) == (RunState.QUEUED, RunState.RUNNING)
 
@@ -249,11 +249,11 @@ def test_scan_that_kills_its_worker_costs_the_run_beside_it_nothing(database, ca
         claim(database)
         claim(database)
         with database.begin() as session:
-            queue.take_back(session, LOST, NOW)
+            queue.requeue_stale(session, LOST, NOW)
     assert read(database, scan).failure == queue.WORKER_LOST
     assert (read(database, training).state, read(database, training).failure) == (RunState.QUEUED, None)
     for _ in range(queue.MOST_LOSSES):
         assert claim(database).id == training.id
         with database.begin() as session:
-            queue.take_back(session, LOST, NOW)
+            queue.requeue_stale(session, LOST, NOW)
     assert read(database, training).failure == queue.WORKER_LOST

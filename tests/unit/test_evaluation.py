@@ -8,14 +8,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lungseg.dataset.layout import Pair, pair_folders
+from lungseg.dataset.layout import CaseFiles, pair_folders
 from lungseg.errors import NotNiftiError, RunCancelledError
-from lungseg.evaluation import evaluate, evaluate_case
-from lungseg.inference import Segmenter
-from lungseg.metrics import score_case
-from lungseg.nifti import read_grid, read_mask
-from lungseg.pipeline import segment_scan
+from lungseg.evaluation.evaluate import evaluate, evaluate_case
+from lungseg.evaluation.metrics import score_case
 from lungseg.records import CaseFailure, CaseScore
+from lungseg.scans.nifti import read_grid, read_mask
+from lungseg.segmentation.pipeline import segment_scan
+from lungseg.segmentation.segmenter import Segmenter
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
 
 CASE_KEYS = {
@@ -95,8 +95,8 @@ def test_bad_cases_do_not_stop_the_others(segmenter, folders, tmp_path):
     (images / "lung_002.nii.gz").write_bytes(b"no scan at all")
     write_chest(images / "lung_004.nii.gz", shape=(48, 40, 20), spacing_mm=(6.0, 6.4, 12.0), lesion_index=(33, 22, 11))
     (labels / "lung_004.nii.gz").write_bytes((labels / "lung_001.nii.gz").read_bytes())
-    gone = Pair("gone", "gone", tmp_path / "gone.nii.gz", labels / "lung_001.nii.gz")
-    unlabelled = Pair("unlabelled", "unlabelled", images / "lung_001.nii.gz", None)
+    gone = CaseFiles("gone", "gone", tmp_path / "gone.nii.gz", labels / "lung_001.nii.gz")
+    unlabelled = CaseFiles("unlabelled", "unlabelled", images / "lung_001.nii.gz", None)
     told = []
     pairs = (*pair_folders(*folders).labelled, gone, unlabelled)
     scores, summary = evaluate(pairs, segmenter, on_case=told.append)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from lungseg.figures.slices import SIDE_PX, GreySlices, slice_viewer
-from lungseg.overlay import MASK_RGB, REFERENCE_RGB
-from lungseg.volume import Grid, Volume
+from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
+from lungseg.scans.volume import Grid, Volume
 from tests.phantoms import LESION_INDEX, SPACING_MM, chest, ras_affine
 
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from lungseg import files
 from lungseg.errors import DiskFullError, StorageError
+from lungseg.files import atomic
 
 STALLED_WRITER = """
 import sys, time
@@ -40,8 +40,8 @@ def names(folder):
 
 def test_file_is_replaced_at_the_end_of_the_block_only(tmp_path):
     path = tmp_path / "new" / "a.bin"
-    files.write_bytes(path, b"old")
-    with files.replacing(path) as stream:
+    atomic.write_bytes(path, b"old")
+    with atomic.replacing(path) as stream:
         stream.write(b"new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
@@ -50,8 +50,8 @@ def test_file_is_replaced_at_the_end_of_the_block_only(tmp_path):
 
 def test_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.bin"
-    files.write_bytes(path, b"old")
-    with pytest.raises(ValueError, match="in the middle"), files.replacing(path) as stream:
+    atomic.write_bytes(path, b"old")
+    with pytest.raises(ValueError, match="in the middle"), atomic.replacing(path) as stream:
         stream.write(b"half")
         raise ValueError("in the middle")
     assert path.read_bytes() == b"old"
@@ -62,7 +62,7 @@ def test_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     ("number", "kind"), [(errno.ENOSPC, DiskFullError), (errno.EDQUOT, DiskFullError), (errno.EIO, StorageError)]
 )
 def test_what_the_disk_refuses_is_an_error_of_ours(tmp_path, number, kind):
-    with pytest.raises(StorageError) as raised, files.replacing(tmp_path / "a.bin"):
+    with pytest.raises(StorageError) as raised, atomic.replacing(tmp_path / "a.bin"):
         raise OSError(number, os.strerror(number))
     assert type(raised.value) is kind
     assert names(tmp_path) == []
@@ -71,31 +71,31 @@ def test_what_the_disk_refuses_is_an_error_of_ours(tmp_path, number, kind):
 def test_folder_that_can_not_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="can't be written"):
-        files.write_bytes(tmp_path / "file" / "a.bin", b"x")
+        atomic.write_bytes(tmp_path / "file" / "a.bin", b"x")
 
 
 def test_partial_of_a_killed_process_goes_at_the_next_write(stalled, tmp_path):
     folder = tmp_path / "out"
     (partial,) = names(folder)
-    assert files.OWN_PARTIAL.fullmatch(partial)
-    assert files.remove_partials(folder) == 0, "it is still being written"
+    assert atomic.OWN_PARTIAL.fullmatch(partial)
+    assert atomic.remove_partials(folder) == 0, "it is still being written"
     stalled.send_signal(signal.SIGKILL)
     stalled.wait()
-    files.write_bytes(folder / "other.bin", b"x")
+    atomic.write_bytes(folder / "other.bin", b"x")
     assert names(folder) == ["other.bin"]
 
 
 def test_partials_of_others_stay_in_a_folder_that_is_not_ours(tmp_path):
     for name in (".0123456789abcdef.partial", "film.partial"):
         (tmp_path / name).touch()
-    files.write_bytes(tmp_path / "mask.nii.gz", b"x")
+    atomic.write_bytes(tmp_path / "mask.nii.gz", b"x")
     assert names(tmp_path) == [".0123456789abcdef.partial", "film.partial", "mask.nii.gz"]
-    assert files.remove_partials(tmp_path) == 2
+    assert atomic.remove_partials(tmp_path) == 2
 
 
 def test_json_that_no_reader_takes_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        files.write_json(tmp_path / "a.json", {"dice": float("nan")})
+        atomic.write_json(tmp_path / "a.json", {"dice": float("nan")})
     assert names(tmp_path) == []
 
 
@@ -103,6 +103,6 @@ def test_home_of_an_earlier_release_is_closed_to_others(tmp_path):
     home = tmp_path / "home"
     (home / "scans").mkdir(parents=True, mode=0o755)
     (home / "scans" / "a.nii").touch(0o644)
-    files.make_private(home)
+    atomic.make_private(home)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (home, *home.rglob("*"))}
     assert modes == {"home": 0o700, "scans": 0o700, "a.nii": 0o600}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from lungseg.errors import GridMismatchError, StorageError
-from lungseg.film import FOOT, STRIP, Film
-from lungseg.overlay import MASK_RGB, REFERENCE_RGB, WINDOWS
-from lungseg.volume import Grid, Volume
+from lungseg.figures.video import FOOT, STRIP, Film
+from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB, WINDOWS
+from lungseg.scans.volume import Grid, Volume
 from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, chest, ras_affine, write_chest, write_nifti
 
 CLOSE = 40

@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lungseg import errors, nifti
+from lungseg import errors
+from lungseg.scans import nifti
 from tests.conftest import SHARED_DATA
 from tests.phantoms import chest, ras_affine, with_vessels, write_nifti
 

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from lungseg import nifti, pipeline
-from lungseg.card import ModelCard, NetworkShape
-from lungseg.checkpoint import save_checkpoint
 from lungseg.errors import NoLungError, RunCancelledError
-from lungseg.inference import Segmenter
-from lungseg.metrics import dice
-from lungseg.overlay import MASK_RGB, thumbnail, write_png
-from lungseg.preprocessing import Preprocessing
-from lungseg.unet import UNet
+from lungseg.evaluation.metrics import dice
+from lungseg.scans import nifti
+from lungseg.scans.canvas import Preprocessing
+from lungseg.scans.overlay import MASK_RGB, thumbnail, write_png
+from lungseg.segmentation import pipeline
+from lungseg.segmentation.card import ModelCard, NetworkShape
+from lungseg.segmentation.checkpoint import save_checkpoint
+from lungseg.segmentation.segmenter import Segmenter
+from lungseg.segmentation.unet import UNet
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
 
 SHAPE = NetworkShape(width=4, depth=2, channels=3)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lungseg.errors import NoLungError
-from lungseg.lungfield import find_lungs
-from lungseg.preprocessing import Frame, hang
-from lungseg.volume import Grid, Volume
+from lungseg.scans.canvas import CanvasGeometry, to_display
+from lungseg.scans.lungs import find_lungs
+from lungseg.scans.volume import Grid, Volume
 from tests.phantoms import SHAPE, chest, ras_affine, with_grain, with_vessels
 
 GRID = Grid(SHAPE, ras_affine())
@@ -16,9 +16,9 @@ def test_lungs_are_found_with_the_lesion_inside_the_field():
     hu, lesion = chest()
     field = find_lungs(Volume(hu, GRID))
     assert field.volume_ml == pytest.approx((hu == -850).sum() * GRID.voxel_ml, rel=0.05)
-    frame = Frame.of(GRID, 256)
+    frame = CanvasGeometry.of(GRID, 256)
     for k in np.flatnonzero(lesion.any(axis=(0, 1))):
-        assert (field.on_canvas(frame, k) >= frame.shrink_mask(hang(lesion[:, :, k]))).all()
+        assert (field.on_canvas(frame, k) >= frame.mask_to_canvas(to_display(lesion[:, :, k]))).all()
     assert field.is_recognised
     assert not field.touches_border
 
@@ -32,7 +32,7 @@ def test_field_is_widened_but_not_the_whole_slice():
 
 def test_window_holds_the_field_in_whole_multiples():
     field = find_lungs(Volume(chest()[0], GRID))
-    frame = Frame.of(GRID, 256)
+    frame = CanvasGeometry.of(GRID, 256)
     rows, columns = field.window(frame, 16)
     outside = np.ones((256, 256), bool)
     outside[rows, columns] = False

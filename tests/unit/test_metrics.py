@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lungseg.errors import GridMismatchError
-from lungseg.metrics import (
+from lungseg.evaluation.metrics import (
     bootstrap_interval,
     dice,
     false_part,
@@ -20,7 +20,7 @@ from lungseg.metrics import (
     surface_distances,
 )
 from lungseg.records import CaseFailure, CaseScore, Failure
-from lungseg.volume import Grid
+from lungseg.scans.volume import Grid
 from tests.phantoms import ras_affine
 
 SPACING_MM = (0.7, 0.8, 2.5)

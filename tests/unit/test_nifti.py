@@ -9,8 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lungseg import errors, lungfield, nifti
+from lungseg import errors
 from lungseg.config import Limits
+from lungseg.scans import lungs, nifti
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
 
 
@@ -392,7 +393,7 @@ def test_limit_counts_what_segmenting_takes(tmp_path, spacing, needed):
 
 
 def test_lungs_are_looked_for_on_the_grid_that_was_counted():
-    assert nifti.COARSE_MM == lungfield.COARSE_MM
+    assert nifti.COARSE_MM == lungs.COARSE_MM
 
 
 def test_memory_that_is_free_now_is_enough_or_nothing_is_read(tmp_path, monkeypatch):

@@ -9,10 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lungseg import errors, nifti
-from lungseg.inference import Segmenter
-from lungseg.pipeline import segment_scan
+from lungseg import errors
 from lungseg.records import ScanSeverity
+from lungseg.scans import nifti
+from lungseg.segmentation.pipeline import segment_scan
+from lungseg.segmentation.segmenter import Segmenter
 from tests.phantoms import chest, ras_affine, write_nifti
 
 NOTE, WARNING, NOT_UNDERSTOOD = ScanSeverity.NOTE, ScanSeverity.WARNING, ScanSeverity.NOT_UNDERSTOOD

@@ -8,14 +8,14 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from lungseg import nifti
-from lungseg.calibration import LesionCalibration
-from lungseg.card import OperatingPoint, WholeScans, sha256_of
 from lungseg.db import open_database
 from lungseg.errors import ScanChangedError
 from lungseg.records import ScanFinding, ScanSeverity, statement
-from lungseg.services import cases, operating, storage, viewing
-from lungseg.volume import Grid
+from lungseg.scans import nifti
+from lungseg.scans.volume import Grid
+from lungseg.segmentation.calibration import LesionCalibration
+from lungseg.segmentation.card import OperatingPoint, WholeScans, sha256_of
+from lungseg.services import cases, rethreshold, storage, viewing
 from lungseg.web.routes import mask_address, mask_download_address, routes
 from tests.browser.seeds import add_case, add_prediction
 from tests.phantoms import SHAPE, graded_map, ras_affine, write_chest
@@ -103,7 +103,7 @@ def test_nothing_above_a_threshold_is_no_lesion(settings, database, case):
 
 def test_mask_is_derived_once(settings, database, seeded, monkeypatch):
     first = look(settings, database, seeded, 60).model
-    monkeypatch.setattr(operating, "read_map", None)
+    monkeypatch.setattr(rethreshold, "read_map", None)
     assert look(settings, database, seeded, 60).model == first
 
 

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from lungseg.calibration import LesionCalibration, LesionRule
-from lungseg.plausibility import Plausibility, candidates, drop_implausible
-from lungseg.postprocessing import (
+from lungseg.scans.canvas import CanvasGeometry, to_display
+from lungseg.scans.lesions import cut_by_ends
+from lungseg.scans.volume import Grid
+from lungseg.segmentation.calibration import LesionCalibration, LesionRule
+from lungseg.segmentation.plausibility import Plausibility, candidates, drop_implausible
+from lungseg.segmentation.postprocessing import (
     DOUBTFUL_MARK,
     STOPS,
     ProbabilityMap,
-    cut_by_ends,
-    level_of,
     outlines_at,
     threshold_path,
+    to_uint8_level,
 )
-from lungseg.preprocessing import Frame, hang
-from lungseg.volume import Grid
 
 STANDARD = 102
 SHAPE, SPACING_MM = (48, 40, 22), (1.5, 1.8, 4.0)
@@ -29,8 +29,8 @@ AXES = np.meshgrid(*[np.arange(n) * mm for n, mm in zip(SHAPE, SPACING_MM, stric
 
 def answer(levels):
     """Return (I, J, K) levels as the answer of a network, at full resolution."""
-    frame = Frame.of(GRID, 256)
-    planes = [frame.shrink(hang(levels[:, :, k]).astype(np.float32), fill=0.0) for k in range(SHAPE[2])]
+    frame = CanvasGeometry.of(GRID, 256)
+    planes = [frame.to_canvas(to_display(levels[:, :, k]).astype(np.float32), fill=0.0) for k in range(SHAPE[2])]
     return ProbabilityMap(np.round(np.stack(planes)).astype(np.uint8), frame, GRID)
 
 
@@ -188,7 +188,7 @@ def test_probability_of_a_lesion_does_not_change_where_the_threshold_is_moved():
 
 
 def test_levels_of_the_card_and_of_the_slider_are_those_that_count():
-    assert level_of(0.4) == STANDARD
+    assert to_uint8_level(0.4) == STANDARD
     assert threshold_path(STANDARD, STANDARD) == [STANDARD]
     assert threshold_path(200, STANDARD) == [STANDARD, 200]
     assert threshold_path(88, STANDARD) == [STANDARD, 100, 95, 90, 88]

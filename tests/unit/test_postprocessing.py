@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from lungseg import postprocessing
-from lungseg.calibration import LesionCalibration
 from lungseg.errors import GridMismatchError
-from lungseg.plausibility import drop_implausible
-from lungseg.postprocessing import ProbabilityMap, lesion_evidence, lesions_of, slice_voxels
-from lungseg.preprocessing import Frame
-from lungseg.volume import Grid
+from lungseg.scans.canvas import CanvasGeometry
+from lungseg.scans.lesions import lesions_of, slice_voxels
+from lungseg.scans.volume import Grid
+from lungseg.segmentation import postprocessing
+from lungseg.segmentation.calibration import LesionCalibration
+from lungseg.segmentation.plausibility import drop_implausible
+from lungseg.segmentation.postprocessing import ProbabilityMap, lesion_evidence
 from tests.phantoms import ras_affine
 
 SPACING_MM = (0.7, 0.8, 1.25)
@@ -97,7 +98,7 @@ def probability_map():
     grid = Grid((64, 48, 4), np.diag([1.0, 1.0, 2.0, 1.0]))
     canvases = np.zeros((4, 32, 32), np.uint8)
     canvases[1:3, 12:20, 10:18] = 204
-    return ProbabilityMap(canvases, Frame.of(grid, 32), grid)
+    return ProbabilityMap(canvases, CanvasGeometry.of(grid, 32), grid)
 
 
 def test_mask_above_a_threshold_lies_in_the_hung_place():
@@ -122,7 +123,7 @@ def graded_map():
     grid = Grid((32, 32, 3), np.diag([1.0, 1.0, 2.0, 1.0]))
     canvases = np.zeros((3, 32, 32), np.uint8)
     canvases[1, 4:14, 6:16] = np.arange(100, 200).reshape(10, 10)
-    return ProbabilityMap(canvases, Frame.of(grid, 32), grid)
+    return ProbabilityMap(canvases, CanvasGeometry.of(grid, 32), grid)
 
 
 def test_evidence_is_the_ninetieth_percentile_and_hardly_moved_by_the_threshold():

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lungseg.errors import CheckpointError
-from lungseg.preprocessing import Frame, Preprocessing, hang, unhang
-from lungseg.volume import Grid, Volume
+from lungseg.scans.canvas import CanvasGeometry, Preprocessing, from_display, to_display
+from lungseg.scans.volume import Grid, Volume
 from tests.phantoms import chest, ras_affine
 
 
@@ -36,8 +36,8 @@ def test_square_slice_fills_the_canvas_by_a_plain_area_resize():
 def test_slices_are_hung_with_anterior_on_top_and_the_right_side_left():
     plane = np.zeros((5, 4), np.int16)
     plane[4, 3] = 1  # furthest to the right and anterior
-    assert np.argwhere(hang(plane)).tolist() == [[0, 0]]
-    np.testing.assert_array_equal(unhang(hang(plane)), plane)
+    assert np.argwhere(to_display(plane)).tolist() == [[0, 0]]
+    np.testing.assert_array_equal(from_display(to_display(plane)), plane)
 
 
 def test_neighbours_are_channels_and_the_border_slice_is_repeated():
@@ -75,9 +75,9 @@ def test_slabs_are_cut_from_the_whole_stack():
 
 
 def test_oblong_slice_is_centred_undistorted_with_air_around():
-    frame = Frame.of(Grid((100, 50, 3), np.diag([1.0, 1.0, 2.0, 1.0])), 64)
+    frame = CanvasGeometry.of(Grid((100, 50, 3), np.diag([1.0, 1.0, 2.0, 1.0])), 64)
     assert (frame.rows, frame.columns) == ((16, 48), (0, 64))
-    canvas = frame.shrink(np.full((50, 100), 0.5, np.float32), fill=-0.25)
+    canvas = frame.to_canvas(np.full((50, 100), 0.5, np.float32), fill=-0.25)
     np.testing.assert_allclose(canvas[16:48], 0.5, rtol=1e-6)
     np.testing.assert_allclose(canvas[:16], -0.25)
 
@@ -90,19 +90,19 @@ def test_oblong_slice_is_centred_undistorted_with_air_around():
 )
 def test_growing_and_shrinking_a_mask_is_the_identity(shape, ratio, seed):
     grid = Grid((*shape, 2), np.diag([1.0, ratio, 2.0, 1.0]))
-    frame = Frame.of(grid, 32)
+    frame = CanvasGeometry.of(grid, 32)
     canvas = np.zeros((32, 32), np.uint8)
     rows, columns = slice(*frame.rows), slice(*frame.columns)
     inside = canvas[rows, columns]
     canvas[rows, columns] = np.random.default_rng(seed).integers(0, 2, inside.shape)
-    np.testing.assert_array_equal(frame.shrink_mask(frame.grow_mask(canvas)), canvas)
+    np.testing.assert_array_equal(frame.mask_to_canvas(frame.mask_from_canvas(canvas)), canvas)
 
 
 def test_probabilities_grow_back_to_the_slice_in_place():
-    frame = Frame.of(Grid((512, 512, 2), np.diag([0.7, 0.7, 2.5, 1.0])), 256)
+    frame = CanvasGeometry.of(Grid((512, 512, 2), np.diag([0.7, 0.7, 2.5, 1.0])), 256)
     canvas = np.zeros((256, 256), np.uint8)
     canvas[60:80, 100:120] = 255
-    grown = frame.grow(canvas) >= 128
+    grown = frame.from_canvas(canvas) >= 128
     rows, columns = np.nonzero(grown)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (120, 159, 200, 239)
 

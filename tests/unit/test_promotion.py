@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lungseg.card import read_card, sha256_of
-from lungseg.checkpoint import replace_card
 from lungseg.config import SHIPPED_CHECKPOINT, Settings
 from lungseg.db import open_database
 from lungseg.db.cases import insert_case
 from lungseg.errors import CheckpointError, PromotionError, StorageError
 from lungseg.records import RunKind, RunState
+from lungseg.segmentation.card import read_card, sha256_of
+from lungseg.segmentation.checkpoint import replace_card
 from lungseg.services import in_use, promotion, runs
 from lungseg.services.training import list_runs
 from tests.data_sets import write_data_set

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
+from lungseg.jobs import right_of_way
+from lungseg.jobs.right_of_way import STAGE, GivesWay, RightOfWay, is_taken
 from lungseg.records import Progress
-from lungseg.services import right_of_way
-from lungseg.services.right_of_way import STAGE, GivesWay, RightOfWay, is_taken
 
 HOLDER = """
 import sys, time
 from lungseg.config import Settings
-from lungseg.services.right_of_way import RightOfWay
+from lungseg.jobs.right_of_way import RightOfWay
 right = RightOfWay(Settings.from_environment())
 right.take()
 print("taken", flush=True)

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from lungseg.db import open_database
-from lungseg.nifti import read_header, write_mask
+from lungseg.scans.nifti import read_header, write_mask
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.storage import thumbnail_path
 from lungseg.web.routes import (

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lungseg.figures.look import RUN_COLOURS, run_colour, run_dash
 from lungseg.figures.scores import dice_scatter
+from lungseg.figures.style import RUN_COLOURS, run_colour, run_dash
 from lungseg.figures.training import Curve, Measure, live_curves, overlaid_curves
 from lungseg.records import EpochRecord
 

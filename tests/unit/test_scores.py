@@ -7,19 +7,19 @@ import cv2
 import numpy as np
 import pytest
 
-from lungseg.card import WholeScans, read_card
-from lungseg.checkpoint import save_checkpoint
-from lungseg.dataset.layout import Pair
-from lungseg.evaluation import Outlined
-from lungseg.metrics import score_case
-from lungseg.overlay import MASK_RGB, REFERENCE_RGB
-from lungseg.scores import page, tiles
-from lungseg.scores.gather import Material, gather
-from lungseg.scores.tiles import SIDE_PX, Tile, most_tumour, sheet, write_sheet
-from lungseg.services.cards import read_checkpoint
-from lungseg.training.sources import read_crops
-from lungseg.unet import UNet
-from lungseg.volume import Grid, Volume
+from lungseg.dataset.layout import CaseFiles
+from lungseg.evaluation.evaluate import CasePrediction
+from lungseg.evaluation.metrics import score_case
+from lungseg.recipes.scenes.corpus import read_crops
+from lungseg.recipes.scenes.report import page, panels
+from lungseg.recipes.scenes.report.collect import EvaluationInputs, gather
+from lungseg.recipes.scenes.report.panels import SIDE_PX, Panel, most_tumour, sheet, write_sheet
+from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
+from lungseg.scans.volume import Grid, Volume
+from lungseg.segmentation.card import WholeScans, read_card
+from lungseg.segmentation.checkpoint import save_checkpoint
+from lungseg.segmentation.unet import UNet
+from lungseg.services.checkpoints import read_checkpoint
 from tests.cards import CASES, save_scenes
 from tests.phantoms import LESION_INDEX, chest, ras_affine, write_nifti
 from tests.training_data import PATIENTS, TINY, write_data
@@ -39,7 +39,9 @@ def demo(data, tmp_path_factory):
     reference = np.zeros_like(chest()[1], dtype=np.uint8)
     reference[:2, :2, :2] = 1
     write_nifti(path, reference, ras_affine(), "LPS")
-    return Pair("LIDC-IDRI-0001", "LIDC-IDRI-0001", data / "chest_ct_msd_layout" / "imagesTr" / "lung_102.nii.gz", path)
+    return CaseFiles(
+        "LIDC-IDRI-0001", "LIDC-IDRI-0001", data / "chest_ct_msd_layout" / "imagesTr" / "lung_102.nii.gz", path
+    )
 
 
 def save(folder, *, logit, **training):
@@ -66,7 +68,7 @@ def evaluated(settings, data, demo, tmp_path):
         installed = replace(settings, models=tmp_path / "models", checkpoint="same")
         said = []
         checkpoint = read_checkpoint(installed, "same")
-        found = gather(checkpoint, material or Material(data, demo), device="cpu", on_step=said.append)
+        found = gather(checkpoint, material or EvaluationInputs(data, demo), device="cpu", on_step=said.append)
         return found, said
 
     return run
@@ -112,7 +114,7 @@ def test_false_lesions_of_the_demo_scan_come_first_in_the_sheet(evaluated):
 
 def test_page_tells_it_all(evaluated):
     found, _ = evaluated()
-    text = page.render(found, command="lungseg scores --data data", folder="scores")
+    text = page.render_report(found, command="lungseg scores --data data", folder="scores")
     for part in (
         "`lungseg scores --data data`", f"sha256 `{found.checkpoint.card.sha256}`", "threshold 0.6", "preset `scenes`",
         "| lung_102 | its fold | 0.412 | 18.4 |", "| LIDC-IDRI-0001 | the checkpoint |", "Together, 4 scans",
@@ -129,10 +131,10 @@ def test_page_tells_it_all(evaluated):
 
 
 def test_what_is_not_there_is_left_out_and_said(evaluated, tmp_path):
-    found, _ = evaluated(material=Material(tmp_path / "nowhere", None))
+    found, _ = evaluated(material=EvaluationInputs(tmp_path / "nowhere", None))
     assert found.scans == ()
     assert found.nodules is None
-    text = page.render(found, command="", folder="scores")
+    text = page.render_report(found, command="", folder="scores")
     for part in (
         "The demo scan is not there: run `lungseg demo`",
         "No labelled scans. There is no folder",
@@ -151,8 +153,8 @@ def test_card_without_tested_patients_has_no_nodules(evaluated):
 
 def test_scan_that_can_not_be_scored_stops_nothing(evaluated, data, tmp_path):
     (tmp_path / "bad.nii.gz").write_bytes(b"no scan")
-    bad = Pair("LIDC-IDRI-0001", "LIDC-IDRI-0001", tmp_path / "bad.nii.gz", tmp_path / "bad.nii.gz")
-    found, _ = evaluated(material=Material(data, bad))
+    bad = CaseFiles("LIDC-IDRI-0001", "LIDC-IDRI-0001", tmp_path / "bad.nii.gz", tmp_path / "bad.nii.gz")
+    found, _ = evaluated(material=EvaluationInputs(data, bad))
     assert not found.is_complete
     assert len(found.scans) == 2
     assert found.remarks[0].startswith("LIDC-IDRI-0001 could not be scored. The file is a text")
@@ -204,7 +206,7 @@ def outlined():
     mask[-i - 4 : -i + 4, j - 3 : j + 3, k - 2 : k + 2] = True
     mask[2:5, 2:5, 1:2] = True
     grid = Grid(hu.shape, ras_affine())
-    return Outlined(Volume(hu, grid), reference, mask, score_case("lung_001", mask, reference, grid))
+    return CasePrediction(Volume(hu, grid), reference, mask, score_case("lung_001", mask, reference, grid))
 
 
 def near(picture, colour):
@@ -220,7 +222,7 @@ def test_whole_slice_is_hung_as_films_are(outlined):
 
 
 def test_each_false_lesion_lies_in_the_middle_of_its_tile(outlined):
-    large, small = tiles.false_lesions(outlined)
+    large, small = panels.false_lesions(outlined)
     assert large.label.startswith("lung_001: false, ")
     for tile in (large, small):
         assert near(tile.picture, MASK_RGB).mean(axis=0) == pytest.approx([SIDE_PX / 2] * 2, abs=8)
@@ -230,7 +232,7 @@ def test_nodule_is_drawn_where_its_reference_is_largest(data):
     crop = next(iter(read_crops(data / "lidc_slices")))
     answer = np.zeros(crop.hu.shape, np.uint8)
     answer[1, 50:60, 50:60] = 255
-    picture = tiles.nodule(crop, answer, 0.5, "x").picture
+    picture = panels.nodule(crop, answer, 0.5, "x").picture
     assert len(near(picture, REFERENCE_RGB)) > 0
     assert near(picture, MASK_RGB).min() >= 50 * SIDE_PX // 64 - 1
 
@@ -238,7 +240,7 @@ def test_nodule_is_drawn_where_its_reference_is_largest(data):
 def test_sheet_keeps_to_its_size_and_its_colours(tmp_path):
     noise = np.repeat(np.random.default_rng(0).integers(0, 256, (SIDE_PX, SIDE_PX, 1), np.uint8), 3, axis=2)
     noise[100:120, 100:120] = MASK_RGB
-    shown = [Tile(f"lung_{number:03d}: false, 0.42 ml", noise) for number in range(6)]
+    shown = [Panel(f"lung_{number:03d}: false, 0.42 ml", noise) for number in range(6)]
     write_sheet(tmp_path / "sheet.png", shown, most_bytes=200_000)
     assert (tmp_path / "sheet.png").stat().st_size <= 200_000
     read = cv2.cvtColor(cv2.imread(str(tmp_path / "sheet.png")), cv2.COLOR_BGR2RGB)

@@ -9,7 +9,7 @@ import pytest
 
 from lungseg.config import CHECKOUT
 from lungseg.errors import SetupError
-from lungseg.services.exposure import check_host, check_port
+from lungseg.services.bind_check import check_host, check_port
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.1.9", "::1", "localhost"])

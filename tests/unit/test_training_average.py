@@ -6,12 +6,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lungseg.card import NetworkShape
-from lungseg.checkpoint import load_checkpoint, save_checkpoint
 from lungseg.cli import app
 from lungseg.errors import CheckpointError
-from lungseg.training.average import average_checkpoints
-from lungseg.unet import UNet
+from lungseg.segmentation.average import average_checkpoints
+from lungseg.segmentation.card import NetworkShape
+from lungseg.segmentation.checkpoint import load_checkpoint, save_checkpoint
+from lungseg.segmentation.unet import UNet
 from tests.networks import save_network
 
 

@@ -7,18 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lungseg.card import NetworkShape
 from lungseg.errors import DataSetError, DivergedError, OutOfMemoryError, TrainingError
+from lungseg.segmentation.card import NetworkShape
+from lungseg.segmentation.unet import UNet
 from lungseg.training.batches import Batch
-from lungseg.training.learner import Learner, decay_at, loss_of, rate_at
-from lungseg.training.loop import Callbacks, Verdict, train
-from lungseg.training.presets import Schedule
-from lungseg.unet import UNet
+from lungseg.training.loop import LoopCallbacks, ValidationResult, train_epochs
+from lungseg.training.optimisation import Optimisation, decay_at, loss_of, rate_at
+from lungseg.training.presets import OptimisationConfig
 
 CPU = torch.device("cpu")
 STEPS = 5
-SCHEDULE = Schedule(epochs=4, batch=3, learning_rate=0.02, decay="cosine", dice=1.0, ema=0.5, half_precision=False)
-WITH_DICE = Schedule(epochs=1, batch=1, dice=1.0, dice_smoothing_px=8.0)
+SCHEDULE = OptimisationConfig(
+    epochs=4, batch=3, learning_rate=0.02, decay="cosine", dice=1.0, ema=0.5, half_precision=False
+)
+WITH_DICE = OptimisationConfig(epochs=1, batch=1, dice=1.0, dice_smoothing_px=8.0)
 
 
 def bright_squares(epoch, poison=0.0):
@@ -36,7 +38,7 @@ class Witness:
         self.stop_after = stop_after
 
     def callbacks(self, learner):
-        return Callbacks(
+        return LoopCallbacks(
             on_step=self.steps.append,
             on_epoch=self.on_epoch,
             on_state=lambda: self.states.append(copy.deepcopy(learner.state())),
@@ -50,18 +52,18 @@ class Witness:
 
 
 def no_better(_network):
-    return Verdict(rank=(0.0,))
+    return ValidationResult(rank=(0.0,))
 
 
 def fresh_learner(schedule=SCHEDULE, kind=UNet):
     torch.manual_seed(0)
     network = kind(NetworkShape(width=4, depth=2, channels=1))
-    return Learner(network, schedule, device=CPU, steps=schedule.epochs * STEPS)
+    return Optimisation(network, schedule, device=CPU, steps=schedule.epochs * STEPS)
 
 
 def run(witness, batches=bright_squares, validate=no_better, learner=None, schedule=SCHEDULE):
     learner = learner or fresh_learner(schedule)
-    train(learner, batches=batches, validate=validate, callbacks=witness.callbacks(learner))
+    train_epochs(learner, batches=batches, validate=validate, callbacks=witness.callbacks(learner))
     return learner
 
 
@@ -103,7 +105,7 @@ def test_same_seed_gives_the_same_weights():
 def test_best_epochs_are_told_apart():
     ranks = iter([(0.2, -1.0), (0.2, -0.5), (0.2, -0.6), (0.6, -9.0)])
     witness = Witness()
-    run(witness, validate=lambda _: Verdict(rank=next(ranks)))
+    run(witness, validate=lambda _: ValidationResult(rank=next(ranks)))
     assert [report.is_best for report in witness.epochs] == [True, True, False, True]
 
 
@@ -132,7 +134,7 @@ def test_stop_in_the_first_epoch_keeps_what_there_is_but_no_state():
 
 
 def test_stop_in_validation_leaves_the_epoch_before():
-    verdicts = iter([Verdict(rank=(0.5,)), None])
+    verdicts = iter([ValidationResult(rank=(0.5,)), None])
     witness = Witness()
     learner = run(witness, validate=lambda _: next(verdicts))
     assert [report.epoch for report in witness.epochs] == [1]
@@ -182,7 +184,7 @@ def test_learner_goes_on_as_if_never_interrupted(optimiser, ema):
 def test_state_of_another_network_is_refused():
     witness = Witness()
     run(witness)
-    other = Learner(UNet(NetworkShape(width=8, depth=2)), SCHEDULE, device=CPU, steps=20)
+    other = Optimisation(UNet(NetworkShape(width=8, depth=2)), SCHEDULE, device=CPU, steps=20)
     with pytest.raises(TrainingError, match="can't go on from its state"):
         other.restore(witness.states[0])
 
@@ -230,14 +232,14 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch():
         torch.manual_seed(0)
         network = torch.nn.Conv2d(1, 1, 3, padding=1)
         schedule = replace(SCHEDULE, parts=parts, ema=None, dice=0.0)
-        Learner(network, schedule, device=CPU, steps=9).step(batch, print)
+        Optimisation(network, schedule, device=CPU, steps=9).step(batch, print)
         learned.append(network.weight.grad)
     torch.testing.assert_close(learned[0], learned[1])
 
 
 def test_tumour_pixels_weigh_more_until_a_share_of_the_steps():
     schedule = replace(SCHEDULE, tumour_weight=10.0, weighted=0.5, dice=0.0, learning_rate=0.0)
-    learner = Learner(torch.nn.Conv2d(1, 1, 3, padding=1), schedule, device=CPU, steps=4)
+    learner = Optimisation(torch.nn.Conv2d(1, 1, 3, padding=1), schedule, device=CPU, steps=4)
     batch, losses = next(bright_squares(1)), []
     for step in range(4):
         learner.standing = replace(learner.standing, step=step)
@@ -303,7 +305,7 @@ def dice_term(logits, tumour, tile=None, weight=None):
 
 
 def test_rate_rises_then_falls_to_zero():
-    schedule = Schedule(epochs=10, batch=1, warm_up=0.1, decay="cosine")
+    schedule = OptimisationConfig(epochs=10, batch=1, warm_up=0.1, decay="cosine")
     rates = [rate_at(step, schedule, 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1.0
@@ -320,7 +322,7 @@ def test_rate_that_is_held_falls_in_what_is_left():
 
 
 def test_rate_of_the_baseline_never_changes():
-    assert {rate_at(step, Schedule(epochs=3, batch=1), 30) for step in range(31)} == {1.0}
+    assert {rate_at(step, OptimisationConfig(epochs=3, batch=1), 30) for step in range(31)} == {1.0}
 
 
 @pytest.mark.parametrize("field", ["epochs", "batch", "steps", "parts", "patience"])

@@ -7,17 +7,18 @@ import cv2
 import numpy as np
 import pytest
 
-from lungseg.card import read_card
-from lungseg.checkpoint import replace_card, save_checkpoint
 from lungseg.errors import DataSetError
-from lungseg.postprocessing import CERTAIN
-from lungseg.training import nodules, presets
-from lungseg.training.operating import calibrate_checkpoint
-from lungseg.training.order import TrainingOrder
-from lungseg.training.recipe import train_order
-from lungseg.training.sources import CROPS, read_library
-from lungseg.training.validation import THRESHOLDS
-from lungseg.unet import UNet
+from lungseg.recipes.scenes import nodules
+from lungseg.recipes.scenes.corpus import CROPS, read_library
+from lungseg.recipes.scenes.operating_point import calibrate_checkpoint
+from lungseg.recipes.scenes.validation import THRESHOLDS
+from lungseg.segmentation.card import read_card
+from lungseg.segmentation.checkpoint import replace_card, save_checkpoint
+from lungseg.segmentation.postprocessing import UINT8_ONE
+from lungseg.segmentation.unet import UNet
+from lungseg.training import presets
+from lungseg.training.config import TrainingConfig
+from lungseg.training.fit import fit
 from tests.networks import bright_is_tumour, save_network
 from tests.training_data import TINY, write_data
 
@@ -42,10 +43,10 @@ def trained(tmp_path_factory, data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets.PRESETS, "tiny", TINY)
         for name, held_out in (("all", ()), ("one", ("lung_102",)), ("other", ("lung_103",))):
-            order = TrainingOrder(
+            order = TrainingConfig(
                 preset="tiny", data=data, output=folder, name=name, device="cpu", loaders=0, epochs=1, hold_out=held_out
             )
-            card = train_order(order)
+            card = fit(order)
             save_checkpoint(bright_is_tumour(UNet(card.network)), card, folder)
     return folder
 
@@ -110,11 +111,11 @@ def test_checkpoint_of_slices_has_no_folds(tmp_path, data):
 def test_lesions_that_one_reader_marked_are_no_evidence(data):
     crop = read_library(data).crops[0]
     answer = np.zeros(crop.hu.shape, np.uint8)
-    answer[2, 30:34, 30:34] = CERTAIN  # marked by three
-    answer[2, 50:54, 50:54] = CERTAIN // 2 + 1  # by nobody
-    answer[0, 28:30, 28:30] = CERTAIN  # by one
+    answer[2, 30:34, 30:34] = UINT8_ONE  # marked by three
+    answer[2, 50:54, 50:54] = UINT8_ONE // 2 + 1  # by nobody
+    answer[0, 28:30, 28:30] = UINT8_ONE  # by one
     found = nodules.evidence(crop, answer, 0.3)
     assert sorted((each.is_true, round(each.evidence, 1)) for each in found) == [(False, 0.5), (True, 1.0)]
-    score = nodules.score(crop, answer, 0.3, 0.0)
+    score = nodules.score_nodule(crop, answer, 0.3, 0.0)
     assert score.false == 1
     assert score.dice == pytest.approx(2 * 16 / (32 + 3 * 8 * 12))

@@ -9,18 +9,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lungseg.card import read_card
-from lungseg.checkpoint import load_checkpoint
 from lungseg.cli import app
 from lungseg.errors import DataSetError
-from lungseg.postprocessing import CERTAIN, ProbabilityMap
-from lungseg.preprocessing import Frame
+from lungseg.recipes.scenes.corpus import divide, read_library
+from lungseg.recipes.scenes.validation import Predictions, Validation, false_alarms
+from lungseg.scans.canvas import CanvasGeometry
+from lungseg.segmentation.card import read_card
+from lungseg.segmentation.checkpoint import load_checkpoint
+from lungseg.segmentation.postprocessing import UINT8_ONE, ProbabilityMap
 from lungseg.training import presets
-from lungseg.training.order import Listener, TrainingOrder
+from lungseg.training.config import TrainingCallbacks, TrainingConfig
+from lungseg.training.fit import fit
 from lungseg.training.presets import SCENES, find_preset
-from lungseg.training.recipe import train_order
-from lungseg.training.sources import divide, read_library
-from lungseg.training.validation import Answers, Validation, false_alarms
 from tests.networks import save_network
 from tests.training_data import TINY, write_data
 
@@ -44,7 +44,7 @@ class Witness:
 
     @property
     def listener(self):
-        return Listener(
+        return TrainingCallbacks(
             on_progress=lambda progress: progress.stage == "training" and self.steps.append(progress),
             on_epoch=self.epochs.append,
             on_scores=self.scores.append,
@@ -59,7 +59,7 @@ def tiny(monkeypatch):
 
 
 def order_in(folder, data, **changes):
-    order = TrainingOrder(
+    order = TrainingConfig(
         preset="tiny", data=data, output=folder, name="tiny-1", device="cpu", loaders=0, hold_out=HELD_OUT
     )
     return replace(order, **changes)
@@ -67,7 +67,7 @@ def order_in(folder, data, **changes):
 
 def test_checkpoint_is_written_with_all_that_made_it(tmp_path, data):
     witness = Witness()
-    card = train_order(order_in(tmp_path, data, seed=4), witness.listener)
+    card = fit(order_in(tmp_path, data, seed=4), witness.listener)
     network, read = load_checkpoint(tmp_path / "tiny-1.safetensors")
     assert read.sha256 == card.sha256
     assert network.shape == TINY.network
@@ -86,7 +86,7 @@ def test_checkpoint_is_written_with_all_that_made_it(tmp_path, data):
 
 def test_same_seed_makes_the_same_checkpoint(tmp_path, data):
     cards = [
-        train_order(order_in(tmp_path / name, data, epochs=1, seed=seed), Witness().listener)
+        fit(order_in(tmp_path / name, data, epochs=1, seed=seed), Witness().listener)
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
     assert cards[0].sha256 == cards[1].sha256 != cards[2].sha256
@@ -95,28 +95,28 @@ def test_same_seed_makes_the_same_checkpoint(tmp_path, data):
 def test_run_that_begins_with_the_first_epochs_of_another_is_what_it_would_have_been_alone(tmp_path, data, monkeypatch):
     monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, labelled_from=2))
     listener = Witness().listener
-    alone = train_order(order_in(tmp_path / "alone", data), listener)
+    alone = fit(order_in(tmp_path / "alone", data), listener)
     other = order_in(tmp_path / "other", data, hold_out=("lung_102", "lung_103"), name="other")
-    assert train_order(other, listener).sha256 != alone.sha256
+    assert fit(other, listener).sha256 != alone.sha256
     witness = Witness()
-    branch = train_order(order_in(tmp_path / "branch", data, branch=other.output), witness.listener)
+    branch = fit(order_in(tmp_path / "branch", data, branch=other.output), witness.listener)
     assert [report.epoch for report in witness.epochs] == [2]
     assert branch.sha256 == alone.sha256
 
 
 def test_run_begins_with_no_run_that_was_trained_otherwise(tmp_path, data):
     other = order_in(tmp_path / "other", data, hold_out=("lung_102",), epochs=1)
-    train_order(other, Witness().listener)
+    fit(other, Witness().listener)
     with pytest.raises(DataSetError, match="has kept no state"):
-        train_order(order_in(tmp_path / "new", data, epochs=1, branch=other.output), Witness().listener)
+        fit(order_in(tmp_path / "new", data, epochs=1, branch=other.output), Witness().listener)
     with pytest.raises(DataSetError, match="trained otherwise: seed, epochs"):
-        train_order(order_in(tmp_path / "new", data, seed=3, branch=other.output), Witness().listener)
+        fit(order_in(tmp_path / "new", data, seed=3, branch=other.output), Witness().listener)
     assert not (tmp_path / "new").exists()
 
 
 def test_training_stopped_in_its_first_epoch_leaves_weights_without_scores(tmp_path, data):
     witness = Witness(stop_after=2)
-    card = train_order(order_in(tmp_path, data), witness.listener)
+    card = fit(order_in(tmp_path, data), witness.listener)
     assert len(witness.steps) == 2
     assert (card.training["best_epoch"], card.scores) == (1, {})
     assert "nothing was measured" in witness.notices[0]
@@ -131,17 +131,17 @@ def test_stop_in_a_later_validation_keeps_the_epoch_before(tmp_path, data):
         on_progress=lambda progress: stages.append(progress.stage),
         should_stop=lambda: stages.count("validating") == 2,
     )
-    card = train_order(order_in(tmp_path, data), listener)
+    card = fit(order_in(tmp_path, data), listener)
     assert stages[-1] == "validating"
     assert (card.training["best_epoch"], len(witness.epochs)) == (1, 1)
     assert [case["case"] for case in card.scores["cases"]] == ["lung_103"]
-    assert train_order(order_in(tmp_path, data), witness.listener, resume=True).training["finished"]
+    assert fit(order_in(tmp_path, data), witness.listener, resume=True).training["finished"]
     assert [report.epoch for report in witness.epochs] == [1, 2]
 
 
 def test_data_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DataSetError, match="There is no folder chest_ct_msd_layout"):
-        train_order(order_in(tmp_path / "out", tmp_path), Witness().listener)
+        fit(order_in(tmp_path / "out", tmp_path), Witness().listener)
     assert not (tmp_path / "out").exists()
 
 
@@ -181,10 +181,10 @@ def validation(held_out, tmp_path):
 def perfect(held_out):
     """Answers that agree with every reference, sure of themselves."""
     scan = held_out.scans[0]
-    frame = Frame.of(scan.grid, 256)
-    canvases = np.stack([frame.shrink_mask(plane) for plane in scan.tumour]) * np.uint8(CERTAIN)
-    crops = tuple((crop.readers >= 2).astype(np.uint8) * np.uint8(CERTAIN) for crop in held_out.crops)
-    return Answers(crops, (ProbabilityMap(canvases, frame, scan.grid),))
+    frame = CanvasGeometry.of(scan.grid, 256)
+    canvases = np.stack([frame.mask_to_canvas(plane) for plane in scan.tumour]) * np.uint8(UINT8_ONE)
+    crops = tuple((crop.readers >= 2).astype(np.uint8) * np.uint8(UINT8_ONE) for crop in held_out.crops)
+    return Predictions(crops, (ProbabilityMap(canvases, frame, scan.grid),))
 
 
 def test_perfect_answers_score_nearly_one(validation, perfect):
@@ -199,8 +199,8 @@ def test_perfect_answers_score_nearly_one(validation, perfect):
 
 def test_false_lesions_cost_and_small_ones_are_dropped(validation, perfect):
     crops = [crop.copy() for crop in perfect.crops]
-    crops[0][1, 50:54, 50:54] = CERTAIN  # 16 pixels of 1.4 mm, 2.5 mm thick: 0.078 ml
-    perfect = Answers(tuple(crops), perfect.scans)
+    crops[0][1, 50:54, 50:54] = UINT8_ONE  # 16 pixels of 1.4 mm, 2.5 mm thick: 0.078 ml
+    perfect = Predictions(tuple(crops), perfect.scans)
     counted, dropped = (validation.measure(perfect, 0.5, smallest) for smallest in (0.05, 0.1))
     assert [sum(each.false for each in scores.nodules) for scores in (counted, dropped)] == [1, 0]
     assert counted.score < dropped.score
@@ -208,15 +208,15 @@ def test_false_lesions_cost_and_small_ones_are_dropped(validation, perfect):
 
 
 def test_pixels_of_one_reader_count_neither_way(validation, perfect):
-    generous = Answers(
-        tuple((crop.readers >= 1).astype(np.uint8) * np.uint8(CERTAIN) for crop in validation.library.crops),
+    generous = Predictions(
+        tuple((crop.readers >= 1).astype(np.uint8) * np.uint8(UINT8_ONE) for crop in validation.library.crops),
         perfect.scans,
     )
     assert {each.dice for each in validation.measure(generous, 0.5, 0.1).nodules} == {1.0}
 
 
 def test_threshold_decides(validation, perfect):
-    half = Answers(tuple(crop // 2 for crop in perfect.crops), perfect.scans)
+    half = Predictions(tuple(crop // 2 for crop in perfect.crops), perfect.scans)
     assert {each.dice for each in validation.measure(half, 0.4, 0.1).nodules} == {1.0}
     assert {each.dice for each in validation.measure(half, 0.6, 0.1).nodules} == {0.0}
 

@@ -39,7 +39,7 @@ def lose(database, times):
     for _ in range(times):
         with database.begin() as session:
             queue.claim(session, "here", NOW)
-            (run,) = queue.take_back(session, queue.Lost("here"), NOW)
+            (run,) = queue.requeue_stale(session, queue.StaleRuns("here"), NOW)
     return run
 
 

@@ -6,15 +6,25 @@ import numpy as np
 import pytest
 
 from lungseg.errors import DataSetError
+from lungseg.recipes.scenes.compositing import (
+    CropView,
+    IntensityAugmentation,
+    NoduleView,
+    PastedLesion,
+    Patch,
+    Placement,
+    SampleComposer,
+    SamplePlan,
+    ScanView,
+)
+from lungseg.recipes.scenes.corpus import read_library
 from lungseg.training.batches import Batch, SceneBatches, load
-from lungseg.training.presets import SceneMix
-from lungseg.training.scenes import CropView, Look, NoduleView, Paste, Pose, ScanView, SceneMaker, ScenePlan, Tile
-from lungseg.training.sources import read_library
+from lungseg.training.presets import CompositionConfig
 from tests.training_data import TINY, write_data
 
 SIDE = TINY.mix.side_px
 WHOLE = (0, SIDE)
-PLAIN = Look(1.0, 0.0, 0.0, 0.0, 0.0, mirror=False, upside_down=False, seed=7)
+PLAIN = IntensityAugmentation(1.0, 0.0, 0.0, 0.0, 0.0, mirror=False, upside_down=False, seed=7)
 LUNG_SLICE = 15
 MIDDLE = (SIDE / 2, SIDE / 2)
 
@@ -26,7 +36,7 @@ def library(tmp_path_factory):
 
 @pytest.fixture
 def maker(library):
-    return SceneMaker(library, TINY)
+    return SampleComposer(library, TINY)
 
 
 def lung_view(maker, row_column=None):
@@ -34,13 +44,13 @@ def lung_view(maker, row_column=None):
     lung = maker.library.scans[0].lung
     left = lung[(lung[:, 0] == LUNG_SLICE) & (lung[:, 2] > 48)]
     row, column = row_column or left.mean(axis=0)[1:].tolist()
-    pose = Pose((round(row), round(column)), MIDDLE, 1.0, 0.0)
+    pose = Placement((round(row), round(column)), MIDDLE, 1.0, 0.0)
     return ScanView(scan=0, k=LUNG_SLICE, thickness=1, stride=1, pose=pose)
 
 
 def paste_on(view, *, enlarge=1.0, tissue=None, decoy=None):
-    pose = Pose((14.0, 20.0), MIDDLE, enlarge * 0.5, 0.0)
-    return Paste(
+    pose = Placement((14.0, 20.0), MIDDLE, enlarge * 0.5, 0.0)
+    return PastedLesion(
         nodule=0,
         onto=view,
         z=9.0,
@@ -56,11 +66,11 @@ def paste_on(view, *, enlarge=1.0, tissue=None, decoy=None):
 
 
 def scene_of(maker, view, paste=None, look=PLAIN):
-    return maker.apply(ScenePlan((Tile(WHOLE, WHOLE, view),), paste, look))
+    return maker.apply(SamplePlan((Patch(WHOLE, WHOLE, view),), paste, look))
 
 
 def test_pose_lays_its_source_point_on_its_target():
-    pose = Pose((12.0, 30.0), (5.0, 9.0), 1.7, 33.0)
+    pose = Placement((12.0, 30.0), (5.0, 9.0), 1.7, 33.0)
     np.testing.assert_allclose(pose.matrix @ [30.0, 12.0, 1.0], [9.0, 5.0])
     stretched = replace(pose, degrees=0.0, aspect=1.2)
     np.testing.assert_allclose(stretched.matrix @ [31.0, 13.0, 1.0], [9.0 + 1.2 * 1.7, 5.0 + 1.7])
@@ -87,7 +97,7 @@ def test_every_scene_is_complete(maker):
 def test_part_of_a_scan_shows_the_marked_lesion_in_its_place(maker):
     scan = maker.library.scans[0]
     k, row, column = scan.lesion[len(scan.lesion) // 2].tolist()
-    scene = scene_of(maker, ScanView(0, k, 1, 1, Pose((row, column), MIDDLE, 1.0, 0.0)))
+    scene = scene_of(maker, ScanView(0, k, 1, 1, Placement((row, column), MIDDLE, 1.0, 0.0)))
     window = (slice(row - SIDE // 2, row + SIDE // 2), slice(column - SIDE // 2, column + SIDE // 2))
     np.testing.assert_array_equal(scene.planes[1], scan.hu[k][window])
     np.testing.assert_array_equal(scene.tumour, scan.tumour[k][window])
@@ -110,11 +120,13 @@ def test_planes_of_thin_slices_lie_apart_as_in_inference(maker):
 
 def test_tile_of_a_nodule_in_3d_shows_its_slab_and_its_mask(maker):
     nodule = maker.library.nodules[0]
-    scene = scene_of(maker, NoduleView(0, z=9.0, slice_mm=2.0, plane_mm=3.0, pose=Pose((14.0, 20.0), MIDDLE, 1.0, 0.0)))
+    scene = scene_of(
+        maker, NoduleView(0, z=9.0, slice_mm=2.0, plane_mm=3.0, pose=Placement((14.0, 20.0), MIDDLE, 1.0, 0.0))
+    )
     assert scene.tumour.sum() == nodule.mask[9].sum()
     assert scene.planes[1][scene.tumour == 1].mean() == pytest.approx(56)
     assert scene.planes[2][scene.tumour == 1].mean() == pytest.approx((56 - 844) / 2)  # one slice of the slab holds it
-    beyond = scene_of(maker, NoduleView(0, 17.0, 2.0, 3.0, Pose((14.0, 20.0), MIDDLE, 1.0, 0.0)))
+    beyond = scene_of(maker, NoduleView(0, 17.0, 2.0, 3.0, Placement((14.0, 20.0), MIDDLE, 1.0, 0.0)))
     assert not beyond.tumour.any()
     assert beyond.weight[3:31].all()
     assert not beyond.weight[0].any()
@@ -131,22 +143,22 @@ def test_scans_that_are_not_shown_are_in_no_scene(maker):
 
 def test_thick_slices_are_averaged_in_pairs(maker):
     scan = maker.library.scans[0]
-    view = ScanView(0, LUNG_SLICE, 2, 2, Pose((40, 48), MIDDLE, 1.0, 0.0))
+    view = ScanView(0, LUNG_SLICE, 2, 2, Placement((40, 48), MIDDLE, 1.0, 0.0))
     expected = (scan.hu[LUNG_SLICE].astype(np.float32) + scan.hu[LUNG_SLICE + 1])[24:56, 32:64] / 2
     np.testing.assert_allclose(scene_of(maker, view).planes[1], expected)
 
 
 def test_unlabelled_slices_ask_for_no_answer(maker):
-    view = ScanView(2, 25, 1, 1, Pose((40, 48), MIDDLE, 1.0, 0.0))
+    view = ScanView(2, 25, 1, 1, Placement((40, 48), MIDDLE, 1.0, 0.0))
     assert not scene_of(maker, view).weight.any()
 
 
 def test_pixels_of_one_reader_and_beyond_the_crop_ask_for_no_answer(maker):
-    scene = scene_of(maker, CropView(0, 2, 1, Pose((31.0, 31.0), (10.0, 16.0), 1.0, 0.0)))
+    scene = scene_of(maker, CropView(0, 2, 1, Placement((31.0, 31.0), (10.0, 16.0), 1.0, 0.0)))
     readers = maker.library.crops[0].readers[2]
     assert scene.tumour.sum() == (readers >= 2).sum()
     assert not (scene.tumour.astype(bool) & (scene.weight == 0)).any()
-    far = scene_of(maker, CropView(0, 2, 1, Pose((31.0, 31.0), (-20.0, 16.0), 1.0, 0.0)))
+    far = scene_of(maker, CropView(0, 2, 1, Placement((31.0, 31.0), (-20.0, 16.0), 1.0, 0.0)))
     assert far.weight[: SIDE // 4].all()
     assert not far.weight[SIDE // 2 :].any()
 
@@ -176,7 +188,7 @@ def test_enlarged_nodule_has_the_grain_of_soft_tissue_at_its_own_density(maker):
     k, row, column = scan.tissue[0].tolist()
     assert (scan.tumour[k, row, column], scan.hu[k, row, column] > -30) == (0, True)
     scan.hu[k, row - 2 : row + 3 : 2] += 20
-    tissue = replace(view, k=k, pose=Pose((row, column), MIDDLE, 1.0, 0.0))
+    tissue = replace(view, k=k, pose=Placement((row, column), MIDDLE, 1.0, 0.0))
     scene = scene_of(maker, view, paste_on(view, enlarge=3.0, tissue=tissue))
     scan.hu[k, row - 2 : row + 3 : 2] -= 20
     middle = SIDE // 2
@@ -196,7 +208,7 @@ def test_enlarged_pastes_lie_on_tissue_of_their_own_scan(maker):
 def test_tumour_is_pasted_only_where_a_lung_tumour_can_lie(maker):
     scan = maker.library.scans[0]
     k, row, column = scan.wall[scan.wall[:, 0] == LUNG_SLICE][0].tolist()
-    view = ScanView(0, k, 1, 1, Pose((row, column), MIDDLE, 1.0, 0.0))
+    view = ScanView(0, k, 1, 1, Placement((row, column), MIDDLE, 1.0, 0.0))
     scene = scene_of(maker, view, paste_on(view, enlarge=3.0))
     room = np.pad(scan.room[k], SIDE)[
         row + SIDE // 2 : row + 3 * SIDE // 2, column + SIDE // 2 : column + 3 * SIDE // 2
@@ -207,16 +219,16 @@ def test_tumour_is_pasted_only_where_a_lung_tumour_can_lie(maker):
 
 def test_decoy_changes_pixels_but_is_no_tumour(maker):
     view = lung_view(maker)
-    heart = ScanView(0, LUNG_SLICE, 1, 1, Pose((40, 48), MIDDLE, 1.0, 0.0))
+    heart = ScanView(0, LUNG_SLICE, 1, 1, Placement((40, 48), MIDDLE, 1.0, 0.0))
     scene = scene_of(maker, view, paste_on(view, enlarge=3.0, decoy=heart))
     assert not scene.tumour.any()
     assert (scene.planes != scene_of(maker, view).planes).any()
 
 
 def test_seams_of_a_mosaic_ask_for_no_answer(maker):
-    view = CropView(0, 2, 1, Pose((31.0, 31.0), (8.0, 8.0), 2.0, 0.0))
-    tiles = tuple(Tile(rows, columns, view) for rows in ((0, 20), (20, SIDE)) for columns in ((0, 14), (14, SIDE)))
-    scene = maker.apply(ScenePlan(tiles, None, PLAIN))
+    view = CropView(0, 2, 1, Placement((31.0, 31.0), (8.0, 8.0), 2.0, 0.0))
+    tiles = tuple(Patch(rows, columns, view) for rows in ((0, 20), (20, SIDE)) for columns in ((0, 14), (14, SIDE)))
+    scene = maker.apply(SamplePlan(tiles, None, PLAIN))
     assert not scene.weight[18:22].any()
     assert not scene.weight[:, 12:16].any()
     assert scene.weight[5:10, 5:10].all()
@@ -224,7 +236,7 @@ def test_seams_of_a_mosaic_ask_for_no_answer(maker):
 
 
 def test_look_mirrors_planes_and_answer_alike(maker):
-    view = CropView(0, 2, 1, Pose((31.0, 31.0), (10.0, 9.0), 1.0, 0.0))
+    view = CropView(0, 2, 1, Placement((31.0, 31.0), (10.0, 9.0), 1.0, 0.0))
     plain, mirrored = scene_of(maker, view), scene_of(maker, view, look=replace(PLAIN, mirror=True))
     np.testing.assert_array_equal(mirrored.tumour, plain.tumour[:, ::-1])
     np.testing.assert_array_equal(mirrored.planes, plain.planes[:, :, ::-1])
@@ -237,8 +249,8 @@ def test_gain_keeps_air_and_offset_moves_all(maker):
 
 
 def test_mined_points_are_shown(library):
-    preset = replace(TINY, mix=SceneMix(mosaic=0.0, lesion=0.0, mined=1.0, wall=0.0, chest=0.0))
-    maker = SceneMaker(library, preset)
+    preset = replace(TINY, mix=CompositionConfig(mosaic=0.0, lesion=0.0, mined=1.0, wall=0.0, chest=0.0))
+    maker = SampleComposer(library, preset)
     maker.mined = {1: np.array([[17, 22, 33]], dtype=np.int32)}
     view = maker.draw(np.random.default_rng(0)).tiles[0].view
     assert isinstance(view, ScanView)
@@ -247,7 +259,7 @@ def test_mined_points_are_shown(library):
 
 def test_shares_above_one_are_refused():
     with pytest.raises(DataSetError, match=r"add up to 1\.40"):
-        SceneMix(lesion=0.9, mined=0.0, wall=0.5, chest=0.0)
+        CompositionConfig(lesion=0.9, mined=0.0, wall=0.5, chest=0.0)
 
 
 def test_batches_are_the_same_whichever_process_makes_them(maker):

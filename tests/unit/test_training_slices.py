@@ -12,12 +12,12 @@ from lungseg.dataset.store import prepare
 from lungseg.errors import DataSetError, TrainingError
 from lungseg.training.augmentation import Augmentation
 from lungseg.training.batches import Batch, load
-from lungseg.training.presets import BASELINE, NEIGHBOURS, Warp
+from lungseg.training.presets import BASELINE, NEIGHBOURS, SpatialAugmentation
 from lungseg.training.sampling import SliceTable, first_slice
 from lungseg.training.slices import SliceBatches, read_slice
 from tests.data_sets import write_data_set
 
-NO_WARP = Warp(scale=(1.0, 1.0), rotation_degrees=(0.0, 0.0), elastic_px=(0.0, 0.0))
+NO_WARP = SpatialAugmentation(scale=(1.0, 1.0), rotation_degrees=(0.0, 0.0), elastic_px=(0.0, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_baseline_is_the_method_of_the_prototype():
 
 
 def test_mask_is_bent_with_its_slice(marked):
-    augmentation = Augmentation(Warp(), padding=-0.33)
+    augmentation = Augmentation(SpatialAugmentation(), padding=-0.33)
     for seed in range(20):
         draw = augmentation.draw(np.random.default_rng(seed))
         planes, tumour = bend(augmentation, draw, *marked)
@@ -79,7 +79,7 @@ def test_slices_of_a_batch_are_bent_each_in_its_own_way(marked):
     """All 32 that imgaug bends by one noise field, and one more; masks without tumour among them."""
     planes, tumour = marked
     masks = [tumour if n % 3 else np.zeros_like(tumour) for n in range(33)]
-    bent, bent_masks = Augmentation(Warp(), padding=-0.33).apply(8, [planes] * 33, masks)
+    bent, bent_masks = Augmentation(SpatialAugmentation(), padding=-0.33).apply(8, [planes] * 33, masks)
     assert len({one.tobytes() for one in bent}) == 33
     for n, (one, mask) in enumerate(zip(bent, bent_masks, strict=True)):
         assert (mask.dtype, mask.shape) == (np.uint8, tumour.shape)
@@ -88,7 +88,7 @@ def test_slices_of_a_batch_are_bent_each_in_its_own_way(marked):
 
 def test_channels_are_bent_alike(marked):
     planes, tumour = marked
-    augmentation = Augmentation(Warp(), padding=-0.33)
+    augmentation = Augmentation(SpatialAugmentation(), padding=-0.33)
     bent, _ = bend(augmentation, 5, np.repeat(planes, 3, axis=2), tumour)
     alone, _ = bend(augmentation, 5, planes, tumour)
     for channel in range(3):
@@ -96,7 +96,10 @@ def test_channels_are_bent_alike(marked):
 
 
 def test_draw_decides_everything_and_is_told_by_the_generator_alone(marked):
-    augmentation, other = Augmentation(Warp(), padding=-0.33), Augmentation(Warp(), padding=-0.33)
+    augmentation, other = (
+        Augmentation(SpatialAugmentation(), padding=-0.33),
+        Augmentation(SpatialAugmentation(), padding=-0.33),
+    )
     bend(other, 99, *marked)  # what was applied before does not matter
     np.random.seed(7)  # noqa: NPY002 - nor what the global generator does
     draws = [one.draw(np.random.default_rng(3)) for one in (augmentation, other)]
@@ -108,7 +111,7 @@ def test_draw_decides_everything_and_is_told_by_the_generator_alone(marked):
 
 def test_slice_is_bent_the_same_with_and_without_tumour(marked):
     planes, tumour = marked
-    augmentation = Augmentation(Warp(), padding=-0.33)
+    augmentation = Augmentation(SpatialAugmentation(), padding=-0.33)
     with_tumour, _ = bend(augmentation, 11, planes, tumour)
     without, empty = bend(augmentation, 11, planes, np.zeros_like(tumour))
     np.testing.assert_array_equal(with_tumour, without)
@@ -119,7 +122,7 @@ def test_size_and_turn_keep_to_their_ranges():
     """The moments of a bar off the middle tell by how much it was turned and scaled."""
     bar = np.zeros((160, 160), np.uint8)
     bar[76:84, 40:120] = 1
-    augmentation = Augmentation(replace(Warp(), elastic_px=(0.0, 0.0)), padding=-0.33)
+    augmentation = Augmentation(replace(SpatialAugmentation(), elastic_px=(0.0, 0.0)), padding=-0.33)
     angles, scales = [], []
     for seed in range(200):
         _, bent = bend(augmentation, seed, bar.astype(np.float32)[..., None], bar)
@@ -136,7 +139,9 @@ def test_size_and_turn_keep_to_their_ranges():
 
 def test_what_comes_in_from_outside_is_air():
     planes = np.zeros((64, 96, 1), np.float32)
-    augmentation = Augmentation(replace(Warp(), scale=(0.85, 0.85), elastic_px=(0.0, 0.0)), padding=-0.33)
+    augmentation = Augmentation(
+        replace(SpatialAugmentation(), scale=(0.85, 0.85), elastic_px=(0.0, 0.0)), padding=-0.33
+    )
     bent, _ = bend(augmentation, 3, planes, np.zeros((64, 96), np.uint8))
     np.testing.assert_allclose(bent[[0, 0, -1, -1], [0, -1, 0, -1], 0], -0.33, atol=1e-6)
 
@@ -183,7 +188,7 @@ def test_only_tumour_slices_are_drawn_evenly(cases):
 
 def test_slice_is_that_of_inference(cases):
     """What is trained on is what `Preprocessing.slice_stack` gives, to half a HU."""
-    from lungseg import nifti
+    from lungseg.scans import nifti
 
     for preset in (BASELINE, NEIGHBOURS):
         stack = preset.preprocessing.slice_stack(nifti.read_volume(cases[0].scan), 0, 40)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from lungseg.errors import DataSetError
-from lungseg.nifti import read_volume
-from lungseg.training.sources import (
+from lungseg.recipes.scenes.corpus import (
     CROPS,
     NODULES,
     SCANS,
@@ -16,6 +15,7 @@ from lungseg.training.sources import (
     read_library,
     unhang_stack,
 )
+from lungseg.scans.nifti import read_volume
 from tests.phantoms import LESION_INDEX, SHAPE, chest
 from tests.training_data import CROP_SLICES, NODULE_SHAPE, PATIENTS, write_data
 

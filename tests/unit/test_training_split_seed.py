@@ -8,19 +8,19 @@ import pytest
 from lungseg.db import open_database
 from lungseg.errors import DataSetError
 from lungseg.services import training
-from lungseg.training.order import Listener, TrainingOrder
-from lungseg.training.slice_course import open_store, split_store
+from lungseg.training.config import TrainingCallbacks, TrainingConfig
+from lungseg.training.slice_data import open_store, split_store
 from tests.data_sets import write_data_set
 from tests.run_rows import training_run
 
 
 def order(tmp_path, **changes):
-    return TrainingOrder(preset="baseline", data=tmp_path / "set", output=tmp_path / "run", name="mine", **changes)
+    return TrainingConfig(preset="baseline", data=tmp_path / "set", output=tmp_path / "run", name="mine", **changes)
 
 
 def test_runs_with_other_seeds_hold_out_the_same_patients(tmp_path):
     write_data_set(tmp_path / "set", cases=5)
-    store = open_store(order(tmp_path), Listener())
+    store = open_store(order(tmp_path), TrainingCallbacks())
     splits = [split_store(store, order(tmp_path, seed=seed, split_seed=0)) for seed in range(6)]
     assert len(set(splits)) == 1
     drawn = {split_store(store, order(tmp_path, seed=0, split_seed=seed)) for seed in range(6)}
@@ -29,9 +29,9 @@ def test_runs_with_other_seeds_hold_out_the_same_patients(tmp_path):
 
 def test_order_of_an_older_release_keeps_the_split_of_its_seed(tmp_path):
     written = {key: value for key, value in asdict(order(tmp_path, seed=7)).items() if key != "split_seed"}
-    old = TrainingOrder.from_json(json.dumps(written, default=str))
+    old = TrainingConfig.from_json(json.dumps(written, default=str))
     assert (old.split_seed, old.drawn_by) == (None, 7)
-    new = TrainingOrder.from_json(order(tmp_path, seed=7, split_seed=0).to_json())
+    new = TrainingConfig.from_json(order(tmp_path, seed=7, split_seed=0).to_json())
     assert new.drawn_by == 0
 
 

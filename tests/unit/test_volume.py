@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lungseg.errors import AffineError, DimensionsError, GridMismatchError
-from lungseg.volume import Grid, Orientation, Volume
+from lungseg.scans.volume import Grid, Orientation, Volume
 from tests.phantoms import ras_affine
 
 SHAPE = (10, 8, 6)

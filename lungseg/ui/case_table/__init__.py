@@ -18,7 +18,7 @@ COMPONENT = "upload_cases"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CaseLine:
     """One case, in words.
 
     Attributes:
@@ -61,7 +61,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class TableAction:
     """What the reader asked for since the page was drawn last.
 
     Attributes:
@@ -83,7 +83,7 @@ _component = st.components.v2.component(
 )
 
 
-def case_table(lines: Sequence[Line], *, count: int, page: int, pages: int) -> Wish:
+def case_table(lines: Sequence[CaseLine], *, count: int, page: int, pages: int) -> TableAction:
     """Draw a page of the table.
 
     Args:
@@ -102,7 +102,7 @@ def case_table(lines: Sequence[Line], *, count: int, page: int, pages: int) -> W
         on_page_change=_nothing,
     )
     action = asked.get("action")
-    return Wish(asked.get("opened"), (action["what"], action["id"]) if action else None, asked.get("page"))
+    return TableAction(asked.get("opened"), (action["what"], action["id"]) if action else None, asked.get("page"))
 
 
 def _nothing() -> None:

@@ -14,15 +14,15 @@ from typing import Any
 import streamlit as st
 
 from lungseg.config import Settings
-from lungseg.overlay import DOUBTFUL_RGB, MASK_RGB, REFERENCE_RGB
-from lungseg.postprocessing import CERTAIN, DOUBTFUL_MARK
 from lungseg.records import Lesion, Mask
-from lungseg.services.cards import name_of
-from lungseg.services.operating import Operation
-from lungseg.services.viewing import Scene
+from lungseg.scans.overlay import DOUBTFUL_RGB, MASK_RGB, REFERENCE_RGB
+from lungseg.segmentation.postprocessing import DOUBTFUL_MARK, UINT8_ONE
+from lungseg.services.checkpoints import name_of
+from lungseg.services.rethreshold import ThresholdState
+from lungseg.services.viewing import CaseView
 from lungseg.ui.formatting import ago, duration, exact, run_seconds
 from lungseg.ui.navigation import checkpoint_address
-from lungseg.ui.operating import choose
+from lungseg.ui.threshold import select_threshold
 from lungseg.web.routes import bundle_address, mask_address, scan_address
 
 COMPONENT = "viewer_planes"
@@ -56,7 +56,7 @@ def can_draw() -> bool:
     return not st.session_state.get(WITHOUT_WEBGL, False)
 
 
-def viewer(settings: Settings, scene: Scene, note: str) -> None:
+def viewer(settings: Settings, scene: CaseView, note: str) -> None:
     """Draw the viewer of a case.
 
     Args:
@@ -79,10 +79,10 @@ def _note_missing() -> None:
 
 def _note_threshold() -> None:
     asked = st.session_state[COMPONENT]["threshold"]
-    choose(asked["maskId"], asked["level"])
+    select_threshold(asked["maskId"], asked["level"])
 
 
-def scene_data(settings: Settings, scene: Scene, note: str) -> dict[str, Any]:
+def scene_data(settings: Settings, scene: CaseView, note: str) -> dict[str, Any]:
     """Turn a scene into what the component's script reads."""
     grid, orientation = scene.grid, scene.orientation
     return {
@@ -124,7 +124,7 @@ def _mask_data(settings: Settings, mask: Mask | None, statement: str, probabilit
     }
 
 
-def _doubtful_data(settings: Settings, scene: Scene) -> dict[str, Any] | None:
+def _doubtful_data(settings: Settings, scene: CaseView) -> dict[str, Any] | None:
     """Return what there is of doubtful lesions; they are listed, though not drawn, where their mask can't be had."""
     if scene.model is None or not scene.model.doubtful:
         return None
@@ -141,7 +141,7 @@ def _doubtful_data(settings: Settings, scene: Scene) -> dict[str, Any] | None:
     }
 
 
-def _operation_data(operation: Operation) -> dict[str, Any]:
+def _operation_data(operation: ThresholdState) -> dict[str, Any]:
     return {
         "maskId": operation.mask_id,
         "at": operation.at,
@@ -166,7 +166,7 @@ def _lesion_data(lesion: Lesion) -> dict[str, Any]:
     }
 
 
-def _provenance(settings: Settings, scene: Scene) -> list[tuple[str, str, str, str]]:
+def _provenance(settings: Settings, scene: CaseView) -> list[tuple[str, str, str, str]]:
     """List how the model's mask came about: label, value, its whole where it is shortened, address of more about it."""
     run, mask, operation = scene.made_by, scene.model, scene.operation
     if run is None or mask is None or operation is None:
@@ -186,8 +186,8 @@ def _provenance(settings: Settings, scene: Scene) -> list[tuple[str, str, str, s
     return [card, *((label, value, whole or value, "") for label, value, whole in rows if value)]
 
 
-def _threshold(operation: Operation) -> str:
-    shown, default = (f"{level / CERTAIN:.2f}" for level in (operation.level, operation.default))
+def _threshold(operation: ThresholdState) -> str:
+    shown, default = (f"{level / UINT8_ONE:.2f}" for level in (operation.level, operation.default))
     return shown if operation.level == operation.default else f"{shown}; the checkpoint's is {default}"
 
 

@@ -1,5 +1,5 @@
 // Voxels: from the bytes of a NIfTI file to the RAS+ grid that the server describes. Knows no screen and no NiiVue; the
-// page and its loading worker both run this file. `lungseg/nifti.py` reads the same files by the same rules.
+// page and its loading worker both run this file. `lungseg/scans/nifti.py` reads the same files by the same rules.
 
 const NIFTI_TYPES = {
   2: Uint8Array, 256: Int8Array, 4: Int16Array, 512: Uint16Array, 8: Int32Array, 768: Uint32Array,

@@ -1,0 +1,1 @@
+"""Checkpoints against reference masks: metrics, and cases one by one."""

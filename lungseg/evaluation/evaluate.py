@@ -1,0 +1,141 @@
+"""How good a checkpoint is on scans whose tumours are known: whole volumes, all slices, case by case."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.dataset.layout import CaseFiles
+from lungseg.dataset.masks import read_tumour_mask
+from lungseg.errors import DataSetError, LungSegError, RunCancelledError
+from lungseg.evaluation.metrics import score_case, summarise
+from lungseg.failures import failure_of_case, whereabouts
+from lungseg.records import CaseFailure, CaseScore, Failure, ScanFinding, Summary
+from lungseg.scans import nifti
+from lungseg.scans.quality import explaining
+from lungseg.scans.volume import Volume
+from lungseg.segmentation.postprocessing import outlines_at
+from lungseg.segmentation.segmenter import Segmenter
+from lungseg.workclock import WorkClock
+
+log = logging.getLogger(__name__)
+
+OnCase = Callable[[CaseScore | CaseFailure], None]
+OnFindings = Callable[[str, tuple[ScanFinding, ...]], None]
+
+
+def evaluate(
+    pairs: Iterable[CaseFiles],
+    segmenter: Segmenter,
+    *,
+    on_case: OnCase | None = None,
+    on_findings: OnFindings | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[tuple[CaseScore, ...], Summary]:
+    """Segment scans as `lungseg segment` does and compare each mask with the reference mask.
+
+    A case that can't be scored does not stop the others, whatever the reason: `on_case` is told why, and the summary
+    counts it.
+
+    Args:
+        pairs: scans with reference masks, in any axis order each.
+        segmenter: the loaded checkpoint.
+        on_case: told of each case as soon as it is done.
+        on_findings: told of each case whose header is uncertain, before `on_case` is.
+        should_stop: asked between cases and between batches of slices.
+
+    Raises:
+        RunCancelledError: `should_stop` said so; `on_case` has been told of the cases before.
+    """
+    scores: list[CaseScore] = []
+    failed = 0
+    for pair in pairs:
+        if should_stop and should_stop():
+            raise RunCancelledError(f"Stopped after {len(scores) + failed} cases.", "Evaluate again.")
+        outcome, findings = _outcome(pair, segmenter, should_stop)
+        if isinstance(outcome, CaseScore):
+            scores.append(outcome)
+        else:
+            failed += 1
+        if on_findings and findings:
+            on_findings(pair.case, findings)
+        if on_case:
+            on_case(outcome)
+    return tuple(scores), summarise(scores, failed=failed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CasePrediction:
+    """A scan with its reference mask and a checkpoint's mask, on one RAS+ grid.
+
+    Attributes:
+        volume: the scan.
+        reference: (I, J, K) bool.
+        mask: the same, as `lungseg segment` makes it.
+        score: how well they agree.
+        findings: what is uncertain of the scan's header.
+    """
+
+    volume: Volume
+    reference: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    score: CaseScore
+    findings: tuple[ScanFinding, ...] = ()
+
+
+def evaluate_case(pair: CaseFiles, segmenter: Segmenter, *, should_stop: Callable[[], bool] | None = None) -> CaseScore:
+    """Segment one scan and compare its mask with its reference mask; raises as `outline_case`."""
+    return outline_case(pair, segmenter, should_stop=should_stop).score
+
+
+def outline_case(
+    pair: CaseFiles, segmenter: Segmenter, *, should_stop: Callable[[], bool] | None = None
+) -> CasePrediction:
+    """Segment one scan and compare its mask with its reference mask, which are returned with the score.
+
+    Raises:
+        DataSetError: the scan has no reference mask.
+        ScanError: scan or reference mask can't be used, or lie on different grids.
+        RunCancelledError: `should_stop` said so.
+    """
+    if pair.mask is None:
+        raise DataSetError(f"The case {pair.case} has no reference mask.", "Evaluate on scans with masks.")
+    clock = WorkClock(should_stop)
+    started_s = clock.now()
+    scan = nifti.read_scan(pair.scan)
+    read_s, volume = clock.now(), scan.volume
+    marked = read_tumour_mask(pair.mask, volume.grid, pair.legend)
+    reference = marked.inside
+    started_s += clock.now() - read_s
+    with explaining(volume, scan.findings):
+        probability = segmenter.apply(volume, should_stop=clock.should_stop)
+    outlines = outlines_at(probability, segmenter.card.threshold, segmenter.card.rule)
+    seconds = clock.now() - started_s
+    mask, doubtful = outlines.mask, outlines.doubtful_mask
+    if marked.ignored is not None:
+        mask = mask & ~marked.ignored
+        doubtful = None if doubtful is None else doubtful & ~marked.ignored
+    score = score_case(pair.case, mask, reference, volume.grid, seconds=seconds, doubtful=doubtful)
+    return CasePrediction(volume, reference, mask, score, scan.findings)
+
+
+def _outcome(
+    pair: CaseFiles, segmenter: Segmenter, should_stop: Callable[[], bool] | None
+) -> tuple[CaseScore | CaseFailure, tuple[ScanFinding, ...]]:
+    try:
+        outlined = outline_case(pair, segmenter, should_stop=should_stop)
+    except RunCancelledError:
+        raise
+    except LungSegError as error:
+        log.warning("a case could not be scored: %s", error.code)
+        failure = Failure(error.code, error.found, error.remedy)
+    except Exception as error:  # noqa: BLE001 - a fault of ours costs its own case alone
+        log.error("a case could not be scored\n%s", whereabouts(error))  # noqa: TRY400 - its text may name a patient
+        failure = failure_of_case(error)
+    else:
+        return outlined.score, outlined.findings
+    return CaseFailure(pair.case, failure), ()

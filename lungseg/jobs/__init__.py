@@ -1,0 +1,1 @@
+"""What a run does, in whatever process: segment, prepare, train, evaluate; worker, recorder and heartbeat."""

@@ -1,0 +1,1 @@
+"""How shipped checkpoints are made. No page needs it."""

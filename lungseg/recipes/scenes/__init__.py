@@ -1,0 +1,1 @@
+"""The recipe of the shipped checkpoint: synthetic samples composed of real scans and nodules."""

@@ -1,0 +1,468 @@
+"""What there is to learn from: whole scans, nodules in 3-D and slice crops; the one place that knows their layout.
+
+A data folder holds any of
+
+- `chest_ct_msd_layout/`: whole scans as in the Medical Segmentation Decathlon (imagesTr + labelsTr, imagesTs);
+- `lidc_nodules_3d/`: nodules in 3-D, 1 mm isotropic;
+- `lidc_slices/`: consecutive slices of nodules with the number of radiologists who marked each pixel.
+
+Everything is turned to slices as films are hung (row 0 anterior, column 0 the patient's right), HU as int16.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.dataset.contents import FileState, fingerprint
+from lungseg.decoding import Finite, Natural, decode_value
+from lungseg.errors import DataSetError
+from lungseg.files.atomic import is_file, is_name
+from lungseg.scans import nifti
+from lungseg.scans.canvas import to_display
+from lungseg.scans.lungs import MARGIN_MM, CoarseScan, find_lungs
+from lungseg.scans.volume import Grid, Scalar, Volume
+
+HU_PER_GREY, HU_OF_BLACK = 6, -1024
+GREY_PER_READER = 60
+CROP_PX = 64
+CONSENSUS = 2
+"""Readers who must have marked a pixel before it counts as tumour; marked by fewer, it is neither."""
+NODULE_MM = 1.0
+CLOSING_MM = 10.0
+SOFT_HU = (-30, 150)
+"""Muscle, heart and liver, with a contrast medium or without."""
+TISSUE_MM = 12.0
+WALL_MM = 6.0
+
+SCAN_PATIENTS = {"lung_101": "LIDC-IDRI-0023", "lung_103": "LIDC-IDRI-0314"}
+"""Whole scans whose patients also are in the LIDC folders."""
+UNMARKED = {"lung_201": range(20, 46)}
+"""Slices of scans without labels in which a nodule is visible: neither tumour nor background."""
+
+SCANS, NODULES, CROPS = "chest_ct_msd_layout", "lidc_nodules_3d", "lidc_slices"
+SOURCES = {
+    SCANS: (
+        "LIDC-IDRI (Armato et al. 2011), 4D-Lung (Hugo et al. 2016) and CPTAC, from The Cancer Imaging Archive",
+        "CC BY 3.0",
+    ),
+    CROPS: ("LIDC-IDRI (Armato et al. 2011, Medical Physics 38: 915-931), The Cancer Imaging Archive", "CC BY 3.0"),
+    NODULES: (
+        "NODE21 (Sogancioglu et al.) and LUNA16 (Setio et al. 2017) patches of LIDC-IDRI",
+        "CC BY 4.0 / CC BY 3.0",
+    ),
+}
+"""Attribution and licence of each folder."""
+
+COPY_AGAIN = "Copy the data folder again, complete."
+
+Row = TypeVar("Row")
+Slices = NDArray[np.int16]
+Marks = NDArray[np.uint8]
+Points = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CorpusScan:
+    """A whole scan with its tumour mask.
+
+    Attributes:
+        name: its name in the data set.
+        patient: who it shows.
+        hu: (K, rows, columns) int16.
+        tumour: the same shape, 1 in tumour; all 0 where there is no label.
+        room: the same shape, 1 where a tumour of the lung can lie: the lungs with their vessels and a few mm more.
+        blood: the same shape, 1 between and in the lungs but not in tumour: soft tissue there takes up contrast.
+        usable: for each slice, whether all tumour in it is marked.
+        lung: (N, 3) slice, row, column of points in air-filled lung, usable slices only.
+        wall: the same for points of the lung near its boundary.
+        chest: the same for points between and around the lungs, heart and diaphragm included.
+        tissue: the same for points in the midst of soft tissue: muscle, heart, liver.
+        lesion: the same for points in tumour.
+        grid: its RAS+ grid.
+    """
+
+    name: str
+    patient: str
+    hu: Slices
+    tumour: Marks
+    room: Marks
+    blood: Marks
+    usable: NDArray[np.bool_]
+    lung: Points
+    wall: Points
+    chest: Points
+    tissue: Points
+    lesion: Points
+    grid: Grid
+
+    @property
+    def pixel_mm(self) -> float:
+        """Side of a pixel; those of CT are square."""
+        return self.grid.spacing_mm[0]
+
+    @property
+    def slice_mm(self) -> float:
+        """Distance of slices."""
+        return self.grid.spacing_mm[2]
+
+    @property
+    def volume(self) -> Volume:
+        """The scan as inference reads it."""
+        return Volume(unhang_stack(self.hu), self.grid)
+
+    @property
+    def reference(self) -> NDArray[np.bool_]:
+        """The tumour mask, (I, J, K) on `grid`."""
+        return unhang_stack(self.tumour).astype(np.bool_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Nodule:
+    """A nodule in 3-D with its surroundings.
+
+    Attributes:
+        patient: whose it is.
+        hu: (slices, rows, columns) int16, 1 mm isotropic.
+        mask: the same shape, 1 in the nodule.
+        extent_mm: largest side of its bounding box in the plane.
+    """
+
+    patient: str
+    hu: Slices
+    mask: Marks
+    extent_mm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crop:
+    """The consecutive slices of a nodule with what the radiologists marked.
+
+    Attributes:
+        patient: whose it is.
+        name: its name in the data set.
+        hu: (slices, 64, 64) int16.
+        readers: the same shape, how many of four radiologists marked the pixel.
+        pixel_mm: side of a pixel.
+        slice_mm: distance of slices.
+    """
+
+    patient: str
+    name: str
+    hu: Slices
+    readers: Marks
+    pixel_mm: float
+    slice_mm: float
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one pixel of a slice."""
+        return self.pixel_mm**2 * self.slice_mm / 1000.0
+
+    @property
+    def extent_mm(self) -> float:
+        """Side of a square as large as the nodule in its largest slice."""
+        largest = int((self.readers >= CONSENSUS).sum(axis=(1, 2)).max())
+        return math.sqrt(largest) * self.pixel_mm
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCorpus:
+    """All that was read, or the part of it that belongs to one side of a split."""
+
+    scans: tuple[CorpusScan, ...]
+    nodules: tuple[Nodule, ...]
+    crops: tuple[Crop, ...]
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Everyone in it, sorted."""
+        return tuple(sorted({item.patient for group in (self.scans, self.nodules, self.crops) for item in group}))
+
+    def from_folder(self, folder: str) -> tuple[CorpusScan, ...] | tuple[Nodule, ...] | tuple[Crop, ...]:
+        """Return what came from a folder of `SOURCES`."""
+        found: dict[str, tuple[CorpusScan, ...] | tuple[Nodule, ...] | tuple[Crop, ...]]
+        found = {SCANS: self.scans, NODULES: self.nodules, CROPS: self.crops}
+        return found[folder]
+
+    def of(self, keep: Callable[[str], bool]) -> TrainingCorpus:
+        """Return the part that belongs to the patients of whom `keep` says so."""
+        return TrainingCorpus(
+            tuple(scan for scan in self.scans if keep(scan.patient)),
+            tuple(nodule for nodule in self.nodules if keep(nodule.patient)),
+            tuple(crop for crop in self.crops if keep(crop.patient)),
+        )
+
+
+def read_library(folder: Path) -> TrainingCorpus:
+    """Read all sources of a data folder.
+
+    Raises:
+        DataSetError: a source is missing or damaged.
+        ScanError: a whole scan can't be used.
+    """
+    for name in SOURCES:
+        if not (folder / name).is_dir():
+            raise DataSetError(
+                f"There is no folder {name} in {folder}.", f"Give the folder that holds {', '.join(SOURCES)}."
+            )
+    return TrainingCorpus(
+        scans=tuple(_read_scans(folder / SCANS)),
+        nodules=tuple(read_nodules(folder / NODULES)),
+        crops=tuple(read_crops(folder / CROPS)),
+    )
+
+
+def read_record(folder: Path) -> dict[str, dict[str, str]]:
+    """Hash all sources of a data folder: each whole scan by itself, the many files of the other folders together.
+
+    Raises:
+        DataSetError: a file can't be read.
+    """
+    try:
+        scans = {f"{SCANS}/{_stem(image)}": _hashed_scan(folder / SCANS, image) for image in _images(folder / SCANS)}
+        crops = {
+            f"{name}/files": {
+                "files": fingerprint(
+                    f"{file.name} {FileState.read(file).sha256}" for file in (folder / name).iterdir() if file.is_file()
+                )
+            }
+            for name in (NODULES, CROPS)
+        }
+    except OSError as error:
+        raise DataSetError(f"The sources in {folder} can't be read ({error.strerror}).", COPY_AGAIN) from error
+    return scans | crops
+
+
+def _hashed_scan(folder: Path, image: Path) -> dict[str, str]:
+    files = {"scan": image, "mask": folder / "labelsTr" / image.name}
+    return {name: FileState.read(file).sha256 or "" for name, file in files.items() if file.is_file()}
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("imagesTr/[!.]*.nii.gz"), *folder.glob("imagesTs/[!.]*.nii.gz")])
+
+
+def _stem(image: Path) -> str:
+    return image.name.removesuffix(".nii.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """A library divided by patient: learned from, looked at while learning, and left for the end."""
+
+    seen: TrainingCorpus
+    held_out: TrainingCorpus
+    tested: TrainingCorpus
+
+
+def divide(library: TrainingCorpus, *, tested: float, held_out: float, scans: tuple[str, ...]) -> Division:
+    """Divide a library, never with one patient in two parts.
+
+    A patient goes where a hash of the name falls, so that the division needs no list and does not move when data are
+    added. Whole scans go where `scans` says; what else there is of their patients is left out, since their scans show
+    the same.
+
+    Args:
+        library: everything.
+        tested: share of the patients to leave for the end, about.
+        held_out: share of the patients to hold out, about.
+        scans: names of the whole scans to hold out; the others are learned from.
+
+    Raises:
+        DataSetError: a scan of that name is not there, or none would be left to learn from.
+    """
+    names = {scan.name for scan in library.scans}
+    if not set(scans) < names:
+        raise DataSetError(
+            f"The scans {', '.join(scans)} can't be held out of {', '.join(sorted(names))}.", "Hold out some, not all."
+        )
+    known = {scan.patient for scan in library.scans}
+
+    def part(low: float, high: float, whole: tuple[CorpusScan, ...]) -> TrainingCorpus:
+        crops = library.of(lambda patient: patient not in known and low <= hash_share(patient) < high)
+        return replace(crops, scans=whole)
+
+    return Division(
+        seen=part(tested + held_out, 1.0, tuple(scan for scan in library.scans if scan.name not in scans)),
+        held_out=part(tested, tested + held_out, tuple(scan for scan in library.scans if scan.name in scans)),
+        tested=part(0.0, tested, ()),
+    )
+
+
+def hash_share(patient: str) -> float:
+    """Map a patient to a number from 0 to 1, evenly, the same on every machine."""
+    digest = hashlib.sha256(patient.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _read_scans(folder: Path) -> Iterable[CorpusScan]:
+    for image in _images(folder):
+        label = folder / "labelsTr" / image.name
+        volume = nifti.read_volume(image)
+        mask = nifti.read_mask(label, volume.grid) if label.is_file() else None
+        yield _scan(_stem(image), volume, mask)
+
+
+def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> CorpusScan:
+    depth = volume.grid.shape[2]
+    hu = np.stack([to_display(volume.hu[:, :, k]) for k in range(depth)])
+    tumour = np.zeros(hu.shape, np.uint8)
+    if mask is not None:
+        tumour = np.stack([to_display(mask[:, :, k]) for k in range(depth)]).astype(np.uint8)
+    usable = np.ones(depth, dtype=np.bool_)
+    usable[[k for k in UNMARKED.get(name, ()) if k < depth]] = False
+    field = find_lungs(volume)
+    coarse, thorax = (each * usable[:, None, None] for each in (field.lungs, field.thorax))
+    coarse_mm = volume.grid.spacing_mm[0] * hu.shape[1] / coarse.shape[1]
+    inner = _each(coarse, cv2.MORPH_ERODE, WALL_MM / coarse_mm)
+    closed = _each(_each(coarse, cv2.MORPH_CLOSE, CLOSING_MM / coarse_mm), cv2.MORPH_DILATE, 1.0)
+    between = _each(field.thorax, cv2.MORPH_ERODE, MARGIN_MM / coarse_mm)
+    return CorpusScan(
+        name=name,
+        patient=SCAN_PATIENTS.get(name, name),
+        hu=hu,
+        tumour=tumour,
+        room=_grown(closed, hu.shape),
+        blood=(_grown(between, hu.shape) & (tumour ^ 1)).astype(np.uint8),
+        usable=usable,
+        lung=_points(coarse, hu.shape),
+        wall=_points(coarse - inner, hu.shape),
+        chest=_points(thorax, hu.shape),
+        tissue=_points(_soft_tissue(volume, tumour), hu.shape),
+        lesion=_points(tumour, hu.shape),
+        grid=volume.grid,
+    )
+
+
+def _soft_tissue(volume: Volume, tumour: Marks) -> Marks:
+    """Find the midst of muscle, heart and liver on a coarse grid, (K, rows, columns); none of it is tumour."""
+    coarse = CoarseScan.of(volume)
+    low, high = SOFT_HU
+    soft = ((coarse.hu > low) & (coarse.hu < high)).astype(np.uint8) & (1 - _grown(tumour, coarse.hu.shape))
+    return _each(soft, cv2.MORPH_ERODE, TISSUE_MM / coarse.pixel_mm[0])
+
+
+def unhang_stack(slices: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Turn hung slices (K, rows, columns) to an RAS+ array (I, J, K). A view."""
+    return slices.transpose(2, 1, 0)[::-1, ::-1]
+
+
+def _grown(planes: Marks, shape: tuple[int, ...]) -> Marks:
+    """Resize each slice of a mask to rows and columns of `shape`, by nearest neighbour."""
+    size = shape[2], shape[1]
+    return np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in planes]).astype(np.uint8)
+
+
+def _each(planes: Marks, operation: int, radius: float) -> Marks:
+    """Apply a morphological operation to each slice."""
+    side = 2 * max(1, round(radius)) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return np.stack([cv2.morphologyEx(plane, operation, kernel) for plane in planes]).astype(np.uint8)
+
+
+def _points(inside: Marks, shape: tuple[int, ...]) -> Points:
+    """List slice, row, column of what is inside, on the grid of `shape`."""
+    steps = np.array(shape) / inside.shape
+    return ((np.argwhere(inside) + 0.5) * steps).astype(np.int32)
+
+
+def read_nodules(folder: Path) -> Iterable[Nodule]:
+    """Read a folder of nodules in 3-D with its `index.csv`; those that their picture cuts are left out.
+
+    Raises:
+        DataSetError: it is missing or damaged.
+    """
+    for row in _index(folder, _NoduleRow):
+        shape = row.depth, row.height, row.width
+        if row.touches_border:
+            continue
+        mask = (_strip(folder, f"{row.file}_mask.png", shape) > 0).astype(np.uint8)
+        if mask.any():
+            yield Nodule(row.patient, _to_hu(_strip(folder, f"{row.file}_hu.png", shape)), mask, _extent(mask))
+
+
+def _extent(mask: Marks) -> float:
+    sides = (np.flatnonzero(mask.any(axis=axes)) for axes in ((0, 1), (0, 2)))
+    return NODULE_MM * max(float(side[-1] - side[0] + 1) for side in sides)
+
+
+def read_crops(folder: Path) -> Iterable[Crop]:
+    """Read a folder of slice crops with its `index.csv`.
+
+    Raises:
+        DataSetError: it is missing or damaged.
+    """
+    for row in _index(folder, _CropRow):
+        shape = row.slices, CROP_PX, CROP_PX
+        yield Crop(
+            patient=row.patient,
+            name=row.file,
+            hu=_to_hu(_strip(folder, f"{row.file}_hu.png", shape)),
+            readers=_strip(folder, f"{row.file}_readers.png", shape) // np.uint8(GREY_PER_READER),
+            pixel_mm=row.pixel_mm,
+            slice_mm=row.slice_spacing_mm,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _NoduleRow:
+    """A row of the index of nodules in 3-D."""
+
+    file: str
+    patient: str
+    depth: Natural
+    height: Natural
+    width: Natural
+    touches_border: Natural
+
+
+@dataclass(frozen=True, slots=True)
+class _CropRow:
+    """A row of the index of slice crops."""
+
+    file: str
+    patient: str
+    slices: Natural
+    pixel_mm: Finite
+    slice_spacing_mm: Finite
+
+
+def _index(folder: Path, kind: type[Row]) -> list[Row]:
+    def damaged(reason: str) -> DataSetError:
+        return DataSetError(f"index.csv in {folder} can't be read ({reason}).", COPY_AGAIN)
+
+    path = folder / "index.csv"
+    if not is_file(path):
+        raise DataSetError(f"There is no index.csv in {folder}.", COPY_AGAIN)
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [decode_value(kind, row, damaged) for row in csv.DictReader(stream, restkey="")]
+    except (OSError, ValueError, csv.Error) as error:
+        raise damaged(str(error)) from error
+
+
+def _strip(folder: Path, name: str, shape: tuple[int, int, int]) -> Marks:
+    """Read slices that are stacked downward in one 8-bit picture."""
+    picture = None
+    if is_name(name):
+        with suppress(cv2.error):
+            picture = cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)
+    if picture is None or not picture.size or picture.shape != (shape[0] * shape[1], shape[2]):
+        found = "can't be read" if picture is None else f"has the shape {picture.shape}"
+        raise DataSetError(f"{name} {found}, its index says {shape}.", COPY_AGAIN)
+    return np.asarray(picture, dtype=np.uint8).reshape(shape)
+
+
+def _to_hu(grey: Marks) -> Slices:
+    return grey.astype(np.int16) * np.int16(HU_PER_GREY) + np.int16(HU_OF_BLACK)

@@ -1,0 +1,1 @@
+"""Scans: geometry and volume, readers and writers, lungs, and what a reader should know of a scan."""

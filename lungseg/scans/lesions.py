@@ -1,0 +1,79 @@
+"""Lesions: the connected components of a mask, measured on its grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.records import Lesion
+from lungseg.scans.components import Box, components
+from lungseg.scans.volume import Grid, check_on_grid
+
+
+def lesions_of(mask: NDArray[np.bool_], grid: Grid) -> tuple[Lesion, ...]:
+    """Measure the connected components of a mask, largest first; none has a probability.
+
+    Args:
+        mask: (I, J, K) bool on `grid`.
+        grid: RAS+ grid of the volume.
+    """
+    check_on_grid(mask, grid)
+    measured = [measure_lesion(inside, box, grid) for inside, box in components(mask)]
+    measured.sort(key=lambda lesion: lesion.volume_ml, reverse=True)
+    return tuple(replace(lesion, number=number) for number, lesion in enumerate(measured, start=1))
+
+
+def cut_by_ends(lesions: Iterable[Lesion], depth: int) -> tuple[Lesion, ...]:
+    """Return the lesions that touch the first or the last of `depth` slices: parts of them may lie beyond."""
+    return tuple(lesion for lesion in lesions if lesion.slices[0] == 0 or lesion.slices[1] == depth - 1)
+
+
+def slice_voxels(mask: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Count the mask voxels of each axial slice, k = 0 .. K-1."""
+    return tuple(int(np.count_nonzero(mask[:, :, k])) for k in range(mask.shape[2]))
+
+
+def measure_lesion(inside: NDArray[np.bool_], box: Box, grid: Grid, probability: float | None = None) -> Lesion:
+    """Measure one lesion; its number, which depends on the others, stays 0.
+
+    Args:
+        inside: (i, j, k) bool, its voxels within `box`.
+        box: where it lies on `grid`.
+        grid: RAS+ grid of the volume.
+        probability: that it is a tumour, where a network said so.
+    """
+    corner = np.array([part.start for part in box])
+    centre, nearest = _middle(inside, grid.spacing_mm)
+    x, y, z = (centre + corner).tolist()
+    i, j, k = (nearest + corner).tolist()
+    r, a, s = (n * mm for n, mm in zip(inside.shape, grid.spacing_mm, strict=True))
+    return Lesion(
+        number=0,
+        volume_ml=int(np.count_nonzero(inside)) * grid.voxel_ml,
+        centre_mm=grid.position_mm((x, y, z)),
+        centre_index=(i, j, k),
+        extent_mm=(r, a, s),
+        slices=(box[2].start, box[2].stop - 1),
+        probability=probability,
+    )
+
+
+def _middle(
+    inside: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the centre of a component, in voxels, and the index of its voxel nearest to that.
+
+    Slice by slice, since a list of all voxels of a full mask would take 88 bytes for each of them.
+    """
+    counts = [np.count_nonzero(inside, axis=axes) for axes in ((1, 2), (0, 2), (0, 1))]
+    centre = np.array([np.arange(len(count)) @ count / count.sum() for count in counts])
+    off = [((np.arange(n) - c) * mm) ** 2 for n, c, mm in zip(inside.shape, centre, spacing_mm, strict=True)]
+    nearest = (np.inf, 0, 0, 0)
+    for k in np.flatnonzero(counts[2]):
+        far = np.where(inside[:, :, k], off[0][:, None] + off[1] + off[2][k], np.inf)
+        i, j = np.unravel_index(int(far.argmin()), far.shape)
+        nearest = min(nearest, (float(far[i, j]), int(i), int(j), int(k)))
+    return centre, np.array(nearest[1:], dtype=np.int64)

@@ -1,0 +1,321 @@
+"""The geometry that a NIfTI header states, in up to three ways, and what is to be said where it states it badly.
+
+NIfTI-1 standard, "3D image (volume) orientation and location in space": method 3 (sform) is an affine, method 2 (qform)
+a rotation, spacings and an offset, method 1 spacings alone. Spacings and offsets are in the unit of `xyzt_units`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.errors import AffineError, NotNiftiError, SpacingError
+from lungseg.records import ScanFinding, ScanSeverity
+from lungseg.scans.volume import SPACE, Affine, Grid, Shape
+
+UNITS = {1: ("metres", 1000.0), 2: ("millimetres", 1.0), 3: ("microns", 0.001)}
+"""Names of the units of length and what they are in mm; any other number means none, and mm are taken."""
+SPATIAL_UNITS = 0b111
+"""Bits of xyzt_units that say what spacings are measured in; the others are for time."""
+SPACING_RANGE_MM = (0.1, 25.0)
+FARTHEST_MM = 1e6
+"""No scanner places a voxel a kilometre away; where one lies farther, 32-bit floats can't tell it from the next."""
+QUATERNION_EXCESS = 0.01
+"""By so much may b² + c² + d² exceed 1: quaternions are rounded, in texts to two digits; more is damage."""
+SPACING_TOLERANCE = 0.01
+SAME_PLACE_MM = 1.0
+"""A quaternion in 32 bits may turn a chest by 0.04 degrees, which moves its corners by 0.4 mm."""
+SAME_AXES_DEGREES = 20.0
+"""Scans are registered to others by smaller turns; flipped or swapped axes are 90 or 180 degrees apart."""
+UPRIGHT_DEGREES, TILTED_DEGREES = 2.0, 35.0
+"""Angles by which axes may miss the perpendicular: unnoticed, and as a gantry tilts at most."""
+AGAIN = "Export the scan again from the original DICOM series."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quaternion:
+    """The rotation of a qform: b, c, d of a unit quaternion whose a is not negative."""
+
+    b: float
+    c: float
+    d: float
+
+    @property
+    def square(self) -> float:
+        """b² + c² + d², which is 1 at most."""
+        return self.b * self.b + self.c * self.c + self.d * self.d
+
+    def normalised(self) -> Quaternion:
+        """Shorten one that rounding made longer than 1, so that a is 0; others stay as they are."""
+        length = math.sqrt(self.square)
+        return Quaternion(self.b / length, self.c / length, self.d / length) if length > 1 else self
+
+    def rotation(self) -> NDArray[np.float64]:
+        """Return the (3, 3) rotation (NIfTI-1 standard, method 2)."""
+        unit = self.normalised()
+        b, c, d = unit.b, unit.c, unit.d
+        a = math.sqrt(max(0.0, 1.0 - unit.square))
+        return np.array(
+            [
+                [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+                [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+                [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+            ]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Forms:
+    """The geometry of a header, as it is stated.
+
+    Attributes:
+        shape: of the array, in the file's axis order.
+        qform_code: what the qform is; 0 where there is none.
+        sform_code: what the sform is, likewise.
+        pixdim: (4,) qfac and the three spacings.
+        quaternion: of the qform.
+        offset: (3,) of the qform.
+        rows: (3, 4) of the sform.
+        unit: of length, as in `xyzt_units`.
+    """
+
+    shape: Shape
+    qform_code: int
+    sform_code: int
+    pixdim: NDArray[np.float64]
+    quaternion: Quaternion
+    offset: NDArray[np.float64]
+    rows: NDArray[np.float64]
+    unit: int
+
+    @classmethod
+    def of(cls, raw: Any, shape: Shape) -> Forms:
+        """Take them from the fields of a header."""
+        return cls(
+            shape=shape,
+            qform_code=int(raw["qform_code"]),
+            sform_code=int(raw["sform_code"]),
+            pixdim=np.asarray(raw["pixdim"][: SPACE + 1], dtype=np.float64),
+            quaternion=Quaternion(*(float(raw[f"quatern_{name}"]) for name in "bcd")),
+            offset=np.array([float(raw[f"qoffset_{name}"]) for name in "xyz"]),
+            rows=np.array([raw[f"srow_{name}"] for name in "xyz"], dtype=np.float64),
+            unit=int(raw["xyzt_units"]) & SPATIAL_UNITS,
+        )
+
+    @property
+    def qfac(self) -> float:
+        """Return 1 or -1: which way the third axis of a qform runs; 1 where 0 or no number is stated."""
+        return -1.0 if self.pixdim[0] < 0 else 1.0
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Return (3,) spacings, none of them negative."""
+        return np.abs(self.pixdim[1:])
+
+    def grid(self) -> Grid:
+        """Return where the voxels lie, in mm: by the sform, else by the qform, else by the spacings alone.
+
+        Raises:
+            NotNiftiError: the quaternion is no rotation.
+            SpacingError: no CT has such a spacing.
+            AffineError: it is no place in a patient.
+        """
+        affine = self._stated.copy()
+        if not np.isfinite(affine).all():
+            raise AffineError("The affine is not finite.", AGAIN)
+        affine[:SPACE] *= self._mm
+        spacing = _spacing(affine)
+        if not _is_ct(spacing):
+            raise SpacingError(f"The voxel spacing is {rounded(spacing)} mm{self._hint(spacing)}.", AGAIN)
+        if np.abs(affine[:SPACE, SPACE]).max() > FARTHEST_MM:
+            raise AffineError(f"The first voxel lies at {rounded(affine[:SPACE, SPACE])} mm.", AGAIN)
+        return Grid(self.shape, affine)
+
+    def usable_spacing(self) -> NDArray[np.float64]:
+        """Return (3,) spacings in the unit of the file: those stated, where they are some, else those of the affine."""
+        is_usable = np.isfinite(self.spacing) & (self.spacing > 0)
+        return np.where(is_usable, self.spacing, _spacing(self._stated))
+
+    def findings(self) -> tuple[ScanFinding, ...]:
+        """Say what makes the geometry uncertain, or was taken as it must be meant."""
+        found = [*self._of_unit(), *self._of_pixdim(), *self._of_origin(), *self._of_forms(), *self._of_angles()]
+        return tuple(found)
+
+    @cached_property
+    def _stated(self) -> Affine:
+        """The affine, in the unit of the file."""
+        if self.sform_code > 0:
+            return np.vstack([self.rows, [0.0, 0.0, 0.0, 1.0]])
+        return self._qform if self.qform_code > 0 else self._bare
+
+    @cached_property
+    def _qform(self) -> Affine:
+        if self.quaternion.square > 1 + QUATERNION_EXCESS:
+            raise NotNiftiError(
+                f"The header is damaged: its quaternion is no rotation (b² + c² + d² is {self.quaternion.square:.4g}).",
+                AGAIN,
+            )
+        affine = np.eye(4)
+        affine[:SPACE, :SPACE] = self.quaternion.rotation() * self.spacing * [1.0, 1.0, self.qfac]
+        affine[:SPACE, SPACE] = self.offset
+        return affine
+
+    @property
+    def _bare(self) -> Affine:
+        """The affine of spacings alone, as in Analyze: the first axis runs to the left, 0 lies in the middle."""
+        steps = self.spacing * [-1.0, 1.0, 1.0]
+        affine = np.diag([*steps, 1.0])
+        affine[:SPACE, SPACE] = -steps * (np.array(self.shape) - 1) / 2
+        return affine
+
+    @property
+    def _mm(self) -> float:
+        """The unit of length in mm; where only mm give a CT, they are meant, whatever is stated."""
+        factor = UNITS.get(self.unit, ("", 1.0))[1]
+        spacing = _spacing(self._stated)
+        return 1.0 if _is_ct(spacing) and not _is_ct(spacing * factor) else factor
+
+    def _hint(self, spacing: NDArray[np.float64]) -> str:
+        low, high = SPACING_RANGE_MM
+        for name, factor in UNITS.values():
+            if factor != 1.0 and _is_ct(spacing * factor):
+                return f", as the header says; they look like {name}"
+        return f"; CT lies between {low} and {high} mm"
+
+    def _of_unit(self) -> Iterator[ScanFinding]:
+        name, factor = UNITS.get(self.unit, ("", 1.0))
+        if factor == 1.0:
+            return
+        if self._mm == factor:
+            text = f"The header measures in {name}; positions and spacings were turned to millimetres."
+            yield ScanFinding("geometry.units", ScanSeverity.NOTE, text)
+        else:
+            text = (
+                f"The header says that it measures in {name}, but only in millimetres are its spacings those of a CT."
+            )
+            yield ScanFinding(
+                "geometry.units", ScanSeverity.WARNING, text, "Set `xyzt_units` to 2 (mm), or export the scan again."
+            )
+
+    def _of_pixdim(self) -> Iterator[ScanFinding]:
+        if (self.pixdim[1:] < 0).any():
+            text = f"The header states negative spacings, {rounded(self.pixdim[1:])}; they were taken without the sign."
+            yield ScanFinding("geometry.negative_spacing", ScanSeverity.NOTE, text, "Check that left is left.")
+        if self.sform_code <= 0 < self.qform_code and self.pixdim[0] not in {-1.0, 0.0, 1.0}:
+            text = (
+                f"Which way the slices run (pixdim[0]) is stated as {self.pixdim[0]:g}; it was taken for {self.qfac:g}."
+            )
+            yield ScanFinding(
+                "geometry.qfac", ScanSeverity.NOTE, text, "Check that head and feet are where they belong."
+            )
+
+    def _of_origin(self) -> Iterator[ScanFinding]:
+        if self.qform_code <= 0 and self.sform_code <= 0:
+            text = "The header does not say how the patient lies (sform_code and qform_code are 0)."
+            remedy = "Export the scan again with its orientation; until then left and right are a guess."
+            yield ScanFinding("geometry.no_orientation", ScanSeverity.WARNING, text, remedy)
+        if self._is_invented():
+            text = (
+                "The header places voxels of exactly 1 x 1 x 1 mm from the origin on, straight along the axes: nobody "
+                "measured that, the true spacing is probably lost."
+            )
+            remedy = "Export the scan again with its spacing; sizes and volumes are wrong until then."
+            yield ScanFinding("geometry.identity", ScanSeverity.NOT_UNDERSTOOD, text, remedy)
+
+    def _is_invented(self) -> bool:
+        """Tell whether the affine is the identity, or becomes it by turning the array."""
+        affine = self._stated
+        axes = affine[:SPACE, :SPACE]
+        is_turn = np.isin(axes, (-1.0, 0.0, 1.0)).all() and np.allclose(np.abs(axes).sum(axis=0), 1.0)
+        if not is_turn:
+            return False
+        if self.qform_code <= 0 and self.sform_code <= 0:
+            return True
+        low = affine[:SPACE, SPACE]
+        high = low + axes @ (np.array(self.shape) - 1)
+        return bool(((low == 0) | (high == 0)).all())
+
+    def _of_forms(self) -> Iterator[ScanFinding]:
+        """Compare the sform with the qform, or with the spacings where there is no qform."""
+        if self.sform_code <= 0:
+            return
+        axes, spacing = self._stated[:SPACE, :SPACE], _spacing(self._stated)
+        differ = np.abs(spacing - self.spacing) > SPACING_TOLERANCE * np.maximum(spacing, self.spacing)
+        if not differ.any():
+            if self.qform_code > 0:
+                yield from self._of_places()
+            return
+        is_unset = self.qform_code <= 0 and bool(np.isin(self.pixdim[1:], (0.0, 1.0)).all())
+        is_sheared = _skew_degrees(axes) > UPRIGHT_DEGREES
+        yield _disagreement(
+            ScanSeverity.WARNING if is_unset or is_sheared else ScanSeverity.NOT_UNDERSTOOD,
+            f"voxels of {rounded(spacing * self._mm)} mm (sform, which was taken) and of "
+            f"{rounded(self.spacing * self._mm)} mm ({'qform and ' * (self.qform_code > 0)}pixdim)",
+            "Export the scan again from the DICOM series: all sizes and volumes depend on the spacing.",
+        )
+
+    def _of_places(self) -> Iterator[ScanFinding]:
+        try:
+            other = self._qform
+        except NotNiftiError:
+            other = np.full((4, 4), np.nan)
+        if not np.isfinite(other).all():
+            text = "The qform of the header is damaged; the sform was taken."
+            yield ScanFinding("geometry.forms_disagree", ScanSeverity.NOTE, text)
+            return
+        ours, theirs = (affine[:SPACE, :SPACE] / _spacing(affine) for affine in (self._stated, other))
+        apart = float(np.degrees(np.arccos(np.clip((ours * theirs).sum(axis=0), -1, 1))).max())
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij")).reshape(SPACE, -1)
+        shift = (self._stated - other) @ np.vstack([corners, np.ones(corners.shape[1])])
+        shift_mm = float(np.linalg.norm(shift[:SPACE], axis=0).max()) * self._mm
+        if apart > SAME_AXES_DEGREES:
+            yield _disagreement(
+                ScanSeverity.NOT_UNDERSTOOD,
+                f"axes that are {apart:.0f} degrees apart: one by the sform, which was taken, one by the qform",
+                "Export the scan again from the DICOM series: left, front or head may be the other way round.",
+            )
+        elif shift_mm > SAME_PLACE_MM:
+            yield _disagreement(
+                ScanSeverity.NOTE,
+                f"places that are up to {shift_mm:.0f} mm apart, as after a registration; the sform was taken",
+                "",
+            )
+
+    def _of_angles(self) -> Iterator[ScanFinding]:
+        skew = _skew_degrees(self._stated[:SPACE, :SPACE])
+        if skew > UPRIGHT_DEGREES:
+            severity = ScanSeverity.NOT_UNDERSTOOD if skew > TILTED_DEGREES else ScanSeverity.WARNING
+            text = f"The axes of the scan are not perpendicular but {skew:.0f} degrees off, as with a tilted gantry."
+            remedy = "Resample the scan to upright slices; lesions are looked for in the slices as they are."
+            yield ScanFinding("geometry.sheared", severity, text, remedy)
+
+
+def rounded(values: Any) -> str:
+    """Write numbers as a size, "0.7 x 0.7 x 2.5"."""
+    return " x ".join(f"{float(value):.4g}" for value in values)
+
+
+def _disagreement(severity: ScanSeverity, what: str, remedy: str) -> ScanFinding:
+    return ScanFinding("geometry.forms_disagree", severity, f"The header states two geometries: {what}.", remedy)
+
+
+def _spacing(affine: Affine) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(affine[:SPACE, :SPACE], axis=0))
+
+
+def _is_ct(spacing: NDArray[np.float64]) -> bool:
+    low, high = SPACING_RANGE_MM
+    return bool(((spacing >= low) & (spacing <= high)).all())
+
+
+def _skew_degrees(axes: NDArray[np.float64]) -> float:
+    """Return by how much two axes miss the perpendicular at most."""
+    unit = axes / np.linalg.norm(axes, axis=0)
+    products = np.abs(unit.T @ unit)[np.triu_indices(SPACE, 1)]
+    return float(np.degrees(np.arcsin(np.clip(products.max(), 0, 1))))

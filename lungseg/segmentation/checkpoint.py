@@ -1,0 +1,91 @@
+"""Checkpoints: weights as safetensors, never as pickle, with their model card in JSON beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+
+from lungseg.errors import CheckpointError
+from lungseg.files.atomic import is_file, replacing_path, write_bytes
+from lungseg.segmentation.card import ModelCard, read_card, sha256_of
+from lungseg.segmentation.unet import UNet
+
+
+def save_checkpoint(network: UNet, card: ModelCard, folder: Path) -> ModelCard:
+    """Write `<name>.safetensors` and `<name>.json` into a folder, each complete or not at all.
+
+    Returns:
+        The card with the sha256 of the weights just written.
+
+    Raises:
+        StorageError: the folder can't be written to, or the disk is full.
+    """
+    weights = folder / f"{card.name}.safetensors"
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with replacing_path(weights.with_suffix(".json")) as new_card, replacing_path(weights) as new_weights:
+        new_weights.write_bytes(save(state))  # save_file would leave a file that its owner alone can read
+        finished = replace(card, sha256=sha256_of(new_weights), network=network.shape)
+        new_card.write_text(finished.to_json(), encoding="utf-8")
+    return finished
+
+
+def replace_card(weights: Path, card: ModelCard) -> None:
+    """Write another card of the same weights, complete or not at all; raises as `save_checkpoint`."""
+    write_bytes(weights.with_suffix(".json"), card.to_json().encode())
+
+
+def load_checkpoint(weights: Path) -> tuple[UNet, ModelCard]:
+    """Read a network, ready to apply, and its card.
+
+    Raises:
+        CheckpointError: card or weights are missing, damaged or don't belong together.
+    """
+    card = read_card(weights)
+    if not is_file(weights):
+        raise CheckpointError(f"There is no file {weights.name}.", "Copy both files of the checkpoint.")
+    try:
+        found = sha256_of(weights)
+        if found != card.sha256:
+            raise CheckpointError(
+                f"{weights.name} has the sha256 {found[:12]}..., its card says {card.sha256[:12]}...",
+                "Copy both files of the checkpoint again; one of them was changed or cut off.",
+            )
+        _check_shapes(weights, card)
+        network = UNet(card.network)
+        network.load_state_dict(load_file(weights))
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{weights.name} does not hold the weights of {card.network}: {error}", "Copy or train it again."
+        ) from error
+    network.eval()
+    return network, card
+
+
+def _check_shapes(weights: Path, card: ModelCard) -> None:
+    """Compare what a file announces with the network of its card, before memory is allocated for either."""
+    with torch.device("meta"):
+        expected = {name: list(tensor.shape) for name, tensor in UNet(card.network).state_dict().items()}
+    with safe_open(weights, framework="pt") as stored:
+        found = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118 - not a dict
+    if found != expected:
+        wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        raise ValueError(f"{len(wrong)} parts are missing, too many, or of other shapes, such as {wrong[0][:80]}")
+
+
+def best_device(wanted: str) -> torch.device:
+    """Turn `auto`, `cpu` or `cuda` into a device that is there.
+
+    Raises:
+        CheckpointError: CUDA was asked for by name and is missing.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError(
+            "No CUDA device is at hand.", "Use --device auto or cpu, or install a CUDA build of torch."
+        )
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)

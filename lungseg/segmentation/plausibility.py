@@ -1,0 +1,219 @@
+"""What can be a lesion: large enough, and not as flat as the cap of a dome; and which lesion a voxel belongs to.
+
+Components are judged at the threshold of the checkpoint's card, which was chosen for that. Above it a lesion only
+shrinks, and its pieces stay one lesion. Below it a lesion keeps all that it ever held, whatever it melts together
+with, and what becomes plausible joins. So a lower threshold never loses a lesion, nor a voxel of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
+from scipy.spatial import KDTree
+
+from lungseg.scans.components import Box, Labels, blocks, bounding_box, numbered, shifted
+from lungseg.scans.volume import Grid, check_on_grid
+
+FLATTEST = 0.5
+"""Height of a lesion as a share of its diameter, at least; one in a thousand nodules of LIDC-IDRI is flatter."""
+
+
+class PlausibilityVerdict(Enum):
+    """What a component can be; CUT: too little of it lies before an end of the scan for its shape to say anything."""
+
+    LESION = "lesion"
+    CUT = "cut"
+    FLAT = "flat"
+    SMALL = "small"
+
+
+@dataclass(frozen=True)
+class Plausibility:
+    """The rule: what is too small, and what is too flat.
+
+    A network marks the dome of the diaphragm or of the heart where one or two slices cut its top: many square
+    centimetres, a few millimetres high. Tumours are not that flat. Of a component that the first or last slice of the
+    scan cuts nobody knows size and height: it is judged as if as much of it lay beyond the end as before it, and where
+    both ends cut it, it is never flat.
+
+    Attributes:
+        grid: of the scan.
+        min_ml: smallest lesion, ml.
+    """
+
+    grid: Grid
+    min_ml: float
+
+    @cached_property
+    def _voxel_ml(self) -> float:
+        return self.grid.voxel_ml
+
+    @cached_property
+    def _spacing_mm(self) -> tuple[float, float, float]:
+        return self.grid.spacing_mm
+
+    def verdicts(self, labels: Labels, first: int) -> list[tuple[PlausibilityVerdict, Box]]:
+        """Judge numbered components, that of number 1 first.
+
+        Args:
+            labels: (i, j, k) numbers of a part of the scan.
+            first: the scan's slice that is the first of this part.
+
+        Returns:
+            What each can be, and its box within the part.
+        """
+        found = cc3d.statistics(labels)
+        counted = zip(found["voxel_counts"][1:], found["bounding_boxes"][1:], strict=True)
+        return [(self._judge(int(voxels), box, first), box) for voxels, box in counted]
+
+    def is_small(self, voxels: int, ends: int) -> bool:
+        """Tell whether what is cut by this many ends of the scan is too small."""
+        return voxels * self._voxel_ml * (2 if ends else 1) < self.min_ml
+
+    def ends_of(self, box: Box, first: int) -> int:
+        """Count the ends of the scan that a component touches; `first` as in `verdicts`."""
+        return int(first + box[2].start == 0) + int(first + box[2].stop == self.grid.shape[2])
+
+    def _judge(self, voxels: int, box: Box, first: int) -> PlausibilityVerdict:
+        ends, slices = self.ends_of(box, first), box[2].stop - box[2].start
+        if self.is_small(voxels, ends):
+            return PlausibilityVerdict.SMALL
+        if ends > 1 or not self._is_flat(voxels, slices, 2 * slices if ends else slices):
+            return PlausibilityVerdict.LESION
+        return PlausibilityVerdict.CUT if ends else PlausibilityVerdict.FLAT
+
+    def _is_flat(self, voxels: int, slices: int, high: int) -> bool:
+        """Tell whether a component, this many slices high, is low for a disc as large as its mean slice.
+
+        Half a slice is added at either end, since where between two slices a lesion ends nobody knows.
+        """
+        width_mm, depth_mm, slice_mm = self._spacing_mm
+        diameter_mm = 2 * math.sqrt(voxels / slices * width_mm * depth_mm / math.pi)
+        return (high + 1) * slice_mm < FLATTEST * diameter_mm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A lesion at some threshold, with what was found of it first.
+
+    Attributes:
+        inside: (i, j, k) bool, its voxels; in several pieces where the threshold is high.
+        box: of the scan that `inside` fills.
+        verdict: LESION or CUT.
+        evidence: how many voxels it had at each 8-bit probability, (256,), at the threshold where it was found.
+    """
+
+    inside: NDArray[np.bool_]
+    box: Box
+    verdict: PlausibilityVerdict
+    evidence: NDArray[np.int64]
+
+
+def drop_implausible(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None:
+    """Clear, in place, the components of a mask that are no lesion, or of which nothing can be said.
+
+    Args:
+        mask: (I, J, K) bool on `grid`; changed.
+        grid: its grid.
+        min_ml: smallest lesion, ml.
+    """
+    check_on_grid(mask, grid)
+    rule = Plausibility(grid, min_ml)
+    for box in blocks(mask):
+        labels, _ = numbered(mask[box])
+        verdicts = rule.verdicts(labels, box[2].start)
+        mask[box] = np.array([False, *(verdict is PlausibilityVerdict.LESION for verdict, _ in verdicts)])[labels]
+
+
+def candidates(levels: NDArray[np.uint8], rule: Plausibility, standard: int, path: Sequence[int]) -> list[Candidate]:
+    """Find the lesions of an answer at a threshold.
+
+    Args:
+        levels: (I, J, K) uint8 on the grid of `rule`, probabilities of 255, 0 below the lowest level of `path`.
+        rule: what a component can be.
+        standard: the level at which components are judged.
+        path: `standard` alone with one level above it, or levels from `standard` downward; the last is the threshold.
+
+    Returns:
+        The lesions, in no particular order.
+    """
+    check_on_grid(levels, rule.grid)
+    found: list[Candidate] = []
+    for block in blocks(levels):
+        labels, _ = numbered(levels[block] > 0)
+        for number, (verdict, part) in enumerate(rule.verdicts(labels, block[2].start), start=1):
+            if verdict is not PlausibilityVerdict.SMALL:
+                box = shifted(part, block)
+                inside = np.where(labels[part] == number, levels[box], np.uint8(0))
+                found += _Growth(inside, box, rule).follow(standard, path)
+    return found
+
+
+class _Growth:
+    """The lesions of one component, followed from the standard threshold to another.
+
+    Args:
+        levels: (i, j, k) uint8, its probabilities of 255; 0 outside it.
+        box: of the scan that it fills.
+        rule: what a component can be.
+    """
+
+    def __init__(self, levels: NDArray[np.uint8], box: Box, rule: Plausibility) -> None:
+        self._levels, self._box, self._rule = levels, box, rule
+        self._owner = np.zeros(levels.shape, dtype=np.uint16)
+        self._found: list[tuple[PlausibilityVerdict, NDArray[np.int64], int]] = []
+
+    def follow(self, standard: int, path: Sequence[int]) -> Iterator[Candidate]:
+        for level in path:
+            if level > standard:
+                self._owner[self._levels < level] = 0
+            else:
+                self._take_in(level)
+        for number, (verdict, evidence, ends) in enumerate(self._found, start=1):
+            inside = self._owner == number
+            part = bounding_box(inside)
+            if part and not self._rule.is_small(int(np.count_nonzero(inside)), ends):
+                yield Candidate(inside[part], shifted(part, self._box), verdict, evidence)
+
+    def _take_in(self, level: int) -> None:
+        """Let lesions grow to this level, and new ones join."""
+        labels, _ = numbered(self._levels >= level)
+        for number, (verdict, part) in enumerate(self._rule.verdicts(labels, self._box[2].start), start=1):
+            if verdict in {PlausibilityVerdict.LESION, PlausibilityVerdict.CUT}:
+                self._join(verdict, labels[part] == number, part)
+
+    def _join(self, verdict: PlausibilityVerdict, inside: NDArray[np.bool_], part: Box) -> None:
+        owner = self._owner[part]
+        held = [int(number) for number in np.flatnonzero(np.bincount(owner[inside])) if number]
+        if not held:
+            evidence = np.bincount(self._levels[part][inside], minlength=256)
+            self._found.append((verdict, evidence, self._rule.ends_of(part, self._box[2].start)))
+            owner[inside] = len(self._found)
+        elif verdict is PlausibilityVerdict.CUT and any(
+            self._found[number - 1][0] is PlausibilityVerdict.LESION for number in held
+        ):
+            return  # it melted with what may be a dome: the lesion stays as it was
+        elif len(held) == 1:
+            owner[inside] = held[0]
+        else:
+            self._share_out(owner, inside)
+
+    def _share_out(self, owner: Labels, inside: NDArray[np.bool_]) -> None:
+        """Give each voxel of a component that no lesion has yet to the one of its lesions that is nearest."""
+        taken = inside & (owner > 0)
+        surface = np.argwhere(taken & ~binary_erosion(taken))
+        added = np.argwhere(inside & (owner == 0))
+        if len(added):
+            spacing_mm = np.array(self._rule.grid.spacing_mm)
+            _, nearest = KDTree(surface * spacing_mm, balanced_tree=False, compact_nodes=False).query(
+                added * spacing_mm
+            )
+            owner[tuple(added.T)] = owner[tuple(surface[nearest].T)]

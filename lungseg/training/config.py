@@ -1,0 +1,193 @@
+"""What is to be trained, and who is told. No torch here: the server writes orders, another process trains."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.decoding import Natural, decode, decode_file
+from lungseg.errors import DataSetError
+from lungseg.files.atomic import is_name
+from lungseg.records import CaseScore, Progress
+from lungseg.training.presets import Preset, find_preset
+
+log = logging.getLogger(__name__)
+
+HIGHEST_SEED = 2**63 - 1
+"""What torch and the database take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """What is to be trained; the same order makes the same checkpoint.
+
+    Attributes:
+        preset: name of the preset.
+        data: a slice store, a data set folder, or the folder of sources of the preset `scenes`.
+        output: folder for the checkpoint and for what a resumed run goes on from.
+        name: of the checkpoint.
+        seed: of every random choice but the split.
+        split_seed: of the split alone, so that runs with other seeds hold out the same patients; None where `seed`
+            draws the split too, as in orders of releases up to 0.1.
+        device: `auto`, `cpu` or `cuda`.
+        epochs: None for the preset's.
+        batch: None for the preset's.
+        folds: number of folds of a cross-validation; None to hold out a seeded share of the patients.
+        fold: the one of them that is held out, 0 for the first.
+        split: JSON of a split that is used as it is; see `dataset.split.read_split`.
+        hold_out: whole scans that a preset of scenes does not learn from.
+        branch: folder of a run of a preset of scenes that holds out other scans: its first epochs, which are those of
+            this one, are not trained again.
+        store: where the slice store of a data set folder is made; None for a folder in `output`.
+        tumour_class: the class of the masks of a data set folder that is tumour; None to go by its name.
+        loaders: processes that make batches; None for as many as suit the device, 0 makes them in this one.
+    """
+
+    preset: str
+    data: Path
+    output: Path
+    name: str
+    seed: int = 0
+    split_seed: Natural | None = None
+    device: str = "auto"
+    epochs: Natural | None = None
+    batch: Natural | None = None
+    folds: Natural | None = None
+    fold: Natural | None = None
+    split: Path | None = None
+    hold_out: tuple[str, ...] = ()
+    branch: Path | None = None
+    store: Path | None = None
+    loaders: Natural | None = None
+    tumour_class: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail later.
+
+        Raises:
+            DataSetError: there is no such preset, a number is out of range, or the name can't be that of files.
+        """
+        self.resolve()
+        if not 0 <= self.seed <= HIGHEST_SEED or (self.loaders or 0) < 0:
+            raise DataSetError(f"The seed is {self.seed}, the loaders are {self.loaders}.", "Give 0 or more.")
+        if not 0 <= self.drawn_by <= HIGHEST_SEED:
+            raise DataSetError(f"The seed of the split is {self.split_seed}.", "Give 0 or more.")
+        if not is_name(self.name):
+            raise DataSetError("The checkpoint can't be called so.", "Give a short name without a slash.")
+
+    @property
+    def drawn_by(self) -> int:
+        """The seed that draws the split."""
+        return self.seed if self.split_seed is None else self.split_seed
+
+    def resolve(self) -> Preset:
+        """Return the preset with the numbers that this order changes."""
+        preset = find_preset(self.preset)
+        schedule = preset.schedule
+        epochs = schedule.epochs if self.epochs is None else self.epochs
+        batch = schedule.batch if self.batch is None else self.batch
+        return replace(preset, schedule=replace(schedule, epochs=epochs, batch=batch))
+
+    def moved_to(self, output: Path) -> TrainingConfig:
+        """Return the order of a run whose folder lies elsewhere now, and with it a store inside."""
+        store = output / self.store.name if self.store and self.store.parent == self.output else self.store
+        return replace(self, output=output, store=store)
+
+    def to_json(self) -> str:
+        """Write the order as JSON; `from_json` undoes it."""
+        return json.dumps(asdict(self), indent=2, default=str) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainingConfig:
+        """Undo `to_json`.
+
+        Raises:
+            DataSetError: it is no order.
+        """
+        return decode(cls, text, _damaged)
+
+    @classmethod
+    def from_file(cls, path: Path) -> TrainingConfig:
+        """Read what `to_json` gave from a file; raises as `from_json`."""
+        return decode_file(cls, path, _damaged)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochReport:
+    """How one epoch went.
+
+    Attributes:
+        epoch: counted from 1.
+        epochs: of the whole run.
+        train_loss: mean over the steps.
+        validation_loss: mean over all slices held out; None where a preset has none.
+        mean_dice: over the cases held out, whole volumes; None where no case has a Dice.
+        learning_rate: at the end of the epoch.
+        slices_per_s: slices or scenes trained on a second, validation left out.
+        seconds: the epoch took, with validation.
+        memory_mb: highest memory of the GPU so far; on the CPU that of the process now.
+        is_best: whether no epoch before was better; its network is what is kept.
+    """
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    validation_loss: float | None
+    mean_dice: float | None
+    learning_rate: float
+    slices_per_s: float
+    seconds: float
+    memory_mb: float
+    is_best: bool
+
+    def __str__(self) -> str:
+        """Say it in one line, for a log or a terminal."""
+        validation = "" if self.validation_loss is None else f", validation {self.validation_loss:.4f}"
+        dice = "" if self.mean_dice is None else f", validation Dice {self.mean_dice:.3f}"
+        best = ", best so far" if self.is_best else ""
+        return (
+            f"epoch {self.epoch} of {self.epochs}: loss {self.train_loss:.4f}{validation}{dice}{best}; "
+            f"{self.slices_per_s:.1f} slices/s, {self.seconds:.0f} s, {self.memory_mb:.0f} MB"
+        )
+
+
+def _damaged(reason: str) -> DataSetError:
+    return DataSetError(f"The training order can't be read ({reason}).", "Start a new run.")
+
+
+def _log_start(text: str) -> None:
+    log.info("%s", text)
+
+
+def _note(text: str) -> None:
+    log.warning("%s", text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCallbacks:
+    """Who is told of a training run, in the process that trains. All calls come from the training thread.
+
+    Attributes:
+        on_start: told in a sentence or two what is learned from, or after which epoch the run goes on.
+        on_progress: told of each step.
+        on_epoch: told of each epoch.
+        on_scores: given the scores of the cases held out: after each epoch Dice, volumes and lesions at the network's
+            resolution (surface distances NaN), at the end all figures, on the scans' own grids.
+        on_examples: given pictures (H, W, 3) of slices held out, reference and answer outlined, after each epoch.
+        on_notice: told what changed on the way: a halved batch, an early end.
+        should_stop: asked after each step; the best checkpoint so far is kept.
+    """
+
+    on_start: Callable[[str], None] = _log_start
+    on_progress: Callable[[Progress], None] = lambda _: None
+    on_epoch: Callable[[EpochReport], None] = lambda _: None
+    on_scores: Callable[[tuple[CaseScore, ...]], None] = lambda _: None
+    on_examples: Callable[[list[NDArray[np.uint8]]], None] = lambda _: None
+    on_notice: Callable[[str], None] = _note
+    should_stop: Callable[[], bool] = lambda: False

@@ -1,0 +1,322 @@
+"""The learner: a network with all that changes while it learns, one optimiser step at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lungseg.decoding import HIGHEST_WHOLE, Finite, Natural, decode_value
+from lungseg.errors import DivergedError, OutOfMemoryError, TrainingError
+from lungseg.training.batches import Batch
+from lungseg.training.presets import OptimisationConfig
+
+MOST_TILES = 4
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What Adam remembers of a weight, besides its step."""
+OUT_OF_MEMORY_ON_CPU = "DefaultCPUAllocator"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """How far a learner has come.
+
+    Attributes:
+        epoch: complete epochs.
+        step: optimiser steps.
+        best: rank of the best epoch; None before the first.
+        best_epoch: its number; 0 before the first.
+        seconds: trained, validation included.
+    """
+
+    epoch: Natural = 0
+    step: Natural = 0
+    best: tuple[float, ...] | None = None
+    best_epoch: Natural = 0
+    seconds: Finite = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """What a state holds besides tensors."""
+
+    standing: TrainingProgress
+    parts: Natural
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """All that a learner needs to go on as if it had never been interrupted.
+
+    Attributes:
+        tensors: weights, moving average, moments of the optimiser, states of the random generators.
+        numbers: the rest, JSON-ready.
+    """
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+
+class Optimisation:
+    """A network that learns by a schedule.
+
+    Args:
+        network: changed in place.
+        schedule: how it learns.
+        device: where.
+        steps: optimiser steps of the whole run.
+
+    Attributes:
+        standing: how far it has come; the loop moves it on.
+        parts: in how many parts a batch passes through the network.
+    """
+
+    def __init__(self, network: nn.Module, schedule: OptimisationConfig, *, device: torch.device, steps: int) -> None:
+        self.schedule = schedule
+        self.device = device
+        self.standing = TrainingProgress()
+        self.parts = schedule.parts
+        self._steps = steps
+        self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+        self._average = _average(self._network, schedule.ema)
+        kind = torch.optim.AdamW if schedule.optimiser == "adamw" else torch.optim.Adam
+        self._optimiser = kind(
+            self._network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is validated and kept: the moving average where there is one."""
+        return self._average.module if self._average else self._network
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step."""
+        return self.schedule.learning_rate * rate_at(self.standing.step, self.schedule, self._steps)
+
+    @property
+    def _loss_now(self) -> OptimisationConfig:
+        is_weighted = self.standing.step < self.schedule.weighted * self._steps
+        return self.schedule if is_weighted else replace(self.schedule, tumour_weight=1.0)
+
+    def step(self, batch: Batch, on_notice: Callable[[str], None]) -> float:
+        """Learn from one batch; where memory runs out, in twice as many parts from then on.
+
+        Returns:
+            The loss.
+
+        Raises:
+            DivergedError: the loss is not finite.
+            OutOfMemoryError: a single slice does not fit into memory.
+        """
+        self._network.train()
+        loss = self._attempt(batch)
+        while loss is None:
+            self._halve(len(batch), on_notice)
+            loss = self._attempt(batch)
+        if self.schedule.longest_gradient:
+            nn.utils.clip_grad_norm_(self._network.parameters(), self.schedule.longest_gradient)
+        self._optimiser.param_groups[0]["lr"] = self.learning_rate
+        self._optimiser.step()
+        if self._average:
+            self._average.update_parameters(self._network)
+        return loss
+
+    def state(self) -> Snapshot:
+        """Return what `restore` goes on from. On the CPU its tensors are the learner's own: copy or write them."""
+        tensors = _named("network", self._network.state_dict()) | _named("rng", _random_states(self.device))
+        if self._average:
+            tensors |= _named("average", self._average.state_dict())
+        for number, parameter in enumerate(self._network.parameters()):
+            tensors |= _named(f"optimiser.{number}", self._optimiser.state.get(parameter, {}))
+        return Snapshot(tensors, {"standing": asdict(self.standing), "parts": self.parts})
+
+    def restore(self, state: Snapshot) -> None:
+        """Go on from where another learner of the same network and schedule was.
+
+        Raises:
+            TrainingError: the state is that of another network or schedule.
+        """
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise _unfit(str(error)) from error
+
+    def _restore(self, state: Snapshot) -> None:
+        numbers = decode_value(_Numbers, state.numbers, _unfit)
+        self.standing, self.parts = numbers.standing, max(1, numbers.parts)
+        self._network.load_state_dict(_under("network", state.tensors))
+        if self._average:
+            self._average.load_state_dict(_under("average", state.tensors))
+        for number, parameter in enumerate(self._network.parameters()):
+            saved = _under(f"optimiser.{number}", state.tensors)
+            _check_moments(parameter, saved)
+            self._optimiser.state[parameter] = {name: _laid_out_as(parameter, tensor) for name, tensor in saved.items()}
+        _set_random_states(_under("rng", state.tensors), self.device)
+
+    def _attempt(self, batch: Batch) -> float | None:
+        """Gather the gradients of a batch; None where memory runs out."""
+        self._optimiser.zero_grad(set_to_none=True)
+        try:
+            size = -(-len(batch) // self.parts)
+            parts = (batch[first : first + size] for first in range(0, len(batch), size))
+            return sum(self._gather(part, len(part) / len(batch)) for part in parts)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if not isinstance(error, torch.OutOfMemoryError) and OUT_OF_MEMORY_ON_CPU not in str(error):
+                raise
+            return None
+
+    def _gather(self, batch: Batch, share: float) -> float:
+        """Add the gradients of a part of a batch; returns its share of the loss."""
+        planes = batch.planes.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        tumour = batch.tumour.to(self.device, non_blocking=True).float()
+        weight, tile = (
+            each if each is None else each.to(self.device, non_blocking=True) for each in (batch.weight, batch.tile)
+        )
+        with half_precision(self.device, wanted=self.schedule.half_precision):
+            logits = self._network(planes)
+        loss = loss_of(logits.float(), tumour, self._loss_now, weight=weight, tile=tile) * share
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"The loss became {value} in step {self.standing.step + 1}.",
+                "Lower the learning rate of the preset, and look at the data; the best checkpoint so far is kept.",
+            )
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        return value
+
+    def _halve(self, slices: int, on_notice: Callable[[str], None]) -> None:
+        if self.parts >= slices:
+            raise OutOfMemoryError(
+                "Not even a single slice fits into memory beside the network.",
+                "Free memory, take a smaller network, or train on another device; then resume the run.",
+            )
+        self.parts *= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        size = max(1, -(-slices // self.parts))
+        on_notice(
+            f"Memory ran out: a batch of {slices} now passes through the network {size} at a time, "
+            "its gradients added up."
+        )
+
+
+def _unfit(reason: str) -> TrainingError:
+    return TrainingError(
+        f"The run can't go on from its state ({reason}).", "Start a new run; presets or release have changed."
+    )
+
+
+def rate_at(step: int, schedule: OptimisationConfig, steps: int) -> float:
+    """Return the learning rate as a share of its highest: a linear warm-up, constant, then half a cosine to zero."""
+    rise = round(schedule.warm_up * steps)
+    if step < rise:
+        return (step + 1) / rise
+    fall = max(rise, round(schedule.hold * steps))
+    if schedule.decay == "none" or step < fall:
+        return 1.0
+    return (1 + math.cos(math.pi * min(1.0, (step - fall) / max(1, steps - fall)))) / 2
+
+
+def decay_at(updates: int, decay: float) -> float:
+    """Return the decay of a moving average after so many updates: low at first, so that it soon forgets where it began.
+
+    A short run would otherwise be kept as little more than the weights with which it started.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+def loss_of(
+    logits: Tensor,
+    tumour: Tensor,
+    schedule: OptimisationConfig,
+    *,
+    weight: Tensor | None = None,
+    tile: Tensor | None = None,
+) -> Tensor:
+    """Return binary cross-entropy plus a Dice term for each slice; pixels of weight 0 count nowhere.
+
+    The Dice term is smoothed by a few pixels, so that on a slice without tumour it asks for an empty answer. In a
+    mosaic it is taken for each tile, so that a small nodule counts as much as a large one beside it.
+
+    Args:
+        logits: (N, 1, H, W).
+        tumour: the same shape, 0 or 1.
+        schedule: what tumour and the Dice term weigh, and its smoothing.
+        weight: the same shape, 0 or 1; None for 1 everywhere.
+        tile: the same shape, number of the tile; None where slices are whole.
+    """
+    known = torch.ones_like(tumour) if weight is None else weight
+    weighted = known * (1 + (schedule.tumour_weight - 1) * tumour)
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, tumour, weighted, reduction="sum") / known.sum()
+    if not schedule.dice:
+        return entropy
+    parts = [known] if tile is None else [known * (tile == number) for number in range(MOST_TILES)]
+    shown = torch.stack([part.sum(dim=(1, 2, 3)) > 0 for part in parts]).float()
+    agreement = torch.stack([_soft_dice(logits, tumour, part, schedule.dice_smoothing_px) for part in parts])
+    return entropy + schedule.dice * (1 - (agreement * shown).sum(dim=0) / shown.sum(dim=0).clamp(min=1)).mean()
+
+
+def _soft_dice(logits: Tensor, tumour: Tensor, part: Tensor, smoothing_px: float) -> Tensor:
+    """Return the smoothed Dice of each slice (N,) over the pixels of a part of it, (N, 1, H, W), 0 or 1."""
+    probability = torch.sigmoid(logits) * part
+    overlap = (probability * tumour).sum(dim=(1, 2, 3))
+    area = probability.sum(dim=(1, 2, 3)) + (tumour * part).sum(dim=(1, 2, 3))
+    return (2 * overlap + smoothing_px) / (area + smoothing_px)
+
+
+def half_precision(device: torch.device, *, wanted: bool = True) -> AbstractContextManager[Any]:
+    """Use bf16 where it runs in hardware; its range needs no loss scaling."""
+    enabled = wanted and (device.type == "cuda" or torch.cpu._is_avx512_bf16_supported())
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def _average(network: nn.Module, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+
+    def moving(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
+        update = get_ema_multi_avg_fn(decay_at(int(updates), decay))  # type: ignore[no-untyped-call] # torch leaves it untyped
+        update(averaged, current, updates)
+
+    return AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
+
+
+def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor.detach().cpu() for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{prefix}."): it for name, it in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def _check_moments(parameter: Tensor, saved: dict[str, Tensor]) -> None:
+    shapes = {name: tensor.shape for name, tensor in saved.items()}
+    if shapes and shapes != {"step": torch.Size(), **dict.fromkeys(MOMENTS, parameter.shape)}:
+        raise ValueError("moments of the optimiser are missing, or of another shape")
+    if saved and not (saved["step"].is_floating_point() and 0 <= float(saved["step"]) <= HIGHEST_WHOLE):
+        raise ValueError("the step of the optimiser is none")
+
+
+def _laid_out_as(parameter: Tensor, saved: Tensor) -> Tensor:
+    """Return a moment in the memory layout that it had: sums in another order would round differently."""
+    return torch.empty_like(parameter).copy_(saved) if saved.shape == parameter.shape else saved.clone()
+
+
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+
+
+def _set_random_states(states: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

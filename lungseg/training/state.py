@@ -1,0 +1,188 @@
+"""What a run that was killed goes on from: written after each epoch, complete or not at all, and never a pickle.
+
+::
+
+    OUTPUT/<name>.order.json           what is trained
+    OUTPUT/<name>.resume               safetensors: weights, average, moments, random generators; numbers as metadata
+    OUTPUT/<name>.shared               the same after the epochs that runs with other scans held out share
+    OUTPUT/<name>.safetensors, .json   the best checkpoint so far, with its card
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from lungseg.dataset.contents import Record
+from lungseg.decoding import decode
+from lungseg.errors import DataSetError, StorageError, TrainingError
+from lungseg.files import atomic
+from lungseg.training.config import TrainingConfig
+from lungseg.training.optimisation import Snapshot
+
+ORDER_END, STATE_END, SHARED_END = ".order.json", ".resume", ".shared"
+NUMBERS, DATA = "numbers", "data"
+SHARED_FIELDS = ("preset", "data", "seed", "epochs", "batch")
+"""What must be the same in two runs of which one begins with the state of the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecord:
+    """The data of a run.
+
+    Attributes:
+        record: contents of its cases.
+        changes: what somebody accepted to be changed on the way, oldest first.
+    """
+
+    record: Record
+    changes: tuple[str, ...] = ()
+
+
+class RunDirectory:
+    """The files of one run.
+
+    Args:
+        order: what is trained.
+    """
+
+    def __init__(self, order: TrainingConfig) -> None:
+        self.weights = order.output / f"{order.name}.safetensors"
+        self._order = order
+        self._order_file = order.output / f"{order.name}{ORDER_END}"
+        self._state_file = order.output / f"{order.name}{STATE_END}"
+        self._shared_file = order.output / f"{order.name}{SHARED_END}"
+
+    def begin(self, shared: Path | None = None) -> None:
+        """Write down what is trained; what an earlier run of this name left to go on from is removed.
+
+        Args:
+            shared: state of another run that this one goes on from, see `shared_state`.
+
+        Raises:
+            StorageError: the folder can't be written.
+        """
+        with keeping(), atomic.disk_errors(str(self._order.output)):
+            self._order.output.mkdir(parents=True, exist_ok=True)
+            self._state_file.unlink(missing_ok=True)
+            if shared is not None:
+                atomic.write_bytes(self._state_file, shared.read_bytes())
+            atomic.write_bytes(self._order_file, self._order.to_json().encode())
+
+    def share(self) -> None:
+        """Keep the state as it is now for other runs to begin with.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        with keeping(), atomic.disk_errors(self._shared_file.name):
+            atomic.write_bytes(self._shared_file, self._state_file.read_bytes())
+
+    def save(self, state: Snapshot, learned: DataRecord | None = None) -> None:
+        """Replace the state by a newer one; where that fails, the old one stays.
+
+        Args:
+            state: of the learner.
+            learned: the data that it learned from; None where nobody will compare them.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+        said = {NUMBERS: json.dumps(state.numbers)} | ({DATA: json.dumps(asdict(learned))} if learned else {})
+        with keeping():
+            atomic.write_bytes(self._state_file, save(tensors, said))
+
+    def load(self) -> Snapshot | None:
+        """Read the state; None before the first epoch was complete.
+
+        Raises:
+            TrainingError: it is damaged.
+        """
+        if not atomic.is_file(self._state_file):
+            return None
+        try:
+            with safe_open(self._state_file, framework="pt") as stored:
+                numbers = decode(dict[str, Any], (stored.metadata() or {}).get(NUMBERS, ""), self._damaged)
+                return Snapshot({name: stored.get_tensor(name) for name in stored.keys()}, numbers)  # noqa: SIM118 - not a dict
+        except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+            raise self._damaged(str(error)) from error
+
+    def learned_from(self) -> DataRecord | None:
+        """Read from which data the state was learned; None in states of releases up to 0.1.
+
+        Raises:
+            TrainingError: it is damaged.
+        """
+        try:
+            with safe_open(self._state_file, framework="pt") as stored:
+                said = (stored.metadata() or {}).get(DATA)
+        except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+            raise self._damaged(str(error)) from error
+        return None if said is None else decode(DataRecord, said, self._damaged)
+
+    def end(self) -> None:
+        """Remove what only a run that has not ended needs."""
+        self._state_file.unlink(missing_ok=True)
+
+    def _damaged(self, reason: str) -> TrainingError:
+        return TrainingError(
+            f"The state of the run in {self._state_file.name} can't be read ({reason}).", "Start a new run."
+        )
+
+
+def read_order(run: Path) -> TrainingConfig:
+    """Read what was ordered in the folder of a run; the folder may have moved.
+
+    Raises:
+        DataSetError: there is no run, or more than one.
+    """
+    orders = sorted(run.glob(f"*{ORDER_END}")) if atomic.is_folder(run) else []
+    if len(orders) != 1:
+        raise DataSetError(
+            f"{run} holds {len(orders)} training runs.", "Give the folder that `lungseg train` wrote one run to."
+        )
+    return TrainingConfig.from_file(orders[0]).moved_to(run)
+
+
+def shared_state(run: Path, order: TrainingConfig) -> Path:
+    """Find the state that a new run can begin with in the folder of another one, which differs in what it holds out.
+
+    Raises:
+        DataSetError: the folder holds no such state, or that of a run that was trained otherwise.
+    """
+    other = read_order(run)
+    differing = [field for field in SHARED_FIELDS if getattr(other, field) != getattr(order, field)]
+    if differing:
+        raise DataSetError(
+            f"{run} was trained otherwise: {', '.join(differing)}.", "Begin with a run that only holds out other scans."
+        )
+    state = run / f"{other.name}{SHARED_END}"
+    if not atomic.is_file(state):
+        raise DataSetError(
+            f"{run} has kept no state for other runs to begin with.",
+            "Let it train until labelled scans are shown; only presets of scenes share their first epochs.",
+        )
+    return state
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """Say what the block's failure to write means for a run.
+
+    Raises:
+        StorageError: of the kind that the block raised.
+    """
+    try:
+        yield
+    except StorageError as error:
+        raise type(error)(
+            f"The run can't be kept. {error.found}", f"{error.remedy} Then resume: nothing but this epoch is lost."
+        ) from error

@@ -1,0 +1,186 @@
+"""Watching a training run: how it stands, its curves, example slices, its log.
+
+All of it comes from the database and the run's folder, so that any number of browsers can watch and come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from lungseg.figures.training import live_curves
+from lungseg.records import EpochRecord, Run, RunState
+from lungseg.services import runs, training
+from lungseg.services.comparison import split_of
+from lungseg.services.local_executor import ensure_worker
+from lungseg.ui.formatting import ago, duration, escape, exact
+from lungseg.ui.navigation import runs_page
+from lungseg.ui.notice import act, notice, until_gone
+from lungseg.ui.resources import database, settings
+from lungseg.ui.widgets import (
+    facts,
+    failure_box,
+    megabytes,
+    meter,
+    picture_html,
+    run_name,
+    score_text,
+    small_heading,
+    state_html,
+)
+
+POLL_S = 2.0
+LOG_LINES = 200
+EXAMPLES_SHOWN = 6
+
+
+def watch(run_id: str) -> None:
+    """Draw a run; as long as it goes on this part alone is drawn anew, every two seconds."""
+    is_active = not runs.get_run(database(), run_id).state.is_final
+    st.fragment(_watch, run_every=POLL_S if is_active else None)(run_id, is_active)
+
+
+def no_runs_yet() -> None:
+    """Say what to do first."""
+    st.info(
+        "Nothing has been trained yet. Give the folder of a data set at the left (Medical Segmentation Decathlon "
+        "layout: `dataset.json`, `imagesTr`, `labelsTr`), choose a preset and start. The same from the command line: "
+        "`lungseg train --data FOLDER --preset baseline`.",
+        icon=":material/model_training:",
+    )
+
+
+def _watch(run_id: str, was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
+    with until_gone():
+        _draw(run_id, was_active=was_active)
+
+
+def _draw(run_id: str, *, was_active: bool) -> None:
+    run = runs.get_run(database(), run_id)
+    notice()
+    epochs = training.epochs_of(database(), (run_id,))[run_id]
+    with st.container(key="training_run"):
+        middle, right = st.columns([60, 40], gap="medium")
+    with middle:
+        _head(run, epochs)
+        _facts(run, epochs)
+        if run.failure:
+            failure_box(run.failure, key="training_failure")
+        _curves(run, epochs)
+    with right:
+        _examples(run, epochs)
+        _log(run)
+    if was_active and run.state.is_final:
+        st.rerun()
+
+
+def _head(run: Run, epochs: Sequence[EpochRecord]) -> None:
+    with st.container(key="training_head", horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(f'<div class="lungseg-title">{escape(run_name(run))}</div>', width="content")
+        bar = meter(_share(run, epochs)) if run.state is RunState.RUNNING else ""
+        st.html(f'<div class="lungseg-status">{bar}{state_html(run)}</div>')
+        _actions(run)
+
+
+def _share(run: Run, epochs: Sequence[EpochRecord]) -> float:
+    """Tell how much is done: steps while it counts them, else epochs."""
+    if run.progress and run.progress.total:
+        return run.progress.fraction
+    return len(epochs) / training.planned_epochs(run)
+
+
+def _actions(run: Run) -> None:
+    if not run.state.is_final:
+        st.button(
+            "Stop", key="training_stop", on_click=act, args=(_stop, run.id), disabled=run.stop_requested,
+            help="Ends after the current step; the best checkpoint is kept and training can be resumed.",
+        )  # fmt: skip
+        return
+    if training.can_resume(settings(), run):
+        st.button("Resume", key="training_resume", on_click=act, args=(_resume, run.id))
+    st.page_link(runs_page(), label="Compare and promote", query_params={"run": run.id})
+
+
+def _facts(run: Run, epochs: Sequence[EpochRecord]) -> None:
+    last = epochs[-1] if epochs else None
+    scored = [record for record in epochs if record.mean_dice is not None]
+    best = max(scored, key=lambda record: record.mean_dice or 0.0) if scored else None
+    shown = [("Epoch", f"{last.epoch if last else 0} <em>of {training.planned_epochs(run)}</em>")]
+    shown.append(("Best validation Dice", f"{score_text(best.mean_dice)} <em>epoch {best.epoch}</em>" if best else "–"))
+    if last:
+        shown += [
+            ("Training loss", score_text(last.train_loss)),
+            ("Validation loss", score_text(last.validation_loss)),
+            ("Slices / s", f"{last.slices_per_s:.3g}"),
+            ("Memory", megabytes(last.memory_mb)),
+        ]
+    left_s = _left_s(run, epochs)
+    if left_s is not None:
+        shown.append(("Time left", duration(left_s)))
+    facts(shown)
+    held_out = split_of(run)
+    origin = [escape(run.dataset or ""), f"held out: {escape(held_out)}" if held_out else ""]
+    st.html(f'<div class="lungseg-quiet lungseg-folder">{" · ".join(part for part in origin if part)}</div>')
+
+
+def _left_s(run: Run, epochs: Sequence[EpochRecord]) -> float | None:
+    """Estimate the seconds left of all epochs: as the run tells while it trains, else from its last epochs."""
+    if run.state is not RunState.RUNNING:
+        return None
+    if run.progress and run.progress.stage == "training" and run.progress.left_s is not None:
+        return run.progress.left_s
+    recent = epochs[-3:]
+    if not recent:
+        return None
+    mean_s = sum(record.seconds for record in recent) / len(recent)
+    return mean_s * max(0, training.planned_epochs(run) - recent[-1].epoch)
+
+
+def _curves(run: Run, epochs: Sequence[EpochRecord]) -> None:
+    if not epochs:
+        if run.state is RunState.RUNNING:
+            st.html('<div class="lungseg-quiet">The curves begin with the end of the first epoch.</div>')
+        return
+    figure = live_curves(epochs, training.planned_epochs(run))
+    st.plotly_chart(figure, key="training_curves", theme=None, config={"displayModeBar": False})
+
+
+def _examples(run: Run, epochs: Sequence[EpochRecord]) -> None:
+    pictures = training.example_pictures(settings(), run.id)[:EXAMPLES_SHOWN]
+    when = ""
+    if pictures and epochs:
+        last = epochs[-1]
+        when = f'<span title="{exact(last.finished_at)}">after epoch {last.epoch}, {ago(last.finished_at)}</span>'
+    legend = (
+        '<span style="color:var(--lungseg-reference)">reference</span>'
+        '<span style="color:var(--lungseg-model)">prediction</span>'
+    )
+    small_heading("Examples held out", f"{legend}{when}")
+    with st.container(key="training_examples"):
+        if not pictures:
+            st.html('<div class="lungseg-quiet">Slices with their masks appear after the first epoch.</div>')
+            return
+        for start in range(0, len(pictures), 3):
+            row = enumerate(pictures[start : start + 3], start + 1)
+            for cell, (number, picture) in zip(st.columns(3, gap="small"), row, strict=False):
+                cell.html(picture_html(picture, f"Slice of case {number} held out, reference and prediction outlined"))
+
+
+def _log(run: Run) -> None:
+    if run.warnings:
+        small_heading("Notices")
+        st.html(f'<ul class="lungseg-warnings">{"".join(f"<li>{escape(text)}</li>" for text in run.warnings)}</ul>')
+    lines = training.log_lines(settings(), run.id, most=LOG_LINES)
+    small_heading("Log")
+    text = escape("\n".join(lines)) or "Nothing yet."
+    st.html(f'<pre class="lungseg-log"><span>{text}</span></pre>')
+
+
+def _stop(run_id: str) -> None:
+    runs.request_stop(database(), run_id)
+
+
+def _resume(run_id: str) -> None:
+    training.resume(settings(), database(), run_id)
+    ensure_worker(settings())
