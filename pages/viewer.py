@@ -8,15 +8,15 @@ from lungseg.services.viewing import scene_of
 from lungseg.ui.case_header import case_bar, choose_case, with_no_scene
 from lungseg.ui.fallback import fallback_viewer
 from lungseg.ui.notice import notice
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.ui.threshold import chosen
 from lungseg.ui.viewer import can_draw, viewer
 
-summaries = cases.list_cases(database())
+summaries = cases.list_cases(installation())
 case_id = choose_case(summaries)
 if case_id is not None:
     try:
-        scene = scene_of(settings(), database(), case_id, chosen=chosen())
+        scene = scene_of(installation(), case_id, chosen=chosen())
     except LungSegError as error:
         with_no_scene(summaries, error, case_id)
     else:

@@ -6,6 +6,7 @@ import psutil
 
 from lungseg.services import training
 from lungseg.services.runs import get_run
+from tests.installations import installation_of
 
 PATIENCE_S = 120.0
 
@@ -33,12 +34,12 @@ def is_gone(process):
 
 
 def epochs(database, run):
-    return training.epochs_of(database, [run.id])[run.id]
+    return training.epochs_of(installation_of(database), [run.id])[run.id]
 
 
 def scores(database, run):
-    return training.scores_of(database, [run.id])[run.id]
+    return training.scores_of(installation_of(database), [run.id])[run.id]
 
 
 def state(database, run):
-    return get_run(database, run.id).state
+    return get_run(installation_of(database), run.id).state

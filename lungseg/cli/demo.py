@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lungseg.cli.console import busy, out
 from lungseg.config import Settings
+from lungseg.services.installation import Installation
 
 
 def demo() -> None:
@@ -18,6 +19,6 @@ def demo() -> None:
         service.prepare_demo(settings, on_step=tell)
         database = open_database(settings.database_url)
         tell("making the demo case")
-        case = service.add_case(settings, database)
+        case = service.add_case(Installation(settings, database))
         database.close()
     out.print(f"{case.name} is case {case.id}; `lungseg serve` shows it, the worker segments it.", soft_wrap=True)

@@ -15,6 +15,7 @@ from rich.text import Text
 from lungseg.cli.console import err, out, warn
 from lungseg.config import Settings
 from lungseg.errors import PromotionError
+from lungseg.services.installation import Installation
 
 if TYPE_CHECKING:
     from lungseg.db import Database
@@ -51,7 +52,7 @@ def promote(
                 return
             from lungseg.services import promotion
 
-            card = promotion.promote(settings, database, run, name=name, comment=comment, by=_user())
+            card = promotion.promote(Installation(settings, database), run, name=name, comment=comment, by=_user())
         _said(settings, f"{card.name} is in models/ and segments from the next scan on.")
     else:
         _list(settings)
@@ -71,7 +72,11 @@ def _score(settings: Settings, database: Database, run: str, data: Path | None) 
     """Queue what a promotion of the run needs to know."""
     from lungseg.services.training import queue_both, queue_rival
 
-    queued = (queue_rival(settings, database, run),) if data is None else queue_both(settings, database, run, data)
+    queued = (
+        (queue_rival(Installation(settings, database), run),)
+        if data is None
+        else queue_both(Installation(settings, database), run, data)
+    )
     for each in queued:
         err.print(Text(f"Run {each.id} waits for the worker: {each.name}"), soft_wrap=True)
 

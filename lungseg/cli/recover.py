@@ -9,6 +9,7 @@ from rich.text import Text
 
 from lungseg.cli.console import EXIT_INCOMPLETE, busy, out, warn
 from lungseg.config import Settings
+from lungseg.services.installation import Installation
 from lungseg.wording import counted
 
 
@@ -24,7 +25,7 @@ def recover(
     settings = Settings.from_environment()
     database = open_database(settings.database_url)
     with busy("looking at the files") as tell:
-        found = service(settings, database, adopt=adopt, on_step=tell)
+        found = service(Installation(settings, database), adopt=adopt, on_step=tell)
     database.close()
     out.print(
         Text(

@@ -19,6 +19,7 @@ from lungseg.cli.console import out, warn
 from lungseg.config import CHECKOUT, Settings
 from lungseg.errors import LungSegError, SetupError
 from lungseg.services.bind_check import check_host, check_port
+from lungseg.services.installation import Installation
 from lungseg.services.lifeline import environment_with, lifeline
 
 READY_WITHIN_S = 60.0
@@ -102,8 +103,8 @@ def _prepare(settings: Settings) -> None:
 
     database = open_database(settings.database_url)
     try:
-        open_installation(settings, database)
-        demo.welcome(settings, database)
+        open_installation(Installation(settings, database))
+        demo.welcome(Installation(settings, database))
     except LungSegError as error:
         warn(f"The demo case is not ready. {error}")
     finally:

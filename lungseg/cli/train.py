@@ -26,6 +26,7 @@ from lungseg.config import Device, Settings
 from lungseg.errors import DataSetError, NotFoundError, RunActiveError
 from lungseg.files.atomic import is_file, is_folder, resolved
 from lungseg.records import Progress, Run, RunState
+from lungseg.services.installation import Installation
 
 if TYPE_CHECKING:
     from lungseg.db import Database
@@ -93,7 +94,7 @@ def _begin(settings: Settings, said: dict[str, Any]) -> None:
     from lungseg.services.training import begin_training
 
     with _database(settings) as database:
-        _carry_out(settings, database, begin_training(settings, database, _as_json(said), _place()))
+        _carry_out(settings, database, begin_training(Installation(settings, database), _as_json(said), _place()))
 
 
 def _go_on(settings: Settings, name: str, device: Device | None, *, accept_changed_data: bool) -> None:
@@ -104,7 +105,7 @@ def _go_on(settings: Settings, name: str, device: Device | None, *, accept_chang
     folder = _run_folder(settings, name)
     with _database(settings) as database:
         try:
-            run = resume_here(settings, database, folder.name, _place())
+            run = resume_here(Installation(settings, database), folder.name, _place())
         except NotFoundError:
             run = None
         if run is not None:
@@ -133,7 +134,7 @@ def _carry_out(settings: Settings, database: Database, run: Run, *, accept_chang
                 accept_changed_data,
             )
         )
-    ended = get_run(database, run.id)
+    ended = get_run(Installation(settings, database), run.id)
     if ended.failure:
         show_error(ended.failure)
         raise typer.Exit(EXIT_REFUSED)

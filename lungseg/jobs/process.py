@@ -29,6 +29,7 @@ from lungseg.jobs.right_of_way import GivesWay
 from lungseg.jobs.train import JOBS, JobContext
 from lungseg.records import Progress, RunState
 from lungseg.services import manifests
+from lungseg.services.installation import Installation
 from lungseg.services.local_executor import signs_of_run
 from lungseg.services.runs import get_run
 from lungseg.services.training import LOG, RESUMABLE_KINDS, run_lock
@@ -52,7 +53,7 @@ def execute(settings: Settings, run_id: str, attempt: int) -> None:
         NotFoundError: there is no such run.
     """
     with closing(open_database(settings.database_url)) as database:
-        run = get_run(database, run_id)
+        run = get_run(Installation(settings, database), run_id)
         if run.state is not RunState.RUNNING or run.attempts != attempt:
             log.info("run %s: not ours any more", run.id)
             return
@@ -152,7 +153,7 @@ def _end_failed(task: JobContext, error: Exception) -> None:
 
 def _keep_manifest(task: JobContext) -> None:
     if task.run.kind in RESUMABLE_KINDS:  # the others leave nothing in their folder that is worth a record
-        manifests.keep_run(task.settings, task.database, task.run.id)
+        manifests.keep_run(Installation(task.settings, task.database), task.run.id)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from lungseg.segmentation.postprocessing import ProbabilityMap
 from lungseg.segmentation.probability_io import write_map
 from lungseg.segmentation.segmenter import Segmenter, is_device_full
 from lungseg.services.cases import get_case
+from lungseg.services.installation import Installation
 from lungseg.services.storage import files_beside, incoming_mask_path, mask_path, probability_path, thumbnail_path
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class SegmentLane:
 
         with Heartbeat(self._database, run) as pulse:
             pulse.tell(Progress("loading"))
-            case = get_case(self._database, run.case_id or "")
+            case = get_case(Installation(self._settings, self._database), run.case_id or "")
             scan = self._settings.home / case.scan_path
             segmentation = self._somewhere(run, segment)
         if segmentation.scan_sha256 != case.scan_sha256:

@@ -30,6 +30,7 @@ from lungseg.scans import overlay
 from lungseg.segmentation.card import ModelCard, read_card
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.services import datasets, manifests
+from lungseg.services.installation import Installation
 from lungseg.services.training import EXAMPLES, order_of, scores_of
 from lungseg.training.config import EpochReport, TrainingCallbacks
 from lungseg.training.fit import fit
@@ -88,7 +89,7 @@ def prepare_job(task: JobContext) -> dict[str, Any] | None:
     """
     task.tell(Progress("looking for files"))
     outcome = datasets.prepare_store(
-        task.settings, task.database, task.run, on_progress=task.tell, should_stop=task.should_stop
+        Installation(task.settings, task.database), task.run, on_progress=task.tell, should_stop=task.should_stop
     )
     return {"result": outcome}
 
@@ -110,7 +111,7 @@ class _Training:
 
     def __init__(self, task: JobContext) -> None:
         self._task, self._database, self._run = task, task.database, task.run
-        self._order = order_of(task.settings, task.database, task.run)
+        self._order = order_of(Installation(task.settings, task.database), task.run)
         self._is_best = False
 
     def carry_out(self) -> dict[str, Any] | None:
@@ -138,7 +139,7 @@ class _Training:
         record = _record(self._run, report)
         kept = _columns(read_card(self._order.output / f"{self._order.name}.safetensors")) if report.is_best else {}
         recorder.retrying(lambda: recorder.keep_epoch(self._database, self._run, record, **kept))
-        manifests.keep_run(self._task.settings, self._database, self._run.id)
+        manifests.keep_run(Installation(self._task.settings, self._database), self._run.id)
 
     def _keep_scores(self, scores: tuple[CaseScore, ...]) -> None:
         if self._is_best:
@@ -173,14 +174,18 @@ class _Scoring:
         device = str(segmenter.device)
         recorder.retrying(lambda: recorder.note_provenance(self._database, self._run, segmenter.card, device))
         known = {score.case for score in self._scores()}
-        left = [pair for pair in _wanted(self._database, Path(said["data"]), said["cases"]) if pair.case not in known]
+        left = [
+            pair
+            for pair in _wanted(Installation(self._task.settings, self._database), Path(said["data"]), said["cases"])
+            if pair.case not in known
+        ]
         self._total = len(left)
         evaluate(left, segmenter, on_case=self._keep, should_stop=self._clock.should_stop)
         summary = summarise(self._scores(), failed=len(self._failures))
         return {"result": {"summary": summary.report(), "failures": [each.report() for each in self._failures]}}
 
     def _scores(self) -> tuple[CaseScore, ...]:
-        return scores_of(self._database, (self._run.id,))[self._run.id]
+        return scores_of(Installation(self._task.settings, self._database), (self._run.id,))[self._run.id]
 
     def _keep(self, outcome: CaseScore | CaseFailure) -> None:
         self._done += 1
@@ -194,7 +199,7 @@ class _Scoring:
         self._task.tell(Progress("scoring", self._done, self._total, left_s))
 
 
-def _wanted(database: Database, data: Path, cases: list[str] | None) -> list[CaseFiles]:
+def _wanted(installation: Installation, data: Path, cases: list[str] | None) -> list[CaseFiles]:
     """Find the labelled cases of a data set or of a slice store, all of them or those named.
 
     Raises:
@@ -203,7 +208,7 @@ def _wanted(database: Database, data: Path, cases: list[str] | None) -> list[Cas
     pairs = (
         [case.pair for case in SliceStore.open(data).cases]
         if is_store(data)
-        else list(datasets.open_known(database, data).labelled)
+        else list(datasets.open_known(installation, data).labelled)
     )
     found = pairs if cases is None else [pair for pair in pairs if pair.case in cases]
     if not found:

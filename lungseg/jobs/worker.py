@@ -35,6 +35,7 @@ from lungseg.jobs.segment import SegmentLane
 from lungseg.records import Run
 from lungseg.services.home import open_home, open_installation
 from lungseg.services.incoming import sweep_incoming
+from lungseg.services.installation import Installation
 from lungseg.services.local_executor import signs_of_worker, worker_lock
 from lungseg.services.storage import sweep
 from lungseg.services.watchdog import SignsOfLife, Silence
@@ -68,7 +69,7 @@ def work(settings: Settings, *, once: bool = False) -> None:
             database = open_database(settings.database_url)
             worker = Worker(settings, database, on_step=signs.step)
             with closing(database), _on_signals(worker.leave):
-                open_installation(settings, database)
+                open_installation(Installation(settings, database))
                 worker.take_back()
                 worker.run(once=once)
     except Timeout:
@@ -200,7 +201,7 @@ class Worker:
     def _sweep(self) -> None:
         if time.monotonic() - self._swept_s >= SWEEP_EVERY_S:
             sweep_incoming(self._settings)
-            sweep(self._settings, self._database)
+            sweep(Installation(self._settings, self._database))
             self._swept_s = time.monotonic()
         if time.monotonic() - self._scrubbed_s >= SCRUB_EVERY_S:
             self._database.scrub()

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from lungseg.config import Settings
-from lungseg.db import Database
 from lungseg.db import cases as rows
 from lungseg.db import masks as mask_rows
 from lungseg.errors import NamelessError, NotFoundError, TwinError
@@ -24,6 +22,7 @@ from lungseg.scans.volume import Grid
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import manifests
 from lungseg.services.home import check_pair
+from lungseg.services.installation import Installation
 from lungseg.services.storage import ReceivedFile, files_beside, mask_path, receiving, scan_path, thumbnail_path
 
 log = logging.getLogger(__name__)
@@ -32,8 +31,7 @@ LONGEST_NAME = 120
 
 
 def ingest(
-    settings: Settings,
-    database: Database,
+    installation: Installation,
     name: str,
     stream: BinaryIO,
     *,
@@ -43,8 +41,7 @@ def ingest(
     """Take in a scan: stream it to disk, check its header, keep it under an id of ours.
 
     Args:
-        settings: of the installation.
-        database: where the case is kept.
+        installation: whose it is.
         name: what the user calls the file; shown, never used on disk.
         stream: its bytes, `.nii` or `.nii.gz`.
         is_demo: whether it is the demo case.
@@ -56,75 +53,74 @@ def ingest(
         SetupError: files and database do not belong together.
         StorageError: there is no room for it, or the disk or database refuses.
     """
-    check_pair(settings, database)
+    check_pair(installation)
     case_id = uuid4().hex
-    with receiving(stream, settings.incoming, settings.limits) as received:
-        grid = nifti.read_grid(received.path, limits=settings.limits)
+    with receiving(stream, installation.settings.incoming, installation.settings.limits) as received:
+        grid = nifti.read_grid(received.path, limits=installation.settings.limits)
         case = _new_case(case_id, display_name(name), received, grid, is_demo=is_demo)
-        with _owned(settings.home / case.scan_path) as kept, database.begin() as session:
+        with _owned(installation.settings.home / case.scan_path) as kept, installation.database.begin() as session:
             if not may_be_twin and (twin := rows.twin_of(session, case.scan_sha256)):
                 raise _same_scan(twin)
             rows.insert_case(session, case)
             atomic.move(received.path, kept)
-    manifests.keep_case(settings, case)
+    manifests.keep_case(installation.settings, case)
     log.info("case %s: taken in, %d bytes", case.id, case.scan_bytes)
     return case
 
 
-def take_in_again(settings: Settings, database: Database, case_id: str, name: str) -> Case:
+def take_in_again(installation: Installation, case_id: str, name: str) -> Case:
     """Make another case of the scan of a case, under a name of its own.
 
     Raises:
         NotFoundError: there is no such case, or its scan is gone.
         SetupError, StorageError: as `ingest` does.
     """
-    case = get_case(database, case_id)
+    case = get_case(installation, case_id)
     try:
-        stream = (settings.home / case.scan_path).open("rb")
+        stream = (installation.settings.home / case.scan_path).open("rb")
     except FileNotFoundError as error:
         raise NotFoundError("The scan is not there any more.", "Upload it again.") from error
     with stream:
-        return ingest(settings, database, name, stream)
+        return ingest(installation, name, stream)
 
 
-def list_cases(database: Database) -> tuple[CaseSummary, ...]:
+def list_cases(installation: Installation) -> tuple[CaseSummary, ...]:
     """Return all cases, newest first, with their newest run and the totals of their newest predicted mask."""
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.list_summaries(session)
 
 
-def get_case(database: Database, case_id: str) -> Case:
+def get_case(installation: Installation, case_id: str) -> Case:
     """Return a case.
 
     Raises:
         NotFoundError: there is none of this id.
     """
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.get_case(session, case_id)
 
 
-def masks_of(database: Database, case_id: str) -> tuple[Mask, ...]:
+def masks_of(installation: Installation, case_id: str) -> tuple[Mask, ...]:
     """Return all masks of a case with their lesions, newest first."""
-    with database.read() as session:
+    with installation.database.read() as session:
         return mask_rows.masks_of_case(session, case_id)
 
 
-def get_mask(database: Database, mask_id: str) -> Mask:
+def get_mask(installation: Installation, mask_id: str) -> Mask:
     """Return a mask with its lesions.
 
     Raises:
         NotFoundError: there is none of this id.
     """
-    with database.read() as session:
+    with installation.database.read() as session:
         return mask_rows.get_mask(session, mask_id)
 
 
-def add_reference(settings: Settings, database: Database, case_id: str, path: Path) -> Mask:
+def add_reference(installation: Installation, case_id: str, path: Path) -> Mask:
     """Add a reference mask, kept on the scan's own grid as one more version.
 
     Args:
-        settings: of the installation.
-        database: where it is kept.
+        installation: whose it is.
         case_id: the case it belongs to.
         path: NIfTI mask on the voxels of the scan, in any axis order; every value other than 0 is inside.
 
@@ -134,15 +130,17 @@ def add_reference(settings: Settings, database: Database, case_id: str, path: Pa
         ScanError: the file is no usable mask.
         StorageError: it can't be kept.
     """
-    case = get_case(database, case_id)
-    header = nifti.read_header(settings.home / case.scan_path, limits=settings.limits, sha256=case.scan_sha256)
+    case = get_case(installation, case_id)
+    header = nifti.read_header(
+        installation.settings.home / case.scan_path, limits=installation.settings.limits, sha256=case.scan_sha256
+    )
     grid = header.grid.to_ras()
-    inside = nifti.read_mask(path, grid, limits=settings.limits)
+    inside = nifti.read_mask(path, grid, limits=installation.settings.limits)
     lesions = lesions_of(inside, grid)
     mask_id = uuid4().hex
-    with _owned(settings.home / mask_path(mask_id)) as kept:
+    with _owned(installation.settings.home / mask_path(mask_id)) as kept:
         nifti.write_mask(inside, kept, like=header)
-        with database.begin() as session:
+        with installation.database.begin() as session:
             rows.get_case(session, case_id)
             mask = Mask(
                 id=mask_id,
@@ -158,11 +156,11 @@ def add_reference(settings: Settings, database: Database, case_id: str, path: Pa
                 lesions=lesions,
             )
             mask_rows.insert_mask(session, mask)
-    manifests.keep_mask(settings, mask, run=None)
+    manifests.keep_mask(installation.settings, mask, run=None)
     return mask
 
 
-def rename_case(settings: Settings, database: Database, case_id: str, name: str) -> Case:
+def rename_case(installation: Installation, case_id: str, name: str) -> Case:
     """Change what a case is called; the old name goes from the files of the database too.
 
     Raises:
@@ -172,14 +170,14 @@ def rename_case(settings: Settings, database: Database, case_id: str, name: str)
     shown = visible_name(name)
     if not shown:
         raise no_name()
-    with database.begin() as session:
+    with installation.database.begin() as session:
         case = rows.rename_case(session, case_id, shown)
-    manifests.keep_case(settings, case)
-    database.scrub()
+    manifests.keep_case(installation.settings, case)
+    installation.database.scrub()
     return case
 
 
-def delete_case(settings: Settings, database: Database, case_id: str) -> None:
+def delete_case(installation: Installation, case_id: str) -> None:
     """Delete a case with its scan, runs, masks and pictures; a worker busy with it stops within a second or two.
 
     Manifests go first, then rows, then files: where that is interrupted, a row without manifests gets them again, and a
@@ -188,18 +186,18 @@ def delete_case(settings: Settings, database: Database, case_id: str) -> None:
     Raises:
         NotFoundError: there is none of this id.
     """
-    with database.read() as session:
+    with installation.database.read() as session:
         case = rows.get_case(session, case_id)
         masks = mask_rows.masks_of_case(session, case_id)
-    listed = [manifests.mask_manifest(settings, mask.id) for mask in masks]
-    listed.append(manifests.case_manifest(settings, case_id))
+    listed = [manifests.mask_manifest(installation.settings, mask.id) for mask in masks]
+    listed.append(manifests.case_manifest(installation.settings, case_id))
     _remove(listed)
-    with database.begin() as session:
+    with installation.database.begin() as session:
         rows.delete_case(session, case_id)
-    own = [settings.home / name for name in (case.scan_path, *(mask.path for mask in masks))]
-    beside = [path for mask in masks for path in files_beside(settings, mask.id)]
-    _remove([*listed, *own, *beside, thumbnail_path(settings, case_id)])
-    database.scrub()
+    own = [installation.settings.home / name for name in (case.scan_path, *(mask.path for mask in masks))]
+    beside = [path for mask in masks for path in files_beside(installation.settings, mask.id)]
+    _remove([*listed, *own, *beside, thumbnail_path(installation.settings, case_id)])
+    installation.database.scrub()
     log.info("case %s: deleted", case_id)
 
 

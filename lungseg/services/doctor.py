@@ -20,6 +20,7 @@ from lungseg.db import open_database
 from lungseg.decoding import decode
 from lungseg.errors import LungSegError, SetupError
 from lungseg.services import local_executor, viewer_bundle
+from lungseg.services.installation import Installation
 from lungseg.wording import counted
 
 OLDEST_PYTHON = (3, 11)
@@ -170,7 +171,7 @@ def _files(settings: Settings) -> InstallationCheck:
         return InstallationCheck("files", State.OK, "none yet")
     database = open_database(settings.database_url)
     try:
-        held = holdings(settings, database)
+        held = holdings(Installation(settings, database))
     finally:
         database.close()
     if held.alarm:

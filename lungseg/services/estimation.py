@@ -27,6 +27,7 @@ from lungseg.files import atomic
 from lungseg.records import EpochRecord, Run
 from lungseg.scans import nifti
 from lungseg.services.datasets import find_store, open_known, unregistered_store
+from lungseg.services.installation import Installation
 from lungseg.services.training import checked_data, is_any_active, with_allowed_data
 from lungseg.training.presets import Preset, SlicePreset, find_preset
 from lungseg.wording import counted
@@ -100,7 +101,9 @@ class _Order:
         preset = find_preset(fields["preset"])
         return cls(
             preset=preset,
-            data=checked_data(database, with_allowed_data(settings, database, fields)),
+            data=checked_data(
+                Installation(settings, database), with_allowed_data(Installation(settings, database), fields)
+            ),
             epochs=int(fields.get("epochs") or preset.schedule.epochs),
             batch=int(fields.get("batch") or preset.schedule.batch),
             device=str(fields.get("device") or settings.device),
@@ -133,31 +136,30 @@ class _Work:
         return self.prepare_s + slices / max(slices_per_s, 1e-3)
 
 
-def estimate(settings: Settings, database: Database, fields: Mapping[str, Any]) -> Estimate:
+def estimate(installation: Installation, fields: Mapping[str, Any]) -> Estimate:
     """Say what a training run will cost.
 
     Args:
-        settings: of the installation.
-        database: where runs and their epochs are kept.
+        installation: whose it is.
         fields: as `services.training.queue_training` takes them.
 
     Raises:
         DataSetError: the data can't be used, or a field is out of range.
     """
-    order = _Order.of(settings, database, fields)
-    work = _work(settings, database, order)
-    with database.read() as session:
+    order = _Order.of(installation.settings, installation.database, fields)
+    work = _work(installation, order)
+    with installation.database.read() as session:
         known = [each for each in rows.latest_epochs(session, order.preset.name, MOST_EPOCHS) if _is_like(each, order)]
     if known:
         return _from_epochs(known, order, work)
-    pace = _paces(settings).get(order.key)
+    pace = _paces(installation.settings).get(order.key)
     if pace:
         seconds = work.seconds(order.epochs, pace.slices_per_s)
         return Estimate(seconds, pace.memory_mb, "From a few measured steps on this machine.", is_measured=True)
     return _by_rule(order, work)
 
 
-def start_measuring(settings: Settings, database: Database, fields: Mapping[str, Any]) -> bool:
+def start_measuring(installation: Installation, fields: Mapping[str, Any]) -> bool:
     """Start a process that takes a few steps with a preset, unless that was done before or something runs already.
 
     Returns:
@@ -166,14 +168,14 @@ def start_measuring(settings: Settings, database: Database, fields: Mapping[str,
     Raises:
         DataSetError: the data can't be used, or a field is out of range.
     """
-    order = _Order.of(settings, database, fields)
-    if order.key in _paces(settings) or is_any_active(database):
+    order = _Order.of(installation.settings, installation.database, fields)
+    if order.key in _paces(installation.settings) or is_any_active(installation):
         return False
-    mark = settings.home / "measuring"
+    mark = installation.settings.home / "measuring"
     if mark.exists() and 0 <= time.time() - mark.stat().st_mtime < MEASURING_S:  # a clock may have been set back since
         return mark.read_bytes() == order.key.encode()
     atomic.write_bytes(mark, order.key.encode())
-    _start(settings, order)
+    _start(installation.settings, order)
     return True
 
 
@@ -267,16 +269,18 @@ def _by_rule(order: _Order, work: _Work) -> Estimate:
     return Estimate(seconds, memory_mb, basis, is_measured=False)
 
 
-def _work(settings: Settings, database: Database, order: _Order) -> _Work:
+def _work(installation: Installation, order: _Order) -> _Work:
     if order.preset.schedule.steps is not None:
         return _Work(order.preset.schedule.steps * order.batch, 0.0, 0.0)
     data = order.data
-    store = data if is_store(data) else find_store(settings, database, data) or unregistered_store(settings, data)
+    store = (
+        data if is_store(data) else find_store(installation, data) or unregistered_store(installation.settings, data)
+    )
     try:
         depths = [len(case.slice_tumour_px) for case in SliceStore.open(store).cases]
         prepare_s = 0.0
     except DataSetError:
-        depths = [_depth(pair.scan) for pair in open_known(database, data).labelled]
+        depths = [_depth(pair.scan) for pair in open_known(installation, data).labelled]
         prepare_s = PREPARE_S * len(depths)
     skipped = order.preset.skip_slices if isinstance(order.preset, SlicePreset) else 0
     shown = sum(depth - min(skipped, depth // 3) for depth in depths)

@@ -13,12 +13,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from lungseg.config import Settings
-from lungseg.db import Database
 from lungseg.db.cases import all_case_ids
 from lungseg.db.installation import home_id, is_unused
 from lungseg.db.masks import all_mask_ids
 from lungseg.errors import SetupError, StorageError
 from lungseg.files import atomic
+from lungseg.services.installation import Installation
 from lungseg.services.manifests import END
 from lungseg.wording import counted
 
@@ -106,55 +106,55 @@ def open_home(settings: Settings) -> None:
     os.umask(atomic.OTHERS)
 
 
-def open_installation(settings: Settings, database: Database) -> None:
+def open_installation(installation: Installation) -> None:
     """Open the home, and pair it with its database where that is sure: where one of them is new, or they fit.
 
     Raises:
         StorageError: home or database can't be written to.
     """
-    open_home(settings)
-    found = holdings(settings, database)
+    open_home(installation.settings)
+    found = holdings(installation)
     if found.alarm is None and (found.paired is None or found.home is None):
-        pair(settings, database)
+        pair(installation)
 
 
-def check_pair(settings: Settings, database: Database) -> None:
+def check_pair(installation: Installation) -> None:
     """Refuse to take anything in where the database belongs to another home: it would be lost to both.
 
     Raises:
         SetupError: it does.
         StorageError: the database or the id of the home can't be read.
     """
-    with database.read() as session:
+    with installation.database.read() as session:
         paired = home_id(session)
-    if paired is not None and paired != _home_id(settings):
+    if paired is not None and paired != _home_id(installation.settings):
         raise SetupError(
             "The database belongs to another LUNGSEG_HOME than this one.",
             "Set LUNGSEG_DATABASE_URL or LUNGSEG_HOME to what belongs together, then restart.",
         )
 
 
-def pair(settings: Settings, database: Database) -> None:
+def pair(installation: Installation) -> None:
     """Give home and database the same id: that of the home, else that of the database, else a new one.
 
     Raises:
         StorageError: one of them can't be written to.
     """
-    home = _home_id(settings)
+    home = _home_id(installation.settings)
     if home is None:
-        with database.read() as session:
-            home = _make_id(settings, home_id(session) or uuid4().hex)
-    database.pair(home)
+        with installation.database.read() as session:
+            home = _make_id(installation.settings, home_id(session) or uuid4().hex)
+    installation.database.pair(home)
 
 
-def holdings(settings: Settings, database: Database) -> Holdings:
+def holdings(installation: Installation) -> Holdings:
     """Look what lies in the home and what the database knows of it; files first, so that none seems unowned."""
-    scans, masks = _ids(settings.scans), _ids(settings.masks)
-    with database.read() as session:
+    scans, masks = _ids(installation.settings.scans), _ids(installation.settings.masks)
+    with installation.database.read() as session:
         return Holdings(
             scans=Holding(*scans, all_case_ids(session)),
             masks=Holding(*masks, all_mask_ids(session)),
-            home=_home_id(settings),
+            home=_home_id(installation.settings),
             paired=home_id(session),
             is_unused=is_unused(session),
         )

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lungseg.config import Settings
-from lungseg.db import Database
 from lungseg.db import cases as case_rows
 from lungseg.db import masks as mask_rows
 from lungseg.db import runs as run_rows
@@ -20,6 +19,7 @@ from lungseg.decoding import decode_file, encode
 from lungseg.errors import StorageError
 from lungseg.files import atomic
 from lungseg.records import Case, CaseScore, EpochRecord, Mask, Run
+from lungseg.services.installation import Installation
 
 log = logging.getLogger(__name__)
 
@@ -68,18 +68,18 @@ def keep_mask(settings: Settings, mask: Mask, run: Run | None) -> None:
     _write(mask_manifest(settings, mask.id), encode(MaskManifest(mask, run)))
 
 
-def keep_run(settings: Settings, database: Database, run_id: str) -> None:
+def keep_run(installation: Installation, run_id: str) -> None:
     """Write the manifest of a run that has a folder, as `keep_case`; nothing where the run is gone."""
-    folder = settings.runs / run_id
+    folder = installation.settings.runs / run_id
     if not folder.is_dir():
         return
-    with database.read() as session:
+    with installation.database.read() as session:
         if run_id not in run_rows.all_run_ids(session):
             return
         run = run_rows.get_run(session, run_id)
         epochs = training_rows.epochs_of(session, (run_id,))[run_id]
         scores = training_rows.scores_of(session, (run_id,))[run_id]
-    _write(run_manifest(settings, run_id), encode(RunManifest(run, epochs, scores)))
+    _write(run_manifest(installation.settings, run_id), encode(RunManifest(run, epochs, scores)))
 
 
 def read_run(path: Path) -> RunManifest:
@@ -109,35 +109,39 @@ def read_mask_manifest(path: Path) -> MaskManifest:
     return decode_file(MaskManifest, path, _damaged)
 
 
-def complete(settings: Settings, database: Database) -> int:
+def complete(installation: Installation) -> int:
     """Write the manifests that are missing: of cases of an earlier release, or where the disk had refused.
 
     Returns:
         How many were written.
     """
-    with database.read() as session:
-        case_ids = _without(settings.scans, case_rows.all_case_ids(session))
-        mask_ids = _without(settings.masks, mask_rows.all_mask_ids(session))
+    with installation.database.read() as session:
+        case_ids = _without(installation.settings.scans, case_rows.all_case_ids(session))
+        mask_ids = _without(installation.settings.masks, mask_rows.all_mask_ids(session))
         cases = [case_rows.get_case(session, case_id) for case_id in case_ids]
         masks = [mask_rows.get_mask(session, mask_id) for mask_id in mask_ids]
-        run_ids = _folders(settings.runs) & run_rows.all_run_ids(session)
+        run_ids = _folders(installation.settings.runs) & run_rows.all_run_ids(session)
         runs = [run_rows.get_run(session, mask.run_id) if mask.run_id else None for mask in masks]
     for case in cases:
-        keep_case(settings, case)
+        keep_case(installation.settings, case)
     for mask, run in zip(masks, runs, strict=True):
-        keep_mask(settings, mask, run)
-    _withdraw(settings, database, case_ids, mask_ids)
-    runs_without = [run_id for run_id in run_ids if not run_manifest(settings, run_id).is_file()]
+        keep_mask(installation.settings, mask, run)
+    _withdraw(installation, case_ids, mask_ids)
+    runs_without = [run_id for run_id in run_ids if not run_manifest(installation.settings, run_id).is_file()]
     for run_id in runs_without:
-        keep_run(settings, database, run_id)
+        keep_run(installation, run_id)
     return len(cases) + len(masks) + len(runs_without)
 
 
-def _withdraw(settings: Settings, database: Database, case_ids: list[str], mask_ids: list[str]) -> None:
+def _withdraw(installation: Installation, case_ids: list[str], mask_ids: list[str]) -> None:
     """Remove manifests of what was deleted while they were written."""
-    with database.read() as session:
-        gone = {case_manifest(settings, case_id) for case_id in set(case_ids) - case_rows.all_case_ids(session)}
-        gone |= {mask_manifest(settings, mask_id) for mask_id in set(mask_ids) - mask_rows.all_mask_ids(session)}
+    with installation.database.read() as session:
+        gone = {
+            case_manifest(installation.settings, case_id) for case_id in set(case_ids) - case_rows.all_case_ids(session)
+        }
+        gone |= {
+            mask_manifest(installation.settings, mask_id) for mask_id in set(mask_ids) - mask_rows.all_mask_ids(session)
+        }
     for path in gone:
         path.unlink(missing_ok=True)
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from lungseg.config import Settings
-from lungseg.db import Database
 from lungseg.errors import CheckpointError, PromotionError
 from lungseg.files.atomic import move, replacing_path
 from lungseg.records import CaseScore, Run
 from lungseg.segmentation.card import ModelCard, read_card, sha256_of
 from lungseg.services.comparison import Comparison, compare
 from lungseg.services.in_use import ARCHIVE, Promotion, keep_promotion, read_rival
+from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run
 from lungseg.services.training import checkpoint_runs, scores_of
 from lungseg.wording import counted
@@ -114,12 +114,11 @@ class PromotionCandidate:
         return f"{difference.mean:+.3f} Dice against {self.rival.name} on {counted(difference.pairs, 'case')}."
 
 
-def offer(settings: Settings, database: Database, run_id: str, name: str | None = None) -> PromotionCandidate:
+def offer(installation: Installation, run_id: str, name: str | None = None) -> PromotionCandidate:
     """Look at what promoting a run's checkpoint would mean; changes nothing.
 
     Args:
-        settings: of the installation.
-        database: where the runs are kept.
+        installation: whose it is.
         run_id: the run.
         name: what the checkpoint is to be called in `models/`; None for its own name.
 
@@ -128,30 +127,29 @@ def offer(settings: Settings, database: Database, run_id: str, name: str | None 
         PromotionError: the run has no checkpoint, still goes on, or the name can't be used.
         CheckpointError: the checkpoint is damaged.
     """
-    run = get_run(database, run_id)
+    run = get_run(installation, run_id)
     if not run.state.is_final:
         raise PromotionError("The run still goes on.", "Wait for its end, or stop it: its best checkpoint is kept.")
-    weights = checkpoint_of(settings, run)
+    weights = checkpoint_of(installation.settings, run)
     if weights is None:
         raise PromotionError("The run has kept no checkpoint.", "Choose a training run that ended an epoch.")
     card = read_card(weights)
     chosen = _checked_name(name or card.name)
-    rival = read_rival(settings)
+    rival = read_rival(installation.settings)
     learned_from = frozenset(card.names("cases"))
-    scores = [score for score in _scores_of_checkpoint(database, card.sha256) if score.case not in learned_from]
-    comparison = compare(_scores_of_checkpoint(database, rival.sha256), scores) if rival else None
-    replaces = (settings.models / f"{chosen}.safetensors").is_file()
+    scores = [score for score in _scores_of_checkpoint(installation, card.sha256) if score.case not in learned_from]
+    comparison = compare(_scores_of_checkpoint(installation, rival.sha256), scores) if rival else None
+    replaces = (installation.settings.models / f"{chosen}.safetensors").is_file()
     return PromotionCandidate(run, weights, card, chosen, rival, replaces, comparison, len(scores))
 
 
 def promote(
-    settings: Settings, database: Database, run_id: str, *, name: str | None = None, comment: str = "", by: str = ""
+    installation: Installation, run_id: str, *, name: str | None = None, comment: str = "", by: str = ""
 ) -> ModelCard:
     """Copy a run's checkpoint into `models/` and let it segment; what had the name before goes to `models/archive/`.
 
     Args:
-        settings: of the installation; where its `checkpoint` names one, that goes on segmenting until it is unset.
-        database: where the runs are kept.
+        installation: whose it is; where its settings name a checkpoint, that goes on segmenting until it is unset.
         run_id: the run.
         name: what it is to be called; None for its own name.
         comment: why, for whoever reads the card later; needed where the checkpoint is not better, beyond the noise.
@@ -166,16 +164,16 @@ def promote(
         CheckpointError: the checkpoint is damaged.
         StorageError: `models/` can't be written to.
     """
-    offered, reason = offer(settings, database, run_id, name), comment.strip()
+    offered, reason = offer(installation, run_id, name), comment.strip()
     if offered.refusal:
         raise offered.refusal
     if offered.doubt and not reason:
         raise PromotionError(offered.doubt, "Train on, or give a comment that says why it is to go in all the same.")
     training = {**offered.card.training, "promotion": _record(offered, reason)}
     card = replace(offered.card, name=offered.name, training=training)
-    _put(settings.models, offered.weights, card)
+    _put(installation.settings.models, offered.weights, card)
     promotion = Promotion.of(card, offered.rival, comment=reason, by=by, verdict=offered.verdict, run=run_id)
-    keep_promotion(settings, promotion)
+    keep_promotion(installation.settings, promotion)
     return card
 
 
@@ -204,10 +202,10 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _scores_of_checkpoint(database: Database, sha256: str) -> Sequence[CaseScore]:
+def _scores_of_checkpoint(installation: Installation, sha256: str) -> Sequence[CaseScore]:
     """Return the newest score of each case that was ever scored with a checkpoint."""
-    runs = checkpoint_runs(database, sha256)
-    scores = scores_of(database, tuple(run.id for run in runs))
+    runs = checkpoint_runs(installation, sha256)
+    scores = scores_of(installation, tuple(run.id for run in runs))
     newest = {score.case: score for run in sorted(runs, key=lambda run: run.queued_at) for score in scores[run.id]}
     return tuple(newest.values())
 

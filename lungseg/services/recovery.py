@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lungseg.config import Settings
-from lungseg.db import Database
 from lungseg.db import cases as case_rows
 from lungseg.db import masks as mask_rows
 from lungseg.db import runs as run_rows
@@ -26,6 +25,7 @@ from lungseg.scans import nifti
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import manifests
 from lungseg.services.home import ID, holdings, open_home, pair
+from lungseg.services.installation import Installation
 from lungseg.services.runs import queue_segmentation
 
 log = logging.getLogger(__name__)
@@ -57,13 +57,12 @@ class Recovery:
 
 
 def recover(
-    settings: Settings, database: Database, *, adopt: bool = False, on_step: Callable[[str], None] | None = None
+    installation: Installation, *, adopt: bool = False, on_step: Callable[[str], None] | None = None
 ) -> Recovery:
     """Make records of all files in the home that the database does not know, then pair the two.
 
     Args:
-        settings: of the installation.
-        database: to write them into.
+        installation: whose it is.
         adopt: take over a database that belongs to another home.
         on_step: told what is being done.
 
@@ -71,8 +70,8 @@ def recover(
         SetupError: the database belongs to another home.
         StorageError: home or database can't be written to.
     """
-    open_home(settings)
-    found = holdings(settings, database)
+    open_home(installation.settings)
+    found = holdings(installation)
     if found.home and found.paired and found.home != found.paired and not adopt:
         raise SetupError(
             "The database belongs to another LUNGSEG_HOME than this one.",
@@ -82,28 +81,28 @@ def recover(
     back = []
     for number, case_id in enumerate(sorted(found.scans.strangers), start=1):
         tell(f"scan {number} of {len(found.scans.strangers)}")
-        if _recover_case(settings, database, case_id, recovery):
+        if _recover_case(installation, case_id, recovery):
             back.append(case_id)
     for number, mask_id in enumerate(sorted(found.masks.strangers), start=1):
         tell(f"mask {number} of {len(found.masks.strangers)}")
-        _recover_mask(settings, database, mask_id, recovery)
+        _recover_mask(installation, mask_id, recovery)
     tell("runs")
-    _recover_runs(settings, database, recovery)
-    _segment_again(settings, database, back, recovery)
-    pair(settings, database)
+    _recover_runs(installation, recovery)
+    _segment_again(installation, back, recovery)
+    pair(installation)
     return recovery
 
 
-def _recover_case(settings: Settings, database: Database, case_id: str, recovery: Recovery) -> bool:
-    path = _file_of(settings.scans, case_id)
+def _recover_case(installation: Installation, case_id: str, recovery: Recovery) -> bool:
+    path = _file_of(installation.settings.scans, case_id)
     try:
-        case = _case_of(settings, path, case_id, recovery)
-        with database.begin() as session:
+        case = _case_of(installation.settings, path, case_id, recovery)
+        with installation.database.begin() as session:
             case_rows.insert_case(session, case)
     except LungSegError as error:
         recovery.refused.append((f"scans/{path.name}", str(error)))
         return False
-    manifests.keep_case(settings, case)
+    manifests.keep_case(installation.settings, case)
     recovery.cases += 1
     return True
 
@@ -132,11 +131,11 @@ def _case_of(settings: Settings, path: Path, case_id: str, recovery: Recovery) -
     return replace(case, name=said.name, created_at=said.created_at, is_demo=said.is_demo)
 
 
-def _recover_mask(settings: Settings, database: Database, mask_id: str, recovery: Recovery) -> None:
-    path = _file_of(settings.masks, mask_id)
+def _recover_mask(installation: Installation, mask_id: str, recovery: Recovery) -> None:
+    path = _file_of(installation.settings.masks, mask_id)
     try:
-        said = manifests.read_mask_manifest(manifests.mask_manifest(settings, mask_id))
-        with database.begin() as session:
+        said = manifests.read_mask_manifest(manifests.mask_manifest(installation.settings, mask_id))
+        with installation.database.begin() as session:
             case_rows.get_case(session, said.mask.case_id)
             run = said.run if said.run and said.run.case_id == said.mask.case_id else None
             if run and run.id not in run_rows.all_run_ids(session):
@@ -155,7 +154,7 @@ def _recover_mask(settings: Settings, database: Database, mask_id: str, recovery
             )
             mask_rows.insert_mask(session, mask)
     except (StorageError, NotFoundError):
-        _set_aside(settings, path, recovery)
+        _set_aside(installation.settings, path, recovery)
         return
     recovery.masks += 1
 
@@ -165,20 +164,20 @@ def _set_aside(settings: Settings, path: Path, recovery: Recovery) -> None:
     recovery.set_aside += 1
 
 
-def _recover_runs(settings: Settings, database: Database, recovery: Recovery) -> None:
+def _recover_runs(installation: Installation, recovery: Recovery) -> None:
     """List runs with a folder again; one that was going on when its record was lost can be resumed."""
-    with database.read() as session:
+    with installation.database.read() as session:
         known = run_rows.all_run_ids(session)
-    folders = sorted(settings.runs.iterdir()) if settings.runs.is_dir() else []
+    folders = sorted(installation.settings.runs.iterdir()) if installation.settings.runs.is_dir() else []
     for folder in folders:
         if folder.name in known or not ID.fullmatch(folder.name):
             continue
         try:
-            said = manifests.read_run(manifests.run_manifest(settings, folder.name))
+            said = manifests.read_run(manifests.run_manifest(installation.settings, folder.name))
             if said.run.id != folder.name:
                 raise StorageError("The manifest is that of another run.", "Remove the folder of the run.")
             state = said.run.state if said.run.state.is_final else RunState.CANCELLED
-            with database.begin() as session:
+            with installation.database.begin() as session:
                 run_rows.insert_run(session, replace(said.run, state=state, case_id=None, progress=None))
                 for epoch in said.epochs:
                     training_rows.keep_epoch(session, replace(epoch, run_id=folder.name))
@@ -189,15 +188,15 @@ def _recover_runs(settings: Settings, database: Database, recovery: Recovery) ->
             recovery.runs += 1
 
 
-def _segment_again(settings: Settings, database: Database, case_ids: list[str], recovery: Recovery) -> None:
+def _segment_again(installation: Installation, case_ids: list[str], recovery: Recovery) -> None:
     """Queue cases whose mask by a network did not come back."""
     for case_id in case_ids:
-        with database.read() as session:
+        with installation.database.read() as session:
             kinds = {mask.kind for mask in mask_rows.masks_of_case(session, case_id)}
         if MaskKind.PREDICTION in kinds:
             continue
         try:
-            queue_segmentation(settings, database, case_id)
+            queue_segmentation(installation, case_id)
         except LungSegError as error:
             recovery.refused.append((f"case {case_id}", str(error)))
         else:

@@ -12,13 +12,13 @@ from uuid import uuid4
 
 from lungseg import __version__
 from lungseg.config import CHECKOUT, Settings
-from lungseg.db import Database
 from lungseg.db import cases as case_rows
 from lungseg.db import runs as rows
 from lungseg.errors import NotFoundError
 from lungseg.records import AFTER_ALL_DROPS, Run, RunKind, RunState
 from lungseg.segmentation.card import ModelCard, find_weights, read_card
 from lungseg.services.in_use import name_in_use
+from lungseg.services.installation import Installation
 
 REFERENCE = "ref: "
 """What begins the HEAD of a checkout that stands on a branch."""
@@ -27,8 +27,7 @@ LONGEST_LINE = 1024
 
 
 def queue_segmentation(
-    settings: Settings,
-    database: Database,
+    installation: Installation,
     case_id: str,
     checkpoint: str | None = None,
     *,
@@ -37,8 +36,7 @@ def queue_segmentation(
     """Queue the segmentation of a case; where the same one waits or runs already, return that, now with this place.
 
     Args:
-        settings: of the installation.
-        database: where the run is kept.
+        installation: whose it is.
         case_id: the case.
         checkpoint: name in `models` or path of the weights; None for the one in use.
         place: of the case among those that its reader handed in together, 0 for the first or only one; without it the
@@ -48,57 +46,57 @@ def queue_segmentation(
         NotFoundError: there is no such case.
         CheckpointError: there is no such checkpoint.
     """
-    weights = find_weights(checkpoint or name_in_use(settings), settings.models)
+    weights = find_weights(checkpoint or name_in_use(installation.settings), installation.settings.models)
     card = read_card(weights)
-    with database.begin() as session:
+    with installation.database.begin() as session:
         case_rows.get_case(session, case_id)
         latest = rows.latest_run(session, case_id, RunKind.SEGMENT)
         if latest and not latest.state.is_final and latest.checkpoint_sha256 == card.sha256:
             rows.hasten(session, latest.id, place)
             return rows.get_run(session, latest.id)
-        run = replace(_new_run(settings, case_id, weights, card), priority=place)
+        run = replace(_new_run(installation.settings, case_id, weights, card), priority=place)
         rows.insert_run(session, run)
     return run
 
 
-def get_run(database: Database, run_id: str) -> Run:
+def get_run(installation: Installation, run_id: str) -> Run:
     """Return a run.
 
     Raises:
         NotFoundError: there is none of this id.
     """
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.get_run(session, run_id)
 
 
-def latest_run(database: Database, case_id: str) -> Run | None:
+def latest_run(installation: Installation, case_id: str) -> Run | None:
     """Return the newest segmentation run of a case; None where there is none."""
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.latest_run(session, case_id, RunKind.SEGMENT)
 
 
-def request_stop(database: Database, run_id: str) -> Run:
+def request_stop(installation: Installation, run_id: str) -> Run:
     """Cancel a run: at once where it waits, within a second or two where it runs; a final state stays as it is.
 
     Raises:
         NotFoundError: there is none of this id.
     """
-    with database.begin() as session:
+    with installation.database.begin() as session:
         rows.request_stop(session, run_id, datetime.now(UTC))
         return rows.get_run(session, run_id)
 
 
-def retry(settings: Settings, database: Database, run_id: str) -> Run:
+def retry(installation: Installation, run_id: str) -> Run:
     """Queue the segmentation of a run once more with its checkpoint; the old run stays as it is.
 
     Raises:
         NotFoundError: there is no such run, or its case is gone.
         CheckpointError: its checkpoint is gone.
     """
-    run = get_run(database, run_id)
+    run = get_run(installation, run_id)
     if run.case_id is None:
         raise NotFoundError(f"The run {run_id} has no case.", "Choose a segmentation run.")
-    return queue_segmentation(settings, database, run.case_id, str(run.configuration.get("checkpoint", "")), place=0)
+    return queue_segmentation(installation, run.case_id, str(run.configuration.get("checkpoint", "")), place=0)
 
 
 @cache

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lungseg.config import Limits, Settings
-from lungseg.db import Database
 from lungseg.errors import EmptyScanError, StorageError, TooLargeError
 from lungseg.files import atomic
 from lungseg.services import manifests
 from lungseg.services.home import Holdings, holdings
+from lungseg.services.installation import Installation
 from lungseg.wording import counted
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def thumbnail_path(settings: Settings, case_id: str) -> Path:
     return settings.thumbnails / f"{case_id}.png"
 
 
-def sweep(settings: Settings, database: Database) -> int:
+def sweep(installation: Installation) -> int:
     """Put files that nothing in the database owns into the trash, and empty of that what is old.
 
     They were left by processes that were killed. Where files and database do not fit (`Holdings.alarm`) nothing is
@@ -113,17 +113,17 @@ def sweep(settings: Settings, database: Database) -> int:
     Returns:
         How many files were put into the trash.
     """
-    _clear_passing(settings)
-    found = holdings(settings, database)
+    _clear_passing(installation.settings)
+    found = holdings(installation)
     if found.alarm:
         log.error("nothing is swept: %s", found.alarm)
         return 0
-    manifests.complete(settings, database)
-    orphans = _orphans(settings, found)
-    moved = sum(_to_trash(settings, path) for path in orphans)
+    manifests.complete(installation)
+    orphans = _orphans(installation.settings, found)
+    moved = sum(_to_trash(installation.settings, path) for path in orphans)
     if moved:
         log.info("put %s that nothing owns into the trash", counted(moved, "file"))
-    _empty_trash(settings)
+    _empty_trash(installation.settings)
     return moved
 
 

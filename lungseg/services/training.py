@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from lungseg.config import Settings
 from lungseg.dataset.store import is_store
-from lungseg.db import Database, queue
+from lungseg.db import queue
 from lungseg.db import runs as run_rows
 from lungseg.db import training as rows
 from lungseg.decoding import Natural, decode_value
@@ -24,6 +24,7 @@ from lungseg.records import CaseScore, EpochRecord, Run, RunKind, RunState, RunS
 from lungseg.segmentation.card import find_weights, read_card
 from lungseg.services.datasets import allowed_folder, chosen_class, find_store, open_known, unregistered_store
 from lungseg.services.in_use import name_in_use
+from lungseg.services.installation import Installation
 from lungseg.services.runs import blank_run, get_run
 from lungseg.training.config import TrainingConfig
 from lungseg.training.presets import ScenePreset, find_preset
@@ -49,12 +50,11 @@ class _Planned:
     epochs: Natural | None = None
 
 
-def queue_training(settings: Settings, database: Database, fields: Mapping[str, Any]) -> Run:
+def queue_training(installation: Installation, fields: Mapping[str, Any]) -> Run:
     """Queue a training run, of what a page or a client asks for: its data have to lie below `Settings.data_roots`.
 
     Args:
-        settings: of the installation.
-        database: where the run is kept.
+        installation: whose it is.
         fields: `data` (folder), `preset`, and of the rest what differs from the preset: `epochs`, `batch`, `folds`,
             `fold`, `split`, `split_seed` (0 where it is not given, whatever `seed` is), `hold_out`, `branch`, `seed`,
             `device`, `name` (what the user calls the run).
@@ -62,37 +62,37 @@ def queue_training(settings: Settings, database: Database, fields: Mapping[str, 
     Raises:
         DataSetError: the data may not or can't be used, or a field is out of range.
     """
-    run = _checked_run(settings, database, with_allowed_data(settings, database, fields))
-    with database.begin() as session:
+    run = _checked_run(installation, with_allowed_data(installation, fields))
+    with installation.database.begin() as session:
         run_rows.insert_run(session, run)
     return run
 
 
-def begin_training(settings: Settings, database: Database, fields: Mapping[str, Any], place: str) -> Run:
+def begin_training(installation: Installation, fields: Mapping[str, Any], place: str) -> Run:
     """Begin a training run at once, whatever waits; takes and raises as `queue_training`, for data anywhere.
 
     Returns:
         The run, claimed by `place`: whoever calls carries it out. Where that process dies, a worker goes on with it.
     """
-    run = _checked_run(settings, database, fields)
-    with database.begin() as session:
+    run = _checked_run(installation, fields)
+    with installation.database.begin() as session:
         run_rows.insert_run(session, run)
         claimed = queue.claim(session, place, datetime.now(UTC), run_id=run.id)
     return claimed or run
 
 
-def resume_here(settings: Settings, database: Database, run_id: str, place: str) -> Run:
+def resume_here(installation: Installation, run_id: str, place: str) -> Run:
     """Go on at once with a training run that failed, was stopped or waits, claimed by `place`.
 
     Raises:
         NotFoundError: there is no such training run.
         RunGoesOnError: it runs, or has come to its end.
     """
-    run = get_run(database, run_id)
+    run = get_run(installation, run_id)
     if run.kind not in TRAINING_KINDS:
         raise NotFoundError(f"The run {run_id} trains nothing.", "Choose a training run.")
-    with database.begin() as session:
-        if can_resume(settings, run):
+    with installation.database.begin() as session:
+        if can_resume(installation.settings, run):
             rows.requeue(session, run_id)
         claimed = queue.claim(session, place, datetime.now(UTC), run_id=run_id)
     if claimed is None:
@@ -102,36 +102,35 @@ def resume_here(settings: Settings, database: Database, run_id: str, place: str)
     return claimed
 
 
-def _checked_run(settings: Settings, database: Database, fields: Mapping[str, Any]) -> Run:
-    data = checked_data(database, fields)
+def _checked_run(installation: Installation, fields: Mapping[str, Any]) -> Run:
+    data = checked_data(installation, fields)
     name = str(fields.get("name") or "").strip()
     drawn = {} if isinstance(find_preset(fields["preset"]), ScenePreset) else {"split_seed": 0}
     said = {**drawn, **{key: value for key, value in fields.items() if value is not None}}
     run = blank_run(RunKind.TRAIN, {**said, "data": str(data), "name": _file_name(name or said["preset"])})
     run = replace(run, name=name, dataset=str(data), seed=int(said.get("seed", 0)))
-    order_of(settings, database, run)
+    order_of(installation, run)
     return run
 
 
-def order_of(settings: Settings, database: Database, run: Run) -> TrainingConfig:
+def order_of(installation: Installation, run: Run) -> TrainingConfig:
     """Return what a training run is to do, in the terms of the engine; later changes of its name change nothing here.
 
     Raises:
         DataSetError: its configuration is out of range.
     """
     said = {key: value for key, value in run.configuration.items() if key in ORDERED and value not in (None, "")}
-    fields = {"device": settings.device, **said, "output": settings.runs / run.id}
+    fields = {"device": installation.settings.device, **said, "output": installation.settings.runs / run.id}
     order = decode_value(TrainingConfig, fields, _damaged)
     return replace(
         order,
-        store=find_store(settings, database, order.data) or unregistered_store(settings, order.data),
-        tumour_class=order.tumour_class or chosen_class(database, order.data),
+        store=find_store(installation, order.data) or unregistered_store(installation.settings, order.data),
+        tumour_class=order.tumour_class or chosen_class(installation, order.data),
     )
 
 
 def queue_evaluation(
-    settings: Settings,
-    database: Database,
+    installation: Installation,
     data: Path,
     *,
     checkpoint: str | None = None,
@@ -141,8 +140,7 @@ def queue_evaluation(
     """Queue the scoring of a checkpoint on the labelled cases of a data set.
 
     Args:
-        settings: of the installation.
-        database: where the run is kept.
+        installation: whose it is.
         data: folder of a data set, or a slice store.
         checkpoint: name in `models` or path of the weights; None for the one in use.
         cases: names of those to score; None for all.
@@ -152,13 +150,13 @@ def queue_evaluation(
         CheckpointError: there is no such checkpoint.
         DataSetError: the data can't be used.
     """
-    weights = find_weights(checkpoint or name_in_use(settings), settings.models).resolve()
+    weights = find_weights(checkpoint or name_in_use(installation.settings), installation.settings.models).resolve()
     card = read_card(weights)
     folder = resolved(data)
     if not is_store(folder):
-        open_known(database, folder)
+        open_known(installation, folder)
     wanted = None if cases is None else sorted(cases)
-    said = {"checkpoint": str(weights), "data": str(folder), "cases": wanted, "device": settings.device}
+    said = {"checkpoint": str(weights), "data": str(folder), "cases": wanted, "device": installation.settings.device}
     run = replace(
         blank_run(RunKind.EVALUATE, said),
         checkpoint=card.name,
@@ -166,17 +164,16 @@ def queue_evaluation(
         name=name.strip() or f"{card.name} on {folder.name}",
         dataset=str(folder),
     )
-    with database.begin() as session:
+    with installation.database.begin() as session:
         run_rows.insert_run(session, run)
     return run
 
 
-def queue_rival(settings: Settings, database: Database, run_id: str, checkpoint: str | None = None) -> Run:
+def queue_rival(installation: Installation, run_id: str, checkpoint: str | None = None) -> Run:
     """Queue the scoring of another checkpoint on the cases that a training run has held out, to compare the two.
 
     Args:
-        settings: of the installation.
-        database: where both runs are kept.
+        installation: whose it is.
         run_id: the training run.
         checkpoint: the other checkpoint; None for the one that segments where nobody names another.
 
@@ -185,14 +182,14 @@ def queue_rival(settings: Settings, database: Database, run_id: str, checkpoint:
         CheckpointError: one of the checkpoints is missing.
         DataSetError: the run has held out no cases, or its data are gone.
     """
-    run = get_run(database, run_id)
-    cases = read_card(settings.runs / run.id / f"{run.checkpoint}.safetensors").names("held_out_cases")
+    run = get_run(installation, run_id)
+    cases = read_card(installation.settings.runs / run.id / f"{run.checkpoint}.safetensors").names("held_out_cases")
     if not cases or run.dataset is None:
         raise DataSetError("The run has held out no cases of a data set.", "Choose a run that trained on slices.")
-    return queue_evaluation(settings, database, Path(run.dataset), checkpoint=checkpoint, cases=cases)
+    return queue_evaluation(installation, Path(run.dataset), checkpoint=checkpoint, cases=cases)
 
 
-def queue_both(settings: Settings, database: Database, run_id: str, data: Path) -> tuple[Run, Run]:
+def queue_both(installation: Installation, run_id: str, data: Path) -> tuple[Run, Run]:
     """Queue the scoring of a run's checkpoint and of the one in use on the labelled cases of a data set.
 
     Raises:
@@ -200,11 +197,11 @@ def queue_both(settings: Settings, database: Database, run_id: str, data: Path) 
         CheckpointError: one of the checkpoints is missing.
         DataSetError: the data can't be used.
     """
-    run = get_run(database, run_id)
-    own = str(settings.runs / run.id / f"{run.checkpoint}.safetensors")
+    run = get_run(installation, run_id)
+    own = str(installation.settings.runs / run.id / f"{run.checkpoint}.safetensors")
     return (
-        queue_evaluation(settings, database, data, checkpoint=own),
-        queue_evaluation(settings, database, data),
+        queue_evaluation(installation, data, checkpoint=own),
+        queue_evaluation(installation, data),
     )
 
 
@@ -221,19 +218,19 @@ def run_lock(folder: Path) -> FileLock:
     return FileLock(folder / LOCK)
 
 
-def resume(settings: Settings, database: Database, run_id: str) -> Run:
+def resume(installation: Installation, run_id: str) -> Run:
     """Queue a run that failed or was stopped once more; it goes on after its last complete epoch or case.
 
     Raises:
         NotFoundError: there is no such run.
         RunGoesOnError: it goes on, has come to its end, or never began.
     """
-    run = get_run(database, run_id)
-    if not can_resume(settings, run):
+    run = get_run(installation, run_id)
+    if not can_resume(installation.settings, run):
         raise RunActiveError(f"The run is {run.state.lower()}: it can't be resumed.", "Start a new run.")
-    with database.begin() as session:
+    with installation.database.begin() as session:
         rows.requeue(session, run_id)
-    return get_run(database, run_id)
+    return get_run(installation, run_id)
 
 
 def can_resume(settings: Settings, run: Run) -> bool:
@@ -248,39 +245,39 @@ def planned_epochs(run: Run) -> int:
     return planned.epochs or find_preset(planned.preset).schedule.epochs
 
 
-def recent_runs(database: Database) -> tuple[Run, ...]:
+def recent_runs(installation: Installation) -> tuple[Run, ...]:
     """Return the newest training runs and all that wait or run, newest first."""
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.recent_runs(session, TRAINING_KINDS, RECENT)
 
 
-def list_runs(database: Database) -> tuple[RunSummary, ...]:
+def list_runs(installation: Installation) -> tuple[RunSummary, ...]:
     """Return all runs, newest first, with what their epochs reached."""
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.summaries(session)
 
 
-def is_any_active(database: Database) -> bool:
+def is_any_active(installation: Installation) -> bool:
     """Tell whether a run waits or runs."""
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.is_any_active(session)
 
 
-def checkpoint_runs(database: Database, sha256: str) -> tuple[Run, ...]:
+def checkpoint_runs(installation: Installation, sha256: str) -> tuple[Run, ...]:
     """Return the runs that made or scored a checkpoint, newest first."""
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.checkpoint_runs(session, sha256)
 
 
-def epochs_of(database: Database, run_ids: Collection[str]) -> dict[str, tuple[EpochRecord, ...]]:
+def epochs_of(installation: Installation, run_ids: Collection[str]) -> dict[str, tuple[EpochRecord, ...]]:
     """Return the epochs of each run, first to last."""
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.epochs_of(session, run_ids)
 
 
-def scores_of(database: Database, run_ids: Collection[str]) -> dict[str, tuple[CaseScore, ...]]:
+def scores_of(installation: Installation, run_ids: Collection[str]) -> dict[str, tuple[CaseScore, ...]]:
     """Return the scores of each run by case name."""
-    with database.read() as session:
+    with installation.database.read() as session:
         return rows.scores_of(session, run_ids)
 
 
@@ -298,53 +295,53 @@ def log_lines(settings: Settings, run_id: str, *, most: int) -> list[str]:
     return text.splitlines()[-most:]
 
 
-def rename(database: Database, run_id: str, name: str) -> None:
+def rename(installation: Installation, run_id: str, name: str) -> None:
     """Call a run something else; raises NotFoundError where it is gone."""
-    _note(database, run_id, name=name.strip())
+    _note(installation, run_id, name=name.strip())
 
 
-def set_tags(database: Database, run_id: str, tags: Collection[str]) -> None:
+def set_tags(installation: Installation, run_id: str, tags: Collection[str]) -> None:
     """Replace the tags of a run; raises NotFoundError where it is gone."""
-    _note(database, run_id, tags=sorted({tag.strip() for tag in tags} - {""}))
+    _note(installation, run_id, tags=sorted({tag.strip() for tag in tags} - {""}))
 
 
-def set_notes(database: Database, run_id: str, notes: str) -> None:
+def set_notes(installation: Installation, run_id: str, notes: str) -> None:
     """Replace the notes on a run; raises NotFoundError where it is gone."""
-    _note(database, run_id, notes=notes)
+    _note(installation, run_id, notes=notes)
 
 
-def delete_run(settings: Settings, database: Database, run_id: str) -> None:
+def delete_run(installation: Installation, run_id: str) -> None:
     """Delete a run that has ended, with its epochs, scores and files; promoted checkpoints stay.
 
     Raises:
         NotFoundError: there is none of this id.
         RunGoesOnError: it waits or runs.
     """
-    if not get_run(database, run_id).state.is_final:
+    if not get_run(installation, run_id).state.is_final:
         raise RunActiveError("The run has not ended.", "Stop it first, then delete it.")
-    with database.begin() as session:
+    with installation.database.begin() as session:
         rows.delete_run(session, run_id)
-    shutil.rmtree(settings.runs / run_id, ignore_errors=True)
-    database.scrub()
+    shutil.rmtree(installation.settings.runs / run_id, ignore_errors=True)
+    installation.database.scrub()
 
 
-def _note(database: Database, run_id: str, **said: Any) -> None:
-    with database.begin() as session:
+def _note(installation: Installation, run_id: str, **said: Any) -> None:
+    with installation.database.begin() as session:
         run_rows.get_run(session, run_id)
         rows.annotate(session, run_id, **said)
-    database.scrub()
+    installation.database.scrub()
 
 
-def with_allowed_data(settings: Settings, database: Database, fields: Mapping[str, Any]) -> dict[str, Any]:
+def with_allowed_data(installation: Installation, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return fields as `queue_training` takes them, with their folder resolved.
 
     Raises:
         DataSetError: it lies where no data may come from; nothing is said of what is there.
     """
-    return {**fields, "data": allowed_folder(settings, database, Path(str(fields["data"])))}
+    return {**fields, "data": allowed_folder(installation, Path(str(fields["data"])))}
 
 
-def checked_data(database: Database, fields: Mapping[str, Any]) -> Path:
+def checked_data(installation: Installation, fields: Mapping[str, Any]) -> Path:
     """Return the folder to train from; `fields` as `queue_training` takes them.
 
     Raises:
@@ -355,7 +352,7 @@ def checked_data(database: Database, fields: Mapping[str, Any]) -> Path:
         if not is_folder(data):
             raise DataSetError(f"There is no folder {data}.", "Give the folder that holds the sources of this preset.")
     elif not is_store(data):
-        open_known(database, data, fields.get("tumour_class"))
+        open_known(installation, data, fields.get("tumour_class"))
     return data
 
 

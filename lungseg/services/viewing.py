@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lungseg.config import Settings
-from lungseg.db import Database
 from lungseg.errors import StorageError
 from lungseg.records import (
     NOTHING_FOUND,
@@ -24,6 +23,7 @@ from lungseg.scans import nifti
 from lungseg.scans.volume import Grid, Orientation
 from lungseg.segmentation.postprocessing import UINT8_ONE
 from lungseg.services import cases, runs
+from lungseg.services.installation import Installation
 from lungseg.services.rethreshold import ThresholdState, mask_at, operation_of, with_doubtful
 
 if TYPE_CHECKING:
@@ -98,14 +98,11 @@ class CaseView:
         return self.operation is not None and self.operation.level != self.operation.default
 
 
-def scene_of(
-    settings: Settings, database: Database, case_id: str, *, chosen: tuple[str, int] | None = None
-) -> CaseView:
+def scene_of(installation: Installation, case_id: str, *, chosen: tuple[str, int] | None = None) -> CaseView:
     """Gather what the viewer of a case shows.
 
     Args:
-        settings: of the installation.
-        database: where the case is kept.
+        installation: whose it is.
         case_id: the case.
         chosen: id of a mask and the threshold, in 255ths, at which it is to be shown where it is the newest one.
 
@@ -113,9 +110,9 @@ def scene_of(
         NotFoundError: there is no such case.
         ScanError: its file can't be read any more.
     """
-    case = cases.get_case(database, case_id)
-    own = nifti.read_grid(settings.home / case.scan_path, limits=settings.limits)
-    masks = cases.masks_of(database, case_id)
+    case = cases.get_case(installation, case_id)
+    own = nifti.read_grid(installation.settings.home / case.scan_path, limits=installation.settings.limits)
+    masks = cases.masks_of(installation, case_id)
     model = _newest(masks, MaskKind.PREDICTION)
     scene = CaseView(
         case=case,
@@ -123,10 +120,10 @@ def scene_of(
         orientation=own.orientation,
         model=model,
         reference=_newest(masks, MaskKind.REFERENCE),
-        made_by=runs.get_run(database, model.run_id) if model and model.run_id else None,
-        latest_run=runs.latest_run(database, case_id),
+        made_by=runs.get_run(installation, model.run_id) if model and model.run_id else None,
+        latest_run=runs.latest_run(installation, case_id),
     )
-    return _at_threshold(settings, scene, dict([chosen] if chosen else []))
+    return _at_threshold(installation.settings, scene, dict([chosen] if chosen else []))
 
 
 def _at_threshold(settings: Settings, scene: CaseView, chosen: dict[str, int]) -> CaseView:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from lungseg.services.home import holdings
 from lungseg.ui.formatting import escape
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation
 
 LOOK_EVERY_S = 30
 
@@ -19,4 +19,4 @@ def alarm() -> None:
 
 @st.cache_data(ttl=LOOK_EVERY_S, show_spinner=False)
 def _alarm() -> str | None:
-    return holdings(settings(), database()).alarm
+    return holdings(installation()).alarm

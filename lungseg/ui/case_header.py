@@ -19,7 +19,7 @@ from lungseg.ui.formatting import ago, duration, escape, exact, left, run_second
 from lungseg.ui.labels import told_apart
 from lungseg.ui.navigation import cases_page
 from lungseg.ui.notice import SAID, act, attempt
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.ui.theme import show_error
 from lungseg.web.routes import mask_download_address
 
@@ -101,7 +101,7 @@ def _open_chosen() -> None:
 
 def _status(case_id: str) -> None:
     """Show how the newest run stands; when it ends the whole page is drawn anew, with its masks."""
-    run = runs.latest_run(database(), case_id)
+    run = runs.latest_run(installation(), case_id)
     is_active = run is not None and not run.state.is_final
     if is_active:
         ensure_worker(settings())
@@ -198,11 +198,11 @@ def _exports(scene: CaseView) -> None:
 
 
 def _stop(run_id: str) -> None:
-    act(runs.request_stop, database(), run_id)
+    act(runs.request_stop, installation(), run_id)
 
 
 def _queue(case_id: str) -> None:
-    if attempt(partial(runs.queue_segmentation, place=0), settings(), database(), case_id):
+    if attempt(partial(runs.queue_segmentation, place=0), installation(), case_id):
         ensure_worker(settings())
 
 
@@ -216,7 +216,7 @@ def _failure(run_id: str, failure: Failure) -> None:
 
 
 def _retry(run_id: str) -> None:
-    if attempt(runs.retry, settings(), database(), run_id):
+    if attempt(runs.retry, installation(), run_id):
         ensure_worker(settings())
 
 

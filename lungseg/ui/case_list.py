@@ -18,7 +18,7 @@ from lungseg.ui.case_table import CaseLine, case_table
 from lungseg.ui.formatting import ago, exact, plain, spacing, voxels
 from lungseg.ui.navigation import viewer_page
 from lungseg.ui.notice import act, attempt
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.ui.theme import show_error
 from lungseg.web.routes import thumbnail_address
 
@@ -41,7 +41,7 @@ class PendingDialog:
 
 def case_list() -> None:
     """Draw the list; as long as a run goes on it refreshes itself every second."""
-    summaries = cases.list_cases(database())
+    summaries = cases.list_cases(installation())
     if not summaries:
         st.info(
             "There is no case yet. Drop a chest CT (.nii or .nii.gz) above: its segmentation starts by itself. "
@@ -70,7 +70,7 @@ def pending_dialog() -> None:
 
 
 def _rows(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
-    summaries = cases.list_cases(database())
+    summaries = cases.list_cases(installation())
     active = [summary for summary in summaries if summary.run and not summary.run.state.is_final]
     if active:
         ensure_worker(settings())
@@ -162,16 +162,16 @@ def _act(action: str, case_id: str, summaries: dict[str, CaseSummary]) -> None:
     if action == "Segment again":
         attempt(_segment, case_id)
     elif summary is None:
-        attempt(cases.get_case, database(), case_id)
+        attempt(cases.get_case, installation(), case_id)
     elif action == "Stop":
-        attempt(runs.request_stop, database(), summary.run.id if summary.run else "")
+        attempt(runs.request_stop, installation(), summary.run.id if summary.run else "")
     else:
         st.session_state["upload_asked"] = PendingDialog(cast("Action", action), case_id, summary.case.name)
     st.rerun()
 
 
 def _segment(case_id: str) -> None:
-    runs.queue_segmentation(settings(), database(), case_id, place=0)
+    runs.queue_segmentation(installation(), case_id, place=0)
     ensure_worker(settings())
 
 
@@ -190,7 +190,7 @@ def _rename(asked: PendingDialog) -> None:
 def _rename_now(case_id: str) -> None:
     name = st.session_state["upload_new_name"]
     if cases.visible_name(name):
-        act(cases.rename_case, settings(), database(), case_id, name)
+        act(cases.rename_case, installation(), case_id, name)
     else:
         st.session_state[REFUSED] = cases.no_name()
 
@@ -205,4 +205,4 @@ def _delete(asked: PendingDialog) -> None:
 
 
 def _delete_now(case_id: str) -> None:
-    act(cases.delete_case, settings(), database(), case_id)
+    act(cases.delete_case, installation(), case_id)

@@ -15,7 +15,7 @@ from lungseg.services.local_executor import ensure_worker
 from lungseg.ui.data_set_names import data_set_html, data_set_label
 from lungseg.ui.formatting import escape, plain
 from lungseg.ui.notice import GONE, act, attempt, notice, say, until_gone
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.ui.theme import show_error
 from lungseg.ui.widgets import failure_box, meter, small_heading, state_html
 from lungseg.wording import counted
@@ -32,7 +32,7 @@ def choose_data_set() -> RegisteredDataSet | None:
 
     Where the address names one that does not exist, say so and show the first.
     """
-    known = {data_set.id: data_set for data_set in datasets.list_data_sets(database())}
+    known = {data_set.id: data_set for data_set in datasets.list_data_sets(installation())}
     wanted = st.query_params.get("dataset")
     if wanted is not None and wanted not in known:
         st.query_params.pop("dataset")
@@ -70,7 +70,7 @@ def pending_dialog() -> None:
 
 
 def _choice(data_set: RegisteredDataSet) -> None:
-    labels = {known.id: data_set_label(known) for known in datasets.list_data_sets(database())}
+    labels = {known.id: data_set_label(known) for known in datasets.list_data_sets(installation())}
     st.session_state["dataset_chosen"] = data_set.id
     st.selectbox(
         "Data set",
@@ -111,7 +111,7 @@ def _register(folder: str, tumour_class: str | None) -> None:
         st.html('<div class="lungseg-failure"><b>No folder was given.</b> Type its path.</div>')
         return
     try:
-        data_set = datasets.register(settings(), database(), Path(folder), tumour_class)
+        data_set = datasets.register(installation(), Path(folder), tumour_class)
     except TumourClassError as error:
         st.session_state[CLASSES], st.session_state[ADD_REFUSED] = error.choices, error
         st.rerun()
@@ -135,7 +135,7 @@ def _status(data_set_id: str, was_active: bool) -> None:  # noqa: FBT001 - Strea
 
 
 def _draw_status(data_set_id: str, *, was_active: bool) -> None:
-    run = datasets.get_data_set(database(), data_set_id).run
+    run = datasets.get_data_set(installation(), data_set_id).run
     if run is None:
         st.html('<div class="lungseg-status">Not prepared yet</div>')
         return
@@ -163,11 +163,11 @@ def _actions(data_set: RegisteredDataSet) -> None:
 
 
 def _stop(run_id: str) -> None:
-    runs.request_stop(database(), run_id)
+    runs.request_stop(installation(), run_id)
 
 
 def _refresh(data_set_id: str) -> None:
-    datasets.refresh(database(), data_set_id)
+    datasets.refresh(installation(), data_set_id)
     ensure_worker(settings())
 
 
@@ -178,7 +178,7 @@ def _ask_to_remove(data_set_id: str) -> None:
 @st.dialog("Remove")
 def _remove(data_set_id: str) -> None:
     try:
-        data_set = datasets.get_data_set(database(), data_set_id)
+        data_set = datasets.get_data_set(installation(), data_set_id)
     except NotFoundError:
         show_error(GONE)
         _back("Close")
@@ -189,7 +189,7 @@ def _remove(data_set_id: str) -> None:
     )
     with st.container(horizontal=True, gap="small"):
         if st.button("Remove", key="dataset_remove_now", type="primary"):
-            if attempt(datasets.forget, settings(), database(), data_set_id):
+            if attempt(datasets.forget, installation(), data_set_id):
                 say(f"{data_set.name} was removed from the list.")
             st.query_params.pop("dataset", None)
             st.rerun()

@@ -7,6 +7,7 @@ import streamlit as st
 from lungseg.config import Settings
 from lungseg.db import Database, open_database
 from lungseg.services.home import open_installation
+from lungseg.services.installation import Installation
 
 
 @st.cache_resource
@@ -19,5 +20,11 @@ def settings() -> Settings:
 def database() -> Database:
     """Open the database once; created or migrated as needed, and paired with the files where that is sure."""
     opened = open_database(settings().database_url)
-    open_installation(settings(), opened)
+    open_installation(Installation(settings(), opened))
     return opened
+
+
+@st.cache_resource
+def installation() -> Installation:
+    """Return the handle that services take."""
+    return Installation(settings(), database())

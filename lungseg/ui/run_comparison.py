@@ -13,7 +13,7 @@ from lungseg.records import CaseScore, CaseSummary, Run, RunSummary
 from lungseg.services import training
 from lungseg.services.comparison import Comparison, Setting, compare, different_settings, scores_csv, split_of, viewable
 from lungseg.ui.formatting import escape
-from lungseg.ui.resources import database
+from lungseg.ui.resources import installation
 from lungseg.ui.run_details import chart
 from lungseg.ui.run_selection import open_dialog
 from lungseg.ui.score_table import view_column
@@ -37,7 +37,7 @@ def comparison(summaries: Sequence[RunSummary], names: Names, cases: Sequence[Ca
     runs = [summary.run for summary in summaries]
     ids = tuple(run.id for run in runs)
     _head(summaries, names)
-    epochs, scores = training.epochs_of(database(), ids), training.scores_of(database(), ids)
+    epochs, scores = training.epochs_of(installation(), ids), training.scores_of(installation(), ids)
     curves = [Curve(names[run.id], number, epochs[run.id]) for number, run in enumerate(runs)]
     if any(curve.epochs for curve in curves):
         chart([curve for curve in curves if curve.epochs])

@@ -17,7 +17,7 @@ from lungseg.services.comparison import FINGERPRINT, fingerprint_of, split_of, v
 from lungseg.ui.formatting import escape
 from lungseg.ui.navigation import checkpoint_page, training_page
 from lungseg.ui.notice import act
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.ui.run_selection import open_dialog
 from lungseg.ui.run_table import preset_of
 from lungseg.ui.score_table import score_table
@@ -34,10 +34,10 @@ def details(summary: RunSummary, cases: Sequence[CaseSummary], known_tags: Seque
     _head(run)
     if run.failure:
         failure_box(run.failure, key="runs_failure")
-    scores = training.scores_of(database(), (run.id,))[run.id]
+    scores = training.scores_of(installation(), (run.id,))[run.id]
     _facts(summary, summarise(scores) if scores else None)
     st.html(f'<div class="lungseg-quiet">{_origin_html(run)}</div>')
-    curves = [Curve(run_name(run), 0, training.epochs_of(database(), (run.id,))[run.id])]
+    curves = [Curve(run_name(run), 0, training.epochs_of(installation(), (run.id,))[run.id])]
     if curves[0].epochs:
         chart(curves)
     if scores:
@@ -153,4 +153,4 @@ def _texts(run: Run, known_tags: Sequence[str]) -> None:
 
 
 def _keep(action: Callable[..., None], run_id: str, key: str) -> None:
-    act(action, database(), run_id, st.session_state[key])
+    act(action, installation(), run_id, st.session_state[key])

@@ -15,7 +15,7 @@ from lungseg.services.promotion import PromotionCandidate
 from lungseg.ui.checkpoint_use import fixed_by_setting
 from lungseg.ui.formatting import escape, plain
 from lungseg.ui.notice import GONE, attempt, say
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.ui.run_comparison import verdict_html
 from lungseg.ui.run_selection import DIALOG_ASKED, drop
 from lungseg.ui.theme import show_error
@@ -37,9 +37,9 @@ def pending_dialog() -> None:
 @st.dialog("Promote: let this checkpoint segment", width="medium")
 def _promote(run_id: str) -> None:
     try:
-        run = runs.get_run(database(), run_id)
+        run = runs.get_run(installation(), run_id)
         name = st.text_input("Name in models/", run.checkpoint or "", key=f"runs_promote_name_{run_id}")
-        offered = promotion.offer(settings(), database(), run_id, name or None)
+        offered = promotion.offer(installation(), run_id, name or None)
     except LungSegError as error:
         show_error(GONE if isinstance(error, NotFoundError) else error)
         _back("Close")
@@ -76,9 +76,7 @@ def _confirm(offered: PromotionCandidate) -> None:
 
 def _promote_now(offered: PromotionCandidate, comment: str, by: str) -> None:
     try:
-        card = promotion.promote(
-            settings(), database(), offered.run.id, name=offered.name, comment=comment or "", by=by or ""
-        )
+        card = promotion.promote(installation(), offered.run.id, name=offered.name, comment=comment or "", by=by or "")
     except LungSegError as error:
         show_error(GONE if isinstance(error, NotFoundError) else error)
         return
@@ -110,7 +108,7 @@ def _score_rival(offered: PromotionCandidate, rival: str) -> None:
     """Offer to score the checkpoint in use on the cases of the candidate."""
     if st.button(f"Score {plain(rival)} on the same cases", key="runs_score_rival", type="primary"):
         try:
-            run = training.queue_rival(settings(), database(), offered.run.id)
+            run = training.queue_rival(installation(), offered.run.id)
         except LungSegError as error:
             show_error(GONE if isinstance(error, NotFoundError) else error)
             return
@@ -121,7 +119,7 @@ def _score_rival(offered: PromotionCandidate, rival: str) -> None:
 
 @st.dialog("Delete")
 def _delete(run_ids: tuple[str, ...]) -> None:
-    there = {summary.run.id: run_name(summary.run) for summary in training.list_runs(database())}
+    there = {summary.run.id: run_name(summary.run) for summary in training.list_runs(installation())}
     names = [there[run_id] for run_id in run_ids if run_id in there]
     if not names:
         drop(run_ids)
@@ -132,7 +130,7 @@ def _delete(run_ids: tuple[str, ...]) -> None:
     st.markdown(f"Delete {what} with curves, scores and files? What was promoted stays. This can't be undone.")
     with st.container(horizontal=True, gap="small"):
         if st.button("Delete", key="runs_delete_now", type="primary"):
-            done = [run_id for run_id in run_ids if attempt(training.delete_run, settings(), database(), run_id)]
+            done = [run_id for run_id in run_ids if attempt(training.delete_run, installation(), run_id)]
             drop(run_ids)
             if len(done) == len(run_ids):
                 say(f"{names[0] if len(done) == 1 else counted(len(done), 'run')} deleted.")

@@ -11,7 +11,7 @@ from lungseg.records import RunSummary
 from lungseg.services import cases, promotion, training
 from lungseg.ui.labels import told_apart
 from lungseg.ui.notice import notice
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.ui.run_comparison import comparison
 from lungseg.ui.run_details import details
 from lungseg.ui.run_selection import DIALOG_ASKED, chosen_ids, drop
@@ -24,7 +24,7 @@ POLL_S = 4.0
 
 def runs_overview() -> None:
     """Draw the page; as long as a run goes on it is drawn anew every few seconds."""
-    is_active = training.is_any_active(database())
+    is_active = training.is_any_active(installation())
     st.fragment(_draw, run_every=POLL_S if is_active else None)(is_active)
 
 
@@ -32,7 +32,7 @@ def _draw(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes argument
     if DIALOG_ASKED in st.session_state:
         st.rerun()  # a dialog that a fragment opens would close with the fragment's next turn
     notice()
-    summaries = training.list_runs(database())
+    summaries = training.list_runs(installation())
     if not summaries:
         st.info(
             "There is no run yet. Start one on the page Training, or run "
@@ -63,10 +63,10 @@ def _chosen(summaries: Sequence[RunSummary]) -> None:
         )
     elif len(chosen) == 1:
         tags = sorted({tag for summary in summaries for tag in summary.run.tags})
-        details(chosen[0], cases.list_cases(database()), tags)
+        details(chosen[0], cases.list_cases(installation()), tags)
     else:
         names = told_apart({summary.run.id: run_name(summary.run) for summary in summaries})
-        comparison(chosen, names, cases.list_cases(database()))
+        comparison(chosen, names, cases.list_cases(installation()))
 
 
 def _say_what_is_gone(summaries: Sequence[RunSummary]) -> None:

@@ -14,7 +14,7 @@ from lungseg.services.local_executor import ensure_worker
 from lungseg.training.presets import PRESETS, SlicePreset, find_preset
 from lungseg.ui.data_set_names import data_set_html, data_set_label
 from lungseg.ui.formatting import duration, escape
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.ui.widgets import megabytes
 from lungseg.wording import counted
 
@@ -52,7 +52,7 @@ def _data_set() -> tuple[RegisteredDataSet | None, str, bool]:
     The choice is remembered by the id of the data set and changed by the user alone: neither a data set that is
     registered or removed meanwhile nor another one of the same name can take its place.
     """
-    known = {data_set.id: data_set for data_set in datasets.list_data_sets(database())}
+    known = {data_set.id: data_set for data_set in datasets.list_data_sets(installation())}
     if st.session_state.get(CHOSEN) is None:
         st.session_state[CHOSEN] = next(iter(known), None)
     chosen: str | None = st.session_state[CHOSEN]
@@ -147,7 +147,7 @@ def _start(fields: dict[str, Any], *, is_fit: bool) -> None:
     is_ready = bool(fields["data"]) and is_fit and refusal is None
     if st.button(label, type="primary", width="stretch", disabled=not is_ready, key="training_start"):
         try:
-            run = training.queue_training(settings(), database(), fields)
+            run = training.queue_training(installation(), fields)
         except LungSegError as error:
             _refused(error)
             return
@@ -159,8 +159,8 @@ def _start(fields: dict[str, Any], *, is_fit: bool) -> None:
 def _estimate(fields: dict[str, Any]) -> LungSegError | None:
     """Say what a run will cost; a preset that this machine has never run is tried out meanwhile, for a few steps."""
     try:
-        cost = estimation.estimate(settings(), database(), fields)
-        is_measuring = not cost.is_measured and estimation.start_measuring(settings(), database(), fields)
+        cost = estimation.estimate(installation(), fields)
+        is_measuring = not cost.is_measured and estimation.start_measuring(installation(), fields)
     except LungSegError as error:
         _refused(error)
         return error
@@ -170,7 +170,7 @@ def _estimate(fields: dict[str, Any]) -> LungSegError | None:
 
 def _cost(fields: dict[str, Any], was_measuring: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
     try:
-        cost = estimation.estimate(settings(), database(), fields)
+        cost = estimation.estimate(installation(), fields)
     except LungSegError as error:
         _refused(error)
         return
@@ -187,4 +187,4 @@ def _refused(error: LungSegError) -> None:
 
 def _runs_ahead() -> int:
     ahead = (RunState.QUEUED, RunState.RUNNING)
-    return sum(run.kind is RunKind.TRAIN and run.state in ahead for run in training.recent_runs(database()))
+    return sum(run.kind is RunKind.TRAIN and run.state in ahead for run in training.recent_runs(installation()))

@@ -17,7 +17,7 @@ from lungseg.services.local_executor import ensure_worker
 from lungseg.ui.formatting import ago, duration, escape, exact
 from lungseg.ui.navigation import runs_page
 from lungseg.ui.notice import act, notice, until_gone
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.ui.widgets import (
     facts,
     failure_box,
@@ -37,7 +37,7 @@ EXAMPLES_SHOWN = 6
 
 def watch(run_id: str) -> None:
     """Draw a run; as long as it goes on this part alone is drawn anew, every two seconds."""
-    is_active = not runs.get_run(database(), run_id).state.is_final
+    is_active = not runs.get_run(installation(), run_id).state.is_final
     st.fragment(_watch, run_every=POLL_S if is_active else None)(run_id, is_active)
 
 
@@ -57,9 +57,9 @@ def _watch(run_id: str, was_active: bool) -> None:  # noqa: FBT001 - Streamlit p
 
 
 def _draw(run_id: str, *, was_active: bool) -> None:
-    run = runs.get_run(database(), run_id)
+    run = runs.get_run(installation(), run_id)
     notice()
-    epochs = training.epochs_of(database(), (run_id,))[run_id]
+    epochs = training.epochs_of(installation(), (run_id,))[run_id]
     with st.container(key="training_run"):
         middle, right = st.columns([60, 40], gap="medium")
     with middle:
@@ -178,9 +178,9 @@ def _log(run: Run) -> None:
 
 
 def _stop(run_id: str) -> None:
-    runs.request_stop(database(), run_id)
+    runs.request_stop(installation(), run_id)
 
 
 def _resume(run_id: str) -> None:
-    training.resume(settings(), database(), run_id)
+    training.resume(installation(), run_id)
     ensure_worker(settings())

@@ -13,7 +13,7 @@ from lungseg.services.local_executor import ensure_worker
 from lungseg.ui.formatting import plain
 from lungseg.ui.labels import told_apart
 from lungseg.ui.navigation import runs_page, training_page
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.ui.theme import show_error
 from lungseg.ui.widgets import meter, run_name, small_heading, state_html
 
@@ -27,13 +27,13 @@ def choose_run() -> str | None:
     Where the address names no training run, say so, and return None.
     """
     wanted = st.query_params.get("run")
-    chosen = _newest_at_work(training.recent_runs(database())) if wanted is None else wanted
+    chosen = _newest_at_work(training.recent_runs(installation())) if wanted is None else wanted
     if chosen is None:
         return None
     refusal = _refusal(chosen)
     if refusal:
         show_error(refusal)
-        newest = _newest_at_work(training.recent_runs(database()))
+        newest = _newest_at_work(training.recent_runs(installation()))
         if newest is not None:
             st.page_link(training_page(), label="Show the newest run", query_params={"run": newest})
         return None
@@ -43,7 +43,7 @@ def choose_run() -> str | None:
 
 def _newest_at_work(recent: Sequence[Run]) -> str | None:
     """Choose the newest run that goes on, else the newest that has an epoch, else one that waits or failed at once."""
-    epochs = training.epochs_of(database(), [run.id for run in recent])
+    epochs = training.epochs_of(installation(), [run.id for run in recent])
     ranks = {run.id: _rank(run, has_epochs=bool(epochs[run.id])) for run in recent}
     shown = {run_id: rank for run_id, rank in ranks.items() if rank is not None}
     return min(shown, key=shown.__getitem__, default=None)
@@ -60,7 +60,7 @@ def _rank(run: Run, *, has_epochs: bool) -> int | None:
 
 def _refusal(run_id: str) -> LungSegError | None:
     try:
-        kind = runs.get_run(database(), run_id).kind
+        kind = runs.get_run(installation(), run_id).kind
     except NotFoundError:
         return NotFoundError(
             "There is no training run of this address.", "It may have been deleted: choose another one at the left."
@@ -72,12 +72,12 @@ def _refusal(run_id: str) -> LungSegError | None:
 
 def queue(shown: str | None) -> None:
     """Draw the queue; it refreshes itself as long as something runs or waits."""
-    is_active = any(not run.state.is_final for run in training.recent_runs(database()))
+    is_active = any(not run.state.is_final for run in training.recent_runs(installation()))
     st.fragment(_rows, run_every=POLL_S if is_active else None)(shown)
 
 
 def _rows(shown: str | None) -> None:
-    recent = training.recent_runs(database())
+    recent = training.recent_runs(installation())
     active = [run for run in recent if not run.state.is_final]
     if active:
         ensure_worker(settings())

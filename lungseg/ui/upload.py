@@ -18,7 +18,7 @@ from lungseg.services.local_executor import ensure_worker
 from lungseg.ui.formatting import escape
 from lungseg.ui.leaving import watch_leaving
 from lungseg.ui.navigation import viewer_page
-from lungseg.ui.resources import database, settings
+from lungseg.ui.resources import installation, settings
 from lungseg.web import uploads
 
 log = logging.getLogger(__name__)
@@ -93,8 +93,8 @@ def _take_in(files: list[UploadedFile], taken: set[str], outcomes: list[Outcome]
 def _take_in_one(file: UploadedFile, place: int) -> Outcome:
     try:
         with uploads.opened(settings(), file) as stream:
-            case = cases.ingest(settings(), database(), file.name, stream, may_be_twin=False)
-        runs.queue_segmentation(settings(), database(), case.id, place=place)
+            case = cases.ingest(installation(), file.name, stream, may_be_twin=False)
+        runs.queue_segmentation(installation(), case.id, place=place)
     except LungSegError as error:
         return Outcome(file.name, error, place)
     except Exception as error:  # noqa: BLE001 - a fault of ours; it is logged, and the other files go on
@@ -159,7 +159,7 @@ def _failure_html(outcome: Outcome) -> str:
 
 def _ask_about(twins: list[tuple[int, Outcome]]) -> None:
     """Ask what to do with files that are cases already; none of them is taken in before the answer, or lost by it."""
-    names = {summary.case.id: summary.case.name for summary in cases.list_cases(database())} if twins else {}
+    names = {summary.case.id: summary.case.name for summary in cases.list_cases(installation())} if twins else {}
     for number, outcome in twins:
         name = names.get(outcome.twin_id or "")
         with st.container(key=f"upload_twin_{number}", horizontal=True, vertical_alignment="center"):
@@ -181,8 +181,8 @@ def _take_in_again(numbers: list[int]) -> None:
     for number in numbers:
         outcome = outcomes[number]
         try:
-            case = cases.take_in_again(settings(), database(), outcome.twin_id or "", outcome.name)
-            runs.queue_segmentation(settings(), database(), case.id, place=outcome.place)
+            case = cases.take_in_again(installation(), outcome.twin_id or "", outcome.name)
+            runs.queue_segmentation(installation(), case.id, place=outcome.place)
         except LungSegError as error:
             outcomes[number] = Outcome(outcome.name, error, outcome.place)
         else:

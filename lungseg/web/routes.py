@@ -26,6 +26,7 @@ from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.datasets import store_folder
 from lungseg.services.exports import mask_name
+from lungseg.services.installation import Installation
 from lungseg.services.storage import derived_path, thumbnail_path
 from lungseg.web.signing import LIFETIME_S, Grant, Kind, grant, secret_of, sign, verify
 
@@ -132,8 +133,10 @@ class Files:
 
     def _name(self, granted: Grant) -> str:
         """Name the file that a mask is kept as."""
-        mask = cases.get_mask(self._database, granted.id.partition(".")[0])
-        return mask_name(cases.get_case(self._database, mask.case_id), replace(mask, id=granted.id))
+        mask = cases.get_mask(Installation(self._settings, self._database), granted.id.partition(".")[0])
+        return mask_name(
+            cases.get_case(Installation(self._settings, self._database), mask.case_id), replace(mask, id=granted.id)
+        )
 
     def send_bundle(self, request: Request) -> Response:
         """Answer with the viewer's bundle.
@@ -152,7 +155,7 @@ class Files:
     def _find(self, granted: Grant) -> tuple[Path, str, str]:
         """Return path, media type and content mark of what was granted, as the database knows them now."""
         if granted.kind is Kind.THUMBNAIL:
-            case = cases.get_case(self._database, granted.id)
+            case = cases.get_case(Installation(self._settings, self._database), granted.id)
             path = thumbnail_path(self._settings, case.id)
             return path, "image/png", _mark(path)
         if granted.kind is Kind.PICTURE:
@@ -160,10 +163,10 @@ class Files:
             path = picture_path(store_folder(self._settings, data_set_id), name)
             return path, "image/png", _mark(path)
         if granted.kind is Kind.SCAN:
-            case = cases.get_case(self._database, granted.id)
+            case = cases.get_case(Installation(self._settings, self._database), granted.id)
             return self._settings.home / case.scan_path, "application/octet-stream", case.scan_sha256
         mask_id, _, derived = granted.id.partition(".")
-        mask = cases.get_mask(self._database, mask_id)
+        mask = cases.get_mask(Installation(self._settings, self._database), mask_id)
         if not derived:
             return self._settings.home / mask.path, "application/octet-stream", mask.sha256
         level, _, with_doubtful = derived.partition(".")

@@ -9,9 +9,11 @@ from streamlit.testing.v1 import AppTest
 
 from lungseg.jobs import worker
 from lungseg.services import datasets, runs
+from lungseg.services.installation import Installation
 from lungseg.ui.data_set_choice import finding_html
 from tests.app.conftest import ENTRY
 from tests.data_sets import write_data_set, write_json
+from tests.installations import installation_of
 from tests.web import start_no_worker
 
 PAGE = "../../pages/dataset.py"
@@ -59,7 +61,7 @@ def test_wrong_folder_is_refused_with_what_was_found(open_data_sets, database, t
     page.button[0].click().run()
     assert not page.exception
     assert "one folder further down: set" in text_of(page)
-    assert datasets.list_data_sets(database) == ()
+    assert datasets.list_data_sets(installation_of(database)) == ()
 
 
 @pytest.mark.parametrize("name", ["", "nowhere", "set", "set/imagesTr", "home/.."])
@@ -72,14 +74,14 @@ def test_folder_elsewhere_is_refused_in_the_same_words(
     page.button[0].click().run()
     assert not page.exception
     assert REFUSED in text_of(page)
-    assert datasets.list_data_sets(database) == ()
+    assert datasets.list_data_sets(Installation(environment, database)) == ()
 
 
 def test_folder_is_registered_read_and_shown(open_data_sets, environment, database, folder):
     page = open_data_sets()
     page.text_input(key="dataset_folder").input(str(folder))
     page.button[0].click().run()
-    (known,) = datasets.list_data_sets(database)
+    (known,) = datasets.list_data_sets(Installation(environment, database))
     assert known.id in page.query_params["dataset"]
     assert "Waiting for the worker" in text_of(page)
     worker.work(environment, once=True)
@@ -97,7 +99,7 @@ def test_folder_is_registered_read_and_shown(open_data_sets, environment, databa
 def test_findings_stand_beside_the_figures(open_data_sets, environment, database, folder):
     (folder / "labelsTr" / "lung_002.nii.gz").write_bytes(b"no mask")
     (folder / "imagesTr" / "._lung_001.nii.gz").write_bytes(b"litter")
-    known = datasets.register(environment, database, folder)
+    known = datasets.register(Installation(environment, database), folder)
     worker.work(environment, once=True)
     page = open_data_sets(known.id)
     assert not page.exception
@@ -110,7 +112,7 @@ def test_findings_stand_beside_the_figures(open_data_sets, environment, database
 
 
 def test_failed_preparation_says_why_and_can_be_tried_again(open_data_sets, environment, database, folder):
-    known = datasets.register(environment, database, folder)
+    known = datasets.register(Installation(environment, database), folder)
     shutil.move(folder, folder.with_name("elsewhere"))
     worker.work(environment, once=True)
     page = open_data_sets(known.id)
@@ -123,7 +125,7 @@ def test_failed_preparation_says_why_and_can_be_tried_again(open_data_sets, envi
 
 
 def test_figures_stay_while_the_folder_is_read_again(open_data_sets, environment, database, folder):
-    known = datasets.register(environment, database, folder)
+    known = datasets.register(Installation(environment, database), folder)
     worker.work(environment, once=True)
     page = open_data_sets(known.id)
     page.button(key="dataset_refresh").click().run()
@@ -132,11 +134,11 @@ def test_figures_stay_while_the_folder_is_read_again(open_data_sets, environment
 
 
 def test_stop_and_remove(open_data_sets, environment, database, folder):
-    known = datasets.register(environment, database, folder)
+    known = datasets.register(Installation(environment, database), folder)
     page = open_data_sets(known.id)
     page.button(key="dataset_stop").click().run()
     assert "Stopped" in text_of(page)
-    datasets.forget(environment, database, known.id)
+    datasets.forget(Installation(environment, database), known.id)
     page.button(key="dataset_remove").click().run()
     assert not page.exception
     assert "may have been removed" in text_of(page)
@@ -144,11 +146,11 @@ def test_stop_and_remove(open_data_sets, environment, database, folder):
 
 def test_what_was_removed_in_another_window_is_said_and_the_page_goes_on(open_data_sets, environment, database, folder):
     for key in ("dataset_stop", "dataset_refresh"):
-        known = datasets.register(environment, database, folder)
+        known = datasets.register(Installation(environment, database), folder)
         if key == "dataset_refresh":
-            runs.request_stop(database, known.run.id)
+            runs.request_stop(Installation(environment, database), known.run.id)
         page = open_data_sets(known.id)
-        datasets.forget(environment, database, known.id)
+        datasets.forget(Installation(environment, database), known.id)
         page.button(key=key).click().run()
         assert not page.exception
         assert "deleted meanwhile" in text_of(page)
@@ -158,7 +160,7 @@ def test_what_was_removed_in_another_window_is_said_and_the_page_goes_on(open_da
 def test_data_sets_of_one_name_are_told_apart(open_data_sets, environment, database, tmp_path):
     for name in ("a", "b"):
         write_data_set(tmp_path / name, cases=1)
-        datasets.register(environment, database, tmp_path / name)
+        datasets.register(Installation(environment, database), tmp_path / name)
     page = open_data_sets()
     assert page.selectbox(key="dataset_chosen").options == [f"Lung — {tmp_path / name}" for name in ("a", "b")]
 
@@ -186,9 +188,9 @@ def test_class_that_is_tumour_is_asked_for_where_no_name_tells(open_data_sets, d
     assert not page.exception
     box = page.selectbox(key="dataset_class")
     assert len(box.options) >= 2
-    assert datasets.list_data_sets(database) == ()
+    assert datasets.list_data_sets(installation_of(database)) == ()
     box.set_value(box.options[0])
     page.button[0].click().run()
-    (known,) = datasets.list_data_sets(database)
+    (known,) = datasets.list_data_sets(installation_of(database))
     assert known.tumour_class == box.options[0]
     assert f"tumour: {known.tumour_class}" in text_of(page)

@@ -13,6 +13,7 @@ from lungseg.db import queue
 from lungseg.jobs import recorder
 from lungseg.records import Failure, RunState, ScanFinding, ScanSeverity
 from lungseg.services import cases, runs
+from lungseg.services.installation import Installation
 from lungseg.ui import case_list
 from lungseg.ui.case_table import TableAction
 from tests.browser.seeds import add_prediction
@@ -27,7 +28,7 @@ def checkpoint(small_checkpoint, monkeypatch):
 
 def add_case(settings, database, scan: Path, name="one.nii.gz"):
     with scan.open("rb") as stream:
-        return cases.ingest(settings, database, name, stream)
+        return cases.ingest(Installation(settings, database), name, stream)
 
 
 def everything(page):
@@ -98,9 +99,11 @@ def test_upload_takes_in_good_files_and_says_what_is_wrong_with_bad_ones(
     assert "<b>good.nii.gz</b>, <b>second.nii.gz</b> taken in. 1 not taken in." in text
     assert "&lt;b&gt;notes&lt;/b&gt;.txt</b>" in text
     assert "scan.not_nifti" in text
-    names = [summary.case.name for summary in cases.list_cases(database)]
+    names = [summary.case.name for summary in cases.list_cases(Installation(environment, database))]
     assert sorted(names) == ["good.nii.gz", "second.nii.gz"]
-    assert all(summary.run.state is RunState.QUEUED for summary in cases.list_cases(database))
+    assert all(
+        summary.run.state is RunState.QUEUED for summary in cases.list_cases(Installation(environment, database))
+    )
     assert "Waiting for the worker" in text
 
 
@@ -110,20 +113,20 @@ def test_upload_without_a_checkpoint_keeps_the_case(open_page, environment, data
     page.file_uploader[0].set_value([("good.nii.gz", chest_scan.read_bytes(), "application/gzip")]).run()
     assert "There is no checkpoint &#x27;nowhere&#x27;." in everything(page)
     assert "Not segmented yet" in everything(page)
-    assert len(cases.list_cases(database)) == 1
+    assert len(cases.list_cases(Installation(environment, database))) == 1
 
 
 def test_failed_run_says_why_and_can_be_repeated(open_page, environment, database, chest_scan, checkpoint, bundle):
     case = add_case(environment, database, chest_scan)
     settings = replace(environment, checkpoint=checkpoint)
-    runs.queue_segmentation(settings, database, case.id)
+    runs.queue_segmentation(Installation(settings, database), case.id)
     fail(database, Failure("scan.no_lung", "No lung was found.", "Upload a scan of the chest."))
     assert "No lung was found. Upload a scan of the chest." in everything(open_page())
     page = open_page(viewer=True, case=case.id)
     assert "<b>No lung was found.</b> Upload a scan of the chest. <code>scan.no_lung</code>" in everything(page)
     page.button(key="viewer_retry").click().run()
     assert not page.exception
-    assert runs.latest_run(database, case.id).state is RunState.QUEUED
+    assert runs.latest_run(Installation(environment, database), case.id).state is RunState.QUEUED
 
 
 def fail(database, failure):
@@ -140,7 +143,7 @@ def test_viewer_stops_a_run_and_starts_another(open_page, environment, database,
     page.button(key="viewer_segment").click().run()
     assert "Waiting for the worker" in everything(page)
     page.button(key="viewer_stop").click().run()
-    assert runs.latest_run(database, case.id).state is RunState.CANCELLED
+    assert runs.latest_run(Installation(environment, database), case.id).state is RunState.CANCELLED
     assert "Stopped just now" in everything(page)
 
 
@@ -178,17 +181,17 @@ def test_rename_and_delete(open_page, environment, database, chest_scan, wish):
     page = open_page()
     page.text_input(key="upload_new_name").set_value("  ")
     page.button(key="upload_rename").click().run()
-    assert cases.get_case(database, case.id).name == "one.nii.gz"
+    assert cases.get_case(Installation(environment, database), case.id).name == "one.nii.gz"
     wish(action=("Rename", case.id))
     page = open_page()
     page.text_input(key="upload_new_name").set_value("Mrs *Bold*")
     page.button(key="upload_rename").click().run()
-    assert cases.get_case(database, case.id).name == "Mrs *Bold*"
+    assert cases.get_case(Installation(environment, database), case.id).name == "Mrs *Bold*"
     wish(action=("Delete", case.id))
     page = open_page()
     page.button(key="upload_delete").click().run()
     assert not page.exception
-    assert cases.list_cases(database) == ()
+    assert cases.list_cases(Installation(environment, database)) == ()
 
 
 @pytest.mark.parametrize("action", ["Rename", "Segment again", "Stop", "Delete"])
@@ -205,12 +208,12 @@ def test_viewer_of_a_case_that_is_gone(open_page, environment, database, chest_s
     case = add_case(environment, database, chest_scan)
     settings = replace(environment, checkpoint=checkpoint)
     if key != "viewer_segment":
-        runs.queue_segmentation(settings, database, case.id)
+        runs.queue_segmentation(Installation(settings, database), case.id)
     if key == "viewer_retry":
         fail(database, Failure("scan.no_lung", "No lung was found.", "Upload a scan of the chest."))
     other = add_case(environment, database, chest_scan, "other.nii.gz")
     page = open_page(viewer=True, case=case.id)
-    cases.delete_case(environment, database, case.id)
+    cases.delete_case(Installation(environment, database), case.id)
     page.button(key=key).click().run()
     assert not page.exception
     assert "This case was deleted meanwhile." in everything(page)
@@ -232,7 +235,7 @@ def test_list_never_says_none_where_there_is_no_statement(open_page, environment
         ((), "0", "", False),
     ):
         add_prediction(settings, database, case, nothing, findings=findings)
-        (summary,) = cases.list_cases(database)
+        (summary,) = cases.list_cases(Installation(environment, database))
         line = case_list.line_of(summary)
         assert (line.lesions, line.volume, line.note) == (lesions, "–", note)
         assert line.is_warning is is_warning or not note

@@ -10,8 +10,10 @@ from lungseg.db.tables import RunRow
 from lungseg.errors import NotFoundError
 from lungseg.records import Failure, Progress, RunKind, RunState
 from lungseg.services import datasets, runs, training
+from lungseg.services.installation import Installation
 from tests.app.test_pages import everything
 from tests.data_sets import write_data_set
+from tests.installations import installation_of
 from tests.networks import save_network
 from tests.run_rows import NOW, keep_epochs, keep_run, keep_scores, score_of, training_run, write_pictures
 
@@ -52,7 +54,7 @@ def test_empty_installation_says_what_to_do_first(visit):
 def test_run_is_ordered_with_what_the_form_says(visit, environment, database, tmp_path):
     assert visit("training").button(key="training_start").disabled
     write_data_set(tmp_path / "lungs")
-    datasets.register(environment, database, tmp_path / "lungs")
+    datasets.register(Installation(environment, database), tmp_path / "lungs")
     page = visit("training")
     page.selectbox(key="training_preset").set_value("baseline").run()
     page.number_input(key="training_epochs_baseline").set_value(2)
@@ -62,7 +64,7 @@ def test_run_is_ordered_with_what_the_form_says(visit, environment, database, tm
     assert "of memory." in everything(page)
     page.button(key="training_start").click().run()
     assert not page.exception
-    (run,) = training.recent_runs(database)
+    (run,) = training.recent_runs(Installation(environment, database))
     asked = {key: run.configuration[key] for key in ("preset", "epochs", "batch", "folds", "fold", "seed")}
     assert asked == {"preset": "baseline", "epochs": 2, "batch": 8, "folds": 3, "fold": 1, "seed": 0}
     assert (run.name, run.dataset, run.state) == ("quick look", str(tmp_path / "lungs"), RunState.QUEUED)
@@ -73,7 +75,7 @@ def test_run_is_ordered_with_what_the_form_says(visit, environment, database, tm
 
 def test_data_set_that_is_gone_is_refused_before_the_start(visit, environment, database, tmp_path):
     write_data_set(tmp_path / "lungs")
-    datasets.register(environment, database, tmp_path / "lungs")
+    datasets.register(Installation(environment, database), tmp_path / "lungs")
     shutil.rmtree(tmp_path / "lungs")
     page = visit("training")
     assert '<div class="lungseg-failure"><b>There is no folder' in everything(page)
@@ -96,7 +98,7 @@ def test_running_run_is_watched(visit, environment, database):
     assert everything(page).count('alt="Slice of case ') == 4
     assert len(page.get("plotly_chart")) == 1
     page.button(key="training_stop").click().run()
-    assert runs.get_run(database, run.id).stop_requested
+    assert runs.get_run(Installation(environment, database), run.id).stop_requested
     assert page.button(key="training_stop").disabled
 
 
@@ -166,7 +168,7 @@ def test_name_tags_and_notes_are_kept_as_they_are_typed(visit, database):
     page.multiselect(key=f"runs_tags_{run.id}").set_value(["new tag"]).run()
     page.text_area(key=f"runs_notes_{run.id}").set_value("half of it is noise").run()
     assert not page.exception
-    kept = runs.get_run(database, run.id)
+    kept = runs.get_run(installation_of(database), run.id)
     assert (kept.name, kept.tags, kept.notes) == ("after", ("new tag",), "half of it is noise")
 
 
@@ -239,7 +241,7 @@ def test_checkpoint_in_use_is_scored_on_the_cases_held_out(visit, environment, d
     assert page.button(key="runs_score_rival").label == "Score present on the same cases"
     assert "runs_promote_now" not in {button.key for button in page.button}
     queued = training.queue_rival(
-        replace(environment, models=tmp_path / "models", checkpoint="present"), database, run.id
+        Installation(replace(environment, models=tmp_path / "models", checkpoint="present"), database), run.id
     )
     assert (queued.kind, queued.checkpoint, queued.configuration["cases"]) == (
         RunKind.EVALUATE,
@@ -264,7 +266,7 @@ def test_what_was_deleted_in_another_window_is_said_and_the_page_goes_on(visit, 
             run = keep(database, training_run(state=RunState.CANCELLED, finished_at=NOW))
             (environment.runs / run.id).mkdir(parents=True)
             page = visit(name, run.id)
-            training.delete_run(environment, database, run.id)
+            training.delete_run(Installation(environment, database), run.id)
             act(page, run).run()
             assert not page.exception
             text = everything(page)
@@ -299,11 +301,11 @@ def test_folders_of_one_name_are_told_apart(visit, database):
 def test_removed_data_set_is_not_replaced_by_another(visit, environment, database, tmp_path):
     for name in ("a", "b"):
         write_data_set(tmp_path / name)
-        datasets.register(environment, database, tmp_path / name)
-    first, second = datasets.list_data_sets(database)
+        datasets.register(Installation(environment, database), tmp_path / name)
+    first, second = datasets.list_data_sets(Installation(environment, database))
     page = visit("training")
     assert page.selectbox(key="training_data").value == first.id
-    datasets.forget(environment, database, first.id)
+    datasets.forget(Installation(environment, database), first.id)
     page.number_input(key="training_epochs_baseline").set_value(2).run()
     assert "The data set was removed meanwhile." in everything(page)
     assert page.button(key="training_start").disabled
@@ -313,12 +315,12 @@ def test_removed_data_set_is_not_replaced_by_another(visit, environment, databas
 
 def test_split_of_a_run_does_not_hang_on_its_seed(visit, environment, database, tmp_path):
     write_data_set(tmp_path / "lungs")
-    datasets.register(environment, database, tmp_path / "lungs")
+    datasets.register(Installation(environment, database), tmp_path / "lungs")
     page = visit("training")
     page.number_input(key="training_seed").set_value(7).run()
     page.button(key="training_start").click().run()
-    (run,) = training.recent_runs(database)
-    order = training.order_of(environment, database, run)
+    (run,) = training.recent_runs(Installation(environment, database))
+    order = training.order_of(Installation(environment, database), run)
     assert (order.seed, order.drawn_by) == (7, 0)
     assert "held out: a fifth of the patients, drawn by seed 0" in everything(page)
 
@@ -333,8 +335,8 @@ def test_only_runs_of_other_kinds_are_no_empty_table(visit, database):
 def test_runs_are_deleted_with_their_files(environment, database):
     run = keep(database, training_run())
     write_pictures(environment.runs / run.id / "examples", 1)
-    training.delete_run(environment, database, run.id)
+    training.delete_run(Installation(environment, database), run.id)
     assert not (environment.runs / run.id).exists()
     with pytest.raises(NotFoundError):
-        runs.get_run(database, run.id)
-    assert training.list_runs(database) == ()
+        runs.get_run(Installation(environment, database), run.id)
+    assert training.list_runs(Installation(environment, database)) == ()

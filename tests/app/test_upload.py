@@ -11,10 +11,12 @@ from lungseg.files import atomic
 from lungseg.records import RunState
 from lungseg.services import cases, local_executor, runs
 from lungseg.services.incoming import UploadFolder
+from lungseg.services.installation import Installation
 from lungseg.ui import upload
 from lungseg.web import uploads
 from lungseg.web.signing import secret_of
 from tests.app.test_pages import everything
+from tests.installations import installation_of
 
 GZIP = "application/gzip"
 
@@ -51,17 +53,17 @@ def drop(open_page):
 
 
 def names(database):
-    return sorted(summary.case.name for summary in cases.list_cases(database))
+    return sorted(summary.case.name for summary in cases.list_cases(installation_of(database)))
 
 
 def faulty_ingest(monkeypatch, *bad):
     """Let some files meet an error that nobody has foreseen, whose text quotes their names."""
     real = cases.ingest
 
-    def ingest(settings, database, name, stream, **options):
+    def ingest(installation, name, stream, **options):
         if name in bad:
             raise ValueError(f"no column for {name!r}")
-        return real(settings, database, name, stream, **options)
+        return real(installation, name, stream, **options)
 
     monkeypatch.setattr(cases, "ingest", ingest)
 
@@ -112,8 +114,8 @@ def test_rerun_takes_nothing_in_twice(drop, database, chest_scan, workers, monke
 def test_run_that_ends_amid_the_files_goes_on_with_the_rest(drop, database, chest_scan, workers, monkeypatch):
     real = cases.ingest
 
-    def ingest(settings, database, name, stream, **options):
-        case = real(settings, database, name, stream, **options)
+    def ingest(installation, name, stream, **options):
+        case = real(installation, name, stream, **options)
         if name == "a.nii.gz" and not cut:
             cut.append(name)
             raise StopException  # as Streamlit ends a run
@@ -131,7 +133,10 @@ def test_run_that_ends_amid_the_files_goes_on_with_the_rest(drop, database, ches
 def test_files_of_a_drop_have_their_places(drop, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
     drop(*((f"{letter}.nii.gz", other(scan, ord(letter)), GZIP) for letter in "abc"))
-    found = {summary.case.name: runs.latest_run(database, summary.case.id) for summary in cases.list_cases(database)}
+    found = {
+        summary.case.name: runs.latest_run(installation_of(database), summary.case.id)
+        for summary in cases.list_cases(installation_of(database))
+    }
     assert {name: run.priority for name, run in found.items() if run} == {"a.nii.gz": 0, "b.nii.gz": 1, "c.nii.gz": 2}
     assert all(run.state is RunState.QUEUED for run in found.values() if run)
 
@@ -149,7 +154,7 @@ def test_ticket_stands_for_a_file_on_the_disk(drop, environment: Settings, datab
     arrival.write(chest_scan.read_bytes())
     arrival.finish()
     drop(("a.nii.gz", uploads.upload_ticket(secret_of(environment), arrival.name), GZIP))
-    (summary,) = cases.list_cases(database)
+    (summary,) = cases.list_cases(Installation(environment, database))
     assert summary.case.scan_bytes == chest_scan.stat().st_size
     assert not arrival.path.exists()
 
@@ -181,7 +186,7 @@ def test_scan_that_is_a_case_already_is_asked_about(drop, database, chest_scan, 
     page.button(key="upload_again_0").click().run()
     assert names(database) == ["Müller.nii.gz", "again.nii.gz", "new.nii.gz"]
     assert "<b>twice.nii.gz</b> is the same scan" in everything(page)
-    assert all(summary.run is not None for summary in cases.list_cases(database))
+    assert all(summary.run is not None for summary in cases.list_cases(installation_of(database)))
     page.button(key="upload_again_2").click().run()
     assert names(database) == ["Müller.nii.gz", "again.nii.gz", "new.nii.gz", "twice.nii.gz"]
 
@@ -198,8 +203,8 @@ def test_twin_that_was_deleted_before_the_answer(drop, environment, database, ch
     scan = chest_scan.read_bytes()
     drop(("a.nii.gz", scan, GZIP))
     page = drop(("b.nii.gz", scan, GZIP))
-    (summary,) = cases.list_cases(database)
-    cases.delete_case(environment, database, summary.case.id)
+    (summary,) = cases.list_cases(Installation(environment, database))
+    cases.delete_case(Installation(environment, database), summary.case.id)
     page.button(key="upload_again_0").click().run()
     assert not page.exception
     assert "<b>b.nii.gz</b>" in everything(page)

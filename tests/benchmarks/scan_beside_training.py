@@ -27,6 +27,8 @@ from lungseg.db import Database, open_database
 from lungseg.records import Run, RunState
 from lungseg.services import cases, datasets, runs, training
 from lungseg.services.home import open_home, open_installation
+from lungseg.services.installation import Installation
+from tests.installations import installation_of
 
 SMALL_PRESETS = CHECKOUT / "tests" / "small_presets"
 DATA = CHECKOUT.parent / "shared" / "data" / "chest_ct_msd_layout"
@@ -65,8 +67,8 @@ class Bench:
     def hand_in(self) -> Times:
         """Hand the scan in and wait for its mask."""
         with self._scan.open("rb") as stream:
-            case = cases.ingest(self._settings, self._database, self._scan.name, stream)
-        run = runs.queue_segmentation(self._settings, self._database, case.id, place=0)
+            case = cases.ingest(Installation(self._settings, self._database), self._scan.name, stream)
+        run = runs.queue_segmentation(Installation(self._settings, self._database), case.id, place=0)
         queued_s = time.monotonic()
         _wait_for(lambda: self._now(run.id).state is not RunState.QUEUED)
         started_s = time.monotonic() - queued_s
@@ -94,23 +96,23 @@ class Bench:
 
     def scoring(self) -> Times:
         """Hand in while a checkpoint is scored."""
-        run = training.queue_evaluation(self._settings, self._database, self._data)
+        run = training.queue_evaluation(Installation(self._settings, self._database), self._data)
         times = self._beside(run.id, "loading")
         self._end(run.id)
         return times
 
     def preparing(self) -> Times:
         """Hand in while the scans of a data set are read."""
-        data_set = datasets.register(self._settings, self._database, self._data)
+        data_set = datasets.register(Installation(self._settings, self._database), self._data)
         assert data_set.run is not None
         times = self._beside(data_set.run.id, "looking for files")
         self._end(data_set.run.id)
-        datasets.forget(self._settings, self._database, data_set.id)
+        datasets.forget(Installation(self._settings, self._database), data_set.id)
         return times
 
     def _train(self, preset: str, epochs: int) -> str:
         fields = {"data": str(self._data), "preset": preset, "epochs": epochs, "name": "beside"}
-        return training.queue_training(self._settings, self._database, fields).id
+        return training.queue_training(Installation(self._settings, self._database), fields).id
 
     def _beside(self, run_id: str, stage: str) -> Times:
         """Hand in as soon as a run has come to a stage; what it does meanwhile costs it no attempt."""
@@ -120,11 +122,11 @@ class Bench:
         return times
 
     def _end(self, run_id: str) -> None:
-        runs.request_stop(self._database, run_id)
+        runs.request_stop(installation_of(self._database), run_id)
         _wait_for(lambda: self._now(run_id).state.is_final)
 
     def _now(self, run_id: str) -> Run:
-        return runs.get_run(self._database, run_id)
+        return runs.get_run(installation_of(self._database), run_id)
 
 
 def _wait_for(condition: Callable[[], object]) -> None:
@@ -150,7 +152,7 @@ def _installation(folder: Path, data: Path) -> Iterator[tuple[Settings, Database
     environment = settings.to_environment()
     environment["PYTHONPATH"] = os.pathsep.join([str(SMALL_PRESETS), str(CHECKOUT)])
     with closing(open_database(settings.database_url)) as database, (folder / "serve.log").open("wb") as log:
-        open_installation(settings, database)
+        open_installation(installation_of(database))
         command = [sys.executable, "-m", "lungseg", "serve"]
         with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log) as server:
             try:

@@ -11,6 +11,7 @@ import pytest
 
 from lungseg.config import CHECKOUT
 from lungseg.db import open_database
+from lungseg.services.installation import Installation
 from tests.run_rows import NOW, keep_epochs, keep_run, keep_scores, score_of, training_run
 
 CHROMIUM = shutil.which("chromium")
@@ -83,9 +84,9 @@ def test_two_of_a_thousand_runs_compared_by_the_server(benchmark, environment, c
     first, second = crowded
 
     def compute():
-        summaries = training.list_runs(database)
-        training.epochs_of(database, (first, second))
-        scores = training.scores_of(database, (first, second))
+        summaries = training.list_runs(Installation(environment, database))
+        training.epochs_of(Installation(environment, database), (first, second))
+        scores = training.scores_of(Installation(environment, database), (first, second))
         comparison.compare(scores[first], scores[second])
         return len(summaries)
 

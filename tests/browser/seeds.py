@@ -14,18 +14,19 @@ from lungseg.segmentation.card import find_weights, read_card
 from lungseg.segmentation.postprocessing import ProbabilityMap, outlines_at
 from lungseg.segmentation.probability_io import write_map
 from lungseg.services import cases, runs
+from lungseg.services.installation import Installation
 from lungseg.services.storage import mask_path, probability_path
 
 
 def add_case(settings, database, scan: Path, name: str) -> Case:
     with scan.open("rb") as stream:
-        return cases.ingest(settings, database, name, stream)
+        return cases.ingest(Installation(settings, database), name, stream)
 
 
 def add_reference(settings, database, case: Case, mask, folder: Path) -> None:
     path = folder / f"{uuid4().hex}.nii.gz"
     nifti.write_mask(mask, path, like=nifti.read_header(settings.home / case.scan_path))
-    cases.add_reference(settings, database, case.id, path)
+    cases.add_reference(Installation(settings, database), case.id, path)
 
 
 CUT = ScanFinding("view.slices", ScanSeverity.WARNING, "The scan ends inside the left lung.")
@@ -40,7 +41,7 @@ def add_prediction(
     """
     scan = settings.home / case.scan_path
     grid = nifti.read_grid(scan).to_ras()
-    runs.queue_segmentation(settings, database, case.id)
+    runs.queue_segmentation(Installation(settings, database), case.id)
     with database.begin() as session:
         run = queue.claim(session, "seed", datetime.now(UTC))
     assert run is not None

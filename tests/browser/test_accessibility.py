@@ -10,6 +10,7 @@ from lungseg.db import queue
 from lungseg.jobs import recorder
 from lungseg.records import Failure, ScanFinding, ScanSeverity
 from lungseg.services import runs
+from lungseg.services.installation import Installation
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import SCREENSHOTS, serving, visiting
 from tests.browser.looking import HAS_MASKS
@@ -63,7 +64,7 @@ def seed_cases(server, folder):
         name: add_case(settings, database, folder / "chest.nii.gz", name)
         for name in ("plain", "failed", "doubtful", "segmented")
     }
-    runs.queue_segmentation(settings, database, seeded["failed"].id)
+    runs.queue_segmentation(Installation(settings, database), seeded["failed"].id)
     with database.begin() as session:
         claimed = queue.claim(session, "seed", datetime.now(UTC))
     recorder.keep_failure(database, claimed, Failure("scan.no_lung", "No lung was found.", "Upload a scan of a chest."))

@@ -6,9 +6,11 @@ import pytest
 
 from lungseg.errors import NotFoundError
 from lungseg.services import cases
+from lungseg.services.installation import Installation
 from tests.browser.conftest import SCREENSHOTS, serving, visiting
 from tests.browser.looking import HAS_MASKS
 from tests.browser.seeds import add_case
+from tests.installations import installation_of
 from tests.phantoms import write_chest
 
 pytestmark = pytest.mark.browser
@@ -38,7 +40,7 @@ def case(own_server, scan):
     case = add_case(own_server.settings, own_server.database, scan, "Muster Änne.nii.gz")
     yield case
     with suppress(NotFoundError):
-        cases.delete_case(own_server.settings, own_server.database, case.id)
+        cases.delete_case(Installation(own_server.settings, own_server.database), case.id)
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def act(page, name, action):
 
 
 def names(server):
-    return [summary.case.name for summary in cases.list_cases(server.database)]
+    return [summary.case.name for summary in cases.list_cases(installation_of(server.database))]
 
 
 def test_page_of_the_list_stays_on_reload_and_back(page, own_server):
@@ -125,7 +127,7 @@ def test_blank_name_is_refused_and_the_old_one_stays(page, own_server, case):
     dialog.get_by_label("Name").fill("   ")
     dialog.get_by_role("button", name="Rename").click()
     dialog.get_by_text("The name is empty.").wait_for()
-    assert cases.get_case(own_server.database, case.id).name == "Muster Änne.nii.gz"
+    assert cases.get_case(installation_of(own_server.database), case.id).name == "Muster Änne.nii.gz"
     dialog.get_by_label("Name").fill("Follow-up")
     dialog.get_by_role("button", name="Rename").click()
     page.get_by_role("link", name="Follow-up").wait_for()
@@ -150,7 +152,7 @@ def test_delete_can_be_cancelled(page, own_server, case):
 @pytest.fixture
 def gone(own_server, case):
     """Delete the case, as another window does."""
-    return lambda: cases.delete_case(own_server.settings, own_server.database, case.id)
+    return lambda: cases.delete_case(Installation(own_server.settings, own_server.database), case.id)
 
 
 @pytest.mark.parametrize("action", ["Rename", "Segment again", "Delete"])

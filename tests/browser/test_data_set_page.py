@@ -6,6 +6,7 @@ from lungseg.services import datasets
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import SCREENSHOTS
 from tests.data_sets import write_data_set, write_json, write_pair
+from tests.installations import installation_of
 
 pytestmark = pytest.mark.browser
 CHARTS = 5
@@ -39,7 +40,7 @@ def test_folder_is_registered_prepared_and_shown(page, server, folder):
     findings = page.locator(".st-key-dataset_findings")
     assert "lung_003" in findings.inner_text()
     assert "empty" in findings.inner_text().lower()
-    (known,) = datasets.list_data_sets(server.database)
+    (known,) = datasets.list_data_sets(installation_of(server.database))
     page.wait_for_url(lambda url: known.id in url)
     page.reload()
     page.get_by_text("For each slice with tumour").wait_for()

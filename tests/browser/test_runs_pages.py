@@ -8,6 +8,7 @@ import pytest
 
 from lungseg.records import Progress, RunState
 from lungseg.services import in_use, training
+from lungseg.services.installation import Installation
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import serving, visiting
 from tests.networks import save_network
@@ -151,7 +152,7 @@ def remove_while_asked(page, own_server, run):
     page.get_by_role("button", name="Delete").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("can't be undone").wait_for()
-    training.delete_run(own_server.settings, own_server.database, run.id)
+    training.delete_run(Installation(own_server.settings, own_server.database), run.id)
     dialog.get_by_role("button", name="Delete").click()
     dialog.get_by_text("deleted meanwhile").wait_for()
     dialog.locator(".st-key-runs_dialog_back button").click()

@@ -11,6 +11,7 @@ from lungseg.scans.volume import Grid
 from lungseg.segmentation.calibration import LesionCalibration
 from lungseg.segmentation.card import OperatingPoint, WholeScans
 from lungseg.services import cases
+from lungseg.services.installation import Installation
 from tests.browser.conftest import SCREENSHOTS, launch, visiting
 from tests.browser.looking import HAS_MASKS, is_tinted, pixel, point, state
 from tests.browser.seeds import add_case, add_prediction
@@ -70,7 +71,7 @@ def test_mask_and_lesions_follow_the_slider(page, server, seeded):
     assert "0.50" in panel.inner_text()
     assert "5 of 6 lesions found (95 % interval 44% to 97%), 1.50 false per scan" in panel.inner_text()
     assert page.get_by_title("Calibrated probability that this is a lesion").inner_text() == "Probability"
-    stored, masks = volume_ml(page), cases.masks_of(server.database, seeded.id)
+    stored, masks = volume_ml(page), cases.masks_of(Installation(settings, server.database), seeded.id)
     page.screenshot(path=SCREENSHOTS / "threshold-default.png")
 
     assert move(page, 2) < SWIFT_S
@@ -93,7 +94,7 @@ def test_mask_and_lesions_follow_the_slider(page, server, seeded):
     page.keyboard.press("ArrowLeft")
     page.wait_for_function("lungsegViewer.data.operation.at === 44")
     assert state(page, "index") == list(LESION_INDEX)
-    assert cases.masks_of(server.database, seeded.id) == masks
+    assert cases.masks_of(Installation(settings, server.database), seeded.id) == masks
 
     moved = volume_ml(page)
     page.reload()

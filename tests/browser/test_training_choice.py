@@ -11,6 +11,7 @@ from lungseg.services.runs import get_run, request_stop
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import serving, visiting
 from tests.data_sets import write_data_set
+from tests.installations import installation_of
 from tests.run_rows import keep_epochs, keep_run, training_run
 
 pytestmark = pytest.mark.browser
@@ -27,7 +28,7 @@ def own_server(bundle_folder, tmp_path_factory):
     with serving(root / "home", bundle_folder, LUNGSEG_DATA=str(root)) as started:
         settings = replace(started.settings, data_roots=(root,))
         for name in ("mini", "mini2"):
-            datasets.register(settings, started.database, root / name)
+            datasets.register(installation_of(started.database), root / name)
         yield replace(started, settings=settings)
 
 
@@ -39,11 +40,11 @@ def page(chromium, own_server):
 
 def start(page, database):
     """Start what the form says, and stop it before it takes the processor; returns the folder that was ordered."""
-    before = {run.id for run in training.recent_runs(database)}
+    before = {run.id for run in training.recent_runs(installation_of(database))}
     page.get_by_role("button", name="training").click()
     page.wait_for_url(lambda url: "run=" in url and url.rpartition("=")[2] not in before)
-    run = get_run(database, page.url.rpartition("=")[2])
-    request_stop(database, run.id)
+    run = get_run(installation_of(database), page.url.rpartition("=")[2])
+    request_stop(installation_of(database), run.id)
     return run.dataset
 
 
@@ -58,7 +59,7 @@ def change_epochs(page, number):
 def test_training_takes_the_data_set_that_is_shown_whatever_else_is_changed(page, own_server):
     """Two data sets of one name: the first is preset, and changing the epochs alone used to choose the second."""
     database = own_server.database
-    first, second = (known.folder for known in datasets.list_data_sets(database))
+    first, second = (known.folder for known in datasets.list_data_sets(installation_of(database)))
     page.goto(f"{own_server.url}/training")
     form = page.locator(".st-key-training_order")
     form.get_by_text(first, exact=True).wait_for()

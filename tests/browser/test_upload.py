@@ -7,8 +7,10 @@ from lungseg.errors import CheckpointError
 from lungseg.scans.overlay import MASK_RGB
 from lungseg.segmentation.card import find_weights
 from lungseg.services import cases
+from lungseg.services.installation import Installation
 from tests.browser.conftest import SCREENSHOTS, SLOW_MS, serving, visiting
 from tests.browser.looking import HAS_MASKS, is_tinted, pixel, point, state
+from tests.installations import installation_of
 from tests.phantoms import LESION_INDEX, SHAPE, write_chest
 
 pytestmark = pytest.mark.browser
@@ -70,8 +72,10 @@ def test_name_of_a_file_is_never_markup(page, server, tmp_path):
     assert name in link.inner_text()
     link.click()
     page.wait_for_function("window.lungsegViewer?.isReady")
-    case = next(summary.case for summary in cases.list_cases(server.database) if summary.case.name == name)
-    cases.delete_case(server.settings, server.database, case.id)
+    case = next(
+        summary.case for summary in cases.list_cases(installation_of(server.database)) if summary.case.name == name
+    )
+    cases.delete_case(Installation(server.settings, server.database), case.id)
 
 
 def choose(page, path):
@@ -132,7 +136,7 @@ def test_upload_that_was_cut_off_is_named(page, server, large_scan):
     cut = page.get_by_role("alert").filter(has_text="An upload was cut off when the page was left.")
     cut.wait_for()
     assert "large.nii" in cut.inner_text()
-    assert "large.nii" not in [summary.case.name for summary in cases.list_cases(server.database)]
+    assert "large.nii" not in [summary.case.name for summary in cases.list_cases(installation_of(server.database))]
     page.get_by_role("button", name="Close").click()
     cut.wait_for(state="hidden")
 
@@ -146,8 +150,12 @@ def test_page_may_be_left_when_all_is_taken_in(page, server, large_scan):
     page.reload()
     page.get_by_role("link", name="large.nii").click()
     page.wait_for_function("window.lungsegViewer?.isReady")
-    case = next(summary.case for summary in cases.list_cases(server.database) if summary.case.name == "large.nii")
-    cases.delete_case(server.settings, server.database, case.id)
+    case = next(
+        summary.case
+        for summary in cases.list_cases(installation_of(server.database))
+        if summary.case.name == "large.nii"
+    )
+    cases.delete_case(Installation(server.settings, server.database), case.id)
 
 
 def test_file_given_again_after_its_upload_was_cancelled_arrives(page, server, large_scan):
@@ -212,7 +220,7 @@ def test_real_scan_by_the_shipped_checkpoint(chromium, bundle_folder, shared_dat
 def test_case_without_any_mask_can_be_read_already(page, server, tmp_path):
     write_chest(tmp_path / "plain.nii", "RAS", lesion_hu=36)
     with (tmp_path / "plain.nii").open("rb") as stream:
-        case = cases.ingest(server.settings, server.database, "plain.nii", stream)
+        case = cases.ingest(Installation(server.settings, server.database), "plain.nii", stream)
     page.goto(server.address(case.id))
     page.wait_for_function(HAS_MASKS)
     assert state(page, "index") == [n // 2 for n in SHAPE]

@@ -24,9 +24,11 @@ from lungseg.files import atomic
 from lungseg.records import RunKind, RunState
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, home, runs, storage, training
+from lungseg.services.installation import Installation
 from lungseg.services.local_executor import signs_of_run, signs_of_worker
 from lungseg.services.watchdog import read_signs
 from tests.data_sets import write_data_set
+from tests.installations import installation_of
 from tests.networks import save_network
 from tests.phantoms import write_chest
 
@@ -83,7 +85,7 @@ class Storm:
         self._settings.demo.mkdir()
         began = time.monotonic()
         with closing(open_database(self._settings.database_url)) as database:
-            home.open_installation(self._settings, database)
+            home.open_installation(Installation(self._settings, database))
             try:
                 self._go_on(database, data, began + seconds)
                 stormed_s = time.monotonic() - began
@@ -109,7 +111,7 @@ class Storm:
 
     def _calm(self, database: Database) -> None:
         end = time.monotonic() + CALM_S
-        while time.monotonic() < end and training.is_any_active(database):
+        while time.monotonic() < end and training.is_any_active(installation_of(database)):
             self._keep_server()
             self._note(database)
             time.sleep(0.2)
@@ -117,27 +119,27 @@ class Storm:
     def _take_in(self, database: Database) -> None:
         try:
             with (self._folder / "chest.nii.gz").open("rb") as stream:
-                case = cases.ingest(self._settings, database, "chest.nii.gz", stream)
+                case = cases.ingest(Installation(self._settings, database), "chest.nii.gz", stream)
             self._taken_in[case.id] = case.scan_sha256
-            runs.queue_segmentation(self._settings, database, case.id, place=0)
+            runs.queue_segmentation(Installation(self._settings, database), case.id, place=0)
         except LungSegError as error:
             self._refused[error.code] += 1
 
     def _train(self, database: Database, data: Path) -> None:
         """Keep one training run in the queue or at work."""
-        active = [run for run in training.recent_runs(database) if not run.state.is_final]
+        active = [run for run in training.recent_runs(installation_of(database)) if not run.state.is_final]
         if not active:
             fields = {"data": str(data), "preset": "small", "device": "cpu", "epochs": EPOCHS, "name": "storm"}
-            training.queue_training(self._settings, database, fields)
+            training.queue_training(Installation(self._settings, database), fields)
 
     def _note(self, database: Database) -> None:
         """Remember what the database says is kept: it must be there in the end."""
-        for summary in cases.list_cases(database):
+        for summary in cases.list_cases(installation_of(database)):
             if summary.run and summary.run.state is RunState.DONE and summary.run.id not in self._masks:
-                for mask in cases.masks_of(database, summary.case.id):
+                for mask in cases.masks_of(installation_of(database), summary.case.id):
                     self._masks[mask.run_id or ""] = mask.sha256
-        known = [run.id for run in training.recent_runs(database)]
-        for run_id, epochs in training.epochs_of(database, known).items():
+        known = [run.id for run in training.recent_runs(installation_of(database))]
+        for run_id, epochs in training.epochs_of(installation_of(database), known).items():
             for epoch in epochs:
                 self._epochs[run_id, epoch.epoch] = epoch.train_loss
 
@@ -161,7 +163,7 @@ class Storm:
         if target == "worker":
             signs = read_signs(signs_of_worker(self._settings))
             return signs.process if signs else None
-        for run in training.recent_runs(database):
+        for run in training.recent_runs(installation_of(database)):
             if run.state is RunState.RUNNING and (signs := read_signs(signs_of_run(self._settings, run.id))):
                 return signs.process
         return None
@@ -187,19 +189,23 @@ class Storm:
 
     def _reckon(self, database: Database, stormed_s: float, calm_s: float) -> Report:
         report = Report()
-        summaries = {summary.case.id: summary for summary in cases.list_cases(database)}
+        summaries = {summary.case.id: summary for summary in cases.list_cases(installation_of(database))}
         states: Counter[str] = Counter()
         for summary in summaries.values():
             states[summary.run.state if summary.run else "none"] += 1
         report.losses += [*self._find_losses(database, set(summaries)), *self._find_lost_work(database)]
-        storage.sweep(self._settings, database)
+        storage.sweep(Installation(self._settings, database))
         partial = [path.name for path in self._settings.home.rglob("*") if atomic.PARTIAL.fullmatch(path.name)]
         report.losses += [f"the partial file {name} stays" for name in partial]
         with closing(sqlite3.connect(self._settings.home / "lungseg.sqlite")) as plain:
             (integrity,) = plain.execute("PRAGMA integrity_check").fetchone()
         if integrity != "ok":
             report.losses.append(f"the database is damaged: {integrity}")
-        trained = [summary.run for summary in training.list_runs(database) if summary.run.kind is RunKind.TRAIN]
+        trained = [
+            summary.run
+            for summary in training.list_runs(installation_of(database))
+            if summary.run.kind is RunKind.TRAIN
+        ]
         report.figures = {
             "storm, s": round(stormed_s),
             "until the queue was empty after it, s": round(calm_s),
@@ -220,19 +226,26 @@ class Storm:
         for case_id, sha256 in self._taken_in.items():
             if case_id not in case_ids:
                 yield f"case {case_id}"
-            elif not self._is_whole(cases.get_case(database, case_id).scan_path, sha256):
+            elif not self._is_whole(cases.get_case(installation_of(database), case_id).scan_path, sha256):
                 yield f"scan of case {case_id}"
-        masks = {mask.run_id or "": mask for case_id in case_ids for mask in cases.masks_of(database, case_id)}
+        masks = {
+            mask.run_id or "": mask
+            for case_id in case_ids
+            for mask in cases.masks_of(installation_of(database), case_id)
+        }
         for run_id, sha256 in self._masks.items():
             if run_id not in masks or not self._is_whole(masks[run_id].path, sha256):
                 yield f"mask of run {run_id}"
 
     def _find_lost_work(self, database: Database) -> Iterator[str]:
         for (run_id, number), loss in self._epochs.items():
-            kept = {epoch.epoch: epoch.train_loss for epoch in training.epochs_of(database, (run_id,))[run_id]}
+            kept = {
+                epoch.epoch: epoch.train_loss
+                for epoch in training.epochs_of(installation_of(database), (run_id,))[run_id]
+            }
             if kept.get(number) != loss:
                 yield f"epoch {number} of run {run_id}: {kept.get(number)} instead of {loss}"
-        for summary in training.list_runs(database):
+        for summary in training.list_runs(installation_of(database)):
             if not summary.run.state.is_final:
                 yield f"run {summary.run.id} did not end: {summary.run.state}"
 

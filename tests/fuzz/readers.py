@@ -24,6 +24,7 @@ from lungseg.segmentation.probability_io import read_map
 from lungseg.segmentation.unet import UNet
 from lungseg.services import cases, estimation, manifests, promotion, rethreshold, runs, storage, training
 from lungseg.services.checkpoints import name_of, read_checkpoint
+from lungseg.services.installation import Installation
 from lungseg.training.batches import Batch
 from lungseg.training.config import TrainingConfig
 from lungseg.training.optimisation import Optimisation
@@ -37,6 +38,7 @@ from tests.fuzz.damage import damaged_bytes, damaged_json, damaged_table
 from tests.fuzz.scan_reader import read_scan
 from tests.fuzz.scans import RADIUS_MM, SHAPE, SPACING_MM, SPOT, damaged_scan, good_mask, good_scans
 from tests.fuzz.target import Target
+from tests.installations import installation_of
 from tests.phantoms import graded_map, ras_affine
 from tests.training_data import write_crops, write_nodules
 
@@ -84,8 +86,8 @@ class Workshop:
 
     def _upload(self, path):
         with path.open("rb") as stream:
-            case = cases.ingest(self.settings, self.database, "scan.nii.gz", stream)
-        cases.delete_case(self.settings, self.database, case.id)
+            case = cases.ingest(Installation(self.settings, self.database), "scan.nii.gz", stream)
+        cases.delete_case(Installation(self.settings, self.database), case.id)
 
     def _checkpoints(self):
         weights = self.settings.models / "whole.safetensors"
@@ -146,7 +148,7 @@ class Workshop:
             "paces",
             home / "paces.json",
             as_json,
-            lambda _: estimation.estimate(self.settings, self.database, fields),
+            lambda _: estimation.estimate(Installation(self.settings, self.database), fields),
             share=1,
         )
         scan = self.folder / "scans" / "case.nii.gz"
@@ -156,7 +158,7 @@ class Workshop:
         add_prediction(
             self.settings, self.database, case, probability.above(0.5), probability=probability, **CALIBRATED
         )
-        mask = cases.masks_of(self.database, case.id)[0]
+        mask = cases.masks_of(installation_of(self.database), case.id)[0]
         self._case, self._mask = case, mask
         self._move(None)
         yield self._target(
@@ -175,7 +177,7 @@ class Workshop:
         )
         columns = self.folder / "columns.json"
         kept = {
-            "configuration": runs.get_run(self.database, mask.run_id).configuration,
+            "configuration": runs.get_run(installation_of(self.database), mask.run_id).configuration,
             "warnings": ["x"],
             "tags": ["y"],
         }
@@ -184,7 +186,7 @@ class Workshop:
         yield self._target("columns of a run", columns, values_of_json, self._read_columns)
 
     def _move(self, _path):
-        run = runs.get_run(self.database, self._mask.run_id)
+        run = runs.get_run(installation_of(self.database), self._mask.run_id)
         return rethreshold.mask_at(self.settings, self._case, self._mask, run, LEVEL)
 
     def _read_map(self, path):

@@ -15,6 +15,7 @@ from lungseg.errors import DataSetError, NotFoundError, TumourClassError
 from lungseg.jobs import worker
 from lungseg.records import RunKind, RunState
 from lungseg.services import datasets, runs
+from lungseg.services.installation import Installation
 from tests.data_sets import write_data_set, write_json, write_pair
 
 
@@ -31,11 +32,11 @@ def folder(tmp_path):
 
 def work_off(settings, database, data_set):
     worker.work(settings, once=True)
-    return datasets.get_data_set(database, data_set.id)
+    return datasets.get_data_set(Installation(settings, database), data_set.id)
 
 
 def test_registered_folder_is_prepared_by_the_worker(settings, database, folder):
-    data_set = datasets.register(settings, database, folder)
+    data_set = datasets.register(Installation(settings, database), folder)
     assert (data_set.name, data_set.folder) == ("Lung", str(folder))
     assert (data_set.run.kind, data_set.run.state) == (RunKind.PREPARE, RunState.QUEUED)
     assert datasets.data_set_overview(settings, data_set.id) is None
@@ -48,31 +49,31 @@ def test_registered_folder_is_prepared_by_the_worker(settings, database, folder)
     assert shown.is_fit
     assert shown.statistics.cases == 2
     assert set(shown.pictures) == {"lung_001", "lung_002", "lung_101"}
-    assert datasets.find_store(settings, database, folder) == shown.store
+    assert datasets.find_store(Installation(settings, database), folder) == shown.store
     assert len(SliceStore.open(shown.store).cases) == 2
-    assert datasets.list_data_sets(database) == (done,)
+    assert datasets.list_data_sets(Installation(settings, database)) == (done,)
 
 
 def test_same_folder_is_registered_once(settings, database, folder):
-    first = datasets.register(settings, database, folder)
-    assert datasets.register(settings, database, folder / ".." / folder.name) == first
-    assert len(datasets.list_data_sets(database)) == 1
+    first = datasets.register(Installation(settings, database), folder)
+    assert datasets.register(Installation(settings, database), folder / ".." / folder.name) == first
+    assert len(datasets.list_data_sets(Installation(settings, database))) == 1
 
 
 def test_wrong_folder_is_not_registered(settings, database, tmp_path):
     with pytest.raises(DataSetError, match="is no data set"):
-        datasets.register(settings, database, tmp_path)
-    assert datasets.list_data_sets(database) == ()
+        datasets.register(Installation(settings, database), tmp_path)
+    assert datasets.list_data_sets(Installation(settings, database)) == ()
     with pytest.raises(NotFoundError, match="no such data set"):
-        datasets.get_data_set(database, "none")
+        datasets.get_data_set(Installation(settings, database), "none")
 
 
 def test_refresh_reads_what_has_changed(settings, database, folder):
-    data_set = work_off(settings, database, datasets.register(settings, database, folder))
+    data_set = work_off(settings, database, datasets.register(Installation(settings, database), folder))
     before = datasets.data_set_overview(settings, data_set.id)
     write_pair(folder, "lung_002", lesion_radius_mm=25.0)
-    run = datasets.refresh(database, data_set.id)
-    assert datasets.refresh(database, data_set.id).id == run.id
+    run = datasets.refresh(Installation(settings, database), data_set.id)
+    assert datasets.refresh(Installation(settings, database), data_set.id).id == run.id
     data_set = work_off(settings, database, data_set)
     assert (data_set.run.id, data_set.run.state) == (run.id, RunState.DONE)
     after = datasets.data_set_overview(settings, data_set.id)
@@ -83,7 +84,7 @@ def test_refresh_reads_what_has_changed(settings, database, folder):
 
 def test_broken_cases_are_findings_of_a_run_that_is_done(settings, database, folder):
     (folder / "labelsTr" / "lung_002.nii.gz").write_bytes(b"no mask")
-    data_set = work_off(settings, database, datasets.register(settings, database, folder))
+    data_set = work_off(settings, database, datasets.register(Installation(settings, database), folder))
     assert data_set.run.state is RunState.DONE
     assert data_set.run.result["left_out"] == data_set.run.result["errors"] == 1
     shown = datasets.data_set_overview(settings, data_set.id)
@@ -92,7 +93,7 @@ def test_broken_cases_are_findings_of_a_run_that_is_done(settings, database, fol
 
 
 def test_folder_that_is_gone_fails_the_run_with_its_reason(settings, database, folder):
-    data_set = datasets.register(settings, database, folder)
+    data_set = datasets.register(Installation(settings, database), folder)
     shutil.rmtree(folder)
     failed = work_off(settings, database, data_set)
     assert failed.run.state is RunState.FAILED
@@ -101,43 +102,43 @@ def test_folder_that_is_gone_fails_the_run_with_its_reason(settings, database, f
 
 
 def test_store_of_an_older_layout_is_made_anew(settings, database, folder):
-    data_set = work_off(settings, database, datasets.register(settings, database, folder))
+    data_set = work_off(settings, database, datasets.register(Installation(settings, database), folder))
     index = datasets.store_folder(settings, data_set.id) / "index.json"
     index.write_text(index.read_text().replace('"store_layout": 2', '"store_layout": 0'))
     assert datasets.data_set_overview(settings, data_set.id) is None
-    datasets.refresh(database, data_set.id)
+    datasets.refresh(Installation(settings, database), data_set.id)
     assert work_off(settings, database, data_set).run.state is RunState.DONE
     assert datasets.data_set_overview(settings, data_set.id).is_fit
 
 
 def test_stopped_run_and_forgotten_data_set(settings, database, tmp_path):
     folder = write_data_set(tmp_path / "set", cases=5)
-    data_set = datasets.register(settings, database, folder)
+    data_set = datasets.register(Installation(settings, database), folder)
     thread = threading.Thread(target=worker.work, args=(settings,), kwargs={"once": True})
     thread.start()
-    while runs.get_run(database, data_set.run.id).state is RunState.QUEUED:
+    while runs.get_run(Installation(settings, database), data_set.run.id).state is RunState.QUEUED:
         time.sleep(0.02)
-    runs.request_stop(database, data_set.run.id)
+    runs.request_stop(Installation(settings, database), data_set.run.id)
     thread.join(60)
-    assert datasets.get_data_set(database, data_set.id).run.state is RunState.CANCELLED
-    datasets.refresh(database, data_set.id)
+    assert datasets.get_data_set(Installation(settings, database), data_set.id).run.state is RunState.CANCELLED
+    datasets.refresh(Installation(settings, database), data_set.id)
     assert work_off(settings, database, data_set).run.state is RunState.DONE
-    datasets.forget(settings, database, data_set.id)
+    datasets.forget(Installation(settings, database), data_set.id)
     assert not datasets.store_folder(settings, data_set.id).exists()
-    assert datasets.list_data_sets(database) == ()
+    assert datasets.list_data_sets(Installation(settings, database)) == ()
     assert (folder / "dataset.json").is_file()
     with pytest.raises(NotFoundError):
-        datasets.forget(settings, database, data_set.id)
+        datasets.forget(Installation(settings, database), data_set.id)
 
 
 def test_data_set_forgotten_while_it_is_prepared_leaves_nothing(settings, database, tmp_path):
-    data_set = datasets.register(settings, database, write_data_set(tmp_path / "set", cases=5))
+    data_set = datasets.register(Installation(settings, database), write_data_set(tmp_path / "set", cases=5))
     thread = threading.Thread(target=worker.work, args=(settings,), kwargs={"once": True})
     thread.start()
     store = datasets.store_folder(settings, data_set.id)
     while not (store / "index.json").exists():
         time.sleep(0.02)
-    datasets.forget(settings, database, data_set.id)
+    datasets.forget(Installation(settings, database), data_set.id)
     thread.join(60)
     assert not thread.is_alive()
     assert not list(store.glob("*.npy"))
@@ -147,11 +148,12 @@ def test_two_folders_of_one_name_are_two_data_sets(settings, database, folder, t
     copy = shutil.copytree(folder, tmp_path / "copy")
     write_pair(copy, "lung_002", lesion_radius_mm=25.0)
     first, second = (
-        work_off(settings, database, datasets.register(settings, database, each)) for each in (folder, copy)
+        work_off(settings, database, datasets.register(Installation(settings, database), each))
+        for each in (folder, copy)
     )
     assert first.name == second.name
     assert first.fingerprint != second.fingerprint
-    stores = [datasets.find_store(settings, database, Path(each.folder)) for each in (first, second)]
+    stores = [datasets.find_store(Installation(settings, database), Path(each.folder)) for each in (first, second)]
     volumes = [SliceStore.open(store).facts[1].mask.volume_ml for store in stores]
     assert volumes[0] < volumes[1]
 
@@ -162,16 +164,18 @@ def test_tumour_class_is_asked_for_and_remembered(settings, database, tmp_path):
         write_pair(folder, case, spot=spot, edit=lambda hu, mask: (hu, np.where(mask, 2, hu == -850).astype(np.uint8)))
     write_json(folder, labels={"background": 0, "GTV-1": 1, "GTV-2": 2})
     with pytest.raises(TumourClassError) as asked:
-        datasets.register(settings, database, folder)
+        datasets.register(Installation(settings, database), folder)
     assert asked.value.choices == ("GTV-1", "GTV-2")
-    data_set = datasets.register(settings, database, folder, "GTV-2")
+    data_set = datasets.register(Installation(settings, database), folder, "GTV-2")
     assert data_set.tumour_class == "GTV-2"
     done = work_off(settings, database, data_set)
     assert (done.run.state, done.tumour_class) == (RunState.DONE, "GTV-2")
-    assert datasets.register(settings, database, folder) == done
-    assert datasets.open_known(database, folder).labelled[0].legend.tumour.values == (2,)
+    assert datasets.register(Installation(settings, database), folder) == done
+    assert datasets.open_known(Installation(settings, database), folder).labelled[0].legend.tumour.values == (2,)
     volume = datasets.data_set_overview(settings, data_set.id).statistics.rows[0].tumour_ml
-    other = work_off(settings, database, datasets.choose_tumour_class(database, data_set.id, "GTV-1"))
+    other = work_off(
+        settings, database, datasets.choose_tumour_class(Installation(settings, database), data_set.id, "GTV-1")
+    )
     assert other.tumour_class == "GTV-1"
     assert datasets.data_set_overview(settings, data_set.id).statistics.rows[0].tumour_ml > volume
 
@@ -179,7 +183,7 @@ def test_tumour_class_is_asked_for_and_remembered(settings, database, tmp_path):
 def test_split_without_tumour_is_told_before_training(settings, database, tmp_path):
     folder = write_data_set(tmp_path / "set", cases=2)
     write_pair(folder, "lung_001", edit=lambda hu, mask: (hu, mask * 0))
-    data_set = datasets.register(settings, database, folder)
+    data_set = datasets.register(Installation(settings, database), folder)
     assert datasets.split_findings(settings, data_set.id) == ()
     work_off(settings, database, data_set)
     sides = [datasets.split_findings(settings, data_set.id, folds=2, fold=fold) for fold in (0, 1)]

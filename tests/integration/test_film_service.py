@@ -8,6 +8,7 @@ import pytest
 from lungseg.db import open_database
 from lungseg.errors import NotFoundError, StorageError
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
+from lungseg.services.installation import Installation
 from lungseg.services.video import film_of
 from lungseg.services.viewing import scene_of
 from tests.browser.seeds import add_case, add_prediction, add_reference
@@ -31,12 +32,12 @@ def test_film_of_a_case_shows_its_masks_and_leaves_no_file(
     settings = replace(environment, checkpoint=str(small_checkpoint))
     case = add_case(settings, database, chest_scan, "Jane Doe.nii.gz")
     with pytest.raises(NotFoundError, match="no mask yet"):
-        film_of(settings, scene_of(settings, database, case.id))
+        film_of(settings, scene_of(Installation(settings, database), case.id))
     lesion = chest()[1]
     add_prediction(settings, database, case, lesion)
     add_reference(settings, database, case, lesion, tmp_path)
     before = sorted(path.name for path in settings.home.iterdir())
-    film = film_of(settings, scene_of(settings, database, case.id))
+    film = film_of(settings, scene_of(Installation(settings, database), case.id))
     assert sorted(path.name for path in settings.home.iterdir()) == before
     assert b"Jane Doe" not in film
     (tmp_path / "film.mp4").write_bytes(film)
@@ -46,7 +47,7 @@ def test_film_of_a_case_shows_its_masks_and_leaves_no_file(
     picture = reader.read()[1]
     assert has_colour(picture, MASK_RGB)
     assert has_colour(picture, REFERENCE_RGB)
-    scene = scene_of(settings, database, case.id)
+    scene = scene_of(Installation(settings, database), case.id)
     (settings.home / scene.model.path).unlink()
     with pytest.raises(StorageError, match="There is no file"):
         film_of(settings, scene)

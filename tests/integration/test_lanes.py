@@ -10,8 +10,10 @@ from lungseg.jobs import right_of_way
 from lungseg.records import RunState
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import cases, datasets, runs, training
+from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run, request_stop
 from tests.data_sets import write_data_set
+from tests.installations import installation_of
 from tests.networks import WIDE, save_network
 from tests.phantoms import write_chest
 from tests.runs_at_work import PATIENCE_S, child_of, epochs, state, wait_for
@@ -34,25 +36,25 @@ def upload(environment, database, tmp_path):
         path = tmp_path / "long.nii"
         write_chest(path, shape=(96, 80, 160), spacing_mm=(3.0, 3.2, 1.5), lesion_index=(66, 44, 80))
         with path.open("rb") as stream:
-            case = cases.ingest(environment, database, path.name, stream)
-        return runs.queue_segmentation(environment, database, case.id, place=0)
+            case = cases.ingest(Installation(environment, database), path.name, stream)
+        return runs.queue_segmentation(Installation(environment, database), case.id, place=0)
 
     return queue
 
 
 def is_paused(database, run):
-    progress = get_run(database, run.id).progress
+    progress = get_run(installation_of(database), run.id).progress
     return progress is not None and progress.stage == right_of_way.STAGE
 
 
 def weights_of(environment, database, run):
-    done = get_run(database, run.id)
+    done = get_run(Installation(environment, database), run.id)
     return load_checkpoint(environment.runs / run.id / f"{done.checkpoint}.safetensors")[0].state_dict()
 
 
 def begin_both(environment, database, fields, worker, upload, *, epochs_planned):
     """A training run that stands aside for a scan at this moment: worker process, training run, scan's run."""
-    trained = training.queue_training(environment, database, {**fields, "epochs": epochs_planned})
+    trained = training.queue_training(Installation(environment, database), {**fields, "epochs": epochs_planned})
     process = worker()
     wait_for(lambda: epochs(database, trained))
     scan = upload()
@@ -62,13 +64,17 @@ def begin_both(environment, database, fields, worker, upload, *, epochs_planned)
 
 
 def test_scan_is_done_while_a_run_trains_which_loses_nothing(environment, database, fields, worker, upload):
-    undisturbed = training.queue_training(environment, database, {**fields, "epochs": 3})
+    undisturbed = training.queue_training(Installation(environment, database), {**fields, "epochs": 3})
     assert worker("--once").wait(PATIENCE_S) == 0
     _, trained, scan = begin_both(environment, database, fields, worker, upload, epochs_planned=3)
-    first = wait_for(lambda: done if (done := get_run(database, scan.id)).state.is_final else None)
+    first = wait_for(
+        lambda: done if (done := get_run(Installation(environment, database), scan.id)).state.is_final else None
+    )
     assert (first.state, first.attempts) == (RunState.DONE, 1)
-    assert len(cases.masks_of(database, scan.case_id)) == 1
-    second = wait_for(lambda: done if (done := get_run(database, trained.id)).state.is_final else None)
+    assert len(cases.masks_of(Installation(environment, database), scan.case_id)) == 1
+    second = wait_for(
+        lambda: done if (done := get_run(Installation(environment, database), trained.id)).state.is_final else None
+    )
     assert (second.state, second.attempts, second.warnings) == (RunState.DONE, 1, ())
     assert first.finished_at < second.finished_at
     assert second.started_at < first.started_at
@@ -82,28 +88,32 @@ def test_scan_is_done_while_a_run_trains_which_loses_nothing(environment, databa
 
 def test_run_that_trains_can_be_stopped_while_it_stands_aside(environment, database, fields, worker, upload):
     _, trained, scan = begin_both(environment, database, fields, worker, upload, epochs_planned=40)
-    request_stop(database, trained.id)
+    request_stop(Installation(environment, database), trained.id)
     wait_for(lambda: state(database, trained) is RunState.CANCELLED)
-    assert get_run(database, trained.id).checkpoint
+    assert get_run(Installation(environment, database), trained.id).checkpoint
     wait_for(lambda: state(database, scan) is RunState.DONE)
 
 
 def test_scan_can_be_stopped_while_a_run_trains_which_goes_on(environment, database, fields, worker, upload):
     _, trained, scan = begin_both(environment, database, fields, worker, upload, epochs_planned=40)
     before = len(epochs(database, trained))
-    request_stop(database, scan.id)
+    request_stop(Installation(environment, database), scan.id)
     wait_for(lambda: state(database, scan) is RunState.CANCELLED)
     wait_for(lambda: len(epochs(database, trained)) > before)
-    assert get_run(database, trained.id).attempts == 1
+    assert get_run(Installation(environment, database), trained.id).attempts == 1
 
 
 def test_worker_that_leaves_gives_both_runs_back(environment, database, fields, worker, upload):
     process, trained, scan = begin_both(environment, database, fields, worker, upload, epochs_planned=40)
     process.terminate()
     assert process.wait(PATIENCE_S) == 0
-    assert [(get_run(database, run.id).state, get_run(database, run.id).attempts) for run in (trained, scan)] == [
-        (RunState.QUEUED, 0)
-    ] * 2
+    assert [
+        (
+            get_run(Installation(environment, database), run.id).state,
+            get_run(Installation(environment, database), run.id).attempts,
+        )
+        for run in (trained, scan)
+    ] == [(RunState.QUEUED, 0)] * 2
 
 
 @pytest.mark.parametrize("victim", ["worker", "child"])
@@ -115,21 +125,27 @@ def test_both_runs_end_though_a_process_is_killed(environment, database, fields,
         worker()
     else:
         child_of(process).send_signal(signal.SIGKILL)
-    wait_for(lambda: all(get_run(database, run.id).state.is_final for run in (trained, scan)))
-    ended = [get_run(database, run.id) for run in (trained, scan)]
+    wait_for(
+        lambda: all(get_run(Installation(environment, database), run.id).state.is_final for run in (trained, scan))
+    )
+    ended = [get_run(Installation(environment, database), run.id) for run in (trained, scan)]
     assert [run.state for run in ended] == [RunState.DONE] * 2
     assert [run.attempts for run in ended] == ([2, 2] if victim == "worker" else [2, 1])
     assert [record.epoch for record in epochs(database, trained)] == [1, 2, 3, 4]
 
 
 def test_scan_goes_before_the_preparation_of_a_data_set_is_done(environment, database, worker, upload, tmp_path):
-    data_set = datasets.register(environment, database, write_data_set(tmp_path / "many", cases=24))
+    data_set = datasets.register(Installation(environment, database), write_data_set(tmp_path / "many", cases=24))
     worker()
-    wait_for(lambda: (run := get_run(database, data_set.run.id)).progress and run.progress.done > 0)
+    wait_for(
+        lambda: (
+            (run := get_run(Installation(environment, database), data_set.run.id)).progress and run.progress.done > 0
+        )
+    )
     scan = upload()
-    wait_for(lambda: get_run(database, scan.id).state.is_final)
-    wait_for(lambda: get_run(database, data_set.run.id).state.is_final)
-    first, second = (get_run(database, run.id) for run in (scan, data_set.run))
+    wait_for(lambda: get_run(Installation(environment, database), scan.id).state.is_final)
+    wait_for(lambda: get_run(Installation(environment, database), data_set.run.id).state.is_final)
+    first, second = (get_run(Installation(environment, database), run.id) for run in (scan, data_set.run))
     assert (first.state, second.state) == (RunState.DONE, RunState.DONE)
     assert first.started_at < second.finished_at
     assert second.result["cases"] == 24

@@ -21,6 +21,7 @@ from lungseg.scans import nifti
 from lungseg.services import cases
 from lungseg.services.demo import DemoFiles
 from lungseg.web.routes import bundle_address, scan_address, thumbnail_address
+from tests.installations import installation_of
 from tests.phantoms import write_chest
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
@@ -193,7 +194,7 @@ def test_nobody_is_called_and_nothing_hangs(prepared, proxy, port, trace):
         for path in (*(f"/{page}" for page in PAGES), *READ):
             assert get(port, path) == (404 if "metrics" in path or "agent" in path else 200), path
         with closing(open_database(prepared.database_url)) as database:
-            (summary,) = cases.list_cases(database)
+            (summary,) = cases.list_cases(installation_of(database))
         addresses = [scan_address(prepared, summary.case), thumbnail_address(prepared, summary.case)]
         for address in (*filter(None, addresses), bundle_address(prepared), "/lungseg/files/x"):
             assert get(port, address) in {200, 403, 404}

@@ -20,6 +20,7 @@ from lungseg.scans import nifti
 from lungseg.services import cases
 from lungseg.services.demo import DemoFiles
 from lungseg.services.local_executor import is_worker_alive
+from tests.installations import installation_of
 from tests.phantoms import write_chest
 
 LARGEST_RSS_MB = 400
@@ -87,7 +88,7 @@ def test_server_segments_the_demo_case_stays_small_and_leaves_nothing_behind(ser
     with closing(open_database(prepared.database_url)) as database:
 
         def finished():
-            (summary,) = cases.list_cases(database)
+            (summary,) = cases.list_cases(installation_of(database))
             return summary if summary.run and summary.run.state.is_final else None
 
         summary = wait_for(finished)

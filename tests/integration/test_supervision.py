@@ -17,6 +17,7 @@ from lungseg.db import open_database
 from lungseg.jobs.launch import Children
 from lungseg.records import RunState
 from lungseg.services import cases, local_executor, runs, watchdog
+from lungseg.services.installation import Installation
 from lungseg.services.lifeline import environment_with, lifeline
 from lungseg.services.watchdog import Signs, Watchdog, read_signs
 from tests.networks import WIDE, save_network
@@ -49,8 +50,8 @@ def run(settings, database, tmp_path):
     """A queued run that takes some seconds."""
     write_chest(tmp_path / "long.nii", shape=(96, 80, 230), spacing_mm=(3.0, 3.2, 1.0), lesion_index=(66, 44, 120))
     with (tmp_path / "long.nii").open("rb") as stream:
-        case = cases.ingest(settings, database, "long.nii", stream)
-    return runs.queue_segmentation(settings, database, case.id)
+        case = cases.ingest(Installation(settings, database), "long.nii", stream)
+    return runs.queue_segmentation(Installation(settings, database), case.id)
 
 
 def of_home(settings, word):
@@ -73,12 +74,12 @@ def wait_for(condition, seconds=WAIT_S):
 
 
 def is_segmenting(database, run):
-    now = runs.get_run(database, run.id)
+    now = runs.get_run(Installation(settings, database), run.id)
     return now.state is RunState.RUNNING and now.progress is not None and now.progress.stage == "segmenting"
 
 
 def is_done(database, run):
-    now = runs.get_run(database, run.id)
+    now = runs.get_run(Installation(settings, database), run.id)
     return now if now.state.is_final else None
 
 
@@ -96,7 +97,7 @@ def test_run_ends_though_its_worker_is_killed_or_hangs_and_no_page_is_open(setti
         done = wait_for(lambda: is_done(database, run))
     assert (done.state, done.attempts) == (RunState.DONE, 2)
     assert not psutil.pid_exists(first) or psutil.Process(first).status() == psutil.STATUS_ZOMBIE
-    assert len(cases.masks_of(database, run.case_id)) == 1
+    assert len(cases.masks_of(Installation(settings, database), run.case_id)) == 1
 
 
 def test_run_of_a_hung_worker_that_was_to_stop_is_cancelled(settings, database, run, monkeypatch):
@@ -104,7 +105,7 @@ def test_run_of_a_hung_worker_that_was_to_stop_is_cancelled(settings, database, 
     with local_executor.kept_alive(settings):
         wait_for(lambda: is_segmenting(database, run))
         os.kill(worker_of(settings), signal.SIGSTOP)
-        runs.request_stop(database, run.id)
+        runs.request_stop(Installation(settings, database), run.id)
         assert wait_for(lambda: is_done(database, run)).state is RunState.CANCELLED
 
 
@@ -164,7 +165,7 @@ def test_worker_leaves_when_its_server_is_gone_and_its_run_waits_again(settings,
         process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, pass_fds=(line,))
         wait_for(lambda: is_segmenting(database, run))
     assert process.wait(timeout=30) == 0
-    waiting = runs.get_run(database, run.id)
+    waiting = runs.get_run(Installation(settings, database), run.id)
     assert (waiting.state, waiting.attempts) == (RunState.QUEUED, 0)
 
 

@@ -14,6 +14,7 @@ from lungseg.records import RunState
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import training
 from lungseg.services.datasets import unregistered_store
+from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run
 from tests.integration.conftest import SMALL_PRESETS
 from tests.runs_at_work import PATIENCE_S, child_of, epochs, state, wait_for
@@ -39,27 +40,27 @@ def fault(tmp_path, monkeypatch):
 
 
 def work_off(settings, database, worker, fields):
-    run = training.queue_training(settings, database, fields)
+    run = training.queue_training(Installation(settings, database), fields)
     assert worker("--once").wait(PATIENCE_S) == 0
-    return get_run(database, run.id)
+    return get_run(Installation(settings, database), run.id)
 
 
 def test_data_that_disappear_before_the_start(environment, database, fields, worker):
-    run = training.queue_training(environment, database, fields)
+    run = training.queue_training(Installation(environment, database), fields)
     Path(fields["data"]).rename(Path(fields["data"]).with_name("elsewhere"))
     assert worker("--once").wait(PATIENCE_S) == 0
-    failed = get_run(database, run.id)
+    failed = get_run(Installation(environment, database), run.id)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, "data.unusable")
     assert "set" in failed.failure.found
 
 
 def test_data_that_disappear_in_the_middle(environment, database, fields, worker):
-    run = training.queue_training(environment, database, {**fields, "epochs": 1000})
+    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 1000})
     worker("--once")
     wait_for(lambda: epochs(database, run))
     shutil.rmtree(unregistered_store(environment, Path(fields["data"])))
     wait_for(lambda: state(database, run).is_final)
-    failed = get_run(database, run.id)
+    failed = get_run(Installation(environment, database), run.id)
     assert failed.state is RunState.FAILED
     assert failed.failure.code == "data.unusable"
     load_checkpoint(environment.runs / run.id / f"{failed.checkpoint}.safetensors")
@@ -81,14 +82,14 @@ def test_process_that_is_killed_again_and_again(environment, database, fields, w
 
 
 def test_run_that_gets_on_survives_more_losses_than_one_that_does_not(environment, database, fields, worker):
-    run = training.queue_training(environment, database, {**fields, "epochs": MOST_LOSSES + 2})
+    run = training.queue_training(Installation(environment, database), {**fields, "epochs": MOST_LOSSES + 2})
     process = worker("--once")
     for lost in range(1, MOST_LOSSES + 2):
         wait_for(lambda lost=lost: len(epochs(database, run)) >= lost)
         child_of(process).send_signal(signal.SIGKILL)
-        wait_for(lambda lost=lost: get_run(database, run.id).attempts > lost)
+        wait_for(lambda lost=lost: get_run(Installation(environment, database), run.id).attempts > lost)
     assert process.wait(PATIENCE_S) == 0
-    done = get_run(database, run.id)
+    done = get_run(Installation(environment, database), run.id)
     assert done.state is RunState.DONE
     assert done.attempts > MOST_LOSSES
 
@@ -131,7 +132,7 @@ def test_memory_that_runs_out_is_said_aloud(environment, database, fields, worke
 
 def test_database_that_is_locked_for_a_while(environment, database, fields, worker):
     """An epoch that can't be written down at once is written down later, and the run goes on."""
-    run = training.queue_training(environment, database, {**fields, "epochs": 3})
+    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 3})
     process = worker("--once")
     wait_for(lambda: epochs(database, run))
     with database.begin() as session:

@@ -14,6 +14,7 @@ from lungseg.db import open_database
 from lungseg.records import RunState
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import training
+from lungseg.services.installation import Installation
 from tests.training_data import write_data
 
 COMMAND = """
@@ -64,7 +65,7 @@ def test_interrupt_keeps_the_best_checkpoint_and_ends_every_process(tmp_path, en
     assert load_checkpoint(weights)[1].training["best_epoch"] < 1000
     if is_recorded:
         with closing(open_database(environment.database_url)) as database:
-            (summary,) = training.list_runs(database)
+            (summary,) = training.list_runs(Installation(environment, database))
         assert (summary.run.state, summary.run.id) == (RunState.CANCELLED, weights.parent.name)
         assert f"lungseg train --resume {summary.run.id}" in errors
 

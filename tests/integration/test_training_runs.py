@@ -13,15 +13,17 @@ from lungseg.records import RunKind, RunState
 from lungseg.segmentation.card import read_card
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import estimation, training
+from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run, request_stop
+from tests.installations import installation_of
 from tests.networks import WIDE, save_network
 from tests.runs_at_work import PATIENCE_S, child_of, epochs, is_gone, scores, state, wait_for
 
 
 def test_run_is_recorded_whole(environment, database, fields, worker):
-    run = training.queue_training(environment, database, fields)
+    run = training.queue_training(Installation(environment, database), fields)
     assert worker("--once").wait(PATIENCE_S) == 0
-    done = get_run(database, run.id)
+    done = get_run(Installation(environment, database), run.id)
     assert (done.state, done.failure, done.name) == (RunState.DONE, None, "my try / 1")
     assert [record.epoch for record in epochs(database, run)] == [1, 2, 3, 4]
     (score,) = scores(database, run)
@@ -30,16 +32,16 @@ def test_run_is_recorded_whole(environment, database, fields, worker):
     assert any("epoch 4 of 4" in line for line in training.log_lines(environment, run.id, most=50))
     weights = environment.runs / run.id / f"{done.checkpoint}.safetensors"
     assert load_checkpoint(weights)[1].sha256 == done.checkpoint_sha256
-    (summary,) = training.list_runs(database)
+    (summary,) = training.list_runs(Installation(environment, database))
     assert (summary.epochs, summary.run.id) == (4, run.id)
     assert (done.result["best_epoch"], done.result["summary"]["cases"]) == (
         read_card(weights).training["best_epoch"],
         1,
     )
-    assert estimation.estimate(environment, database, fields).is_measured
-    training.delete_run(environment, database, run.id)
+    assert estimation.estimate(Installation(environment, database), fields).is_measured
+    training.delete_run(Installation(environment, database), run.id)
     assert not weights.exists()
-    assert training.list_runs(database) == ()
+    assert training.list_runs(Installation(environment, database)) == ()
 
 
 def test_run_of_the_command_line_is_recorded_like_any_other(environment, database, fields, lungseg, tmp_path):
@@ -50,12 +52,12 @@ def test_run_of_the_command_line_is_recorded_like_any_other(environment, databas
     assert code == 0, said
     assert "mine: epoch" in out
     assert "epoch 2 of 2" in said
-    (summary,) = training.list_runs(database)
+    (summary,) = training.list_runs(Installation(environment, database))
     run = summary.run
     assert (run.state, run.name, run.seed, run.kind) == (RunState.DONE, "mine", 3, RunKind.TRAIN)
     assert [record.epoch for record in epochs(database, run)] == [1, 2]
     assert [score.case for score in scores(database, run)] == ["lung_003"]
-    assert training.order_of(environment, database, run).split == split
+    assert training.order_of(Installation(environment, database), run).split == split
     assert run.checkpoint_sha256 == read_card(environment.runs / run.id / "mine.safetensors").sha256
     code, _, said = lungseg("train", "--resume", run.id)
     assert code == 2
@@ -66,23 +68,23 @@ def test_run_of_the_command_line_that_fails_says_so_there_and_on_the_page(databa
     code, _, said = lungseg("train", "--data", fields["data"], "--preset", "diverging")
     assert code == 2
     assert "training.diverged" in said
-    (summary,) = training.list_runs(database)
+    (summary,) = training.list_runs(installation_of(database))
     assert (summary.run.state, summary.run.failure.code) == (RunState.FAILED, "training.diverged")
 
 
 def test_log_of_a_run_that_fails_names_no_file_and_no_case(environment, database, fields, worker):
-    run = training.queue_training(environment, database, fields)
+    run = training.queue_training(Installation(environment, database), fields)
     for path in Path(fields["data"], "imagesTr").iterdir():
         path.write_bytes(b"no scan")
     assert worker("--once").wait(PATIENCE_S) == 0
     assert state(database, run) is RunState.FAILED
     log = "\n".join(training.log_lines(environment, run.id, most=99))
-    assert f"failed with {get_run(database, run.id).failure.code}" in log
+    assert f"failed with {get_run(Installation(environment, database), run.id).failure.code}" in log
     assert "lung_00" not in log
 
 
 def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment, database, fields, lungseg):
-    run = training.begin_training(environment, database, {**fields, "epochs": 3}, "here")
+    run = training.begin_training(Installation(environment, database), {**fields, "epochs": 3}, "here")
     stops = []
 
     def tell(progress):
@@ -91,15 +93,18 @@ def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment
 
     execute_here(JobContext(environment, database, run, tell, lambda: bool(stops)))
     assert stops
-    assert get_run(database, run.id).state is RunState.CANCELLED
+    assert get_run(Installation(environment, database), run.id).state is RunState.CANCELLED
     code, _, said = lungseg("train", "--resume", run.id)
     assert code == 0, said
-    assert (get_run(database, run.id).state, get_run(database, run.id).attempts) == (RunState.DONE, 2)
+    assert (
+        get_run(Installation(environment, database), run.id).state,
+        get_run(Installation(environment, database), run.id).attempts,
+    ) == (RunState.DONE, 2)
     assert [record.epoch for record in epochs(database, run)] == [1, 2, 3]
 
 
 def test_command_does_not_train_a_run_that_scores(environment, database, fields, lungseg):
-    run = training.queue_evaluation(environment, database, Path(fields["data"]))
+    run = training.queue_evaluation(Installation(environment, database), Path(fields["data"]))
     (environment.runs / run.id).mkdir(parents=True)
     code, _, said = lungseg("train", "--resume", run.id)
     assert code == 2
@@ -108,7 +113,9 @@ def test_command_does_not_train_a_run_that_scores(environment, database, fields,
 
 
 def test_run_that_waits_is_begun_by_the_command_line_and_no_other_run(environment, database, fields, lungseg):
-    first, second = (training.queue_training(environment, database, {**fields, "epochs": 1}) for _ in range(2))
+    first, second = (
+        training.queue_training(Installation(environment, database), {**fields, "epochs": 1}) for _ in range(2)
+    )
     code, _, said = lungseg("train", "--resume", second.id)
     assert code == 2
     assert "no run" in said
@@ -118,30 +125,33 @@ def test_run_that_waits_is_begun_by_the_command_line_and_no_other_run(environmen
 
 
 def test_killed_process_costs_the_running_epoch_at_most(environment, database, fields, worker):
-    undisturbed = training.queue_training(environment, database, fields)
+    undisturbed = training.queue_training(Installation(environment, database), fields)
     assert worker("--once").wait(PATIENCE_S) == 0
-    disturbed = training.queue_training(environment, database, fields)
+    disturbed = training.queue_training(Installation(environment, database), fields)
     process = worker("--once")
     wait_for(lambda: epochs(database, disturbed))
     child_of(process).send_signal(signal.SIGKILL)
     assert process.wait(PATIENCE_S) == 0
-    assert get_run(database, disturbed.id).state is RunState.DONE
-    assert get_run(database, disturbed.id).attempts == 2
+    assert get_run(Installation(environment, database), disturbed.id).state is RunState.DONE
+    assert get_run(Installation(environment, database), disturbed.id).attempts == 2
     assert [each.train_loss for each in epochs(database, disturbed)] == [
         each.train_loss for each in epochs(database, undisturbed)
     ]
-    assert any("Attempt 1 was ended by SIGKILL" in text for text in get_run(database, disturbed.id).warnings)
+    assert any(
+        "Attempt 1 was ended by SIGKILL" in text
+        for text in get_run(Installation(environment, database), disturbed.id).warnings
+    )
 
 
 def test_killed_worker_takes_all_its_processes_along_and_the_next_goes_on(environment, database, fields, worker):
-    run = training.queue_training(environment, database, {**fields, "epochs": 6})
+    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 6})
     first = worker()
     wait_for(lambda: epochs(database, run))
     processes = psutil.Process(first.pid).children(recursive=True)
     assert len(processes) >= 2  # the child, and what makes its batches
     first.kill()
     first.wait()
-    kept = get_run(database, run.id)
+    kept = get_run(Installation(environment, database), run.id)
     load_checkpoint(environment.runs / run.id / f"{kept.checkpoint}.safetensors")
     second = worker("--once")
     wait_for(lambda: all(is_gone(process) for process in processes))
@@ -151,14 +161,14 @@ def test_killed_worker_takes_all_its_processes_along_and_the_next_goes_on(enviro
 
 
 def test_stopped_run_keeps_its_best_checkpoint_and_can_go_on(environment, database, fields, worker):
-    run = training.queue_training(environment, database, {**fields, "epochs": 40})
+    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 40})
     process = worker()
     wait_for(lambda: epochs(database, run))
     with pytest.raises(RunActiveError, match="Stop it"):
-        training.delete_run(environment, database, run.id)
-    request_stop(database, run.id)
+        training.delete_run(Installation(environment, database), run.id)
+    request_stop(Installation(environment, database), run.id)
     wait_for(lambda: state(database, run) is RunState.CANCELLED)
-    stopped = get_run(database, run.id)
+    stopped = get_run(Installation(environment, database), run.id)
     weights = environment.runs / run.id / f"{stopped.checkpoint}.safetensors"
     assert load_checkpoint(weights)[1].sha256 == stopped.checkpoint_sha256
     process.terminate()
@@ -168,18 +178,18 @@ def test_stopped_run_keeps_its_best_checkpoint_and_can_go_on(environment, databa
     assert 1 <= before < 40
     assert [score.report() for score in scores(database, run)] == read_card(weights).scores["cases"]
     assert training.can_resume(environment, stopped)
-    training.rename(database, run.id, "called otherwise by now")
-    assert training.resume(environment, database, run.id).state is RunState.QUEUED
+    training.rename(Installation(environment, database), run.id, "called otherwise by now")
+    assert training.resume(Installation(environment, database), run.id).state is RunState.QUEUED
     worker()
     wait_for(lambda: len(epochs(database, run)) > before)
     assert epochs(database, run)[:before] == kept
-    request_stop(database, run.id)
+    request_stop(Installation(environment, database), run.id)
     wait_for(lambda: state(database, run) is RunState.CANCELLED)
 
 
 @pytest.mark.parametrize("is_training", [True, False], ids=["in an epoch", "while it loads"])
 def test_worker_that_leaves_gives_the_run_back(environment, database, fields, worker, is_training):
-    run = training.queue_training(environment, database, {**fields, "epochs": 40})
+    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 40})
     process = worker()
     child = child_of(process)
     if is_training:
@@ -189,15 +199,15 @@ def test_worker_that_leaves_gives_the_run_back(environment, database, fields, wo
     assert is_gone(child)
     assert state(database, run) is RunState.QUEUED
     with pytest.raises(RunActiveError, match="can't be resumed"):
-        training.resume(environment, database, run.id)
+        training.resume(Installation(environment, database), run.id)
 
 
 def test_another_checkpoint_is_scored_on_the_cases_held_out(environment, database, fields, worker, small_checkpoint):
-    run = training.queue_training(environment, database, {**fields, "epochs": 1})
+    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 1})
     assert worker("--once").wait(PATIENCE_S) == 0
-    rival = training.queue_rival(environment, database, run.id, str(small_checkpoint))
+    rival = training.queue_rival(Installation(environment, database), run.id, str(small_checkpoint))
     assert worker("--once").wait(PATIENCE_S) == 0
-    done = get_run(database, rival.id)
+    done = get_run(Installation(environment, database), rival.id)
     assert (done.state, done.failure, done.checkpoint) == (RunState.DONE, None, "all-tumour")
     (ours,), (theirs,) = scores(database, run), scores(database, rival)
     assert (theirs.case, theirs.reference_ml) == (ours.case, ours.reference_ml)
@@ -208,12 +218,12 @@ def test_another_checkpoint_is_scored_on_the_cases_held_out(environment, databas
 def test_scoring_goes_on_with_the_cases_that_are_left(environment, database, fields, worker, tmp_path):
     save_network(tmp_path, "slow", WIDE)
     slow = str(tmp_path / "slow.safetensors")
-    run = training.queue_evaluation(environment, database, Path(fields["data"]), checkpoint=slow)
+    run = training.queue_evaluation(Installation(environment, database), Path(fields["data"]), checkpoint=slow)
     process = worker("--once")
     wait_for(lambda: scores(database, run))
     child_of(process).send_signal(signal.SIGKILL)
     assert process.wait(PATIENCE_S) == 0
-    done = get_run(database, run.id)
+    done = get_run(Installation(environment, database), run.id)
     assert (done.state, done.attempts, len(scores(database, run))) == (RunState.DONE, 2, 3)
     log = "\n".join(training.log_lines(environment, run.id, most=99))
     assert log.count(": Dice") == 3, "none was scored twice"
@@ -222,20 +232,20 @@ def test_scoring_goes_on_with_the_cases_that_are_left(environment, database, fie
 
 def test_orders_that_can_not_be_carried_out_are_refused_at_once(environment, database, fields, tmp_path):
     with pytest.raises(DataSetError):
-        training.queue_training(environment, database, {**fields, "data": str(tmp_path)})
+        training.queue_training(Installation(environment, database), {**fields, "data": str(tmp_path)})
     with pytest.raises(DataSetError, match="no preset"):
-        training.queue_training(environment, database, {**fields, "preset": "none"})
+        training.queue_training(Installation(environment, database), {**fields, "preset": "none"})
     with pytest.raises(DataSetError):
-        training.queue_training(environment, database, {**fields, "epochs": -1})
-    assert training.list_runs(database) == ()
+        training.queue_training(Installation(environment, database), {**fields, "epochs": -1})
+    assert training.list_runs(Installation(environment, database)) == ()
 
 
 def test_labels_of_a_run_are_kept(environment, database, fields):
-    run = training.queue_training(environment, database, fields)
-    training.rename(database, run.id, " better ")
-    training.set_tags(database, run.id, ["b", "a", " a ", ""])
-    training.set_notes(database, run.id, "look at case 3")
-    kept = get_run(database, run.id)
+    run = training.queue_training(Installation(environment, database), fields)
+    training.rename(Installation(environment, database), run.id, " better ")
+    training.set_tags(Installation(environment, database), run.id, ["b", "a", " a ", ""])
+    training.set_notes(Installation(environment, database), run.id, "look at case 3")
+    kept = get_run(Installation(environment, database), run.id)
     assert (kept.name, kept.tags, kept.notes) == ("better", ("a", "b"), "look at case 3")
     assert training.planned_epochs(kept) == 4
 
@@ -249,27 +259,27 @@ def test_command_does_not_train_beside_the_process_of_a_run(lungseg, fields, tmp
 
 def test_evaluation_wants_a_data_set_and_a_checkpoint(environment, database, fields, tmp_path):
     with pytest.raises(DataSetError, match="is no data set"):
-        training.queue_evaluation(environment, database, tmp_path / "home")
+        training.queue_evaluation(Installation(environment, database), tmp_path / "home")
     with pytest.raises(CheckpointError, match="no checkpoint 'none'"):
-        training.queue_evaluation(environment, database, Path(fields["data"]), checkpoint="none")
-    run = training.queue_training(environment, database, fields)
+        training.queue_evaluation(Installation(environment, database), Path(fields["data"]), checkpoint="none")
+    run = training.queue_training(Installation(environment, database), fields)
     with pytest.raises(CheckpointError):
-        training.queue_rival(environment, database, run.id)
-    assert [summary.run.id for summary in training.list_runs(database)] == [run.id]
+        training.queue_rival(Installation(environment, database), run.id)
+    assert [summary.run.id for summary in training.list_runs(Installation(environment, database))] == [run.id]
 
 
 def test_evaluation_of_cases_that_are_not_there_fails_with_the_reason(
     environment, database, fields, worker, small_checkpoint
 ):
     run = training.queue_evaluation(
-        environment, database, Path(fields["data"]), checkpoint=str(small_checkpoint), cases=["lung_999"]
+        Installation(environment, database), Path(fields["data"]), checkpoint=str(small_checkpoint), cases=["lung_999"]
     )
     assert worker("--once").wait(PATIENCE_S) == 0
-    assert get_run(database, run.id).failure.code == "data.unusable"
+    assert get_run(Installation(environment, database), run.id).failure.code == "data.unusable"
 
 
 def test_run_goes_on_though_its_child_was_stopped_and_then_its_worker_killed(environment, database, fields, worker):
-    run = training.queue_training(environment, database, {**fields, "epochs": 3})
+    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 3})
     first = worker()
     child = child_of(first)
     wait_for(lambda: epochs(database, run))

@@ -5,6 +5,7 @@ import pytest
 from lungseg.services import cases
 from tests.benchmarks.uploads import load, write_refused_scan
 from tests.browser.conftest import serving
+from tests.installations import installation_of
 from tests.phantoms import write_chest
 from tests.sessions import Session, web_process
 
@@ -30,7 +31,7 @@ def test_uploads_leave_neither_memory_nor_files_behind(server, tmp_path):
     assert figures.peak - figures.before < ROOM_MB
     assert figures.open - figures.before < ROOM_MB
     assert figures.closed - figures.before < ROOM_MB
-    assert cases.list_cases(server.database) == ()
+    assert cases.list_cases(installation_of(server.database)) == ()
 
     for name, codes in (("one.nii.gz", "LPS"), ("three.nii.gz", "RAS")):
         write_chest(tmp_path / name, codes)
@@ -42,6 +43,6 @@ def test_uploads_leave_neither_memory_nor_files_behind(server, tmp_path):
     outcomes = next(text for text in texts if text.startswith('<ul class="lungseg-outcomes"'))
     assert any("<b>one.nii.gz</b>, <b>three.nii.gz</b> taken in. 1 not taken in." in text for text in texts)
     assert outcomes.count("scan.dimensions") == 1
-    for summary in cases.list_cases(server.database):
+    for summary in cases.list_cases(installation_of(server.database)):
         assert (home / summary.case.scan_path).read_bytes() == (tmp_path / summary.case.name).read_bytes()
     assert list(home.rglob("*.upload")) == []

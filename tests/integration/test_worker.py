@@ -23,6 +23,7 @@ from lungseg.segmentation.card import sha256_of
 from lungseg.segmentation.probability_io import read_map
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.services import cases, runs, storage, viewing
+from lungseg.services.installation import Installation
 from tests.networks import WIDE, save_network
 from tests.phantoms import chest, ras_affine, with_vessels, write_chest, write_nifti
 
@@ -50,18 +51,18 @@ def long_run(settings, database, tmp_path):
     save_network(settings.models, "slow", WIDE)
     write_chest(tmp_path / "long.nii", shape=(96, 80, 230), spacing_mm=(3.0, 3.2, 1.0), lesion_index=(66, 44, 120))
     case = ingest(settings, database, tmp_path / "long.nii")
-    return runs.queue_segmentation(settings, database, case.id, "slow")
+    return runs.queue_segmentation(Installation(settings, database), case.id, "slow")
 
 
 def ingest(settings, database, path):
     with path.open("rb") as stream:
-        return cases.ingest(settings, database, path.name, stream)
+        return cases.ingest(Installation(settings, database), path.name, stream)
 
 
 def work_off(settings, database, case):
-    run = runs.queue_segmentation(settings, database, case.id)
+    run = runs.queue_segmentation(Installation(settings, database), case.id)
     worker.work(settings, once=True)
-    return runs.get_run(database, run.id)
+    return runs.get_run(Installation(settings, database), run.id)
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def wait_for(condition, seconds=30):
 
 
 def is_segmenting(database, run):
-    progress = runs.get_run(database, run.id).progress
+    progress = runs.get_run(Installation(settings, database), run.id).progress
     return progress is not None and progress.stage == "segmenting"
 
 
@@ -100,7 +101,7 @@ def test_result_is_recorded_whole(settings, database, case):
     assert run.result["seconds"] > 0
     assert run.result["checkpoint"] == "all-tumour"
     assert any("6.0 mm apart" in warning for warning in run.warnings)
-    (mask,) = cases.masks_of(database, case.id)
+    (mask,) = cases.masks_of(Installation(settings, database), case.id)
     assert (mask.kind, mask.version, mask.run_id) == (MaskKind.PREDICTION, 1, run.id)
     assert mask.path == f"masks/{mask.id}.nii.gz"
     assert read_map(settings.home / storage.probability_path(mask.id)).above(0.5).sum() >= sum(mask.slice_voxels) > 0
@@ -114,13 +115,13 @@ def test_result_is_recorded_whole(settings, database, case):
     assert [lesion.volume_ml for lesion in mask.lesions] == [one["volume_ml"] for one in run.result["lesions"]]
     assert mask.lesions[0].probability == pytest.approx(0.98, abs=0.01)
     assert storage.thumbnail_path(settings, case.id).read_bytes().startswith(b"\x89PNG")
-    summary = cases.list_cases(database)[0]
+    summary = cases.list_cases(Installation(settings, database))[0]
     assert (summary.run, summary.lesions, summary.volume_ml) == (run, len(mask.lesions), mask.volume_ml)
 
 
 def test_second_result_is_a_second_version(settings, database, case):
     first, second = (work_off(settings, database, case) for _ in range(2))
-    assert [(mask.version, mask.run_id) for mask in cases.masks_of(database, case.id)] == [
+    assert [(mask.version, mask.run_id) for mask in cases.masks_of(Installation(settings, database), case.id)] == [
         (2, second.id), (1, first.id),
     ]  # fmt: skip
 
@@ -129,12 +130,12 @@ def test_scan_without_any_finding_has_a_mask_and_no_lesion(settings, database, c
     save_network(settings.models, "nothing", logit=-9.0)
     run = work_off(replace(settings, checkpoint="nothing"), database, case)
     assert run.state is RunState.DONE
-    (mask,) = cases.masks_of(database, case.id)
+    (mask,) = cases.masks_of(Installation(settings, database), case.id)
     assert (mask.lesions, mask.volume_ml) == ((), 0.0)
-    assert cases.list_cases(database)[0].lesions == 0
+    assert cases.list_cases(Installation(settings, database))[0].lesions == 0
     assert storage.thumbnail_path(settings, case.id).is_file()
-    assert cases.list_cases(database)[0].doubts == ()
-    assert viewing.scene_of(settings, database, case.id).statement == "No lesion found"
+    assert cases.list_cases(Installation(settings, database))[0].doubts == ()
+    assert viewing.scene_of(Installation(settings, database), case.id).statement == "No lesion found"
 
 
 def test_nothing_is_stated_of_a_scan_that_was_not_understood(settings, database, tmp_path):
@@ -142,10 +143,10 @@ def test_nothing_is_stated_of_a_scan_that_was_not_understood(settings, database,
     write_nifti(tmp_path / "crop.nii.gz", with_vessels(chest()[0])[55:76, 25:60, 16:22], ras_affine())
     case = ingest(settings, database, tmp_path / "crop.nii.gz")
     assert work_off(replace(settings, checkpoint="nothing"), database, case).state is RunState.DONE
-    scene = viewing.scene_of(settings, database, case.id)
+    scene = viewing.scene_of(Installation(settings, database), case.id)
     assert scene.statement.startswith("No statement: The lungs are cut")
     assert scene.remarks[0].severity is ScanSeverity.INCOMPLETE
-    summary = cases.list_cases(database)[0]
+    summary = cases.list_cases(Installation(settings, database))[0]
     assert (summary.lesions, len(summary.doubts)) == (0, 1)
 
 
@@ -184,15 +185,15 @@ def wrong_checksum(path):
 def test_bad_scan_fails_with_its_reason_and_the_next_is_done(settings, database, case, tmp_path, make, code):
     make(tmp_path / "bad.nii.gz")
     bad = ingest(settings, database, tmp_path / "bad.nii.gz")
-    bad_run = runs.queue_segmentation(settings, database, bad.id)
+    bad_run = runs.queue_segmentation(Installation(settings, database), bad.id)
     assert work_off(settings, database, case).state is RunState.DONE
-    failed = runs.get_run(database, bad_run.id)
+    failed = runs.get_run(Installation(settings, database), bad_run.id)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, code)
     assert failed.failure.found
     assert failed.failure.remedy
     assert failed.finished_at is not None
     assert failed.checkpoint_sha256
-    assert cases.masks_of(database, bad.id) == ()
+    assert cases.masks_of(Installation(settings, database), bad.id) == ()
     assert len(list(settings.masks.glob("*.nii.gz"))) == 1
 
 
@@ -200,7 +201,7 @@ def test_file_that_is_not_the_one_taken_in_is_not_segmented(settings, database, 
     write_chest(settings.home / case.scan_path, "RAS")
     failed = work_off(settings, database, case)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, "scan.changed")
-    assert cases.masks_of(database, case.id) == ()
+    assert cases.masks_of(Installation(settings, database), case.id) == ()
     assert not list(settings.masks.glob("*.nii.gz"))
 
 
@@ -240,7 +241,7 @@ def test_scan_is_segmented_by_the_processor_where_the_gpu_is_full(settings, data
     assert (run.state, run.attempts, devices[1:]) == (RunState.DONE, 1, ["cpu"])
     assert run.device.startswith("cpu, ")
     assert run.device.endswith("the GPU had no memory left")
-    assert len(cases.masks_of(database, case.id)) == 1
+    assert len(cases.masks_of(Installation(settings, database), case.id)) == 1
 
 
 def test_worker_gets_on_where_both_of_its_lanes_do(settings, database):
@@ -256,14 +257,14 @@ def test_worker_gets_on_where_both_of_its_lanes_do(settings, database):
 
 def test_missing_scan_file_and_missing_checkpoint_have_reasons(settings, database, case, chest_scan):
     lost = ingest(settings, database, chest_scan)
-    lost_run = runs.queue_segmentation(settings, database, lost.id)
+    lost_run = runs.queue_segmentation(Installation(settings, database), lost.id)
     (settings.home / lost.scan_path).unlink()
     save_network(settings.models, "gone")
-    gone_run = runs.queue_segmentation(settings, database, case.id, "gone")
+    gone_run = runs.queue_segmentation(Installation(settings, database), case.id, "gone")
     (settings.models / "gone.safetensors").unlink()
     worker.work(settings, once=True)
-    assert runs.get_run(database, lost_run.id).failure.code == "scan.unusable"
-    assert runs.get_run(database, gone_run.id).failure.code == "checkpoint.unusable"
+    assert runs.get_run(Installation(settings, database), lost_run.id).failure.code == "scan.unusable"
+    assert runs.get_run(Installation(settings, database), gone_run.id).failure.code == "checkpoint.unusable"
 
 
 def test_network_is_loaded_again_only_when_its_file_changes(settings, database, case, chest_scan, monkeypatch):
@@ -271,15 +272,15 @@ def test_network_is_loaded_again_only_when_its_file_changes(settings, database, 
     load = Segmenter.load
     monkeypatch.setattr(Segmenter, "load", lambda *given, **named: loads.append(given) or load(*given, **named))
     for scan_case in (case, ingest(settings, database, chest_scan)):
-        runs.queue_segmentation(settings, database, scan_case.id)
+        runs.queue_segmentation(Installation(settings, database), scan_case.id)
     warm = worker.Worker(settings, database)
     warm.run(once=True)
     assert len(loads) == 1
     card = save_network(settings.models, logit=-9.0, threshold=0.25)
-    run = runs.queue_segmentation(settings, database, case.id)
+    run = runs.queue_segmentation(Installation(settings, database), case.id)
     warm.run(once=True)
     assert len(loads) == 2
-    done = runs.get_run(database, run.id)
+    done = runs.get_run(Installation(settings, database), run.id)
     assert (done.checkpoint_sha256, done.configuration["threshold"]) == (card.sha256, 0.25)
     assert done.result["lesions"] == []
 
@@ -287,7 +288,7 @@ def test_network_is_loaded_again_only_when_its_file_changes(settings, database, 
 def test_progress_and_heartbeat_are_seen_while_it_computes(settings, database, long_run):
     seen, beats = [], set()
     with working(settings):
-        while not (run := runs.get_run(database, long_run.id)).state.is_final:
+        while not (run := runs.get_run(Installation(settings, database), long_run.id)).state.is_final:
             seen.append(run.progress)
             beats.add(run.heartbeat_at)
             time.sleep(0.05)
@@ -303,20 +304,20 @@ def test_running_run_stops_when_asked(settings, database, long_run):
     with working(settings):
         wait_for(lambda: is_segmenting(database, long_run))
         asked = time.monotonic()
-        assert runs.request_stop(database, long_run.id).state is RunState.RUNNING
-        wait_for(lambda: runs.get_run(database, long_run.id).state.is_final)
+        assert runs.request_stop(Installation(settings, database), long_run.id).state is RunState.RUNNING
+        wait_for(lambda: runs.get_run(Installation(settings, database), long_run.id).state.is_final)
         assert time.monotonic() - asked < 4
-    run = runs.get_run(database, long_run.id)
+    run = runs.get_run(Installation(settings, database), long_run.id)
     assert (run.state, run.failure, run.result) == (RunState.CANCELLED, None, {})
     assert list(settings.masks.iterdir()) == []
 
 
 def test_case_deleted_under_the_worker_leaves_nothing(settings, database, case, long_run):
-    after = runs.queue_segmentation(settings, database, case.id)
+    after = runs.queue_segmentation(Installation(settings, database), case.id)
     with working(settings):
         wait_for(lambda: is_segmenting(database, long_run))
-        cases.delete_case(settings, database, long_run.case_id)
-    assert runs.get_run(database, after.id).state is RunState.DONE
+        cases.delete_case(Installation(settings, database), long_run.case_id)
+    assert runs.get_run(Installation(settings, database), after.id).state is RunState.DONE
     assert [path.stem for path in settings.thumbnails.iterdir()] == [case.id]
     assert sorted(path.name for path in settings.scans.iterdir()) == [f"{case.id}.json", f"{case.id}.nii.gz"]
     assert len(list(settings.masks.glob("*.nii.gz"))) == 1
@@ -326,7 +327,7 @@ def test_locked_database_is_waited_for(settings, case, monkeypatch):
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 50)
     monkeypatch.setattr(worker, "REFUSED_PAUSE_S", 0.05)
     with closing(open_database(settings.database_url)) as database:
-        run = runs.queue_segmentation(settings, database, case.id)
+        run = runs.queue_segmentation(Installation(settings, database), case.id)
         lock = sqlite3.connect(settings.home / "lungseg.sqlite", isolation_level=None, check_same_thread=False)
         thread = threading.Thread(target=worker.Worker(settings, database).run, kwargs={"once": True})
         with closing(lock):
@@ -337,7 +338,7 @@ def test_locked_database_is_waited_for(settings, case, monkeypatch):
                 lock.execute("ROLLBACK")
                 time.sleep(0.1)
         thread.join(timeout=60)
-        assert runs.get_run(database, run.id).state is RunState.DONE
+        assert runs.get_run(Installation(settings, database), run.id).state is RunState.DONE
 
 
 def test_files_of_killed_runs_are_swept_at_the_start(settings, database, monkeypatch):

@@ -16,6 +16,7 @@ from lungseg.config import CHECKOUT
 from lungseg.db import open_database
 from lungseg.records import RunState
 from lungseg.services import cases, local_executor, runs
+from lungseg.services.installation import Installation
 from tests.networks import WIDE, save_network
 from tests.phantoms import write_chest
 
@@ -39,8 +40,8 @@ def run(settings, database, tmp_path):
     """A queued run that takes some seconds."""
     write_chest(tmp_path / "long.nii", shape=(96, 80, 230), spacing_mm=(3.0, 3.2, 1.0), lesion_index=(66, 44, 120))
     with (tmp_path / "long.nii").open("rb") as stream:
-        case = cases.ingest(settings, database, "long.nii", stream)
-    return runs.queue_segmentation(settings, database, case.id)
+        case = cases.ingest(Installation(settings, database), "long.nii", stream)
+    return runs.queue_segmentation(Installation(settings, database), case.id)
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def wait_for(condition, seconds=START_S):
 
 
 def is_segmenting(database, run, attempt=1):
-    now = runs.get_run(database, run.id)
+    now = runs.get_run(Installation(settings, database), run.id)
     is_this_attempt = now.state is RunState.RUNNING and now.attempts == attempt
     return is_this_attempt and now.progress is not None and now.progress.stage == "segmenting"
 
@@ -93,13 +94,13 @@ def test_run_of_a_killed_worker_is_done_by_the_next(settings, database, run):
         wait_for(lambda: is_segmenting(database, run))
         first.send_signal(signal.SIGKILL)
         first.wait()
-    assert runs.get_run(database, run.id).state is RunState.RUNNING
+    assert runs.get_run(Installation(settings, database), run.id).state is RunState.RUNNING
     assert not local_executor.is_worker_alive(settings)
     with worker(settings, "--once") as second:
         assert second.wait(timeout=START_S * 2) == 0
-    done = runs.get_run(database, run.id)
+    done = runs.get_run(Installation(settings, database), run.id)
     assert (done.state, done.attempts) == (RunState.DONE, 2)
-    assert len(cases.masks_of(database, run.case_id)) == 1
+    assert len(cases.masks_of(Installation(settings, database), run.case_id)) == 1
 
 
 def test_run_that_kills_each_worker_fails_in_the_end(settings, database, run):
@@ -109,7 +110,7 @@ def test_run_that_kills_each_worker_fails_in_the_end(settings, database, run):
             process.kill()
     with worker(settings, "--once") as last:
         assert last.wait(timeout=START_S) == 0
-    failed = runs.get_run(database, run.id)
+    failed = runs.get_run(Installation(settings, database), run.id)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, "run.worker_lost")
 
 
@@ -118,7 +119,7 @@ def test_worker_told_to_leave_gives_its_run_back(settings, database, run):
         wait_for(lambda: is_segmenting(database, run))
         process.terminate()
         assert process.wait(timeout=20) == 0
-    waiting = runs.get_run(database, run.id)
+    waiting = runs.get_run(Installation(settings, database), run.id)
     assert (waiting.state, waiting.attempts, waiting.progress) == (RunState.QUEUED, 0, None)
 
 
@@ -147,8 +148,8 @@ def test_worker_is_started_once_however_often_it_is_asked_for(settings, database
     local_executor.ensure_worker(settings)
     (process,) = workers_of(settings)
     assert os.getsid(process.pid) != os.getsid(0)
-    assert wait_for(lambda: runs.get_run(database, run.id).state.is_final)
-    assert runs.get_run(database, run.id).state is RunState.DONE
+    assert wait_for(lambda: runs.get_run(Installation(settings, database), run.id).state.is_final)
+    assert runs.get_run(Installation(settings, database), run.id).state is RunState.DONE
     process.kill()
     # gone for good, not a zombie of this process
     wait_for(lambda: not psutil.pid_exists(process.pid), seconds=10)

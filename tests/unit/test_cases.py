@@ -32,6 +32,7 @@ from lungseg.records import MaskKind
 from lungseg.scans import nifti
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, manifests, storage
+from lungseg.services.installation import Installation
 from tests.phantoms import chest, ras_affine, write_nifti
 
 Usage = namedtuple("Usage", "total used free")
@@ -45,7 +46,7 @@ def database(settings):
 
 def ingest(settings, database, path, name="chest.nii.gz", **more):
     with path.open("rb") as stream:
-        return cases.ingest(settings, database, name, stream, **more)
+        return cases.ingest(Installation(settings, database), name, stream, **more)
 
 
 def files(settings):
@@ -64,7 +65,7 @@ def test_scan_is_kept_as_it_came_under_a_name_of_ours(settings, database, chest_
     assert (case.scan_sha256, case.scan_bytes) == (sha256_of(chest_scan), chest_scan.stat().st_size)
     assert (case.shape, case.orientation, case.is_demo) == ((96, 80, 40), "LPS", True)
     assert case.spacing_mm == pytest.approx((3.0, 3.2, 6.0))
-    assert cases.get_case(database, case.id) == case
+    assert cases.get_case(Installation(settings, database), case.id) == case
 
 
 def test_size_is_told_along_the_patient_whatever_the_file_order(settings, database, tmp_path):
@@ -86,7 +87,7 @@ def test_same_file_twice_makes_two_cases(settings, database, chest_scan):
     first, second = (ingest(settings, database, chest_scan) for _ in range(2))
     assert first.id != second.id
     assert first.scan_sha256 == second.scan_sha256
-    assert [summary.case for summary in cases.list_cases(database)] == [second, first]
+    assert [summary.case for summary in cases.list_cases(Installation(settings, database))] == [second, first]
     assert len(files(settings)) == 2
 
 
@@ -119,9 +120,9 @@ def test_display_name_is_fit_to_be_shown(name, shown):
 )
 def test_nonsense_is_refused_at_once_and_nothing_is_left(settings, database, content, error):
     with pytest.raises(error):
-        cases.ingest(settings, database, "x.nii.gz", io.BytesIO(content))
+        cases.ingest(Installation(settings, database), "x.nii.gz", io.BytesIO(content))
     assert files(settings) == []
-    assert cases.list_cases(database) == ()
+    assert cases.list_cases(Installation(settings, database)) == ()
 
 
 class Endless(io.RawIOBase):
@@ -139,7 +140,7 @@ def test_upload_over_the_limit_is_cut_off_as_soon_as_it_is(settings, database):
     small = replace(settings, limits=Limits(file_bytes=storage.CHUNK_BYTES * 2))
     stream = Endless()
     with pytest.raises(TooLargeError, match="more than 524,288 bytes"):
-        cases.ingest(small, database, "x.nii", stream)
+        cases.ingest(Installation(small, database), "x.nii", stream)
     assert stream.given == storage.CHUNK_BYTES * 3
     assert files(settings) == []
 
@@ -152,7 +153,7 @@ def test_upload_that_breaks_off_leaves_nothing(settings, database):
             return super().read(size)
 
     with pytest.raises(ConnectionResetError):
-        cases.ingest(settings, database, "x.nii", Broken())
+        cases.ingest(Installation(settings, database), "x.nii", Broken())
     assert files(settings) == []
 
 
@@ -168,7 +169,7 @@ def test_folder_that_can_not_be_made_is_a_storage_error(settings, database, ches
     (settings.home / folder).write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="can't be written"):
         ingest(settings, database, chest_scan)
-    assert cases.list_cases(database) == ()
+    assert cases.list_cases(Installation(settings, database)) == ()
 
 
 def test_scan_goes_where_the_database_refuses(settings, database, chest_scan, monkeypatch):
@@ -185,7 +186,7 @@ def test_reference_in_another_axis_order_lies_on_the_scan(settings, database, ch
     case = ingest(settings, database, chest_scan)
     _, lesion = chest()
     write_nifti(tmp_path / "reference.nii", lesion, ras_affine(), "SAR", dtype=np.uint8)
-    mask = cases.add_reference(settings, database, case.id, tmp_path / "reference.nii")
+    mask = cases.add_reference(Installation(settings, database), case.id, tmp_path / "reference.nii")
     assert (mask.kind, mask.version, mask.run_id, mask.case_id) == (MaskKind.REFERENCE, 1, None, case.id)
     kept = settings.home / mask.path
     grid = nifti.read_grid(settings.home / case.scan_path)
@@ -195,52 +196,52 @@ def test_reference_in_another_axis_order_lies_on_the_scan(settings, database, ch
     assert mask.slice_voxels == tuple(lesion.sum(axis=(0, 1)).tolist())
     assert mask.volume_ml == pytest.approx(lesion.sum() * 3.0 * 3.2 * 6.0 / 1000)
     assert [found.probability for found in mask.lesions] == [None]
-    again = cases.add_reference(settings, database, case.id, tmp_path / "reference.nii")
+    again = cases.add_reference(Installation(settings, database), case.id, tmp_path / "reference.nii")
     assert again.version == 2
-    assert cases.masks_of(database, case.id) == (again, mask)
-    assert cases.list_cases(database)[0].has_reference
+    assert cases.masks_of(Installation(settings, database), case.id) == (again, mask)
+    assert cases.list_cases(Installation(settings, database))[0].has_reference
 
 
 def test_reference_on_another_grid_is_refused(settings, database, chest_scan, tmp_path):
     case = ingest(settings, database, chest_scan)
     write_nifti(tmp_path / "other.nii", np.ones((10, 8, 6), np.uint8), ras_affine())
     with pytest.raises(GridMismatchError):
-        cases.add_reference(settings, database, case.id, tmp_path / "other.nii")
+        cases.add_reference(Installation(settings, database), case.id, tmp_path / "other.nii")
     assert files(settings) == [case.scan_path]
 
 
 def test_reference_for_a_case_that_is_not_there(settings, database, chest_scan):
     with pytest.raises(NotFoundError, match="no case abc"):
-        cases.add_reference(settings, database, "abc", chest_scan)
+        cases.add_reference(Installation(settings, database), "abc", chest_scan)
 
 
 def test_renamed_case_has_a_clean_name(settings, database, chest_scan):
     case = ingest(settings, database, chest_scan)
-    assert cases.rename_case(settings, database, case.id, " follow-up\n2 ").name == "follow-up2"
-    assert cases.get_case(database, case.id).name == "follow-up2"
+    assert cases.rename_case(Installation(settings, database), case.id, " follow-up\n2 ").name == "follow-up2"
+    assert cases.get_case(Installation(settings, database), case.id).name == "follow-up2"
 
 
 @pytest.mark.parametrize("name", ["", "   ", "\n\t", "\u202e", "//"])
 def test_name_that_shows_nothing_is_refused(settings, database, chest_scan, name):
     case = ingest(settings, database, chest_scan)
     with pytest.raises(NamelessError, match="name is empty"):
-        cases.rename_case(settings, database, case.id, name)
-    assert cases.get_case(database, case.id).name == case.name
+        cases.rename_case(Installation(settings, database), case.id, name)
+    assert cases.get_case(Installation(settings, database), case.id).name == case.name
 
 
 def test_scan_that_is_a_case_already_is_refused_where_it_may_not_be(settings, database, chest_scan):
     first = ingest(settings, database, chest_scan)
     with chest_scan.open("rb") as stream, pytest.raises(TwinError, match="same scan as") as refused:
-        cases.ingest(settings, database, "other.nii.gz", stream, may_be_twin=False)
+        cases.ingest(Installation(settings, database), "other.nii.gz", stream, may_be_twin=False)
     assert refused.value.case_id == first.id
     assert files(settings) == [first.scan_path]
     assert list(settings.incoming.rglob("*.nii.gz")) == []
-    again = cases.take_in_again(settings, database, first.id, "other.nii.gz")
+    again = cases.take_in_again(Installation(settings, database), first.id, "other.nii.gz")
     assert (again.name, again.scan_sha256) == ("other.nii.gz", first.scan_sha256)
-    assert len(cases.list_cases(database)) == 2
-    cases.delete_case(settings, database, first.id)
+    assert len(cases.list_cases(Installation(settings, database))) == 2
+    cases.delete_case(Installation(settings, database), first.id)
     with pytest.raises(NotFoundError):
-        cases.take_in_again(settings, database, first.id, "third.nii.gz")
+        cases.take_in_again(Installation(settings, database), first.id, "third.nii.gz")
 
 
 def test_deleted_case_takes_its_files_and_no_others(settings, database, chest_scan, tmp_path):
@@ -248,16 +249,16 @@ def test_deleted_case_takes_its_files_and_no_others(settings, database, chest_sc
     write_nifti(tmp_path / "reference.nii", lesion, ras_affine(), dtype=np.uint8)
     gone, stays = (ingest(settings, database, chest_scan) for _ in range(2))
     for case in (gone, stays):
-        cases.add_reference(settings, database, case.id, tmp_path / "reference.nii")
+        cases.add_reference(Installation(settings, database), case.id, tmp_path / "reference.nii")
         picture = storage.thumbnail_path(settings, case.id)
         picture.parent.mkdir(exist_ok=True)
         picture.write_bytes(b"png")
-    cases.delete_case(settings, database, gone.id)
-    assert [summary.case for summary in cases.list_cases(database)] == [stays]
-    (mask,) = cases.masks_of(database, stays.id)
+    cases.delete_case(Installation(settings, database), gone.id)
+    assert [summary.case for summary in cases.list_cases(Installation(settings, database))] == [stays]
+    (mask,) = cases.masks_of(Installation(settings, database), stays.id)
     assert files(settings) == sorted([stays.scan_path, mask.path, f"thumbnails/{stays.id}.png"])
     with pytest.raises(NotFoundError, match=gone.id):
-        cases.delete_case(settings, database, gone.id)
+        cases.delete_case(Installation(settings, database), gone.id)
 
 
 def test_sweep_takes_old_files_without_owner_only(settings, database, chest_scan):
@@ -271,7 +272,7 @@ def test_sweep_takes_old_files_without_owner_only(settings, database, chest_scan
     past = time.time() - storage.ORPHAN_AGE_S - 1
     for path in (*orphans, owned):
         os.utime(path, (past, past))
-    assert storage.sweep(settings, database) == 2
+    assert storage.sweep(Installation(settings, database)) == 2
     assert files(settings) == sorted([case.scan_path, "masks/2c3d.nii.gz"])
     (day,) = settings.trash.iterdir()
     assert day.name == datetime.now(UTC).date().isoformat()
@@ -282,7 +283,7 @@ def test_sweep_takes_old_files_without_owner_only(settings, database, chest_scan
 def test_log_holds_no_name(settings, database, chest_scan, caplog):
     with caplog.at_level(logging.DEBUG):
         case = ingest(settings, database, chest_scan, "Mustermann_Erika.nii.gz")
-        cases.rename_case(settings, database, case.id, "Erika Mustermann")
-        cases.delete_case(settings, database, case.id)
+        cases.rename_case(Installation(settings, database), case.id, "Erika Mustermann")
+        cases.delete_case(Installation(settings, database), case.id)
     assert case.id in caplog.text
     assert "Mustermann" not in caplog.text

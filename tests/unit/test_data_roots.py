@@ -12,6 +12,7 @@ from lungseg.db import open_database
 from lungseg.errors import DataSetError
 from lungseg.services import datasets, estimation, training
 from lungseg.services.datasets import allowed_folder
+from lungseg.services.installation import Installation
 from tests.data_sets import write_data_set
 
 
@@ -30,17 +31,17 @@ def database(settings):
 
 def refusal(settings, database, folder):
     with pytest.raises(DataSetError) as refused:
-        datasets.register(settings, database, Path(folder))
+        datasets.register(Installation(settings, database), Path(folder))
     return str(refused.value)
 
 
 def test_inside(settings, database, tmp_path):
     folder = write_data_set(tmp_path / "data" / "set", cases=1)
     (tmp_path / "data" / "link").symlink_to(folder)
-    assert datasets.register(settings, database, folder).folder == str(folder)
-    assert datasets.register(settings, database, tmp_path / "data" / "link").folder == str(folder)
-    assert datasets.register(settings, database, folder / "imagesTr" / "..").folder == str(folder)
-    assert len(datasets.list_data_sets(database)) == 1
+    assert datasets.register(Installation(settings, database), folder).folder == str(folder)
+    assert datasets.register(Installation(settings, database), tmp_path / "data" / "link").folder == str(folder)
+    assert datasets.register(Installation(settings, database), folder / "imagesTr" / "..").folder == str(folder)
+    assert len(datasets.list_data_sets(Installation(settings, database))) == 1
 
 
 def test_inside_the_reason_is_told(settings, database, tmp_path):
@@ -83,7 +84,7 @@ def test_outside_the_answer_is_always_the_same(settings, database, tmp_path):
         "The folder is not in a place that data may come from. Give a folder below one of those that LUNGSEG_DATA "
         "names; whoever runs the server can add to them."
     }
-    assert datasets.list_data_sets(database) == ()
+    assert datasets.list_data_sets(Installation(settings, database)) == ()
 
 
 def test_training_and_its_estimate_are_bound_likewise(settings, database, tmp_path):
@@ -95,36 +96,36 @@ def test_training_and_its_estimate_are_bound_likewise(settings, database, tmp_pa
                 ask(settings, database, {**fields, "data": str(folder)})
         with pytest.raises(DataSetError, match="not in a place that data may come from"):
             ask(settings, database, {**fields, "preset": "scenes", "data": str(there)})
-    assert training.list_runs(database) == ()
+    assert training.list_runs(Installation(settings, database)) == ()
     inside = write_data_set(tmp_path / "data" / "set", cases=2)
     (tmp_path / "data" / "link").symlink_to(inside)
-    assert training.queue_training(settings, database, {**fields, "data": str(inside.parent / "link")}).dataset == str(
-        inside
-    )
+    assert training.queue_training(
+        Installation(settings, database), {**fields, "data": str(inside.parent / "link")}
+    ).dataset == str(inside)
 
 
 def test_what_is_registered_already_goes_on(settings, database, tmp_path):
     there = write_data_set(tmp_path / "elsewhere", cases=2)
-    known = datasets.register(replace(settings, data_roots=(tmp_path,)), database, there)
-    assert datasets.register(settings, database, there) == known
-    assert datasets.refresh(database, known.id).id
+    known = datasets.register(Installation(replace(settings, data_roots=(tmp_path,)), database), there)
+    assert datasets.register(Installation(settings, database), there) == known
+    assert datasets.refresh(Installation(settings, database), known.id).id
     fields = {"preset": "baseline", "device": "cpu", "data": str(there)}
-    assert estimation.estimate(settings, database, fields).seconds > 0
-    assert training.queue_training(settings, database, fields).dataset == str(there)
+    assert estimation.estimate(Installation(settings, database), fields).seconds > 0
+    assert training.queue_training(Installation(settings, database), fields).dataset == str(there)
 
 
 def test_commands_are_not_bound(settings, database, tmp_path):
     there = write_data_set(tmp_path / "elsewhere", cases=2)
-    run = training.begin_training(settings, database, {"preset": "baseline", "data": str(there)}, "here")
+    run = training.begin_training(Installation(settings, database), {"preset": "baseline", "data": str(there)}, "here")
     assert run.dataset == str(there)
 
 
 def test_several_roots_and_none(settings, database, tmp_path):
     (tmp_path / "more").mkdir()
     several = replace(settings, data_roots=(*settings.data_roots, tmp_path / "more"))
-    assert allowed_folder(several, database, tmp_path / "more" / "set") == tmp_path / "more" / "set"
+    assert allowed_folder(Installation(several, database), tmp_path / "more" / "set") == tmp_path / "more" / "set"
     with pytest.raises(DataSetError):
-        allowed_folder(replace(settings, data_roots=()), database, tmp_path / "more")
+        allowed_folder(Installation(replace(settings, data_roots=()), database), tmp_path / "more")
 
 
 def test_variable_is_read_and_handed_on(environment, tmp_path, monkeypatch):

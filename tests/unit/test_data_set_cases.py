@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
-from lungseg.dataset.survey import survey
+from lungseg.dataset.survey import measure_cases
 from lungseg.scans import nifti
 from lungseg.scans.volume import Grid
 from tests.phantoms import write_nifti
@@ -46,7 +46,7 @@ def write_scans(folder, scans, change=lambda hu, mask: mask, channel="", **card)
 
 def told(folder):
     data_set = open_data_set(folder)
-    findings = lint(data_set, survey(data_set, workers=1))
+    findings = lint(data_set, measure_cases(data_set, workers=1))
     return len(data_set.labelled), [(finding.severity.value, finding.code, finding.case) for finding in findings]
 
 

@@ -302,7 +302,7 @@ def test_doubts_about_a_header_are_passed_on(folder):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_fault_of_a_reader_costs_its_case_alone(folder, monkeypatch, caplog, workers):
-    monkeypatch.setattr(survey_module, "measure", measure_but_not_the_second)
+    monkeypatch.setattr(survey_module, "measure_case", measure_but_not_the_second)
     data_set = open_data_set(folder)
     with caplog.at_level(logging.ERROR, "lungseg"):
         facts = survey(data_set, workers=workers)

@@ -17,6 +17,8 @@ from lungseg.scans import nifti
 from lungseg.scans.lesions import lesions_of
 from lungseg.scans.volume import Grid
 from lungseg.services import cases, demo, runs
+from lungseg.services.installation import Installation
+from tests.installations import installation_of
 from tests.phantoms import write_chest
 
 CONTENT = b"a scan"
@@ -155,48 +157,48 @@ def prepared(settings, small_checkpoint):
 
 def test_demo_case_has_its_reference_and_waits_for_the_worker(prepared):
     with closing(open_database(prepared.database_url)) as database:
-        case = demo.add_case(prepared, database)
+        case = demo.add_case(Installation(prepared, database))
         assert case.is_demo
-        (mask,) = cases.masks_of(database, case.id)
+        (mask,) = cases.masks_of(installation_of(database), case.id)
         assert (mask.kind, len(mask.lesions)) == (MaskKind.REFERENCE, 1)
-        assert runs.latest_run(database, case.id).state is RunState.QUEUED
+        assert runs.latest_run(installation_of(database), case.id).state is RunState.QUEUED
 
 
 def test_adding_the_demo_case_again_changes_nothing(prepared):
     with closing(open_database(prepared.database_url)) as database:
-        case = demo.add_case(prepared, database)
-        run = runs.latest_run(database, case.id)
-        assert demo.add_case(prepared, database) == case
-        assert runs.latest_run(database, case.id).id == run.id
-        assert len(cases.list_cases(database)) == 1
+        case = demo.add_case(Installation(prepared, database))
+        run = runs.latest_run(installation_of(database), case.id)
+        assert demo.add_case(Installation(prepared, database)) == case
+        assert runs.latest_run(installation_of(database), case.id).id == run.id
+        assert len(cases.list_cases(installation_of(database))) == 1
 
 
 def test_cancelled_segmentation_of_the_demo_case_is_queued_again(prepared):
     with closing(open_database(prepared.database_url)) as database:
-        case = demo.add_case(prepared, database)
-        stopped = runs.request_stop(database, runs.latest_run(database, case.id).id)
+        case = demo.add_case(Installation(prepared, database))
+        stopped = runs.request_stop(installation_of(database), runs.latest_run(installation_of(database), case.id).id)
         assert stopped.state is RunState.CANCELLED
-        demo.add_case(prepared, database)
-        assert runs.latest_run(database, case.id).state is RunState.QUEUED
+        demo.add_case(Installation(prepared, database))
+        assert runs.latest_run(installation_of(database), case.id).state is RunState.QUEUED
 
 
 def test_demo_case_without_its_files_is_refused(settings):
     with closing(open_database(settings.database_url)) as database, pytest.raises(SetupError, match="lungseg demo"):
-        demo.add_case(settings, database)
+        demo.add_case(installation_of(database))
 
 
 def test_new_database_is_welcomed_with_the_demo_case_once(prepared):
     with closing(open_database(prepared.database_url)) as database:
         with pytest.raises(CheckpointError):
-            demo.welcome(replace(prepared, checkpoint="none"), database)
-        demo.welcome(prepared, database)
-        (summary,) = cases.list_cases(database)
+            demo.welcome(Installation(replace(prepared, checkpoint="none"), database))
+        demo.welcome(Installation(prepared, database))
+        (summary,) = cases.list_cases(installation_of(database))
         assert summary.run.state is RunState.QUEUED
         with (prepared.demo / "scan.nii.gz").open("rb") as stream:
-            cases.ingest(prepared, database, "own.nii.gz", stream)
-        cases.delete_case(prepared, database, summary.case.id)
-        demo.welcome(prepared, database)
-        (summary,) = cases.list_cases(database)
+            cases.ingest(Installation(prepared, database), "own.nii.gz", stream)
+        cases.delete_case(Installation(prepared, database), summary.case.id)
+        demo.welcome(Installation(prepared, database))
+        (summary,) = cases.list_cases(installation_of(database))
         assert not summary.case.is_demo
 
 

@@ -15,8 +15,8 @@ from lungseg.files import atomic
 STALLED_WRITER = """
 import sys, time
 from pathlib import Path
-from lungseg import files
-with files.replacing(Path(sys.argv[1])) as stream:
+from lungseg.files import atomic
+with atomic.replacing(Path(sys.argv[1])) as stream:
     stream.write(b"half")
     stream.flush()
     print("writing", flush=True)

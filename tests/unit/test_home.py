@@ -11,6 +11,7 @@ import pytest
 from lungseg.db import open_database
 from lungseg.errors import DatabaseLostError, SetupError, StorageError
 from lungseg.services import cases, home, manifests, recovery, storage
+from lungseg.services.installation import Installation
 from tests.data_sets import write_data_set
 from tests.rows import new_mask
 
@@ -20,7 +21,7 @@ OLD = 2 * storage.ORPHAN_AGE_S
 @pytest.fixture
 def database(settings):
     with closing(open_database(settings.database_url)) as database:
-        home.open_installation(settings, database)
+        home.open_installation(Installation(settings, database))
         yield database
 
 
@@ -34,7 +35,7 @@ def four(settings, database, chest_scan):
 
 def ingest(settings, database, path, name):
     with path.open("rb") as stream:
-        return cases.ingest(settings, database, name, stream)
+        return cases.ingest(Installation(settings, database), name, stream)
 
 
 def age(settings):
@@ -50,9 +51,9 @@ def scans(settings):
 
 def sweep_with(settings, url):
     with closing(open_database(url)) as database:
-        home.open_installation(settings, database)
-        assert storage.sweep(settings, database) == 0
-        return home.holdings(settings, database).alarm
+        home.open_installation(Installation(settings, database))
+        assert storage.sweep(Installation(settings, database)) == 0
+        return home.holdings(Installation(settings, database)).alarm
 
 
 def without_manifests(settings):
@@ -86,7 +87,7 @@ def test_files_stay_where_the_database_is_another_one(settings, database, four, 
     assert "lungseg recover" in sweep_with(settings, f"sqlite:///{tmp_path / 'other.sqlite'}")
     elsewhere = replace(settings, home=tmp_path / "elsewhere", database_url=f"sqlite:///{tmp_path / 'used.sqlite'}")
     with closing(open_database(elsewhere.database_url)) as used:
-        home.open_installation(elsewhere, used)
+        home.open_installation(Installation(elsewhere, used))
         for number in range(9):
             ingest(elsewhere, used, chest_scan, f"{number}.nii.gz")
     assert "another LUNGSEG_HOME" in sweep_with(settings, elsewhere.database_url)
@@ -104,9 +105,9 @@ def test_files_stay_where_the_database_is_an_older_copy(settings, database, four
     copy.rename(settings.home / "lungseg.sqlite")
     assert "1 scan or mask is here that the database has lost" in sweep_with(settings, settings.database_url)
     with closing(open_database(settings.database_url)) as older:
-        assert recovery.recover(settings, older).cases == 1
-        assert cases.get_case(older, later.id).name == "later.nii.gz"
-        assert home.holdings(settings, older).alarm is None
+        assert recovery.recover(Installation(settings, older)).cases == 1
+        assert cases.get_case(Installation(settings, older), later.id).name == "later.nii.gz"
+        assert home.holdings(Installation(settings, older)).alarm is None
 
 
 def test_database_that_knows_less_than_half_is_an_alarm(settings, database, four):
@@ -116,8 +117,8 @@ def test_database_that_knows_less_than_half_is_an_alarm(settings, database, four
 
         for case in four[:3]:
             delete_case(session, case.id)
-    assert "knows 1 of the 4 scans" in home.holdings(settings, database).alarm
-    assert storage.sweep(settings, database) == 0
+    assert "knows 1 of the 4 scans" in home.holdings(Installation(settings, database)).alarm
+    assert storage.sweep(Installation(settings, database)) == 0
     assert len(scans(settings)) == 4
 
 
@@ -131,7 +132,7 @@ def test_leftover_goes_to_the_trash_with_a_date_and_from_there_after_a_month(set
     kept.parent.mkdir()
     kept.touch()
     age(settings)
-    assert storage.sweep(settings, database) == 1
+    assert storage.sweep(Installation(settings, database)) == 1
     (day,) = [path for path in settings.trash.iterdir() if path.name != "notes"]
     assert (day / "scans" / leftover.name).read_bytes() == b"left"
     assert not ancient.exists()
@@ -141,30 +142,30 @@ def test_leftover_goes_to_the_trash_with_a_date_and_from_there_after_a_month(set
 
 def test_missing_scans_are_an_alarm_too(settings, database, four):
     (settings.home / four[0].scan_path).unlink()
-    assert "files of 1 of 4 scans are missing" in home.holdings(settings, database).alarm
+    assert "files of 1 of 4 scans are missing" in home.holdings(Installation(settings, database)).alarm
 
 
 def test_installation_of_the_release_before_is_paired_and_gets_its_manifests(settings, chest_scan):
     with closing(open_database(settings.database_url)) as database:
         case = ingest(settings, database, chest_scan, "old.nii.gz")
         without_manifests(settings)
-        home.open_installation(settings, database)
-        found = home.holdings(settings, database)
+        home.open_installation(Installation(settings, database))
+        found = home.holdings(Installation(settings, database))
         assert found.home == found.paired is not None
-        storage.sweep(settings, database)
+        storage.sweep(Installation(settings, database))
         assert manifests.read_case(manifests.case_manifest(settings, case.id)) == case
 
 
 def test_deleted_case_leaves_no_manifest(settings, database, four):
-    cases.delete_case(settings, database, four[0].id)
-    assert manifests.complete(settings, database) == 0
+    cases.delete_case(Installation(settings, database), four[0].id)
+    assert manifests.complete(Installation(settings, database)) == 0
     assert not [name for name in scans(settings) if four[0].id in name]
 
 
 def test_damaged_id_of_the_home_is_said(settings, database):
     (settings.home / home.ID_FILE).write_text("not an id")
     with pytest.raises(StorageError, match="id is damaged"):
-        home.holdings(settings, database)
+        home.holdings(Installation(settings, database))
 
 
 def test_recovered_case_has_its_name_its_masks_and_its_run(settings, database, four, chest_scan):
@@ -187,19 +188,19 @@ def test_recovered_case_has_its_name_its_masks_and_its_run(settings, database, f
     database.close()
     remove_database(settings)
     with closing(open_database(settings.database_url)) as fresh:
-        home.open_installation(settings, fresh)
-        found = recovery.recover(settings, fresh)
+        home.open_installation(Installation(settings, fresh))
+        found = recovery.recover(Installation(settings, fresh))
         assert (found.cases, found.unnamed, found.masks, found.queued, found.set_aside) == (4, 0, 1, 3, 1)
         assert found.refused == []
-        assert cases.get_case(fresh, case.id) == case
-        (back,) = cases.masks_of(fresh, case.id)
+        assert cases.get_case(Installation(settings, fresh), case.id) == case
+        (back,) = cases.masks_of(Installation(settings, fresh), case.id)
         assert (back.lesions, back.run_id, back.version) == (mask.lesions, run.id, 1)
         from lungseg.services.runs import get_run
 
-        assert get_run(fresh, run.id).result == run.result
+        assert get_run(Installation(settings, fresh), run.id).result == run.result
         assert (settings.home / recovery.UNASSIGNED / stray.name).read_bytes() == b"whose?"
-        assert home.holdings(settings, fresh).alarm is None
-        again = recovery.recover(settings, fresh)
+        assert home.holdings(Installation(settings, fresh)).alarm is None
+        again = recovery.recover(Installation(settings, fresh))
         assert (again.cases, again.masks, again.queued) == (0, 0, 0)
 
 
@@ -209,13 +210,13 @@ def test_scan_without_manifest_becomes_a_case_and_one_that_is_damaged_is_told(se
     database.close()
     remove_database(settings)
     with closing(open_database(settings.database_url)) as fresh:
-        found = recovery.recover(settings, fresh)
+        found = recovery.recover(Installation(settings, fresh))
         assert (found.cases, found.unnamed, found.queued) == (3, 3, 3)
         ((file, reason),) = found.refused
         assert file == four[0].scan_path
         assert "NIfTI" in reason
         assert (settings.home / four[0].scan_path).exists()
-        assert cases.get_case(fresh, four[1].id).name == f"recovered {four[1].id[:8]}"
+        assert cases.get_case(Installation(settings, fresh), four[1].id).name == f"recovered {four[1].id[:8]}"
 
 
 def test_manifest_can_not_lead_elsewhere(settings, database, four, tmp_path):
@@ -224,8 +225,8 @@ def test_manifest_can_not_lead_elsewhere(settings, database, four, tmp_path):
     database.close()
     remove_database(settings)
     with closing(open_database(settings.database_url)) as fresh:
-        recovery.recover(settings, fresh)
-        assert cases.get_case(fresh, four[0].id) == four[0]
+        recovery.recover(Installation(settings, fresh))
+        assert cases.get_case(Installation(settings, fresh), four[0].id) == four[0]
 
 
 def test_database_of_another_home_is_taken_over_only_when_asked(settings, database, four, tmp_path):
@@ -233,11 +234,11 @@ def test_database_of_another_home_is_taken_over_only_when_asked(settings, databa
     home.open_home(elsewhere)
     (elsewhere.home / home.ID_FILE).write_text("f" * 32)
     with pytest.raises(SetupError, match="another LUNGSEG_HOME"):
-        recovery.recover(elsewhere, database)
+        recovery.recover(Installation(elsewhere, database))
     with pytest.raises(SetupError, match="another LUNGSEG_HOME"):
         ingest(elsewhere, database, settings.home / four[0].scan_path, "x.nii.gz")
-    recovery.recover(elsewhere, database, adopt=True)
-    assert home.holdings(elsewhere, database).paired == "f" * 32
+    recovery.recover(Installation(elsewhere, database), adopt=True)
+    assert home.holdings(Installation(elsewhere, database)).paired == "f" * 32
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced", "moved away in the middle"])
@@ -259,7 +260,7 @@ def test_database_that_vanishes_is_noticed_before_anything_is_taken_in(
         file.rename(tmp_path / "gone.sqlite")
         if how == "replaced":
             with closing(open_database(settings.database_url)) as other:
-                home.open_installation(settings, other)
+                home.open_installation(Installation(settings, other))
     with pytest.raises(DatabaseLostError, match="while LungSeg runs"):
         ingest(settings, database, chest_scan, "x.nii.gz")
     assert len(scans(settings)) == 8
@@ -268,7 +269,7 @@ def test_database_that_vanishes_is_noticed_before_anything_is_taken_in(
         monkeypatch.undo()
         (tmp_path / "gone.sqlite").rename(file)
         if how == "removed":
-            assert len(cases.list_cases(database)) == 4
+            assert len(cases.list_cases(Installation(settings, database))) == 4
 
 
 @pytest.mark.parametrize("content", [b"", b"overwritten" * 1000])
@@ -282,16 +283,16 @@ def test_database_that_is_emptied_or_overwritten_takes_nothing_in(settings, data
     database.close()
     remove_database(settings)
     with closing(open_database(settings.database_url)) as fresh:
-        assert recovery.recover(settings, fresh).cases == 4
+        assert recovery.recover(Installation(settings, fresh)).cases == 4
 
 
 @pytest.mark.parametrize("change", ["delete", "rename"])
 def test_name_is_gone_from_all_files_of_the_database(settings, database, chest_scan, change):
     case = ingest(settings, database, chest_scan, "Mustermann^Erika.nii.gz")
     if change == "delete":
-        cases.delete_case(settings, database, case.id)
+        cases.delete_case(Installation(settings, database), case.id)
     else:
-        cases.rename_case(settings, database, case.id, "pseudonym")
+        cases.rename_case(Installation(settings, database), case.id, "pseudonym")
     for path in settings.home.rglob("*"):
         if path.is_file():
             assert b"Mustermann" not in path.read_bytes(), path.name

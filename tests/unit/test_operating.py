@@ -16,6 +16,7 @@ from lungseg.scans.volume import Grid
 from lungseg.segmentation.calibration import LesionCalibration
 from lungseg.segmentation.card import OperatingPoint, WholeScans, sha256_of
 from lungseg.services import cases, rethreshold, storage, viewing
+from lungseg.services.installation import Installation
 from lungseg.web.routes import mask_address, mask_download_address, routes
 from tests.browser.seeds import add_case, add_prediction
 from tests.phantoms import SHAPE, graded_map, ras_affine, write_chest
@@ -49,9 +50,9 @@ def seeded(settings, database, case):
 
 
 def look(settings, database, case, level=None):
-    plain = viewing.scene_of(settings, database, case.id)
+    plain = viewing.scene_of(Installation(settings, database), case.id)
     return plain if level is None else viewing.scene_of(
-        settings, database, case.id, chosen=(plain.model.id, level)
+        Installation(settings, database), case.id, chosen=(plain.model.id, level)
     )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def test_mask_is_derived_once(settings, database, seeded, monkeypatch):
 
 def test_choice_for_another_mask_or_beyond_the_choices_is_not_followed(settings, database, seeded):
     stored = look(settings, database, seeded).model
-    assert viewing.scene_of(settings, database, seeded.id, chosen=("f" * 32, 60)).model == stored
+    assert viewing.scene_of(Installation(settings, database), seeded.id, chosen=("f" * 32, 60)).model == stored
     assert look(settings, database, seeded, 61).model == stored
 
 
@@ -185,7 +186,7 @@ def test_doubtful_lesions_are_listed_beside_totals_and_mask(settings, database, 
     report = viewing.report(scene)
     assert [each["is_doubtful"] for each in report["lesions"]] == [False]
     assert [each["is_doubtful"] for each in report["doubtful"]] == [True]
-    (summary,) = cases.list_cases(database)
+    (summary,) = cases.list_cases(Installation(settings, database))
     assert (summary.lesions, summary.doubtful) == (1, 1)
     assert summary.volume_ml == summary.largest_ml == pytest.approx(certain.volume_ml)
 
@@ -241,7 +242,7 @@ def test_derived_mask_is_sent_by_a_signed_address(settings, database, seeded):
 def test_files_beside_a_mask_go_with_its_case(settings, database, seeded):
     look(settings, database, seeded, 60)
     assert len(list(settings.derived.iterdir())) == 2
-    cases.delete_case(settings, database, seeded.id)
+    cases.delete_case(Installation(settings, database), seeded.id)
     assert list(settings.derived.iterdir()) == list(settings.probabilities.iterdir()) == []
 
 
@@ -251,7 +252,7 @@ def test_files_that_nothing_owns_are_swept(settings, database, seeded):
     for path in (settings.probabilities / f"{'e' * 32}.npz", settings.derived / f"{'e' * 32}.60.nii.gz"):
         path.write_bytes(b"left behind")
         os.utime(path, (old, old))
-    assert storage.sweep(settings, database) == 2
+    assert storage.sweep(Installation(settings, database)) == 2
     assert len(list(settings.derived.iterdir())) == 2
 
 

@@ -7,7 +7,7 @@ from lungseg.errors import GridMismatchError
 from lungseg.scans.canvas import CanvasGeometry
 from lungseg.scans.lesions import lesions_of, slice_voxels
 from lungseg.scans.volume import Grid
-from lungseg.segmentation import postprocessing
+from lungseg.scans import lesions
 from lungseg.segmentation.calibration import LesionCalibration
 from lungseg.segmentation.plausibility import drop_implausible
 from lungseg.segmentation.postprocessing import ProbabilityMap, lesion_evidence
@@ -187,7 +187,7 @@ def test_middle_of_a_component_is_that_of_all_its_voxels_listed():
         spacing_mm = (0.7, 0.8, 1.25)
         voxels = np.argwhere(inside)
         distance = np.linalg.norm((voxels - voxels.mean(axis=0)) * spacing_mm, axis=1)
-        centre, nearest = postprocessing._middle(inside, spacing_mm)
+        centre, nearest = lesions._middle(inside, spacing_mm)
         np.testing.assert_allclose(centre, voxels.mean(axis=0))
         found = np.flatnonzero((voxels == nearest).all(axis=1))
         assert distance[found[0]] == pytest.approx(distance.min())

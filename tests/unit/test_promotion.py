@@ -15,8 +15,10 @@ from lungseg.records import RunKind, RunState
 from lungseg.segmentation.card import read_card, sha256_of
 from lungseg.segmentation.checkpoint import replace_card
 from lungseg.services import in_use, promotion, runs
+from lungseg.services.installation import Installation
 from lungseg.services.training import list_runs
 from tests.data_sets import write_data_set
+from tests.installations import installation_of
 from tests.rows import new_case
 from tests.run_rows import keep_run, keep_scores, score_of, training_run
 
@@ -54,7 +56,7 @@ def add_run(settings, database, name, dice, **changes):
 def present(installation, database):
     """The checkpoint in use, promoted from a run of its own."""
     run = add_run(installation, database, "present", PRESENT)
-    promotion.promote(installation, database, run.id)
+    promotion.promote(Installation(installation, database), run.id)
     return run
 
 
@@ -64,7 +66,7 @@ def changed(by):
 
 def test_first_checkpoint_goes_in_with_its_card(installation, database):
     run = add_run(installation, database, "present", PRESENT)
-    card = promotion.promote(installation, database, run.id, comment="the first")
+    card = promotion.promote(Installation(installation, database), run.id, comment="the first")
     weights = installation.models / "present.safetensors"
     assert read_card(weights).to_json() == card.to_json()
     assert sha256_of(weights) == card.sha256
@@ -76,7 +78,7 @@ def test_first_checkpoint_goes_in_with_its_card(installation, database):
 
 def test_better_one_goes_in_and_its_card_says_so(installation, database, present):
     run = add_run(installation, database, "better", changed(0.1))
-    card = promotion.promote(installation, database, run.id)
+    card = promotion.promote(Installation(installation, database), run.id)
     compared = card.training["promotion"]["compared_with"]
     assert compared["name"] == "present"
     assert compared["verdict"] == "better"
@@ -87,13 +89,13 @@ def test_better_one_goes_in_and_its_card_says_so(installation, database, present
 def test_worse_one_is_kept_out_with_the_reason(installation, database, present):
     run = add_run(installation, database, "worse", changed(-0.2))
     with pytest.raises(PromotionError, match=r"worse than present by 0\.19\d Dice on the same 8 cases .*comment"):
-        promotion.promote(installation, database, run.id, comment="  ")
+        promotion.promote(Installation(installation, database), run.id, comment="  ")
     assert not (installation.models / "worse.safetensors").exists()
 
 
 def test_worse_one_goes_in_with_a_comment_that_stays_on_its_card(installation, database, present):
     run = add_run(installation, database, "worse", changed(-0.2))
-    promotion.promote(installation, database, run.id, comment="finds the small ones")
+    promotion.promote(Installation(installation, database), run.id, comment="finds the small ones")
     record = json.loads((installation.models / "worse.json").read_text())["training"]["promotion"]
     assert record["comment"] == "finds the small ones"
     assert "worse than present" in record["kept_out_because"]
@@ -106,9 +108,9 @@ def noisy():
 def test_difference_inside_the_noise_takes_a_comment(installation, database, present):
     run = add_run(installation, database, "noisy", noisy())
     with pytest.raises(PromotionError, match=r"not better than present: -0\.010 Dice .* inside the noise .*comment"):
-        promotion.promote(installation, database, run.id)
+        promotion.promote(Installation(installation, database), run.id)
     assert not (installation.models / "noisy.safetensors").exists()
-    card = promotion.promote(installation, database, run.id, comment="quicker")
+    card = promotion.promote(Installation(installation, database), run.id, comment="quicker")
     assert card.training["promotion"]["compared_with"]["verdict"] == "inside the noise"
     assert in_use.name_in_use(installation) == "noisy"
 
@@ -119,7 +121,7 @@ def test_checkpoint_in_use_that_knows_other_cases_is_scored_first(installation, 
         keep_scores(session, run.id, [score_of("chest_001", 0.9), score_of("chest_002", 0.8)])
     for comment in ("", "I am sure"):
         with pytest.raises(PromotionError, match=r"No case was scored with both elsewhere and present.*on the 2 cases"):
-            promotion.promote(installation, database, run.id, comment=comment)
+            promotion.promote(Installation(installation, database), run.id, comment=comment)
 
 
 def test_cases_that_it_has_learned_from_prove_nothing(installation, database, present):
@@ -129,7 +131,7 @@ def test_cases_that_it_has_learned_from_prove_nothing(installation, database, pr
     card = read_card(weights)
     replace_card(weights, replace(card, training={**card.training, "cases": CASES}))
     with pytest.raises(PromotionError, match="no score on cases that it has not learned from"):
-        promotion.promote(installation, database, run.id, comment="look at those scores")
+        promotion.promote(Installation(installation, database), run.id, comment="look at those scores")
 
 
 def test_better_on_a_part_of_its_cases_takes_a_comment(installation, database, present):
@@ -137,13 +139,13 @@ def test_better_on_a_part_of_its_cases_takes_a_comment(installation, database, p
     with database.begin() as session:
         keep_scores(session, run.id, [score_of("other", 0.1)])
     with pytest.raises(PromotionError, match="better than present on 8 cases, but was scored on 9 cases"):
-        promotion.promote(installation, database, run.id)
+        promotion.promote(Installation(installation, database), run.id)
 
 
 def test_replaced_checkpoint_is_archived(installation, database, present):
     before = sha256_of(installation.models / "present.safetensors")
     run = add_run(installation, database, "better", changed(0.1))
-    card = promotion.promote(installation, database, run.id, name="present")
+    card = promotion.promote(Installation(installation, database), run.id, name="present")
     assert card.name == "present"
     assert read_card(installation.models / "present.safetensors").sha256 == card.sha256 != before
     archived = installation.models / "archive" / f"present-{before[:8]}.safetensors"
@@ -154,23 +156,23 @@ def test_nothing_goes_in_unscored(installation, database, present):
     run = add_run(installation, database, "unscored", [])
     for name in (None, "present"):
         with pytest.raises(PromotionError, match="no score on cases"):
-            promotion.promote(installation, database, run.id, name=name, comment="trust me")
+            promotion.promote(Installation(installation, database), run.id, name=name, comment="trust me")
     assert in_use.name_in_use(installation) == "present"
 
 
 def test_same_checkpoint_twice_is_said(installation, database, present):
     with pytest.raises(PromotionError, match="very checkpoint that is in use"):
-        promotion.promote(installation, database, present.id)
+        promotion.promote(Installation(installation, database), present.id)
 
 
 def test_what_is_promoted_segments_from_the_next_run_on(installation, database, present):
     case = new_case()
     with database.begin() as session:
         insert_case(session, case)
-    before = runs.queue_segmentation(installation, database, case.id)
+    before = runs.queue_segmentation(Installation(installation, database), case.id)
     better = add_run(installation, database, "better", changed(0.1))
-    promotion.promote(installation, database, better.id)
-    after = runs.queue_segmentation(installation, database, case.id)
+    promotion.promote(Installation(installation, database), better.id)
+    after = runs.queue_segmentation(Installation(installation, database), case.id)
     assert (before.checkpoint, after.checkpoint) == ("present", "better")
     assert after.checkpoint_sha256 == better.checkpoint_sha256
 
@@ -188,7 +190,7 @@ def test_setting_wins_over_promotions(installation, database, present):
 
 def test_history_tells_who_when_why_and_after_what(installation, database, present):
     run = add_run(installation, database, "better", changed(0.1))
-    promotion.promote(installation, database, run.id, comment="finds more", by="R. Kay")
+    promotion.promote(Installation(installation, database), run.id, comment="finds more", by="R. Kay")
     first, second = in_use.promotions(installation)
     assert (first.name, first.before) == ("present", "")
     assert (second.name, second.before, second.by, second.comment) == ("better", "present", "R. Kay", "finds more")
@@ -199,7 +201,7 @@ def test_history_tells_who_when_why_and_after_what(installation, database, prese
 
 def test_earlier_checkpoint_is_used_again_even_from_the_archive(installation, database, present):
     run = add_run(installation, database, "better", changed(0.1))
-    promotion.promote(installation, database, run.id, name="present")
+    promotion.promote(Installation(installation, database), run.id, name="present")
     assert in_use.card_in_use(installation).sha256 == run.checkpoint_sha256
     again = in_use.use_again(installation, 1, comment="misses the small ones", by="R. Kay")
     assert (again.before_sha256, again.sha256) == (run.checkpoint_sha256, present.checkpoint_sha256)
@@ -229,21 +231,21 @@ def test_damaged_history_is_said(installation, database, present):
 def test_run_that_goes_on_is_waited_for(installation, database):
     run = add_run(installation, database, "early", PRESENT, state=RunState.RUNNING)
     with pytest.raises(PromotionError, match="still goes on"):
-        promotion.offer(installation, database, run.id)
+        promotion.offer(Installation(installation, database), run.id)
 
 
 def test_run_without_a_checkpoint(installation, database):
     with database.begin() as session:
         run = keep_run(session, training_run())
     with pytest.raises(PromotionError, match="kept no checkpoint"):
-        promotion.offer(installation, database, run.id)
+        promotion.offer(Installation(installation, database), run.id)
 
 
 @pytest.mark.parametrize("name", ["../escape", "a/b", ".hidden", "x" * 65, "with space"])
 def test_name_that_is_no_file_name(installation, database, name):
     run = add_run(installation, database, "fine", PRESENT)
     with pytest.raises(PromotionError, match="can't be the name"):
-        promotion.promote(installation, database, run.id, name=name)
+        promotion.promote(Installation(installation, database), run.id, name=name)
 
 
 def test_damaged_weights_stay_out(installation, database):
@@ -251,7 +253,7 @@ def test_damaged_weights_stay_out(installation, database):
     weights = installation.runs / run.id / "damaged.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(CheckpointError, match="not what its card describes"):
-        promotion.promote(installation, database, run.id)
+        promotion.promote(Installation(installation, database), run.id)
     assert list(installation.models.iterdir()) == []
 
 
@@ -280,5 +282,5 @@ def test_command_queues_what_a_promotion_has_to_know(lungseg, installation, data
     run = add_run(installation, database, "unscored", [])
     code, _, said = lungseg("promote", run.id, "--score", "--data", tmp_path / "set")
     assert code == 0, said
-    queued = {each.run.checkpoint for each in list_runs(database) if each.run.kind is RunKind.EVALUATE}
+    queued = {each.run.checkpoint for each in list_runs(installation_of(database)) if each.run.kind is RunKind.EVALUATE}
     assert queued == {"unscored", "present"}

@@ -233,7 +233,7 @@ def test_warnings_and_notes_change_no_statement():
 def test_commands_document_every_finding():
     """Each code that a finding of a scan can have stands in the table of `lungseg segment`."""
     root = Path(__file__).parents[2]
-    sources = "".join(path.read_text(encoding="utf-8") for path in (root / "lungseg").glob("*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (root / "lungseg").rglob("*.py"))
     codes = set(re.findall(r'ScanFinding\(\s*(?:code=)?"([a-z_.]+)"', sources))
     documented = set(
         re.findall(

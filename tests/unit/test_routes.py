@@ -11,6 +11,7 @@ import pytest
 from lungseg.db import open_database
 from lungseg.scans.nifti import read_header, write_mask
 from lungseg.services import cases, viewer_bundle
+from lungseg.services.installation import Installation
 from lungseg.services.storage import thumbnail_path
 from lungseg.web.routes import (
     BUNDLE,
@@ -31,7 +32,7 @@ from tests.web import ask
 def case(settings, chest_scan):
     database = open_database(settings.database_url)
     with chest_scan.open("rb") as stream:
-        made = cases.ingest(settings, database, "one.nii.gz", stream)
+        made = cases.ingest(Installation(settings, database), "one.nii.gz", stream)
     yield made
     database.close()
 
@@ -41,7 +42,7 @@ def mask(settings, case, tmp_path):
     database = open_database(settings.database_url)
     lesion = write_chest(tmp_path / "again.nii.gz", "LPS")
     write_mask(lesion, tmp_path / "mask.nii.gz", like=read_header(settings.home / case.scan_path))
-    made = cases.add_reference(settings, database, case.id, tmp_path / "mask.nii.gz")
+    made = cases.add_reference(Installation(settings, database), case.id, tmp_path / "mask.nii.gz")
     yield made
     database.close()
 
@@ -59,7 +60,7 @@ def test_plain_scan_is_not_compressed_on_the_way(settings, tmp_path):
     database = open_database(settings.database_url)
     write_chest(tmp_path / "chest.nii", "RAS")
     with (tmp_path / "chest.nii").open("rb") as stream:
-        case = cases.ingest(settings, database, "plain.nii", stream)
+        case = cases.ingest(Installation(settings, database), "plain.nii", stream)
     answer = ask(routes(settings), scan_address(settings, case), accept_encoding="gzip")
     assert answer.headers["content-encoding"] == "identity"
     assert answer.body == (tmp_path / "chest.nii").read_bytes()
@@ -91,7 +92,7 @@ def test_inflated_up_to_the_last_voxel(settings, tmp_path, pack):
     database = open_database(settings.database_url)
     write_chest(tmp_path / "chest.nii", "RAS")
     content = (tmp_path / "chest.nii").read_bytes()
-    case = cases.ingest(settings, database, "long.nii", io.BytesIO(pack(content + bytes(3_000_000))))
+    case = cases.ingest(Installation(settings, database), "long.nii", io.BytesIO(pack(content + bytes(3_000_000))))
     database.close()
     answer = ask(routes(settings), f"{scan_address(settings, case)}?inflated=1")
     assert answer.status == 200
@@ -102,7 +103,7 @@ def test_inflated_ends_where_the_file_is_damaged(settings, tmp_path):
     database = open_database(settings.database_url)
     write_chest(tmp_path / "chest.nii", "RAS")
     packed = gzip.compress((tmp_path / "chest.nii").read_bytes())
-    case = cases.ingest(settings, database, "cut.nii.gz", io.BytesIO(packed[:-2000]))
+    case = cases.ingest(Installation(settings, database), "cut.nii.gz", io.BytesIO(packed[:-2000]))
     database.close()
     answer = ask(routes(settings), f"{scan_address(settings, case)}?inflated=1")
     assert answer.status == 200
@@ -128,7 +129,7 @@ def test_mask_and_its_download(settings, mask):
 
 def test_name_of_a_download_stands_in_no_address(settings, case, mask):
     database = open_database(settings.database_url)
-    cases.rename_case(settings, database, case.id, 'Müller "x"; y=.nii.gz')
+    cases.rename_case(Installation(settings, database), case.id, 'Müller "x"; y=.nii.gz')
     database.close()
     address = mask_download_address(settings, mask)
     assert "ller" not in address
@@ -138,7 +139,7 @@ def test_name_of_a_download_stands_in_no_address(settings, case, mask):
 
 def test_link_to_what_is_gone_leads_to_a_page_of_ours(settings, case, mask):
     database = open_database(settings.database_url)
-    cases.delete_case(settings, database, case.id)
+    cases.delete_case(Installation(settings, database), case.id)
     database.close()
     address = mask_download_address(settings, mask)
     seen = ask(routes(settings), address, accept="text/html,application/xhtml+xml")
@@ -171,7 +172,7 @@ def test_unsigned(settings, case, token):
 def test_signed_for_a_case_that_is_gone(settings, case):
     address = scan_address(settings, case)
     database = open_database(settings.database_url)
-    cases.delete_case(settings, database, case.id)
+    cases.delete_case(Installation(settings, database), case.id)
     database.close()
     answer = ask(routes(settings), address)
     assert answer.status == 404

@@ -10,6 +10,7 @@ from lungseg.db import open_database
 from lungseg.errors import CheckpointError, NotFoundError
 from lungseg.records import RunKind, RunState
 from lungseg.services import cases, runs
+from lungseg.services.installation import Installation
 from tests.networks import save_network
 
 
@@ -32,66 +33,68 @@ def database(settings):
 @pytest.fixture
 def case(settings, database, chest_scan):
     with chest_scan.open("rb") as stream:
-        return cases.ingest(settings, database, "chest.nii.gz", stream)
+        return cases.ingest(Installation(settings, database), "chest.nii.gz", stream)
 
 
 def test_queued_run_knows_how_to_be_made_again(settings, database, case, card):
-    run = runs.queue_segmentation(settings, database, case.id)
+    run = runs.queue_segmentation(Installation(settings, database), case.id)
     assert (run.kind, run.state, run.case_id) == (RunKind.SEGMENT, RunState.QUEUED, case.id)
     assert run.configuration == {
         "checkpoint": card.name, "threshold": card.threshold, "min_lesion_ml": card.min_lesion_ml, "device": "cpu",
     }  # fmt: skip
     assert (run.checkpoint, run.checkpoint_sha256) == (card.name, card.sha256)
     assert run.code_version.startswith(__version__)
-    assert runs.get_run(database, run.id) == run
-    assert runs.latest_run(database, case.id) == run
-    assert cases.list_cases(database)[0].run == run
+    assert runs.get_run(Installation(settings, database), run.id) == run
+    assert runs.latest_run(Installation(settings, database), case.id) == run
+    assert cases.list_cases(Installation(settings, database))[0].run == run
 
 
 def test_checkpoint_elsewhere_is_kept_by_its_whole_path(settings, database, case, tmp_path, monkeypatch):
     save_network(tmp_path / "mine", "own")
     monkeypatch.chdir(tmp_path)
-    run = runs.queue_segmentation(settings, database, case.id, "mine/own.safetensors")
+    run = runs.queue_segmentation(Installation(settings, database), case.id, "mine/own.safetensors")
     assert run.checkpoint == "own"
     assert run.configuration["checkpoint"] == str(tmp_path / "mine" / "own.safetensors")
 
 
 def test_same_segmentation_is_queued_once(settings, database, case, tmp_path):
-    first = runs.queue_segmentation(settings, database, case.id)
-    assert runs.queue_segmentation(settings, database, case.id) == first
+    first = runs.queue_segmentation(Installation(settings, database), case.id)
+    assert runs.queue_segmentation(Installation(settings, database), case.id) == first
     save_network(tmp_path / "models", "other", logit=3.0)
-    assert runs.queue_segmentation(settings, database, case.id, "other").id != first.id
+    assert runs.queue_segmentation(Installation(settings, database), case.id, "other").id != first.id
 
 
 def test_unknown_case_and_unknown_checkpoint_are_refused(settings, database, case):
     with pytest.raises(NotFoundError, match="no case abc"):
-        runs.queue_segmentation(settings, database, "abc")
+        runs.queue_segmentation(Installation(settings, database), "abc")
     with pytest.raises(CheckpointError, match="no checkpoint 'nothing'"):
-        runs.queue_segmentation(settings, database, case.id, "nothing")
-    assert runs.latest_run(database, case.id) is None
+        runs.queue_segmentation(Installation(settings, database), case.id, "nothing")
+    assert runs.latest_run(Installation(settings, database), case.id) is None
     with pytest.raises(NotFoundError, match="no run abc"):
-        runs.get_run(database, "abc")
+        runs.get_run(Installation(settings, database), "abc")
 
 
 def test_waiting_run_is_cancelled_at_once_and_stays_so(settings, database, case):
-    run = runs.queue_segmentation(settings, database, case.id)
-    stopped = runs.request_stop(database, run.id)
+    run = runs.queue_segmentation(Installation(settings, database), case.id)
+    stopped = runs.request_stop(Installation(settings, database), run.id)
     assert stopped.state is RunState.CANCELLED
     assert stopped.finished_at is not None
-    assert runs.request_stop(database, run.id) == stopped
+    assert runs.request_stop(Installation(settings, database), run.id) == stopped
     with pytest.raises(NotFoundError):
-        runs.request_stop(database, "abc")
+        runs.request_stop(Installation(settings, database), "abc")
 
 
 def test_repeated_run_is_a_new_one_with_the_same_configuration(settings, database, case):
-    run = runs.queue_segmentation(settings, database, case.id)
-    assert runs.retry(settings, database, run.id) == replace(run, priority=0)  # whoever asks again waits for it
-    runs.request_stop(database, run.id)
-    again = runs.retry(settings, database, run.id)
+    run = runs.queue_segmentation(Installation(settings, database), case.id)
+    assert runs.retry(Installation(settings, database), run.id) == replace(
+        run, priority=0
+    )  # whoever asks again waits for it
+    runs.request_stop(Installation(settings, database), run.id)
+    again = runs.retry(Installation(settings, database), run.id)
     assert again.id != run.id
     assert (again.state, again.configuration) == (RunState.QUEUED, run.configuration)
-    assert runs.get_run(database, run.id).state is RunState.CANCELLED
-    assert runs.latest_run(database, case.id) == again
+    assert runs.get_run(Installation(settings, database), run.id).state is RunState.CANCELLED
+    assert runs.latest_run(Installation(settings, database), case.id) == again
 
 
 def test_code_version_names_the_commit_of_a_checkout(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from lungseg.db import open_database
 from lungseg.errors import DataSetError
 from lungseg.services import training
+from lungseg.services.installation import Installation
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
 from lungseg.training.slice_data import open_store, split_store
 from tests.data_sets import write_data_set
@@ -39,9 +40,9 @@ def test_run_of_an_older_release_keeps_it_too(environment, tmp_path):
     write_data_set(tmp_path / "set", cases=2)
     database = open_database(environment.database_url)
     said = {"preset": "baseline", "data": str(tmp_path / "set"), "name": "mine", "seed": 7}
-    old = training.order_of(environment, database, training_run(seed=7, configuration=said))
-    new = training.queue_training(environment, database, said)
-    assert (old.drawn_by, training.order_of(environment, database, new).drawn_by) == (7, 0)
+    old = training.order_of(Installation(environment, database), training_run(seed=7, configuration=said))
+    new = training.queue_training(Installation(environment, database), said)
+    assert (old.drawn_by, training.order_of(Installation(environment, database), new).drawn_by) == (7, 0)
     database.close()
 
 

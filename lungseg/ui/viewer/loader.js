@@ -1,40 +1,91 @@
-// The page's side of the loading worker. `WORKER_SOURCE` is put before this file: what the worker runs.
+/** The page's side of the loading worker. */
 
-class Loader {
-  constructor() {
-    const address = URL.createObjectURL(new Blob([WORKER_SOURCE], { type: "text/javascript" }));
-    this.worker = new Worker(address);
-    URL.revokeObjectURL(address);
+/** @import { Answer, Grid, MaskRequest, PackedMasks, ScanResult, Task } from "./types.d.ts" */
+
+import { LoadError, Superseded } from "./errors.js";
+
+/**
+ * @typedef {object} Waiting
+ * @property {(result: any) => void} resolve
+ * @property {(error: Error) => void} reject
+ * @property {(bytes: number) => void} [onProgress]
+ */
+
+export class Loader {
+  /** @param {Worker} worker */
+  constructor(worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" })) {
+    this.worker = worker;
+    /** @type {Map<number, Waiting>} */
     this.waiting = new Map();
     this.asked = 0;
-    this.worker.onmessage = ({ data }) => this.receive(data);
-    this.worker.onerror = () => {
-      this.waiting.forEach(({ reject }) => reject(new LoadError("The scan could not be unpacked. Reload the page.")));
-    };
+    worker.onmessage = ({ data }) => this.receive(data);
+    worker.onerror = () => this.stop(new LoadError("The scan could not be unpacked. Reload the page."));
   }
 
-  /** Let the worker do a task of `worker.js`; `onProgress` is told the bytes received so far. */
-  ask(task, details, onProgress) {
+  /**
+   * Fetch the scan.
+   *
+   * @param {string} url
+   * @param {Grid} grid
+   * @param {(bytes: number) => void} onProgress is told the bytes received so far
+   * @returns {Promise<ScanResult>}
+   */
+  scan(url, grid, onProgress) {
+    return this.ask({ task: "scan", url, grid }, onProgress);
+  }
+
+  /**
+   * Fetch masks, null for those that are not there.
+   *
+   * @param {(MaskRequest | null)[]} masks
+   * @param {Grid} grid
+   * @returns {Promise<PackedMasks | null>}
+   */
+  masks(masks, grid) {
+    return this.ask({ task: "masks", masks, grid });
+  }
+
+  /**
+   * @param {Task} task
+   * @param {(bytes: number) => void} [onProgress]
+   * @returns {Promise<any>}
+   */
+  ask(task, onProgress) {
+    if (this.failure) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {
-      const id = this.asked++;
+      const id = this.asked;
+      this.asked += 1;
       this.waiting.set(id, { resolve, reject, onProgress });
-      this.worker.postMessage({ id, task, ...details });
+      this.worker.postMessage({ id, ...task });
     });
   }
 
+  /** @param {Answer} answer one that nobody waits for any more is dropped */
   receive({ id, bytes, result, error, isExpected }) {
-    const { resolve, reject, onProgress } = this.waiting.get(id);
-    if (bytes !== undefined) return void onProgress?.(bytes);
+    const waiting = this.waiting.get(id);
+    if (!waiting) return;
+    if (bytes !== undefined) {
+      waiting.onProgress?.(bytes);
+      return;
+    }
     this.waiting.delete(id);
-    if (error !== undefined) reject(isExpected ? new LoadError(error) : new Error(error));
-    else resolve(result);
+    if (error === undefined) waiting.resolve(result);
+    else waiting.reject(isExpected ? new LoadError(error) : new Error(error));
+  }
+
+  /**
+   * Answer all who wait, and whoever asks from now on, with an error.
+   *
+   * @param {Error} failure
+   */
+  stop(failure) {
+    this.failure = failure;
+    this.worker.terminate();
+    this.waiting.forEach(({ reject }) => reject(failure));
+    this.waiting.clear();
   }
 
   close() {
-    this.worker.terminate();
+    this.stop(new Superseded("The load has ended."));
   }
-}
-
-function absolute(address) {
-  return new URL(address, window.location.origin).href;
 }

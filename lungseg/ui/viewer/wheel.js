@@ -1,9 +1,13 @@
-// How far a wheel or a trackpad was turned, in notches: a notch of a wheel is one, whatever browser and system call it.
-//
-// Chrome sends 100 or 120 px a notch, divided by its zoom; Firefox sends lines, three a notch; a trackpad sends many
-// small amounts, of which SMOOTH_PX make a notch. On macOS Chrome sends multiples of MAC_PX for a wheel alone, however
-// slowly or fast it is turned.
+/**
+ * How far a wheel or a trackpad was turned, in notches: a notch of a wheel is one, whatever browser and system call it.
+ *
+ * Chrome sends 100 or 120 px a notch, divided by its zoom; Firefox sends lines, three a notch; a trackpad sends many small
+ * amounts, of which SMOOTH_PX make a notch. On macOS Chrome sends multiples of MAC_PX for a wheel alone, however slowly or
+ * fast it is turned.
+ */
 
+const PIXELS = 0; // WheelEvent.DOM_DELTA_PIXEL
+const LINES = 1; // WheelEvent.DOM_DELTA_LINE
 const LINES_PER_NOTCH = 3;
 const NOTCH_UNITS = 120;
 const NOTCH_PX = [120, 100];
@@ -14,13 +18,19 @@ const MAC_PX = 4.000244140625;
 const SMOOTH_PX = 100;
 const STREAM_MS = 200;
 
-class Wheel {
+/** @typedef {Pick<WheelEvent, "deltaY" | "deltaMode" | "timeStamp"> & { wheelDeltaY?: number }} Turn */
+
+export class Wheel {
   constructor() {
     this.rest = 0;
     this.streamEnds = -Infinity;
   }
 
-  /** Whole notches that an event adds, downward positive; parts of a notch wait for the next one. */
+  /**
+   * Whole notches that an event adds, downward positive; parts of a notch wait for the next one.
+   *
+   * @param {Turn} event
+   */
   notches(event) {
     const { turned, isWhole } = this.read(event);
     if (isWhole) return turned;
@@ -31,19 +41,28 @@ class Wheel {
     return whole;
   }
 
-  /** The factor by which an event with Ctrl, or a pinch on a trackpad, zooms. */
+  /**
+   * The factor by which an event with Ctrl, or a pinch on a trackpad, zooms.
+   *
+   * @param {Turn} event
+   */
   zoom(event) {
     const { turned, isWhole } = this.read(event);
     return isWhole ? 1.15 ** -turned : Math.exp(-turned);
   }
 
+  /**
+   * @param {Turn} event
+   * @returns {{ turned: number, isWhole: boolean }}
+   */
   read(event) {
     const size = Math.abs(event.deltaY);
     const sign = Math.sign(event.deltaY);
-    if (!size) return { turned: 0 };
-    if (event.deltaMode !== WheelEvent.DOM_DELTA_PIXEL) {
-      const count = size / (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? LINES_PER_NOTCH : 1);
-      return size < 1 ? { turned: sign * count } : { turned: sign * Math.max(1, Math.round(count)), isWhole: true };
+    if (!size) return { turned: 0, isWhole: false };
+    if (event.deltaMode !== PIXELS) {
+      const count = size / (event.deltaMode === LINES ? LINES_PER_NOTCH : 1);
+      const isWhole = size >= 1;
+      return { turned: sign * (isWhole ? Math.max(1, Math.round(count)) : count), isWhole };
     }
     if (size % MAC_PX === 0) return { turned: sign, isWhole: true };
     const units = Math.abs(event.wheelDeltaY ?? 0) / NOTCH_UNITS;
@@ -53,11 +72,16 @@ class Wheel {
       return { turned: sign * notchesIn(size, counted), isWhole: true };
     }
     this.streamEnds = event.timeStamp + STREAM_MS;
-    return { turned: (sign * size) / SMOOTH_PX };
+    return { turned: (sign * size) / SMOOTH_PX, isWhole: false };
   }
 }
 
-/** Notches in `size` px; `counted` is what the browser says, where it is plausible. */
+/**
+ * Notches in `size` px; `counted` is what the browser says, where it is plausible.
+ *
+ * @param {number} size
+ * @param {number} counted
+ */
 function notchesIn(size, counted) {
   if (counted && size / counted >= LEAST_PX.counted && size / counted <= MOST_PX) return counted;
   const exact = NOTCH_PX.find((px) => size % px === 0);

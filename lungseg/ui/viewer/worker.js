@@ -1,32 +1,48 @@
-// The loading worker: fetches and unpacks, so that neither waits for the page nor the page for it. `scan.js` precedes it.
+/** The loading worker: fetches and unpacks, so that neither waits for the page nor the page for it. */
 
-const TASKS = {
-  async scan({ url, grid }, tell) {
-    const voxels = await fetchVoxels(url, voxelsOf(grid), tell);
-    const halves = halfFloats(new RasArray(voxels, grid));
+/** @import { Answer, Grid, MaskRequest, Task } from "./types.d.ts" */
+
+import { LoadError, messageOf } from "./errors.js";
+import { packMasks } from "./masks.js";
+import { fetchVoxels } from "./nifti_reader.js";
+import { halfFloats, RasArray, voxelCountOf } from "./voxels.js";
+
+/**
+ * @param {Task} task
+ * @param {(bytes: number) => void} onProgress
+ * @returns {Promise<[result: unknown, moved: ArrayBufferLike[]]>}
+ */
+async function carryOut(task, onProgress) {
+  if (task.task === "scan") {
+    const voxels = await fetchVoxels(task.url, voxelCountOf(task.grid), onProgress);
+    const halves = halfFloats(new RasArray(voxels, task.grid));
     return [{ voxels, halves }, [voxels.array.buffer, halves.buffer]];
-  },
-
-  async masks({ masks, grid }) {
-    const volumes = await Promise.all(masks.map(async (mask) => {
-      if (!mask) return null;
-      const volume = new RasArray(await fetchVoxels(mask.url, voxelsOf(grid)), grid);
-      return { volume, sliceVoxels: mask.sliceVoxels, mark: mask.mark };
-    }));
-    const marks = packMarks(volumes);
-    return [marks, marks ? [marks.data.buffer] : []];
-  },
-};
-
-function voxelsOf(grid) {
-  return grid.shape[0] * grid.shape[1] * grid.shape[2];
+  }
+  const packed = packMasks(await Promise.all(task.masks.map((mask) => mask && fetchMask(mask, task.grid))));
+  return [packed, packed ? packed.textures.map((texture) => texture.buffer) : []];
 }
 
-self.onmessage = async ({ data: { id, task, ...rest } }) => {
+/**
+ * @param {MaskRequest} mask
+ * @param {Grid} grid
+ */
+async function fetchMask({ url, sliceVoxels, mark }, grid) {
+  return { volume: new RasArray(await fetchVoxels(url, voxelCountOf(grid)), grid), sliceVoxels, mark };
+}
+
+/**
+ * @param {Answer} message
+ * @param {ArrayBufferLike[]} [moved]
+ */
+function answer(message, moved = []) {
+  self.postMessage(message, { transfer: /** @type {ArrayBuffer[]} */ (moved) });
+}
+
+self.addEventListener("message", async (/** @type {MessageEvent<Task & { id: number }>} */ { data: { id, ...task } }) => {
   try {
-    const [result, moved] = await TASKS[task](rest, (bytes) => self.postMessage({ id, bytes }));
-    self.postMessage({ id, result }, moved);
+    const [result, moved] = await carryOut(task, (bytes) => answer({ id, bytes }));
+    answer({ id, result }, moved);
   } catch (error) {
-    self.postMessage({ id, error: error.message, isExpected: error instanceof LoadError });
+    answer({ id, error: messageOf(error), isExpected: error instanceof LoadError });
   }
-};
+});

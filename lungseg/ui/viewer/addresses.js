@@ -1,0 +1,11 @@
+/**
+ * The whole address of what the server names by its path: where the server's addresses begin is known to the page
+ * (`web/page.py`), so that a proxy may put the server below a path of its own.
+ *
+ * @param {string} path begins with a slash
+ * @returns {string}
+ */
+export function absolute(path) {
+  const { __streamlit: page } = /** @type {{ __streamlit?: { BACKEND_BASE_URL: string } }} */ (window);
+  return new URL(path.replace(/^\//, ""), page?.BACKEND_BASE_URL ?? window.location.origin).href;
+}
