@@ -12,9 +12,9 @@ from starlette.middleware import Middleware
 from streamlit.runtime import get_instance
 
 from lungseg.config import CHECKOUT, Settings
+from lungseg.processes import end_with_server
 from lungseg.services.bind_check import check_host
 from lungseg.services.home import open_home
-from lungseg.services.lifeline import end_with_server
 from lungseg.services.local_executor import kept_alive
 from lungseg.ui import faults
 from lungseg.web.guard import Guard

@@ -3,7 +3,7 @@
 From Python::
 
     from lungseg.segmentation.segmenter import Segmenter
-    from lungseg.scans.nifti import read_volume
+    from lungseg.scans.formats import read_volume
 
     probability = Segmenter.load("NAME", models=Path("models")).apply(read_volume(Path("scan.nii.gz")))
 

@@ -242,7 +242,7 @@ class Settings:
 
 
 def lifeline_number() -> int | None:
-    """Return the number of the file descriptor that `services.lifeline` hands on; None where there is none."""
+    """Return the number of the file descriptor that `lungseg.processes` hands on; None where there is none."""
     number = os.environ.get(LIFELINE, "")
     return int(number) if number.isdecimal() else None
 

@@ -7,20 +7,33 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import re
 import stat
-from collections.abc import Callable, Hashable
+import tomllib
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
-from pydantic_core import SchemaValidator, to_json
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic import Tag as Tag  # noqa: PLC0414 - given on to the unions of records
+from pydantic_core import SchemaValidator, to_json, to_jsonable_python
 
 from lungseg.errors import LungSegError
 
 MOST_BYTES = 24 * 1024**2
 """No JSON of ours comes near it; a larger file is not read, since its values may take eighty times as much memory."""
+MOST_TOML_BYTES = 64 * 1024
+"""Of a file that people write."""
 MOST_DEPTH = 200
 """Lists in lists, as the parser allows them."""
 LONGEST_PLACE = 80
@@ -39,16 +52,38 @@ def _checked_measure(value: float) -> float:
     return value
 
 
+def _nan_of_null(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
 Finite: TypeAlias = Annotated[float, Field(ge=-HIGHEST_MEASURE, le=HIGHEST_MEASURE, allow_inf_nan=False)]
 """A number that is neither NaN nor infinite nor absurd."""
 Unbounded: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 """A number that is neither NaN nor infinite."""
-Measure: TypeAlias = Annotated[float, AfterValidator(_checked_measure)]
-"""As `Finite`, or NaN for what could not be measured."""
+Measure: TypeAlias = Annotated[float, BeforeValidator(_nan_of_null), AfterValidator(_checked_measure)]
+"""As `Finite`, or NaN for what could not be measured; JSON has null for it."""
 Whole: TypeAlias = Annotated[int, Field(ge=-HIGHEST_WHOLE, le=HIGHEST_WHOLE)]
 """A whole number that a float can hold."""
 Natural: TypeAlias = Annotated[int, Field(ge=0, le=HIGHEST_WHOLE)]
 """A number of things."""
+JsonObject: TypeAlias = Mapping[str, object]
+"""What is kept and shown as it was written, and steers nothing: such as the settings of a release long gone."""
+
+KIND = "kind"
+
+
+def _kind_of(value: Any) -> str | None:
+    kind = value.get(KIND) if isinstance(value, dict) else None
+    return str(kind) if kind else None
+
+
+BY_KIND = Discriminator(_kind_of)
+"""Marks a union of classes, each tagged by `Tag`, of which the JSON says under `kind` which one it is."""
+from_older = model_validator(mode="before")
+"""Marks the class method of a dataclass that turns what an older release wrote, before it is decoded, into its fields.
+
+It is given whatever stands there, and gives back what it does not know.
+"""
 
 
 def decode(kind: type[Kind], data: bytes | str, refuse: Refusal) -> Kind:
@@ -99,9 +134,40 @@ def decode_file(kind: type[Kind], path: Path, refuse: Refusal) -> Kind:
     return decode(kind, data, refuse)
 
 
+def parse_toml(content: bytes, refuse: Refusal) -> dict[str, Any]:
+    """Parse TOML, UTF-8, of a file that people write; `refuse` gets what is wrong, with line and column.
+
+    Raises:
+        LungSegError: what `refuse` makes.
+    """
+    if len(content) > MOST_TOML_BYTES:
+        raise refuse(f"it has more than {MOST_TOML_BYTES // 1024} KB")
+    try:
+        return tomllib.loads(content.decode())
+    except RecursionError as error:
+        raise refuse("it is nested too deeply") from error
+    except ValueError as error:
+        raise refuse(f"it is no TOML: {error}") from error
+
+
 def encode(value: Any) -> bytes:
-    """Write a frozen dataclass, nested ones, moments and enumerations included, as JSON that `decode` reads back."""
-    return to_json(value, indent=2) + b"\n"
+    """Write a frozen dataclass, nested ones, moments and enumerations included, as JSON that `decode` reads back.
+
+    A number that is NaN is null there.
+    """
+    return to_json(value, indent=2, inf_nan_mode="null") + b"\n"
+
+
+def to_plain(value: Any) -> dict[str, Any]:
+    """Return a frozen dataclass as `encode` writes it, in JSON-ready values: for a column, a table, a larger report."""
+    return cast("dict[str, Any]", to_jsonable_python(value, inf_nan_mode="null"))
+
+
+def renamed(fields: Any, names: Mapping[str, str]) -> Any:
+    """Give keys of a JSON object their names of now, for `from_older`; anything else comes back as it is."""
+    if not isinstance(fields, dict):
+        return fields
+    return {names.get(key, key): value for key, value in fields.items()}
 
 
 @cache

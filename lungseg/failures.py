@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 from traceback import format_tb
 
 from lungseg.errors import DiskFullError, LungSegError
-from lungseg.files.atomic import no_room
+from lungseg.files.atomic import NO_ROOM, no_room
 from lungseg.records import Failure
 
 OUT_OF_MEMORY = Failure(
@@ -63,7 +62,7 @@ def whereabouts(error: BaseException) -> str:
 
 def _is_disk_full(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             return True
         error = error.__cause__
     return False

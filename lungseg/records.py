@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, TypeAlias, TypeVar
 
-from lungseg.decoding import Finite, Measure, Natural, Refusal, decode_value
+from lungseg.decoding import BY_KIND, KIND, Finite, JsonObject, Measure, Natural, Tag, from_older, renamed, to_plain
 from lungseg.errors import StorageError
+from lungseg.run_configs import RunConfig, TrainConfig
 from lungseg.wording import counted
 
 NOTHING_FOUND = "No lesion found"
 """Said only of scans that were understood; see `statement`."""
 NOTHING_CERTAIN = "No certain lesion"
+
+
+AffineRow: TypeAlias = tuple[Finite, Finite, Finite, Finite]
 
 
 class RunKind(StrEnum):
@@ -25,6 +28,8 @@ class RunKind(StrEnum):
     TRAIN = "TRAIN"
     EVALUATE = "EVALUATE"
     PREPARE = "PREPARE"
+    MEASURE = "MEASURE"
+    VIDEO = "VIDEO"
 
 
 class RunState(StrEnum):
@@ -107,15 +112,6 @@ class ScanFinding:
     text: str
     remedy: str = ""
 
-    @classmethod
-    def all_from(cls, kept: Any) -> tuple[ScanFinding, ...]:
-        """Read findings back from a report; there are none in those of older releases.
-
-        Raises:
-            StorageError: they are damaged.
-        """
-        return decode_value(tuple[cls, ...], kept or (), _damaged)  # type: ignore[valid-type] # an annotation at run time
-
 
 def doubts_in(findings: Sequence[ScanFinding]) -> tuple[str, ...]:
     """Say why nobody may say of a scan that it shows no lesion; empty where one may."""
@@ -160,6 +156,24 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class ScanGeometry:
+    """Where the voxels of a scan lie on its own axes, and how its files state that: all that writing a mask takes.
+
+    Attributes:
+        shape: voxels along the scan's own axes.
+        affine: first three rows of the matrix from their index to mm in RAS+ patient space; `Grid.of` takes both.
+        format: of `header`; empty where there is none.
+        header: base64 of what a mask needs to state the same geometry in that format: for NIfTI, its whole header. It
+            tells nothing of the patient.
+    """
+
+    shape: tuple[Natural, Natural, Natural]
+    affine: tuple[AffineRow, AffineRow, AffineRow]
+    format: str = ""
+    header: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One patient's scan. `name` is what the user called the file; on disk only `id` is used.
 
@@ -174,6 +188,7 @@ class Case:
         orientation: codes of the file's own axes ("LPS"); None until it has been read.
         is_demo: whether it is the demo case.
         created_at: when it was ingested (UTC).
+        geometry: of the scan; None in a case of an older release whose scan could not be read since.
     """
 
     id: str
@@ -186,46 +201,7 @@ class Case:
     orientation: str | None
     is_demo: bool
     created_at: datetime
-
-
-AFTER_ALL_DROPS = 1_000_000
-"""Priority of a run that nobody waits for in front of a page."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One execution of a kind of work, with all that is needed to do it again.
-
-    `name`, `tags` and `notes` are the user's; `dataset` is the folder that a training run learns from. `priority` is
-    the place of a scan among those that were taken in together, 0 for the first: a scan that comes alone never waits
-    for the rest of a hundred that came before it.
-    """
-
-    id: str
-    kind: RunKind
-    state: RunState
-    case_id: str | None
-    configuration: dict[str, Any]
-    checkpoint: str | None
-    checkpoint_sha256: str | None
-    code_version: str
-    device: str | None
-    seed: int | None
-    progress: Progress | None
-    failure: Failure | None
-    warnings: tuple[str, ...]
-    result: dict[str, Any]
-    attempts: int
-    stop_requested: bool
-    queued_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    heartbeat_at: datetime | None
-    name: str = ""
-    tags: tuple[str, ...] = ()
-    notes: str = ""
-    dataset: str | None = None
-    priority: int = AFTER_ALL_DROPS
+    geometry: ScanGeometry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,23 +231,6 @@ class EpochRecord:
     seconds: float
     memory_mb: float
     finished_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """A run with what its epochs reached.
-
-    Attributes:
-        run: the run.
-        epochs: how many it has.
-        best_dice: highest mean Dice of an epoch; None where none has one.
-        validation_loss: lowest of an epoch, likewise.
-    """
-
-    run: Run
-    epochs: int
-    best_dice: float | None
-    validation_loss: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +266,7 @@ class Mask:
     doubtful: tuple[Lesion, ...] = field(default=())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segmentation:
     """What segmenting one scan gave, with all that is needed to make it again.
 
@@ -326,7 +285,7 @@ class Segmentation:
         threshold: probability from which a voxel counted as tumour.
         min_lesion_ml: smaller components were dropped.
         probability_is_calibrated: whether the lesions' probabilities are calibrated; else they are means over voxels.
-        findings: what a reader should know of the scan, gravest first.
+        findings: what a reader should know of the scan, gravest first; none in results of older releases.
         scan_sha256: of the bytes of the scan's file that were read; empty in results of older releases.
         doubtful: lesions that are doubtful, largest first; they are not in the mask.
         doubtful_below: probability below which a lesion is doubtful; None where none is for that.
@@ -346,8 +305,8 @@ class Segmentation:
     device: str
     threshold: float
     min_lesion_ml: float
-    probability_is_calibrated: bool
-    findings: tuple[ScanFinding, ...]
+    probability_is_calibrated: bool = False
+    findings: tuple[ScanFinding, ...] = ()
     scan_sha256: str = ""
     doubtful: tuple[Lesion, ...] = ()
     doubtful_below: float | None = None
@@ -363,9 +322,9 @@ class Segmentation:
         """The findings that make the result less sure, as sentences."""
         return tuple(each.text for each in self.findings if each.severity is not ScanSeverity.NOTE)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> JsonObject:
         """Return the segmentation as JSON-ready values."""
-        return {**asdict(self), "understood": not self.doubts, "warnings": list(self.warnings)}
+        return {**to_plain(self), "understood": not self.doubts, "warnings": list(self.warnings)}
 
 
 def statement(lesions: int, findings: Sequence[ScanFinding], doubtful: int = 0) -> str:
@@ -388,62 +347,6 @@ def statement(lesions: int, findings: Sequence[ScanFinding], doubtful: int = 0) 
 def lesion_count(lesions: int, doubtful: int = 0) -> str:
     """Count lesions in words: "3 lesions + 2 doubtful"."""
     return f"{counted(lesions, 'lesion')}{f' + {doubtful} doubtful' if doubtful else ''}"
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredDataSet:
-    """A data set folder that was made known to the installation; its slices lie in a store of ours.
-
-    Attributes:
-        id: our own id (UUID hex).
-        name: as its `dataset.json` calls it, else the folder's name.
-        folder: where it lies; nothing is ever written there.
-        registered_at: when it was made known (UTC).
-        run: the newest run that prepared it; None where that is gone.
-        tumour_class: the class of its masks that is tumour, as somebody chose it; None where its name says so.
-    """
-
-    id: str
-    name: str
-    folder: str
-    registered_at: datetime
-    run: Run | None
-    tumour_class: str | None = None
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Return what its newest preparation found its content to be (sha256); None before, and in old releases."""
-        found = self.run.result.get("fingerprint") if self.run else None
-        return found if isinstance(found, str) else None
-
-
-@dataclass(frozen=True, slots=True)
-class CaseSummary:
-    """One row of the list of cases.
-
-    Attributes:
-        case: the case.
-        run: its newest segmentation run; None where none was queued yet.
-        lesions: lesions in its newest predicted mask, doubtful ones left out; None where there is no mask yet.
-        volume_ml: volume of all of them together.
-        largest_ml: volume of the largest; None where there is none.
-        has_reference: whether a reference mask was added.
-        doubts: why nobody may say that the scan shows no lesion; empty where one may.
-        doubtful: doubtful lesions beside that mask.
-        warnings: what else a reader of that mask has to know of the scan.
-        is_misread: whether the scan was not understood, so that nothing that is outlined is to be relied on.
-    """
-
-    case: Case
-    run: Run | None
-    lesions: int | None
-    volume_ml: float | None
-    largest_ml: float | None
-    has_reference: bool
-    doubts: tuple[str, ...] = ()
-    doubtful: int = 0
-    warnings: tuple[str, ...] = ()
-    is_misread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,26 +381,6 @@ class CaseScore:
     doubtful_true: Natural = 0
     doubtful_false: Natural = 0
 
-    def report(self) -> dict[str, Any]:
-        """Return JSON-ready values; what is NaN here is null there."""
-        return _without_nan(asdict(self))
-
-    @classmethod
-    def from_report(cls, fields: Any, refuse: Refusal | None = None) -> CaseScore:
-        """Undo `report`.
-
-        Args:
-            fields: the values, from a file or the database.
-            refuse: makes the error to raise of the reason; None for a StorageError.
-
-        Raises:
-            LungSegError: what `refuse` makes, for values that are no score.
-        """
-        known = fields
-        if isinstance(fields, Mapping):
-            known = {name: math.nan if value is None else value for name, value in fields.items()}
-        return decode_value(cls, known, refuse or _damaged)
-
 
 @dataclass(frozen=True, slots=True)
 class CaseFailure:
@@ -506,9 +389,17 @@ class CaseFailure:
     case: str
     failure: Failure
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> JsonObject:
         """Return JSON-ready values."""
         return {"case": self.case, **asdict(self.failure)}
+
+    @from_older
+    @classmethod
+    def _from_report(cls, fields: object) -> object:
+        """Read what `report` gave, which runs of older releases have kept."""
+        if not isinstance(fields, dict) or "failure" in fields:
+            return fields
+        return {"case": fields.get("case"), "failure": fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,28 +413,30 @@ class Summary:
         median: of Dice, likewise.
         interval: 95 % interval of the mean; None with fewer than two cases, which say nothing about others.
         nan: cases whose Dice is NaN: mask and reference are both empty.
-        share_of_zeros: share of cases with Dice 0 among those that have one.
+        fraction_dice_zero: share of cases with Dice 0 among those that have one.
         sensitivity: lesions found / lesions in the references, of all cases together; NaN where there is none.
-        false_lesions_a_scan: mean number of false lesions.
+        false_positives_per_scan: mean number of false lesions.
         median_hd95_mm: over the cases in which neither mask is empty.
         mean_nsd_2mm: over the cases in which not both masks are empty.
     """
 
-    cases: int
-    failed: int
-    mean: float
-    median: float
-    interval: tuple[float, float] | None
-    nan: int
-    share_of_zeros: float
-    sensitivity: float
-    false_lesions_a_scan: float
-    median_hd95_mm: float
-    mean_nsd_2mm: float
+    cases: Natural
+    failed: Natural
+    mean: Measure
+    median: Measure
+    interval: tuple[Finite, Finite] | None
+    nan: Natural
+    fraction_dice_zero: Measure
+    sensitivity: Measure
+    false_positives_per_scan: Measure
+    median_hd95_mm: Measure
+    mean_nsd_2mm: Measure
 
-    def report(self) -> dict[str, Any]:
-        """Return JSON-ready values; what is NaN here is null there."""
-        return _without_nan(asdict(self))
+    @from_older
+    @classmethod
+    def _from_card_1(cls, fields: object) -> object:
+        names = {"share_of_zeros": "fraction_dice_zero", "false_lesions_a_scan": "false_positives_per_scan"}
+        return renamed(fields, names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -557,24 +450,231 @@ class PairedDifference:
         interval: 95 % interval of the mean; None with fewer than two pairs.
     """
 
-    pairs: int
-    left_out: int
-    mean: float
-    interval: tuple[float, float] | None
+    pairs: Natural
+    left_out: Natural
+    mean: Measure
+    interval: tuple[Finite, Finite] | None
 
     @property
     def is_inside_noise(self) -> bool:
         """Whether the difference may be none at all: the interval holds 0, or there are too few pairs for one."""
         return self.interval is None or self.interval[0] <= 0 <= self.interval[1]
 
-    def report(self) -> dict[str, Any]:
-        """Return JSON-ready values; what is NaN here is null there."""
-        return _without_nan({**asdict(self), "is_inside_noise": self.is_inside_noise})
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a training run has reached, from its first epoch on.
+
+    Attributes:
+        best_epoch: whose network is the checkpoint.
+        seconds: learned so far.
+        fingerprint: of the content of the data (sha256); None in old releases.
+        summary: of the scores of the cases held out; None where nothing was scored.
+    """
+
+    best_epoch: Natural | None = None
+    seconds: Finite | None = None
+    fingerprint: str | None = None
+    summary: Summary | None = None
 
 
-def _damaged(reason: str) -> StorageError:
-    return StorageError(f"A record is damaged ({reason}).", "Restore the database from a copy, or repeat the run.")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateResult:
+    """What scoring a checkpoint gave.
+
+    Attributes:
+        summary: of the scores.
+        failures: the cases that could not be scored.
+    """
+
+    summary: Summary | None = None
+    failures: tuple[CaseFailure, ...] = ()
 
 
-def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in fields.items()}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareResult:
+    """What preparing a data set gave.
+
+    Attributes:
+        cases: labelled ones in the store.
+        unlabelled: likewise.
+        left_out: that can't be used.
+        errors: findings that stand against training.
+        warnings: other findings.
+        fingerprint: of the content (sha256); None in old releases.
+    """
+
+    cases: Natural = 0
+    unlabelled: Natural = 0
+    left_out: Natural = 0
+    errors: Natural = 0
+    warnings: Natural = 0
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureResult:
+    """How quickly a network learns on this machine.
+
+    Attributes:
+        slices_per_s: learned from.
+        memory_mb: in use.
+    """
+
+    slices_per_s: Finite
+    memory_mb: Finite
+
+
+RunResult: TypeAlias = Annotated[
+    Annotated[Segmentation, Tag("SEGMENT")]
+    | Annotated[EvaluateResult, Tag("EVALUATE")]
+    | Annotated[PrepareResult, Tag("PREPARE")]
+    | Annotated[TrainResult, Tag("TRAIN")]
+    | Annotated[MeasureResult, Tag("MEASURE")],
+    BY_KIND,
+]
+"""Which of them it is, the kind of its run says."""
+Config = TypeVar("Config")
+Result = TypeVar("Result")
+
+
+AFTER_ALL_DROPS = 1_000_000
+"""Priority of a run that nobody waits for in front of a page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a kind of work, with all that is needed to do it again.
+
+    `name`, `tags` and `notes` are the user's; `dataset` is the folder that a training run learns from. `priority` is
+    the place of a scan among those that were taken in together, 0 for the first: a scan that comes alone never waits
+    for the rest of a hundred that came before it. `config` and `result` are those of its kind; there is no result
+    before the run has reached one.
+    """
+
+    id: str
+    kind: RunKind
+    state: RunState
+    case_id: str | None
+    config: RunConfig
+    checkpoint: str | None
+    checkpoint_sha256: str | None
+    code_version: str
+    device: str | None
+    seed: int | None
+    progress: Progress | None
+    failure: Failure | None
+    warnings: tuple[str, ...]
+    result: RunResult | None
+    attempts: int
+    stop_requested: bool
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    heartbeat_at: datetime | None
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    dataset: str | None = None
+    priority: int = AFTER_ALL_DROPS
+
+    @property
+    def preset(self) -> str:
+        """The preset of a training run; empty for other runs."""
+        return self.config.preset if isinstance(self.config, TrainConfig) else ""
+
+    def config_as(self, kind: type[Config]) -> Config:
+        """Return the config of a run of which the kind is known; raises StorageError where it is of another one."""
+        if not isinstance(self.config, kind):
+            raise StorageError(f"The run {self.id} is of another kind ({self.kind.lower()}).", "Choose another run.")
+        return self.config
+
+    def result_as(self, kind: type[Result]) -> Result | None:
+        """Return the result of a run of that kind; None where there is none, or the run is of another kind."""
+        return self.result if isinstance(self.result, kind) else None
+
+    @from_older
+    @classmethod
+    def _with_kinds(cls, fields: object) -> object:
+        """Say inside config and result of which kind they are; files of older releases call one `configuration`."""
+        if not isinstance(fields, dict):
+            return fields
+        kind, config = fields.get("kind"), fields.get("config", fields.get("configuration"))
+        result = fields.get("result") or None
+        return fields | {
+            "config": {**config, KIND: kind} if isinstance(config, dict) else config,
+            "result": {**result, KIND: kind} if isinstance(result, dict) else result,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run with what its epochs reached.
+
+    Attributes:
+        run: the run.
+        epochs: how many it has.
+        best_dice: highest mean Dice of an epoch; None where none has one.
+        validation_loss: lowest of an epoch, likewise.
+    """
+
+    run: Run
+    epochs: int
+    best_dice: float | None
+    validation_loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredDataSet:
+    """A data set folder that was made known to the installation; its slices lie in a store of ours.
+
+    Attributes:
+        id: our own id (UUID hex).
+        name: as its `dataset.json` calls it, else the folder's name.
+        folder: where it lies; nothing is ever written there.
+        registered_at: when it was made known (UTC).
+        run: the newest run that prepared it; None where that is gone.
+        tumour_class: the class of its masks that is tumour, as somebody chose it; None where its name says so.
+    """
+
+    id: str
+    name: str
+    folder: str
+    registered_at: datetime
+    run: Run | None
+    tumour_class: str | None = None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Return what its newest preparation found its content to be (sha256); None before, and in old releases."""
+        result = self.run.result_as(PrepareResult) if self.run else None
+        return result.fingerprint if result else None
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSummary:
+    """One row of the list of cases.
+
+    Attributes:
+        case: the case.
+        run: its newest segmentation run; None where none was queued yet.
+        lesions: lesions in its newest predicted mask, doubtful ones left out; None where there is no mask yet.
+        volume_ml: volume of all of them together.
+        largest_ml: volume of the largest; None where there is none.
+        has_reference: whether a reference mask was added.
+        doubts: why nobody may say that the scan shows no lesion; empty where one may.
+        doubtful: doubtful lesions beside that mask.
+        warnings: what else a reader of that mask has to know of the scan.
+        is_misread: whether the scan was not understood, so that nothing that is outlined is to be relied on.
+    """
+
+    case: Case
+    run: Run | None
+    lesions: int | None
+    volume_ml: float | None
+    largest_ml: float | None
+    has_reference: bool
+    doubts: tuple[str, ...] = ()
+    doubtful: int = 0
+    warnings: tuple[str, ...] = ()
+    is_misread: bool = False

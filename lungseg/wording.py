@@ -1,6 +1,8 @@
-"""Counts as people read them: one of a thing, several of it."""
+"""Counts and sizes as people read them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def counted(count: int, word: str, plural: str = "") -> str:
@@ -12,3 +14,8 @@ def counted(count: int, word: str, plural: str = "") -> str:
         plural: for several; empty where it is the word with an s.
     """
     return f"{count:,} {word if count == 1 else plural or f'{word}s'}"
+
+
+def rounded(values: Iterable[float]) -> str:
+    """Write numbers as a size, "0.7 x 0.7 x 2.5"."""
+    return " x ".join(f"{float(value):.4g}" for value in values)

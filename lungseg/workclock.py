@@ -14,19 +14,24 @@ class WorkClock:
 
     Args:
         should_stop: the question; None where nobody is to be asked.
+
+    Attributes:
+        is_stopped: whether the answer was yes once; nobody is asked again then.
     """
 
     def __init__(self, should_stop: Callable[[], bool] | None = None) -> None:
         self._should_stop = should_stop
         self._aside_s = 0.0
+        self.is_stopped = False
 
     def should_stop(self) -> bool:
         """Ask; the time until the answer is not counted."""
-        if self._should_stop is None:
-            return False
+        if self._should_stop is None or self.is_stopped:
+            return self.is_stopped
         asked_s = time.perf_counter()
         try:
-            return self._should_stop()
+            self.is_stopped = self._should_stop()
+            return self.is_stopped
         finally:
             self._aside_s += time.perf_counter() - asked_s
 

@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from lungseg.scans.anatomy.atlas import ORDERS
 from lungseg.scans.anatomy.body import Body, step_for
-from lungseg.scans.nifti import read_volume
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.formats import read_volume
+from lungseg.scans.geometry import Grid
+from lungseg.scans.volume import Volume
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DATA = CHECKOUT.parent / "shared" / "data"

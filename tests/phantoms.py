@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 
 from lungseg.scans.canvas import CanvasGeometry, to_display
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.geometry import Grid
+from lungseg.scans.volume import Volume
 from lungseg.segmentation.postprocessing import ProbabilityMap
 
 SHAPE = (96, 80, 40)
@@ -82,6 +83,15 @@ def graded_map(grid, centre_index=LESION_INDEX, radius_mm=LESION_RADIUS_MM, size
         frame.to_canvas(to_display(probability[:, :, k]).astype(np.float32), fill=0.0) for k in range(grid.shape[2])
     ]
     return ProbabilityMap(np.round(np.stack(planes) * 255).astype(np.uint8), frame, grid)
+
+
+def map_of(levels, grid):
+    """Return (I, J, K) 8-bit probabilities as the answer of a network whose pixels are the voxels of the grid."""
+    (width, height, depth), size = grid.shape, max(grid.shape[:2])
+    canvases = np.zeros((depth, size, size), np.uint8)
+    for k in range(depth):
+        canvases[k, :height, :width] = to_display(levels[:, :, k])
+    return ProbabilityMap(canvases, CanvasGeometry(size, (0, height), (0, width), (height, width)), grid)
 
 
 def ras_affine(spacing_mm=SPACING_MM, origin_mm=(-101.0, 57.0, -340.0), *, oblique=False):

@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from pathlib import Path
 from uuid import uuid4
 
 from lungseg.records import Case, Lesion, Mask, MaskKind, Run, RunKind, RunState
+from lungseg.run_configs import EvaluateConfig, MeasureConfig, PrepareConfig, SegmentConfig, TrainConfig, VideoConfig
 
 
 def new_case(**changes):
@@ -24,13 +27,24 @@ def new_case(**changes):
     return replace(case, **changes)
 
 
+CONFIGS = {
+    RunKind.SEGMENT: SegmentConfig(checkpoint="x", device="cpu"),
+    RunKind.EVALUATE: EvaluateConfig(checkpoint="x", device="cpu", data=Path("/data/Task06_Lung")),
+    RunKind.PREPARE: PrepareConfig(data_set="d" * 32),
+    RunKind.TRAIN: TrainConfig(preset="baseline", data=Path("/data/Task06_Lung"), epochs=30, batch=8),
+    RunKind.MEASURE: MeasureConfig(preset="baseline", batch=8, device="cpu"),
+    RunKind.VIDEO: VideoConfig(mask=f"masks/{'d' * 32}.nii.gz"),
+}
+
+
 def new_run(case_id, **changes):
+    kind = changes.get("kind", RunKind.SEGMENT)
     run = Run(
         id=uuid4().hex,
-        kind=RunKind.SEGMENT,
+        kind=kind,
         state=RunState.QUEUED,
         case_id=case_id,
-        configuration={"checkpoint": "x", "device": "cpu"},
+        config=changes.get("config", CONFIGS.get(kind)),
         checkpoint="x",
         checkpoint_sha256="b" * 64,
         code_version="0.1.0",
@@ -39,7 +53,7 @@ def new_run(case_id, **changes):
         progress=None,
         failure=None,
         warnings=(),
-        result={},
+        result=None,
         attempts=0,
         stop_requested=False,
         queued_at=datetime.now(UTC),

@@ -10,6 +10,7 @@ from sqlalchemy import insert
 
 from lungseg.db.runs import insert_run
 from lungseg.db.tables import EpochRow, RunRow, ScoreRow
+from lungseg.decoding import to_plain
 from lungseg.records import CaseScore, RunKind, RunState
 from tests.rows import new_run
 
@@ -23,7 +24,6 @@ def training_run(name="first try", **changes):
         "state": RunState.DONE,
         "name": name,
         "dataset": "/data/Task06_Lung",
-        "configuration": {"preset": "baseline", "epochs": 30, "batch": 8, "schedule": {"learning_rate": 1e-4}},
         "checkpoint": "baseline",
         "seed": 0,
         "device": "cpu",
@@ -87,7 +87,7 @@ def score_of(case, dice, **changes):
 
 def keep_scores(session, run_id, scores):
     """Keep the scores of a run."""
-    session.execute(insert(ScoreRow), [{"run_id": run_id, **score.report()} for score in scores])
+    session.execute(insert(ScoreRow), [{"run_id": run_id, **to_plain(score)} for score in scores])
 
 
 def write_pictures(folder: Path, count=6):

@@ -11,8 +11,9 @@ from tests.installations import installation_of
 PATIENCE_S = 120.0
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + PATIENCE_S
+def wait_for(condition, seconds=PATIENCE_S):
+    """Wait until a condition holds; returns what it gave."""
+    deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)

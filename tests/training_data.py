@@ -10,6 +10,7 @@ from lungseg.segmentation.card import NetworkShape
 from lungseg.training.presets import CompositionConfig, OptimisationConfig, ScenePreset
 from tests.phantoms import chest, ras_affine, write_nifti
 
+SCANS, NODULES, CROPS = "chest_ct_msd_layout", "lidc_nodules_3d", "lidc_slices"
 PATIENTS = [f"LIDC-IDRI-{number:04d}" for number in (2, 3, 5, 8, 13, 21, 34, 55, 89, 144)]
 NODULE_SHAPE = (19, 30, 41)
 CROP_SLICES = 5
@@ -19,17 +20,17 @@ TINY = ScenePreset(
     summary="Small and quick.",
     network=NetworkShape(width=4, depth=2, channels=3),
     preprocessing=Preprocessing(size=64, channels=3, hu_floor=-1000.0, hu_ceiling=500.0, hu_scale=500.0),
-    schedule=OptimisationConfig(epochs=2, steps=3, batch=4, decay="cosine", dice=1.0, ema=0.9),
-    mix=CompositionConfig(side_px=32),
-    tested=0.2,
-    held_out=0.4,
+    optimisation=OptimisationConfig(epochs=2, steps=3, batch=4, decay="cosine", dice=1.0, ema=0.9),
+    composition=CompositionConfig(side_px=32),
+    test_share=0.2,
+    validation_share=0.4,
 )
 
 
 def write_data(folder):
-    write_scans(folder / "chest_ct_msd_layout")
-    write_nodules(folder / "lidc_nodules_3d")
-    write_crops(folder / "lidc_slices")
+    write_scans(folder / SCANS)
+    write_nodules(folder / NODULES)
+    write_crops(folder / CROPS)
     return folder
 
 

@@ -22,8 +22,8 @@ from lungseg.cli import (
     execute,
     film,
     lint,
-    measure,
     prepare,
+    presets,
     promote,
     recover,
     scores,
@@ -58,11 +58,11 @@ app.command()(lint.lint)
 app.command()(stats.stats)
 app.command()(prepare.prepare)
 app.command()(train.train)
+app.command()(presets.presets)
 app.command()(promote.promote)
 app.command()(average.average)
 app.command()(calibrate.calibrate)
 app.command(hidden=True)(execute.execute)
-app.command(hidden=True)(measure.measure)
 
 
 @app.callback(invoke_without_command=True)

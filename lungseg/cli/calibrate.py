@@ -25,7 +25,7 @@ def calibrate(
     """Choose where a checkpoint's probabilities become a mask, by folds that left a whole scan out each."""
     settings = Settings.from_environment()
     from lungseg.recipes.scenes.operating_point import calibrate_checkpoint
-    from lungseg.segmentation.checkpoint import replace_card
+    from lungseg.segmentation.card import replace_card
 
     card = calibrate_checkpoint(weights, fold, data, device=device or settings.device)
     replace_card(weights, card)

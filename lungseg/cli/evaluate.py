@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -16,6 +16,7 @@ from lungseg.cli.console import EXIT_INCOMPLETE, err, out, progress_bar, show_wr
 from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_report, write_table
 from lungseg.config import Settings
+from lungseg.decoding import JsonObject, to_plain
 from lungseg.records import CaseFailure, CaseScore, Progress, ScanFinding, ScanSeverity, Summary
 from lungseg.wording import counted
 
@@ -70,10 +71,10 @@ def summary_table(summary: Summary) -> Table:
         ("Dice, mean", _figure(summary.mean, ".3f")),
         ("95 % interval of the mean", interval),
         ("Dice, median", _figure(summary.median, ".3f")),
-        ("cases with Dice 0", _figure(summary.share_of_zeros, ".0%")),
+        ("cases with Dice 0", _figure(summary.fraction_dice_zero, ".0%")),
         ("cases with no tumour in either mask", str(summary.nan)),
         ("lesions found", _figure(summary.sensitivity, ".0%")),
-        ("false lesions a scan", _figure(summary.false_lesions_a_scan, ".2f")),
+        ("false lesions a scan", _figure(summary.false_positives_per_scan, ".2f")),
         ("HD95, median (mm)", _figure(summary.median_hd95_mm, ".1f")),
         ("NSD at 2 mm, mean", _figure(summary.mean_nsd_2mm, ".3f")),
         ("cases that could not be scored", str(summary.failed)),
@@ -139,16 +140,16 @@ def _report(
     failures: list[CaseFailure],
     findings: dict[str, tuple[ScanFinding, ...]],
     summary: Summary,
-) -> dict[str, Any]:
+) -> JsonObject:
     return {
-        "cases": [score.report() for score in scores],
-        "summary": summary.report(),
+        "cases": [to_plain(score) for score in scores],
+        "summary": to_plain(summary),
         "failures": [failure.report() for failure in failures],
         "findings": [{"case": case, **asdict(each)} for case, found in findings.items() for each in found],
     }
 
 
-def provenance(card: ModelCard) -> dict[str, Any]:
+def provenance(card: ModelCard) -> JsonObject:
     """Return what a report says of the checkpoint that it is about."""
     return {
         "checkpoint": card.name,
@@ -160,6 +161,6 @@ def provenance(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def _rows(scores: tuple[CaseScore, ...], failures: list[CaseFailure]) -> list[dict[str, Any]]:
+def _rows(scores: tuple[CaseScore, ...], failures: list[CaseFailure]) -> list[JsonObject]:
     failed = [{"case": failure.case, "error": str(failure.failure.found)} for failure in failures]
-    return sorted([*(score.report() for score in scores), *failed], key=lambda row: str(row["case"]))
+    return sorted([*(to_plain(score) for score in scores), *failed], key=lambda row: str(row["case"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -14,7 +14,11 @@ from lungseg.cli.evaluate import provenance
 from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_report, write_table
 from lungseg.config import Settings
+from lungseg.decoding import to_plain
 from lungseg.wording import counted
+
+if TYPE_CHECKING:
+    from lungseg.segmentation.card_contents import NoduleFigures
 
 
 def evaluate_nodules(
@@ -31,31 +35,33 @@ def evaluate_nodules(
     check_outputs((report, table))
     settings = Settings.from_environment()
     from lungseg.recipes.scenes import nodules
-    from lungseg.segmentation.card import find_weights
+    from lungseg.segmentation.segmenter import Segmenter
     from lungseg.services.in_use import name_in_use
 
-    weights = find_weights(checkpoint or name_in_use(settings), settings.models)
-    scores, card = nodules.score_folder(slices, weights, device=device or settings.device, only_tested=tested)
-    summary = nodules.summary(scores)
+    segmenter = Segmenter.load(
+        checkpoint or name_in_use(settings), models=settings.models, device=device or settings.device
+    )
+    scores = nodules.score_folder(slices, segmenter, only_tested=tested)
+    figures = nodules.figures_of(scores)
     rows = [asdict(score) for score in scores]
-    write_report({"nodules": rows, "summary": summary, **provenance(card)}, report)
+    write_report({"nodules": rows, "summary": to_plain(figures), **provenance(segmenter.card)}, report)
     if table:
         write_table([field.name for field in fields(nodules.NoduleScore)], rows, table)
-    out.print(_laid_out(summary))
+    out.print(_laid_out(figures))
     show_written(report)
 
 
-def _laid_out(summary: dict[str, Any]) -> Table:
-    title = f"{counted(summary['nodules'], 'nodule')} of {counted(summary['patients'], 'patient')}"
+def _laid_out(figures: NoduleFigures) -> Table:
+    title = f"{counted(figures.nodules, 'nodule')} of {counted(figures.patients or 0, 'patient')}"
     table = Table(title=title, show_header=False)
-    interval = summary["dice_mean_95"]
+    interval = figures.dice_mean_95
     for name, text in (
-        ("Dice, mean", f"{summary['dice_mean']:.3f}"),
+        ("Dice, mean", f"{figures.dice_mean:.3f}"),
         ("95 % interval of the mean", "{:.3f} to {:.3f}".format(*interval) if interval else "needs two nodules"),
-        ("Dice, median", f"{summary['dice_median']:.3f}"),
-        ("Dice, mean of the larger quarter", f"{summary['dice_mean_larger_quarter']:.3f}"),
-        ("nodules with Dice 0", f"{summary['share_of_zeros']:.0%}"),
-        ("false lesions in all slices", str(summary["false_lesions"])),
+        ("Dice, median", f"{figures.dice_median:.3f}"),
+        ("Dice, mean of the larger quarter", f"{figures.dice_mean_larger_quarter:.3f}"),
+        ("nodules with Dice 0", f"{figures.fraction_dice_zero:.0%}"),
+        ("false lesions in all slices", str(figures.false_lesions)),
     ):
         table.add_row(name, text)
     return table

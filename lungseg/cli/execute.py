@@ -17,11 +17,11 @@ def execute(
     """Carry a claimed run out as the child of a worker."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("lungseg").setLevel(logging.INFO)
-    from lungseg.dataset.parallel import keep_freed_memory
     from lungseg.jobs import process
     from lungseg.jobs.right_of_way import let_scans_go_first
+    from lungseg.processes import end_with_stdin, keep_freed_memory
 
     let_scans_go_first()
     keep_freed_memory()
-    process.watch_parent()
+    end_with_stdin()
     process.execute(Settings.from_environment(), run, attempt)

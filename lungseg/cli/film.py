@@ -32,14 +32,14 @@ def film(
         check_scan(path)
     check_outputs([output], inputs=[scan, *masks])
     from lungseg.figures.video import Film, film_format
-    from lungseg.scans import nifti
+    from lungseg.scans.formats import read_mask, read_volume
     from lungseg.scans.overlay import WINDOWS
 
     film_format(output)
     with progress_bar() as tell:
-        volume = nifti.read_volume(scan, on_progress=lambda n, of: tell(Progress("reading", n, of)))
-        found = nifti.read_mask(mask, volume.grid)
-        known = nifti.read_mask(reference, volume.grid) if reference else None
+        volume = read_volume(scan, on_progress=lambda n, of: tell(Progress("reading", n, of)))
+        found = read_mask(mask, volume.grid)
+        known = read_mask(reference, volume.grid) if reference else None
         Film(volume, found, known, window=WINDOWS[window], fps=fps).write(
             output, on_progress=lambda n, of: tell(Progress("drawing", n, of))
         )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
+from lungseg.decoding import JsonObject
 from lungseg.errors import ScanError, StorageError
 from lungseg.files.atomic import is_file, is_folder, resolved, write_bytes
+from lungseg.files.spreadsheet import csv_table
 
 
 def check_outputs(outputs: Iterable[Path | None], *, inputs: Iterable[Path] = ()) -> None:
@@ -37,7 +36,7 @@ def check_scan(path: Path) -> None:
         raise ScanError(f"There is no file {path}.", "Give the path of a .nii or .nii.gz file.")
 
 
-def write_report(report: dict[str, Any], path: Path) -> None:
+def write_report(report: JsonObject, path: Path) -> None:
     """Write a report as JSON, complete or not at all.
 
     Raises:
@@ -46,17 +45,13 @@ def write_report(report: dict[str, Any], path: Path) -> None:
     write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", path)
 
 
-def write_table(columns: Sequence[str], rows: Iterable[dict[str, Any]], path: Path) -> None:
+def write_table(columns: Sequence[str], rows: Iterable[JsonObject], path: Path) -> None:
     """Write rows as CSV, complete or not at all; what a row has not, or has as None, is left empty.
 
     Raises:
         StorageError: it can't be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(text.getvalue(), path)
+    write_text(csv_table(rows, columns), path)
 
 
 def write_text(text: str, path: Path) -> None:

@@ -42,15 +42,12 @@ def scores(
     from lungseg.recipes.scenes.report.collect import gather
     from lungseg.recipes.scenes.report.panels import write_sheet
     from lungseg.scans.overlay import write_png
-    from lungseg.segmentation.card import WholeScans, find_weights
-    from lungseg.segmentation.checkpoint import replace_card
-    from lungseg.services.checkpoints import read_checkpoint
+    from lungseg.segmentation.card import find_weights, replace_card, whole_scans_of
     from lungseg.services.in_use import name_in_use
 
     weights = find_weights(checkpoint or name_in_use(settings), settings.models)
-    evaluated = read_checkpoint(replace(settings, checkpoint=str(weights)), weights.stem)
     found = gather(
-        evaluated,
+        weights,
         _material(settings, data),
         device=device or settings.device,
         on_step=lambda step: err.print(f"{step} ...", style="dim"),
@@ -64,7 +61,7 @@ def scores(
     if failures:
         write_sheet(failures, found.failures, most_bytes=SHEET_BYTES)
     if record:
-        replace_card(weights, replace(evaluated.card, whole_scans=WholeScans.of(found.unseen)))
+        replace_card(weights, replace(found.card, whole_scans=whole_scans_of(found.unseen)))
     if found.unseen:
         out.print(summary_table(found.summary))
     show_written(output)

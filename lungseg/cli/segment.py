@@ -16,7 +16,8 @@ from lungseg.errors import StorageError
 from lungseg.records import Segmentation, statement
 
 if TYPE_CHECKING:
-    from lungseg.segmentation.postprocessing import ProbabilityMap
+    from lungseg.scans.reader import Scan
+    from lungseg.segmentation.postprocessing import LesionMask
 
 
 def segment(
@@ -38,9 +39,8 @@ def segment(
     check_paths(scan, mask, report, probability)
     settings = Settings.from_environment()
     with progress_bar() as tell:
-        from lungseg.scans.nifti import read_header, write_mask
+        from lungseg.scans.formats import write_mask
         from lungseg.segmentation.pipeline import segment_scan
-        from lungseg.segmentation.postprocessing import outlines_at
         from lungseg.segmentation.probability_io import write_map
         from lungseg.segmentation.segmenter import Segmenter
         from lungseg.services.in_use import name_in_use
@@ -48,15 +48,15 @@ def segment(
         segmenter = Segmenter.load(
             checkpoint or name_in_use(settings), models=settings.models, device=device or settings.device
         )
-        answers: list[ProbabilityMap] = []
+        answers: list[tuple[Scan, LesionMask]] = []
         result = segment_scan(
-            scan, mask, segmenter, on_progress=tell, on_answer=lambda _volume, _mask, answer: answers.append(answer)
+            scan, mask, segmenter, on_progress=tell, on_answer=lambda read, answer: answers.append((read, answer))
         )
+        ((read, segmented),) = answers
         if probability:
-            write_map(answers[0], probability)
+            write_map(segmented.probability, probability)
         if with_doubtful and result.doubtful:
-            outlines = outlines_at(answers[0], segmenter.card.threshold, segmenter.card.rule)
-            write_mask(outlines.marks, mask, like=read_header(scan, sha256=result.scan_sha256))
+            write_mask(segmented.labels, mask, read.geometry)
     if report:
         write_report(result.report(), report)
     for text in result.warnings:
@@ -73,8 +73,9 @@ def check_paths(scan: Path, mask: Path, report: Path | None, probability: Path |
         StorageError: an output can't be written, or would overwrite another file of this command.
     """
     check_scan(scan)
-    if not mask.name.lower().endswith((".nii", ".nii.gz")):
-        raise StorageError(f"The mask would be called {mask.name}.", "Give it a name that ends in .nii or .nii.gz.")
+    from lungseg.scans.formats import writer_of
+
+    writer_of(mask)
     if probability and probability.suffix.lower() != ".npz":
         raise StorageError(f"The probability map would be called {probability.name}.", "Give it a name ending in .npz.")
     check_outputs((mask, report, probability), inputs=[scan])

@@ -7,10 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -18,9 +17,9 @@ import typer
 from lungseg.cli.console import out, warn
 from lungseg.config import CHECKOUT, Settings
 from lungseg.errors import LungSegError, SetupError
+from lungseg.processes import environment_with, handle_end_signals, lifeline
 from lungseg.services.bind_check import check_host, check_port
 from lungseg.services.installation import Installation
-from lungseg.services.lifeline import environment_with, lifeline
 
 READY_WITHIN_S = 60.0
 ASK_EVERY_S = 0.1
@@ -69,20 +68,15 @@ def _server(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     with lifeline() as line:
         environment = settings.to_environment() | environment_with(line)
         server = subprocess.Popen(command, cwd=CHECKOUT, env=environment, start_new_session=True, pass_fds=(line,))
-        _on_signals(signal.default_int_handler)
+        handle_end_signals(signal.default_int_handler)
         try:
             yield server
         except KeyboardInterrupt:
             return
         finally:
-            _on_signals(signal.SIG_IGN)
+            handle_end_signals(signal.SIG_IGN)
             _end(server)
     raise SetupError(f"The server ended with code {server.returncode}.", "See its messages above.")
-
-
-def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    signal.signal(signal.SIGINT, handler)
-    signal.signal(signal.SIGTERM, handler)
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,8 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from filelock import Timeout
@@ -26,21 +24,25 @@ from lungseg.config import Device, Settings
 from lungseg.errors import DataSetError, NotFoundError, RunActiveError
 from lungseg.files.atomic import is_file, is_folder, resolved
 from lungseg.records import Progress, Run, RunState
+from lungseg.run_configs import TrainConfig
 from lungseg.services.installation import Installation
 
 if TYPE_CHECKING:
     from lungseg.db import Database
     from lungseg.segmentation.card import ModelCard
     from lungseg.training.config import TrainingCallbacks, TrainingConfig
+    from lungseg.training.presets import AnyPreset
 
 
 def train(
     data: Annotated[
-        Path | None, typer.Option(help="Data set folder, slice store, or folder of the sources of `scenes`.")
+        Path | None, typer.Option(help="Data set folder, slice store, or folder of the sources of a preset of scenes.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="How to train: baseline, neighbours or scenes.")] = "baseline",
+    preset: Annotated[
+        str, typer.Option(help="How to train: a name that `lungseg presets` lists, or a preset file (TOML).")
+    ] = "baseline",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; default: the preset's.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Slices a step; default: the preset's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Slices per step; default: the preset's.")] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="Folds of a cross-validation.")] = None,
     fold: Annotated[int | None, typer.Option(min=0, help="The fold that is held out, 0 for the first.")] = None,
     split: Annotated[Path | None, typer.Option(help="JSON with the cases of train and validation.")] = None,
@@ -71,36 +73,50 @@ def train(
     settings = Settings.from_environment()
     if (data is None) == (resume is None):
         raise DataSetError("Training begins with --data or goes on with --resume.", "Give one of the two.")
-    from lungseg.dataset.parallel import keep_freed_memory
+    from lungseg.processes import keep_freed_memory
 
     keep_freed_memory()
     if resume is not None:
         _go_on(settings, resume, device, accept_changed_data=accept_changed_data)
         return
-    said = {
-        "preset": preset, "data": data, "name": name or preset, "seed": seed, "split_seed": split_seed,
-        "device": device or settings.device, "epochs": epochs, "batch": batch, "folds": folds, "fold": fold,
-        "split": split, "hold_out": tuple(hold_out or ()), "branch": branch,
-        "tumour_class": tumour_class,
-    }  # fmt: skip
+    from lungseg.decoding import to_plain
+
+    chosen = _preset(settings, preset)
+    config = TrainConfig(
+        preset=chosen.name,
+        preset_values=to_plain(chosen),
+        data=resolved(data or Path()),
+        name=name or chosen.name,
+        seed=seed,
+        split_seed=split_seed,
+        device=device or settings.device,
+        epochs=epochs,
+        batch=batch,
+        folds=folds,
+        fold=fold,
+        split=split and resolved(split),
+        hold_out=tuple(hold_out or ()),
+        branch=branch and resolved(branch),
+        tumour_class=tumour_class,
+    )
     if output is None:
-        _begin(settings, said)
+        _begin(settings, config)
     else:
-        _train_apart(settings, {**said, "output": output})
+        _train_apart(settings, config, output)
 
 
-def _begin(settings: Settings, said: dict[str, Any]) -> None:
+def _begin(settings: Settings, config: TrainConfig) -> None:
     """Train as a run of the database, which the pages show."""
     from lungseg.services.training import begin_training
 
     with _database(settings) as database:
-        _carry_out(settings, database, begin_training(Installation(settings, database), _as_json(said), _place()))
+        _carry_out(settings, database, begin_training(Installation(settings, database), config, _place()))
 
 
 def _go_on(settings: Settings, name: str, device: Device | None, *, accept_changed_data: bool) -> None:
     """Go on with a run of the database, or with one that has a folder alone."""
     from lungseg.services.training import resume_here
-    from lungseg.training.state import read_order
+    from lungseg.training.state import read_config
 
     folder = _run_folder(settings, name)
     with _database(settings) as database:
@@ -111,60 +127,64 @@ def _go_on(settings: Settings, name: str, device: Device | None, *, accept_chang
         if run is not None:
             _carry_out(settings, database, run, accept_changed_data=accept_changed_data)
     if run is None:
-        order = replace(read_order(folder), device=device or settings.device)
-        _train(settings, order, resume=True, accept_changed_data=accept_changed_data)
+        config = replace(read_config(folder), device=device or settings.device)
+        _train(settings, config, resume=True, accept_changed_data=accept_changed_data)
+
+
+def _preset(settings: Settings, name_or_file: str) -> AnyPreset:
+    """Find a preset by its name, or read its file."""
+    from lungseg.files import keys
+    from lungseg.services.installation import files_of
+    from lungseg.training.presets.files import ENDING, find_preset, read_preset
+
+    if name_or_file.endswith(ENDING):
+        return read_preset(Path(name_or_file).expanduser())
+    return find_preset(name_or_file, files_of(settings).local(keys.PRESETS))
 
 
 def _carry_out(settings: Settings, database: Database, run: Run, *, accept_changed_data: bool = False) -> None:
     """Carry out a claimed run of the database here; the terminal shows what its log gets."""
+    from lungseg.jobs.carry_out import Host
     from lungseg.jobs.process import execute_here
-    from lungseg.jobs.train import JobContext
     from lungseg.segmentation.card import read_card
     from lungseg.services.runs import get_run
 
     err.print(f"Run {run.id}", style="dim", highlight=False)
+    installation = Installation(settings, database)
     with progress_bar() as tell, log_shown("lungseg"):
-        execute_here(
-            JobContext(
-                settings,
-                database,
-                run,
-                lambda step: tell(replace(step, stage=_stage(step))),
-                lambda: False,
-                accept_changed_data,
-            )
-        )
-    ended = get_run(Installation(settings, database), run.id)
+        host = Host(on_progress=lambda step: tell(replace(step, stage=_stage(step))))
+        execute_here(installation, run, host, accept_changed_data=accept_changed_data)
+    ended = get_run(installation, run.id)
     if ended.failure:
         show_error(ended.failure)
         raise typer.Exit(EXIT_REFUSED)
-    weights = settings.runs / run.id / f"{run.configuration['name']}.safetensors"
+    weights = settings.runs / run.id / f"{run.config_as(TrainConfig).name}.safetensors"
     if is_file(weights):
         _conclude(read_card(weights), weights)
     if ended.state is not RunState.DONE:
         err.print(f"Stopped. Go on with: lungseg train --resume {run.id}", soft_wrap=True, highlight=False)
 
 
-def _train_apart(settings: Settings, said: dict[str, Any]) -> None:
+def _train_apart(settings: Settings, config: TrainConfig, output: Path) -> None:
     """Train in a folder of the user's, without the database."""
     from lungseg.files.atomic import make_private
     from lungseg.services.datasets import unregistered_store
-    from lungseg.training.config import TrainingConfig
+    from lungseg.services.training import engine_config
 
     make_private(settings.home)
-    data = resolved(said["data"])
-    order = TrainingConfig(**{**said, "data": data, "store": unregistered_store(settings, data)})
-    _train(settings, order, resume=False)
+    engine = engine_config(config, output)
+    _train(settings, replace(engine, store=unregistered_store(settings, config.data)), resume=False)
 
 
-def _train(settings: Settings, order: TrainingConfig, *, resume: bool, accept_changed_data: bool = False) -> None:
+def _train(settings: Settings, config: TrainingConfig, *, resume: bool, accept_changed_data: bool = False) -> None:
+    from lungseg.recipes.data_modules import DATA_MODULES
     from lungseg.training.fit import fit
 
-    with _alone(order.output), _listener(settings) as (listener, asked_to_stop):
-        card = fit(order, listener, resume=resume, accept_changed_data=accept_changed_data)
-    _conclude(card, order.output / f"{order.name}.safetensors")
+    with _alone(config.output), _callbacks(settings) as (callbacks, asked_to_stop):
+        card = fit(config, callbacks, data_modules=DATA_MODULES, resume=resume, accept_changed_data=accept_changed_data)
+    _conclude(card, config.output / f"{config.name}.safetensors")
     if asked_to_stop.is_set():
-        err.print(f"Go on with: lungseg train --resume {order.output}", soft_wrap=True, highlight=False)
+        err.print(f"Go on with: lungseg train --resume {config.output}", soft_wrap=True, highlight=False)
 
 
 @contextmanager
@@ -180,12 +200,6 @@ def _database(settings: Settings) -> Iterator[Database]:
 def _place() -> str:
     """Name this process as the one that works on a run."""
     return f"{socket.gethostname()}:process {os.getpid()}"
-
-
-def _as_json(said: dict[str, Any]) -> dict[str, Any]:
-    """Write paths as texts, absolute ones, and leave out what is not said."""
-    texts = {key: str(resolved(value)) for key, value in said.items() if isinstance(value, Path)}
-    return {key: value for key, value in (said | texts).items() if value not in {None, ()}}
 
 
 @contextmanager
@@ -214,31 +228,28 @@ def _run_folder(settings: Settings, run: str) -> Path:
 
 
 @contextmanager
-def _listener(settings: Settings) -> Iterator[tuple[TrainingCallbacks, Event]]:
+def _callbacks(settings: Settings) -> Iterator[tuple[TrainingCallbacks, Event]]:
     """Show a progress bar with the time left, a line for each epoch, and turn Ctrl-C into a request to stop."""
     from lungseg.jobs.right_of_way import GivesWay
+    from lungseg.processes import leaving_on_signals
     from lungseg.training.config import TrainingCallbacks
 
     asked_to_stop = Event()
 
-    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+    def leave() -> None:
         asked_to_stop.set()
         err.print("Stopping after this step; the best checkpoint is kept.")
 
-    previous = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        with progress_bar() as tell:
-            way = GivesWay(settings, lambda step: tell(replace(step, stage=_stage(step))), asked_to_stop.is_set)
-            listener = TrainingCallbacks(
-                on_start=lambda text: err.print(text, soft_wrap=True, highlight=False, style="dim"),
-                on_progress=way.tell,
-                on_epoch=lambda report: err.print(str(report), highlight=False),
-                on_notice=lambda text: err.print(text, soft_wrap=True, highlight=False),
-                should_stop=way.should_stop,
-            )
-            yield listener, asked_to_stop
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    with leaving_on_signals(leave), progress_bar() as tell:
+        way = GivesWay(settings, lambda step: tell(replace(step, stage=_stage(step))), asked_to_stop.is_set)
+        callbacks = TrainingCallbacks(
+            on_start=lambda text: err.print(text, soft_wrap=True, highlight=False, style="dim"),
+            on_progress=way.tell,
+            on_epoch=lambda report: err.print(str(report), highlight=False),
+            on_notice=lambda text: err.print(text, soft_wrap=True, highlight=False),
+            should_stop=way.should_stop,
+        )
+        yield callbacks, asked_to_stop
 
 
 def _stage(step: Progress) -> str:
@@ -247,16 +258,14 @@ def _stage(step: Progress) -> str:
 
 def card_summary(card: ModelCard) -> Table:
     """Lay out what was reached on patients held out."""
-    from lungseg.services.checkpoints import scores_on
-
-    scores, epoch = scores_on(card), card.training.get("best_epoch", "-")
-    table = Table("measured on patients held out", "", title=Text(f"{card.name}: epoch {epoch}"))
+    scores, epoch = card.scores, card.training.best_epoch
+    table = Table("measured on patients held out", "", title=Text(f"{card.name}: epoch {epoch or '-'}"))
     for case in scores.cases:
         dice = "-" if math.isnan(case.dice) else f"{case.dice:.3f}"
         found = f"{case.lesions_found} of {case.lesions_reference} found, {case.false_lesions} false"
         table.add_row(Text(f"{case.case}, Dice"), f"{dice}, {found}")
     for side, nodules in scores.nodules.items():
         table.add_row(f"nodules {side}, Dice mean / median", f"{nodules.dice_mean:.3f} / {nodules.dice_median:.3f}")
-        table.add_row(f"nodules {side}, not found at all", f"{nodules.share_of_zeros:.1%}")
+        table.add_row(f"nodules {side}, not found at all", f"{nodules.fraction_dice_zero:.1%}")
     table.add_row("threshold / smallest lesion", f"{card.threshold} / {card.min_lesion_ml} ml")
     return table

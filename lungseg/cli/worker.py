@@ -19,7 +19,7 @@ def worker(
     """Work through the queue; one worker at a time for each LUNGSEG_HOME."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("lungseg").setLevel(logging.INFO)
-    from lungseg.services.lifeline import end_with_server
+    from lungseg.processes import end_with_server
 
     end_with_server(LEAVES_S)
     from lungseg.jobs.worker import work

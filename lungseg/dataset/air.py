@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.scans.volume import SPACE, Volume
+from lungseg.scans.geometry import SPACE
+from lungseg.scans.volume import Volume
 
 AIR_HU = -500
 AROUND_MM = 6.0

@@ -19,11 +19,12 @@ from lungseg.dataset.masks import TumourMask, read_tumour_mask
 from lungseg.decoding import Finite, Natural, Unbounded, Whole
 from lungseg.errors import DataSetError, GridMismatchError, NoLungError, ScanError
 from lungseg.records import Failure, Lesion, ScanFinding
-from lungseg.scans import nifti
 from lungseg.scans.canvas import from_display
+from lungseg.scans.formats import open_scan
+from lungseg.scans.geometry import SPACE, Shape
 from lungseg.scans.lesions import lesions_of, slice_voxels
 from lungseg.scans.lungs import LungField, find_lungs
-from lungseg.scans.volume import SPACE, Shape, Volume
+from lungseg.scans.volume import Volume
 
 HU_BIN = 25
 HU_EDGES = tuple(range(-1025, 1526, HU_BIN))
@@ -216,9 +217,9 @@ def read_pair(pair: CaseFiles, *, limits: Limits | None = None) -> LoadedCase:
     volume, orientation = None, None
     findings: tuple[ScanFinding, ...] = ()
     try:
-        header = nifti.read_header(pair.scan, limits=limits)
-        orientation, findings = header.grid.orientation.codes, getattr(header, "findings", ())
-        volume = nifti.read_volume(pair.scan, limits=limits)
+        with open_scan(pair.scan, limits=limits) as reader:
+            orientation, findings = reader.grid.orientation.codes, reader.findings
+            volume = reader.read().volume
         mask = read_tumour_mask(pair.mask, volume.grid, pair.legend, limits=limits) if pair.mask else None
     except (ScanError, OSError) as error:
         return LoadedCase(pair, _failure(error, pair, is_mask=volume is not None), orientation, volume, None, findings)

@@ -21,7 +21,8 @@ from scipy import fft, ndimage
 
 from lungseg.decoding import Finite, Natural
 from lungseg.errors import DataSetError
-from lungseg.scans.volume import SPACE, Volume
+from lungseg.scans.geometry import SPACE
+from lungseg.scans.volume import Volume
 
 THUMBNAIL_MM = 12.0
 HU_RANGE = (-1000, 200)

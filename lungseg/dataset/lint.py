@@ -13,6 +13,7 @@ from lungseg.dataset.layout import DataSet
 from lungseg.dataset.likeness import Likeness, alike
 from lungseg.dataset.split import Split
 from lungseg.records import ScanSeverity
+from lungseg.wording import counted
 
 PLAIN_MASK = (1.0,)
 MOST_VALUES = 5
@@ -119,7 +120,7 @@ def _of_mask(facts: CaseFacts, mask: MaskFacts) -> Findings:
         yield _warning(
             facts,
             "mask.outside_lungs",
-            f"{_count(len(spots), 'lesion lies', 'lesions lie')} outside the lung field: {volumes}.",
+            f"{counted(len(spots), 'lesion lies', 'lesions lie')} outside the lung field: {volumes}.",
             "Look whether the mask is flipped, belongs to another scan, or holds a slip of the pen.",
         )
     if mask.cut_off:
@@ -203,7 +204,7 @@ def _no_tumour(facts: Facts) -> Findings:
             Severity.ERROR,
             "mask.no_tumour",
             None,
-            f"Not one of {_count(len(masks), 'mask', 'masks')} marks {legend.tumour if legend else 'tumour'}.{instead}",
+            f"Not one of {counted(len(masks), 'mask')} marks {legend.tumour if legend else 'tumour'}.{instead}",
             "Nothing can be learned from it: use masks of tumour, or say which class is tumour.",
         )
 
@@ -253,7 +254,7 @@ def _orientations(facts: Facts) -> Findings:
             yield _warning(
                 case,
                 "scan.orientation",
-                f"Its axes are stored as {scan.orientation}, those of {_count(counts[usual], 'case', 'cases')} as "
+                f"Its axes are stored as {scan.orientation}, those of {counted(counts[usual], 'case')} as "
                 f"{usual}.",
                 remedy,
             )
@@ -309,7 +310,7 @@ def _sides_without_tumour(facts: Facts, split: Split) -> Findings:
             Severity.ERROR,
             "split.no_tumour",
             None,
-            f"None of the {_count(len(split.validation), 'case', 'cases')} held out has tumour in its mask: the best "
+            f"None of the {counted(len(split.validation), 'case')} held out has tumour in its mask: the best "
             "epoch and the threshold would be chosen on nothing.",
             "Hold out at least one case with tumour: another seed of the split, another fold, or a split of your own.",
         )
@@ -318,7 +319,7 @@ def _sides_without_tumour(facts: Facts, split: Split) -> Findings:
             Severity.ERROR,
             "split.no_tumour",
             None,
-            f"None of the {_count(len(split.train), 'case', 'cases')} to learn from has tumour in its mask.",
+            f"None of the {counted(len(split.train), 'case')} to learn from has tumour in its mask.",
             "Learn from cases with tumour: another seed of the split, another fold, or a split of your own.",
         )
 
@@ -329,7 +330,3 @@ def _scans(facts: Facts) -> Iterable[tuple[CaseFacts, ScanFacts]]:
 
 def _warning(facts: CaseFacts, code: str, found: str, remedy: str) -> DataSetFinding:
     return DataSetFinding(Severity.WARNING, code, facts.case, found, remedy)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.config import Limits
 from lungseg.dataset.labels import Legend
-from lungseg.scans import nifti
-from lungseg.scans.nifti_header import ScanHeader
-from lungseg.scans.volume import Grid
+from lungseg.scans.formats import open_scan, read_label_map
+from lungseg.scans.geometry import Grid
 
 WHOLE = 1e-3
 """A value this near to a whole number is meant to be it: resampling and compression leave masks of 0.9999."""
@@ -48,7 +47,7 @@ class _Seen:
     fractions: set[float] = field(default_factory=set)
     off_whole: float = 0.0
 
-    def note(self, values: NDArray[np.float64], nearest: NDArray[np.float64]) -> None:
+    def note(self, values: NDArray[Any], nearest: NDArray[np.float64]) -> None:
         off = np.abs(values - nearest)
         is_whole = off <= WHOLE
         self.off_whole = max(self.off_whole, float(off[is_whole].max(initial=0.0)))
@@ -77,7 +76,7 @@ def read_tumour_mask(path: Path, grid: Grid, legend: Legend | None, *, limits: L
         GridMismatchError: the mask lies elsewhere.
         ScanError: the file can't be used.
     """
-    plain = nifti.read_label_map(path, grid, limits=limits)
+    plain = read_label_map(path, grid, limits=limits)
     is_plain = legend is None or (legend.tumour.values == (1,) and plain.values == (1.0,))
     if not plain.values or (is_plain and all(value == round(value) for value in plain.values)):
         return TumourMask(plain.inside, None, plain.values)
@@ -86,27 +85,16 @@ def read_tumour_mask(path: Path, grid: Grid, legend: Legend | None, *, limits: L
 
 def _by_legend(path: Path, legend: Legend | None, limits: Limits | None) -> TumourMask:
     """Read a mask value by value; that it lies on its scan is known."""
-    header = nifti.read_header(path, limits=limits)
-    inside, ignored = (np.zeros(header.grid.shape, dtype=np.bool_, order="F") for _ in range(2))
-    tumour, nobodys = inside.reshape(-1, order="F"), ignored.reshape(-1, order="F")
-    seen, first = _Seen(), 0
-    for values in _values(path, header, limits):
-        nearest = np.rint(values)
-        seen.note(values, nearest)
-        here = slice(first, first + len(values))
-        tumour[here] = nearest != 0 if legend is None else np.isin(nearest, legend.tumour.values)
-        nobodys[here] = np.isin(nearest, legend.ignored if legend else ())
-        first += len(values)
-    turn = header.grid.orientation.to_ras
+    with open_scan(path, limits=limits) as reader:
+        shape, turn = reader.grid.shape, reader.grid.orientation.to_ras
+        inside, ignored = (np.zeros(shape, dtype=np.bool_, order="F") for _ in range(2))
+        tumour, nobodys = inside.reshape(-1, order="F"), ignored.reshape(-1, order="F")
+        seen, first = _Seen(), 0
+        for values in reader.values():
+            nearest = np.rint(values.astype(np.float64))
+            seen.note(values, nearest)
+            here = slice(first, first + len(values))
+            tumour[here] = nearest != 0 if legend is None else np.isin(nearest, legend.tumour.values)
+            nobodys[here] = np.isin(nearest, legend.ignored if legend else ())
+            first += len(values)
     return TumourMask(turn(inside), turn(ignored) if nobodys.any() else None, seen.values, seen.off_whole)
-
-
-def _values(path: Path, header: ScanHeader, limits: Limits | None) -> Iterator[NDArray[np.float64]]:
-    """Give the values of a file in its own order, piece by piece."""
-    skipped, rest = header.offset, b""
-    for piece in nifti.unpack(path, limits=limits):
-        ready = rest + piece[skipped:]
-        skipped = max(0, skipped - len(piece))
-        whole = len(ready) // header.dtype.itemsize * header.dtype.itemsize
-        rest = ready[whole:]
-        yield np.frombuffer(ready[:whole], header.dtype).astype(np.float64) * header.slope + header.intercept

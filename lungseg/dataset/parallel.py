@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import multiprocessing
 import os
 import signal
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +20,7 @@ import psutil
 
 from lungseg.errors import LungSegError, RunCancelledError
 from lungseg.failures import whereabouts
+from lungseg.processes import end_with_parent
 from lungseg.records import Failure, Progress
 from lungseg.workclock import WorkClock
 
@@ -33,9 +32,6 @@ UNREADABLE = "data.unreadable"
 POLL_S = 0.25
 CASE_BYTES = 600 * 1024**2
 """Memory that a process needs for a scan of 512 x 512 x 500 voxels with its mask."""
-
-GLIBC_TRIM_THRESHOLD, GLIBC_TOP_PAD, GLIBC_MMAP_MAX = -1, -2, -4
-"""Parameters of `mallopt`, as malloc.h numbers them."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -227,29 +223,3 @@ def _set_up() -> None:
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-
-
-def end_with_parent() -> None:
-    """Let this process, one of `multiprocessing`, end as soon as its parent has ended, however that ended."""
-    threading.Thread(target=_wait_for_parent, name="parent-watch", daemon=True).start()
-
-
-def keep_freed_memory() -> None:
-    """Let this process use freed memory again instead of giving it back to the kernel, where its C library is glibc.
-
-    Large arrays otherwise come from fresh pages, which the kernel clears one by one as they are touched: a sixth of
-    the processor's time both of making slices and of learning from them. In return a process stays as large as it
-    once was, and becomes up to a fifth larger.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(GLIBC_MMAP_MAX, 0)
-        mallopt(GLIBC_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(GLIBC_TOP_PAD, 64 * 1024**2)
-
-
-def _wait_for_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-        os._exit(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from lungseg.dataset.fingerprint import HU_EDGES, LUNG_MAP_PX, CaseFacts, LungFacts
 from lungseg.dataset.layout import DataSet
+from lungseg.files.spreadsheet import csv_table
 
 VOLUME_EDGES_ML = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 2000.0)
 EXTENT_EDGES = tuple(float(edge) for edge in (*range(0, 60, 4), 80, 120, 500))
@@ -202,19 +201,14 @@ def summarise_data_set(data_set: DataSet, facts: tuple[CaseFacts, ...]) -> Stati
 
 
 def to_csv(rows: Iterable[CaseStatistics]) -> str:
-    """Write rows as CSV with a header line; what could not be measured stays empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(CaseStatistics)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in asdict(row).items()} for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    """Round floats, and keep spreadsheets from taking a name for a formula."""
-    if isinstance(value, float):
-        return round(value, 4)
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+    """Return rows as CSV with a header line, floats to four decimals; what could not be measured stays empty."""
+    return csv_table(
+        (
+            {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(row).items()}
+            for row in rows
+        ),
+        [field.name for field in fields(CaseStatistics)],
+    )
 
 
 def _hu_histogram(labelled: list[CaseFacts]) -> HuHistogram:

@@ -44,7 +44,8 @@ from lungseg.files.arrays import ArrayHeader, read_array_header
 from lungseg.records import Failure
 from lungseg.scans import overlay
 from lungseg.scans.canvas import CanvasGeometry, Preprocessing, to_display
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.geometry import Grid
+from lungseg.scans.volume import Volume
 
 LAYOUT = 2
 """Version of the store's layout; one of a newer release is refused."""

@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 from lungseg.db.masks import damaged, prediction_findings, prediction_totals, referenced_case_ids
 from lungseg.db.runs import latest_segment_runs
 from lungseg.db.tables import CaseRow
-from lungseg.decoding import Finite, Natural, decode_value
+from lungseg.decoding import Finite, Natural, decode_value, to_plain
 from lungseg.errors import NotFoundError
-from lungseg.records import Case, CaseSummary, ScanFinding, ScanSeverity, doubts_in, is_misread
+from lungseg.records import Case, CaseSummary, ScanFinding, ScanGeometry, ScanSeverity, doubts_in, is_misread
 
 
 def insert_case(session: Session, case: Case) -> None:
@@ -27,6 +27,7 @@ def insert_case(session: Session, case: Case) -> None:
             orientation=case.orientation,
             is_demo=case.is_demo,
             created_at=case.created_at,
+            geometry=to_plain(case.geometry) if case.geometry else None,
         )
     )
     session.flush()
@@ -59,6 +60,21 @@ def rename_case(session: Session, case_id: str, name: str) -> Case:
     """
     session.execute(update(CaseRow).where(CaseRow.id == case_id).values(name=name))
     return get_case(session, case_id)
+
+
+def keep_geometry(session: Session, case_id: str, geometry: ScanGeometry) -> Case:
+    """Keep the geometry of a case's scan.
+
+    Raises:
+        NotFoundError: there is none of this id.
+    """
+    session.execute(update(CaseRow).where(CaseRow.id == case_id).values(geometry=to_plain(geometry)))
+    return get_case(session, case_id)
+
+
+def without_geometry(session: Session) -> tuple[Case, ...]:
+    """Return the cases of earlier releases that have no geometry yet."""
+    return tuple(_case_of(row) for row in session.scalars(select(CaseRow).where(CaseRow.geometry.is_(None))))
 
 
 def delete_case(session: Session, case_id: str) -> None:
@@ -122,4 +138,5 @@ def _case_of(row: CaseRow) -> Case:
         orientation=row.orientation,
         is_demo=row.is_demo,
         created_at=row.created_at,
+        geometry=decode_value(ScanGeometry, row.geometry, damaged) if row.geometry else None,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
-from lungseg.db.runs import run_of
+from lungseg.db.runs import runs_of
 from lungseg.db.tables import DataSetRow, RunRow
 from lungseg.errors import NotFoundError
 from lungseg.records import RegisteredDataSet, RunKind
@@ -87,6 +87,6 @@ def _data_set_of(row: DataSetRow, run: RunRow | None) -> RegisteredDataSet:
         name=row.name,
         folder=row.folder,
         registered_at=row.registered_at,
-        run=run_of(run) if run else None,
+        run=next(iter(runs_of([run])), None) if run else None,
         tumour_class=row.tumour_class,
     )

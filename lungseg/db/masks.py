@@ -123,7 +123,8 @@ def prediction_findings(session: Session) -> dict[str, tuple[ScanFinding, ...]]:
 
 def _findings_of(findings: Any, warnings: Any) -> tuple[ScanFinding, ...]:
     texts = decode_value(tuple[str, ...], warnings or [], damaged)
-    return ScanFinding.all_from(findings) or tuple(ScanFinding("", ScanSeverity.WARNING, text) for text in texts)
+    known = decode_value(tuple[ScanFinding, ...], findings or [], damaged)
+    return known or tuple(ScanFinding("", ScanSeverity.WARNING, text) for text in texts)
 
 
 def _newest_predictions() -> Subquery:

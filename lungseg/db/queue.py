@@ -1,4 +1,4 @@
-"""The queue of runs, as workers see it: claim, beat, finish, and take back what a lost worker left.
+"""The queue of runs, as workers see it: claim, heartbeat, finish, and queue again what a lost worker left.
 
 A claim is one start of a run: its id with its number of attempts. Every change names its claim, so that a worker that
 was taken for lost and comes back can't change a run that another one has begun again.
@@ -6,7 +6,8 @@ was taken for lost and comes back can't change a run that another one has begun 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -14,16 +15,18 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from lungseg.db.runs import run_of
+from lungseg.db.runs import run_of, runs_of
 from lungseg.db.tables import RunRow
+from lungseg.decoding import to_plain
+from lungseg.errors import StorageError
 from lungseg.records import Failure, Progress, Run, RunKind, RunState
 
-MOST_LOSSES = 3
-"""Processes that a run may lose in a row without getting anywhere. An epoch that was kept is getting somewhere: a long
+MAX_CRASHES_IN_A_ROW = 3
+"""Crashes that a run may have in a row without getting anywhere. An epoch that was kept is getting somewhere: a long
 training run survives any number of interruptions, one that dies before its next epoch does not go round for ever."""
 WORKER_LOST = Failure(
     code="run.worker_lost",
-    found=f"The process of this run ended {MOST_LOSSES} times without getting anywhere (out of memory, or killed).",
+    found=f"Its process ended {MAX_CRASHES_IN_A_ROW} times without getting anywhere (out of memory, or killed).",
     remedy="Look into its log and logs/worker.log, free memory or take a smaller scan or batch, then start it again.",
 )
 
@@ -32,8 +35,9 @@ class Lane(Enum):
     """Which kinds of runs go one after the other; the lanes go beside each other."""
 
     SCANS = frozenset({RunKind.SEGMENT})
-    LONG = frozenset(RunKind) - SCANS
-    BOTH = frozenset(RunKind)
+    VIDEOS = frozenset({RunKind.VIDEO})
+    LONG = frozenset(RunKind) - SCANS - VIDEOS
+    ALL = frozenset(RunKind)
 
     @property
     def is_ours(self) -> ColumnElement[bool]:
@@ -41,29 +45,33 @@ class Lane(Enum):
         return RunRow.kind.in_(sorted(self.value))
 
 
+CHILD_LANES = (Lane.LONG, Lane.VIDEOS)
+"""Those whose runs go in child processes of the worker."""
+LANES = (Lane.SCANS, *CHILD_LANES)
+
 Claim = tuple[str, int]
 """Id and attempts of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class StaleRuns:
-    """Which running runs nobody works on any more.
+    """Criteria for running rows that nobody works on any more.
 
     Attributes:
-        worker: the caller's place, where it is the only one: what runs there in the database runs no longer.
+        worker: the caller's place; as the only worker there, it takes any row that this place still owns for stale.
         silent: claims of other places whose heartbeat has stopped.
-        lane: of the runs; work in the other one goes on.
+        lane: of the rows; work in the others goes on.
     """
 
     worker: str
     silent: frozenset[Claim] = frozenset()
-    lane: Lane = Lane.BOTH
+    lane: Lane = Lane.ALL
 
     def condition(self) -> ColumnElement[bool]:
         """Return the rows in question."""
         silent = tuple_(RunRow.id, RunRow.attempts).in_(sorted(self.silent))
-        is_lost = or_(RunRow.worker == self.worker, silent)
-        return and_(RunRow.state == RunState.RUNNING, self.lane.is_ours, is_lost)
+        is_stale = or_(RunRow.worker == self.worker, silent)
+        return and_(RunRow.state == RunState.RUNNING, self.lane.is_ours, is_stale)
 
 
 def heartbeats_elsewhere(session: Session, worker: str) -> dict[Claim, datetime | None]:
@@ -76,37 +84,37 @@ def heartbeats_elsewhere(session: Session, worker: str) -> dict[Claim, datetime 
     return {(run_id, attempts): heartbeat_at for run_id, attempts, heartbeat_at in rows}
 
 
-def has_work(session: Session, lost: StaleRuns) -> bool:
+def has_work(session: Session, stale: StaleRuns) -> bool:
     """Tell whether a run of the lane waits or was left behind; only looks, so that an idle worker takes no lock."""
-    waiting = and_(RunRow.state == RunState.QUEUED, lost.lane.is_ours)
-    return bool(session.scalar(select(exists().where(or_(waiting, lost.condition())))))
+    waiting = and_(RunRow.state == RunState.QUEUED, stale.lane.is_ours)
+    return bool(session.scalar(select(exists().where(or_(waiting, stale.condition())))))
 
 
-def requeue_stale(session: Session, lost: StaleRuns, now: datetime) -> tuple[Run, ...]:
-    """Put lost runs back into the queue; fail those that lost too many workers, cancel those that were to stop.
+def requeue_stale(session: Session, stale: StaleRuns, now: datetime) -> tuple[Run, ...]:
+    """Put stale runs back into the queue; fail those that crashed too often, cancel those that were to stop.
 
-    A worker that was lost while it segmented a scan counts as a loss of the scan's run alone: what its child did beside
-    it has a process of its own.
+    A worker that was lost while it segmented a scan counts as a crash of the scan's run alone: what its child did has a
+    process of its own.
 
     Returns:
         The runs as they are now.
     """
-    rows = session.scalars(select(RunRow).where(lost.condition()).with_for_update()).all()
+    rows = session.scalars(select(RunRow).where(stale.condition()).with_for_update()).all()
     scanning = {row.worker for row in rows if row.kind in Lane.SCANS.value}
     for row in rows:
-        losses = row.losses + (row.kind in Lane.SCANS.value or row.worker not in scanning)
+        crashes = row.crash_count + (row.kind in Lane.SCANS.value or row.worker not in scanning)
         if row.stop_requested:
             row.state, row.finished_at = RunState.CANCELLED, now
-        elif losses >= MOST_LOSSES:
+        elif crashes >= MAX_CRASHES_IN_A_ROW:
             row.state, row.finished_at, row.failure = RunState.FAILED, now, asdict(WORKER_LOST)
         else:
-            row.state, row.progress, row.worker, row.losses = RunState.QUEUED, None, None, losses
+            row.state, row.progress, row.worker, row.crash_count = RunState.QUEUED, None, None, crashes
     session.flush()
-    return tuple(run_of(row) for row in rows)
+    return runs_of(rows)
 
 
 def claim(
-    session: Session, worker: str, now: datetime, *, lane: Lane = Lane.BOTH, run_id: str | None = None
+    session: Session, worker: str, now: datetime, *, lane: Lane = Lane.ALL, run_id: str | None = None
 ) -> Run | None:
     """Begin the next run of a lane; no two workers ever get the same.
 
@@ -146,7 +154,14 @@ def claim(
         .returning(RunRow)
         .execution_options(synchronize_session=False, populate_existing=True)
     )
-    return run_of(row) if row else None
+    if row is None:
+        return None
+    try:
+        return run_of(row)
+    except StorageError as error:  # it would stand at the head of the queue for ever
+        failure = Failure(error.code, error.found, error.remedy)
+        row.state, row.finished_at, row.failure = RunState.FAILED, now, asdict(failure)
+        return None
 
 
 def record_heartbeat(session: Session, run: Run, progress: Progress | None, now: datetime) -> bool:
@@ -161,8 +176,8 @@ def record_heartbeat(session: Session, run: Run, progress: Progress | None, now:
 
 
 def record_on_run(session: Session, run: Run, **columns: Any) -> None:
-    """Write down what is known of a claimed run before its end, so that a failed one can be explained too."""
-    session.execute(_change(run).values(**columns))
+    """Write down fields of a claimed run before its end, so that a failed one can be explained too."""
+    session.execute(_change(run).values(**_columns(columns)))
 
 
 def finish(session: Session, run: Run, state: RunState, now: datetime, **outcome: Any) -> bool:
@@ -173,12 +188,12 @@ def finish(session: Session, run: Run, state: RunState, now: datetime, **outcome
         run: as claimed.
         state: DONE, FAILED or CANCELLED.
         now: the moment of the end.
-        outcome: further columns of the run.
+        outcome: further fields of the run.
 
     Returns:
         Whether it was changed: False where the claim is gone.
     """
-    change = _change(run).values(state=state, finished_at=now, **outcome)
+    change = _change(run).values(state=state, finished_at=now, **_columns(outcome))
     return session.scalar(change.returning(RunRow.id)) is not None
 
 
@@ -188,6 +203,12 @@ def release(session: Session, run: Run, now: datetime) -> None:
         finish(session, run, RunState.CANCELLED, now, progress=None)
         return
     session.execute(_change(run).values(state=RunState.QUEUED, attempts=run.attempts - 1, progress=None, worker=None))
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn fields of a run into the columns of its row."""
+    names = {"config": "configuration"}
+    return {names.get(key, key): to_plain(value) if is_dataclass(value) else value for key, value in values.items()}
 
 
 def _change(run: Run) -> Any:

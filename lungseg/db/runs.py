@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import logging
+from collections.abc import Iterable
+from dataclasses import fields
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from lungseg.db.tables import RunRow
-from lungseg.decoding import decode_value
+from lungseg.decoding import decode_value, to_plain
 from lungseg.errors import NotFoundError, StorageError
-from lungseg.records import Failure, Progress, Run, RunKind, RunState
+from lungseg.records import Run, RunKind, RunState
 
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """What is kept of a run as JSON."""
-
-    configuration: dict[str, Any]
-    result: dict[str, Any]
-    warnings: tuple[str, ...]
-    tags: tuple[str, ...]
-    progress: Progress | None
-    failure: Failure | None
+log = logging.getLogger(__name__)
 
 
 def insert_run(session: Session, run: Run) -> None:
     """Keep a new run, or one that was lost, as its record says."""
-    columns = {field.name: getattr(run, field.name) for field in fields(run)}
-    columns |= {
-        "progress": run.progress and asdict(run.progress),
-        "failure": run.failure and asdict(run.failure),
+    columns = {field.name: getattr(run, field.name) for field in fields(run)} | {
+        "progress": run.progress and to_plain(run.progress),
+        "failure": run.failure and to_plain(run.failure),
         "warnings": list(run.warnings),
         "tags": list(run.tags),
+        "result": to_plain(run.result) if run.result else {},
     }
-    session.add(RunRow(**columns))
+    session.add(RunRow(configuration=to_plain(columns.pop("config")), **columns))
     session.flush()
 
 
@@ -73,7 +64,7 @@ def latest_segment_runs(session: Session) -> dict[str, Run]:
     rank = func.row_number().over(partition_by=RunRow.case_id, order_by=(RunRow.queued_at.desc(), RunRow.id.desc()))
     ranked = select(RunRow.id, rank.label("rank")).where(RunRow.kind == RunKind.SEGMENT).subquery()
     rows = session.scalars(select(RunRow).join(ranked, ranked.c.id == RunRow.id).where(ranked.c.rank == 1))
-    return {row.case_id: run_of(row) for row in rows if row.case_id is not None}
+    return {run.case_id: run for run in runs_of(rows) if run.case_id is not None}
 
 
 def request_stop(session: Session, run_id: str, now: datetime) -> None:
@@ -99,36 +90,20 @@ def run_of(row: RunRow) -> Run:
     Raises:
         StorageError: what is kept of it is damaged.
     """
-    columns = {name: getattr(row, name) for name in ("configuration", "result", "warnings", "tags")}
-    columns |= {"progress": row.progress or None, "failure": row.failure or None}
-    said = decode_value(_Columns, columns, lambda reason: _damaged(row.id, reason))
-    return Run(
-        id=row.id,
-        kind=row.kind,
-        state=row.state,
-        case_id=row.case_id,
-        configuration=said.configuration,
-        checkpoint=row.checkpoint,
-        checkpoint_sha256=row.checkpoint_sha256,
-        code_version=row.code_version,
-        device=row.device,
-        seed=row.seed,
-        progress=said.progress,
-        failure=said.failure,
-        warnings=said.warnings,
-        result=said.result,
-        attempts=row.attempts,
-        stop_requested=row.stop_requested,
-        queued_at=row.queued_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        heartbeat_at=row.heartbeat_at,
-        name=row.name,
-        tags=said.tags,
-        notes=row.notes,
-        dataset=row.dataset,
-        priority=row.priority,
-    )
+    columns = {field.name: getattr(row, field.name) for field in fields(Run) if field.name != "config"}
+    columns |= {"config": row.configuration, "progress": row.progress or None, "failure": row.failure or None}
+    return decode_value(Run, columns, lambda reason: _damaged(row.id, reason))
+
+
+def runs_of(found: Iterable[RunRow]) -> tuple[Run, ...]:
+    """Turn rows into records; one that is damaged is left out, and named in the log: it costs only its own run."""
+    runs = []
+    for row in found:
+        try:
+            runs.append(run_of(row))
+        except StorageError as error:
+            log.error("left out: %s", error.found)  # noqa: TRY400 - where does not matter
+    return tuple(runs)
 
 
 def _damaged(run_id: str, reason: str) -> StorageError:

@@ -132,14 +132,15 @@ class CaseRow(Base):
     orientation: Mapped[str | None] = mapped_column(String(3))
     is_demo: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(index=True)
+    geometry: Mapped[dict[str, Any] | None] = mapped_column(default=None)
 
 
 class RunRow(Base):
     """An execution; see `records.Run`.
 
     `worker` names the place that executes it (host and home), where never more than one worker is alive at a time.
-    `attempts` counts the starts; together with the id it tells one start from any other. `losses` counts the workers
-    lost in a row, since the run last got anywhere. Of waiting scans that with the lowest `priority` is next.
+    `attempts` counts the starts; together with the id it tells one start from any other. `crash_count` counts the
+    processes that it lost in a row, since it last got anywhere. Of waiting scans that with the lowest `priority` is next.
     """
 
     __tablename__ = "runs"
@@ -166,7 +167,7 @@ class RunRow(Base):
     started_at: Mapped[datetime | None] = mapped_column(default=None)
     finished_at: Mapped[datetime | None] = mapped_column(default=None)
     heartbeat_at: Mapped[datetime | None] = mapped_column(default=None)
-    losses: Mapped[int] = mapped_column(default=0)
+    crash_count: Mapped[int] = mapped_column("losses", default=0)
     name: Mapped[str] = mapped_column(default="")
     tags: Mapped[list[str]] = mapped_column(default_factory=list)
     notes: Mapped[str] = mapped_column(default="")

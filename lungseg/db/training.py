@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from lungseg.db.runs import run_of
+from lungseg.db.runs import runs_of
 from lungseg.db.tables import EpochRow, RunRow, ScoreRow
+from lungseg.decoding import decode_value, to_plain
+from lungseg.errors import StorageError
 from lungseg.records import CaseScore, EpochRecord, Run, RunKind, RunState, RunSummary
+
+Record = TypeVar("Record", EpochRecord, CaseScore)
 
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 
@@ -19,21 +23,21 @@ ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 def keep_epoch(session: Session, record: EpochRecord) -> None:
     """Keep an epoch; one of this number that a resumed run makes again is replaced. The run got somewhere."""
     session.merge(EpochRow(**asdict(record)))
-    session.execute(update(RunRow).where(RunRow.id == record.run_id).values(losses=0))
+    session.execute(update(RunRow).where(RunRow.id == record.run_id).values(crash_count=0))
 
 
 def keep_scores(session: Session, run_id: str, scores: Iterable[CaseScore]) -> None:
     """Replace the scores of a run."""
     session.execute(delete(ScoreRow).where(ScoreRow.run_id == run_id))
-    rows = [{"run_id": run_id, **score.report()} for score in scores]
+    rows = [{"run_id": run_id, **to_plain(score)} for score in scores]
     if rows:
         session.execute(insert(ScoreRow), rows)
 
 
 def keep_score(session: Session, run_id: str, score: CaseScore) -> None:
     """Keep the score of a case; one that it has already is replaced. The run got somewhere."""
-    session.merge(ScoreRow(run_id=run_id, **score.report()))
-    session.execute(update(RunRow).where(RunRow.id == run_id).values(losses=0))
+    session.merge(ScoreRow(run_id=run_id, **to_plain(score)))
+    session.execute(update(RunRow).where(RunRow.id == run_id).values(crash_count=0))
 
 
 def epochs_of(session: Session, run_ids: Collection[str]) -> dict[str, tuple[EpochRecord, ...]]:
@@ -41,7 +45,7 @@ def epochs_of(session: Session, run_ids: Collection[str]) -> dict[str, tuple[Epo
     found: dict[str, list[EpochRecord]] = {run_id: [] for run_id in run_ids}
     rows = session.scalars(select(EpochRow).where(EpochRow.run_id.in_(run_ids)).order_by(EpochRow.epoch))
     for row in rows:
-        found[row.run_id].append(EpochRecord(**_values(row, EpochRecord)))
+        found[row.run_id].append(_record_of(row, EpochRecord))
     return {run_id: tuple(epochs) for run_id, epochs in found.items()}
 
 
@@ -49,12 +53,12 @@ def scores_of(session: Session, run_ids: Collection[str]) -> dict[str, tuple[Cas
     """Return the scores of runs by case name; an empty tuple for a run that has none."""
     found: dict[str, list[CaseScore]] = {run_id: [] for run_id in run_ids}
     for row in session.scalars(select(ScoreRow).where(ScoreRow.run_id.in_(run_ids)).order_by(ScoreRow.case)):
-        found[row.run_id].append(CaseScore.from_report(_values(row, CaseScore)))
+        found[row.run_id].append(_record_of(row, CaseScore))
     return {run_id: tuple(scores) for run_id, scores in found.items()}
 
 
-def summaries(session: Session) -> tuple[RunSummary, ...]:
-    """Return all runs, newest first, with what their epochs reached: two queries, however many there are."""
+def summaries(session: Session, kinds: Collection[RunKind]) -> tuple[RunSummary, ...]:
+    """Return all runs of some kinds, newest first, with what their epochs reached: two queries for any number."""
     reached = {
         run_id: (count, dice, loss)
         for run_id, count, dice, loss in session.execute(
@@ -63,8 +67,8 @@ def summaries(session: Session) -> tuple[RunSummary, ...]:
             ).group_by(EpochRow.run_id)
         )
     }
-    rows = session.scalars(select(RunRow).order_by(RunRow.queued_at.desc(), RunRow.id))
-    return tuple(RunSummary(run_of(row), *reached.get(row.id, (0, None, None))) for row in rows)
+    rows = session.scalars(select(RunRow).where(RunRow.kind.in_(kinds)).order_by(RunRow.queued_at.desc(), RunRow.id))
+    return tuple(RunSummary(run, *reached.get(run.id, (0, None, None))) for run in runs_of(rows))
 
 
 def recent_runs(session: Session, kinds: Collection[RunKind], most: int) -> tuple[Run, ...]:
@@ -75,12 +79,13 @@ def recent_runs(session: Session, kinds: Collection[RunKind], most: int) -> tupl
         .where(RunRow.kind.in_(kinds), RunRow.id.in_(newest) | RunRow.state.in_(ACTIVE))
         .order_by(RunRow.queued_at.desc(), RunRow.id)
     )
-    return tuple(run_of(row) for row in rows)
+    return runs_of(rows)
 
 
-def is_any_active(session: Session) -> bool:
-    """Tell whether a run waits or runs."""
-    return session.scalar(select(RunRow.id).where(RunRow.state.in_(ACTIVE)).limit(1)) is not None
+def is_any_active(session: Session, kinds: Collection[RunKind]) -> bool:
+    """Tell whether a run of some kinds waits or runs."""
+    active = select(RunRow.id).where(RunRow.state.in_(ACTIVE), RunRow.kind.in_(kinds))
+    return session.scalar(active.limit(1)) is not None
 
 
 def checkpoint_runs(session: Session, sha256: str) -> tuple[Run, ...]:
@@ -90,7 +95,7 @@ def checkpoint_runs(session: Session, sha256: str) -> tuple[Run, ...]:
         .where(RunRow.checkpoint_sha256 == sha256, RunRow.kind.in_((RunKind.TRAIN, RunKind.EVALUATE)))
         .order_by(RunRow.queued_at.desc())
     )
-    return tuple(run_of(row) for row in rows)
+    return runs_of(rows)
 
 
 def latest_epochs(session: Session, preset: str, most: int) -> tuple[tuple[Run, EpochRecord], ...]:
@@ -102,7 +107,7 @@ def latest_epochs(session: Session, preset: str, most: int) -> tuple[tuple[Run, 
         .order_by(EpochRow.finished_at.desc())
         .limit(most)
     )
-    return tuple((run_of(run), EpochRecord(**_values(epoch, EpochRecord))) for run, epoch in rows)
+    return tuple((run, _record_of(epoch, EpochRecord)) for row, epoch in rows for run in runs_of([row]))
 
 
 def annotate(session: Session, run_id: str, **said: Any) -> None:
@@ -116,7 +121,7 @@ def requeue(session: Session, run_id: str) -> None:
         update(RunRow)
         .where(RunRow.id == run_id, RunRow.state.in_((RunState.FAILED, RunState.CANCELLED)))
         .values(
-            state=RunState.QUEUED, failure=None, progress=None, finished_at=None, stop_requested=False, losses=0,
+            state=RunState.QUEUED, failure=None, progress=None, finished_at=None, stop_requested=False, crash_count=0,
             worker=None,
         )
     )  # fmt: skip
@@ -134,5 +139,9 @@ def add_warning(session: Session, run_id: str, text: str) -> None:
         row.warnings = [*row.warnings, text]
 
 
-def _values(row: EpochRow | ScoreRow, record: type[EpochRecord | CaseScore]) -> dict[str, Any]:
-    return {field.name: getattr(row, field.name) for field in fields(record)}
+def _record_of(row: EpochRow | ScoreRow, kind: type[Record]) -> Record:
+    return decode_value(kind, {field.name: getattr(row, field.name) for field in fields(kind)}, _damaged)
+
+
+def _damaged(reason: str) -> StorageError:
+    return StorageError(f"A record is damaged ({reason}).", "Restore the database from a copy, or repeat the run.")

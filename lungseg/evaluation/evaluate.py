@@ -15,10 +15,9 @@ from lungseg.errors import DataSetError, LungSegError, RunCancelledError
 from lungseg.evaluation.metrics import score_case, summarise
 from lungseg.failures import failure_of_case, whereabouts
 from lungseg.records import CaseFailure, CaseScore, Failure, ScanFinding, Summary
-from lungseg.scans import nifti
+from lungseg.scans.formats import open_scan
 from lungseg.scans.quality import explaining
 from lungseg.scans.volume import Volume
-from lungseg.segmentation.postprocessing import outlines_at
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.workclock import WorkClock
 
@@ -106,16 +105,16 @@ def outline_case(
         raise DataSetError(f"The case {pair.case} has no reference mask.", "Evaluate on scans with masks.")
     clock = WorkClock(should_stop)
     started_s = clock.now()
-    scan = nifti.read_scan(pair.scan)
+    with open_scan(pair.scan) as reader:
+        scan = reader.read()
     read_s, volume = clock.now(), scan.volume
     marked = read_tumour_mask(pair.mask, volume.grid, pair.legend)
     reference = marked.inside
     started_s += clock.now() - read_s
     with explaining(volume, scan.findings):
-        probability = segmenter.apply(volume, should_stop=clock.should_stop)
-    outlines = outlines_at(probability, segmenter.card.threshold, segmenter.card.rule)
+        segmented = segmenter.segment(volume, should_stop=clock.should_stop)
     seconds = clock.now() - started_s
-    mask, doubtful = outlines.mask, outlines.doubtful_mask
+    mask, doubtful = segmented.mask, segmented.doubtful_mask
     if marked.ignored is not None:
         mask = mask & ~marked.ignored
         doubtful = None if doubtful is None else doubtful & ~marked.ignored

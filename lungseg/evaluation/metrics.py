@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 from lungseg.errors import GridMismatchError
 from lungseg.records import CaseScore, PairedDifference, Summary
 from lungseg.scans.components import blocks, bounding_box, numbered
-from lungseg.scans.volume import SPACE, Grid, check_on_grid
+from lungseg.scans.geometry import SPACE, Grid, check_on_grid
 
 TOLERANCE_MM = 2.0
 """How far surfaces may lie apart and still count as one in `CaseScore.nsd_2mm`."""
@@ -191,9 +191,9 @@ def summarise(scores: Sequence[CaseScore], *, failed: int = 0, seed: int = 0) ->
         median=_median(values),
         interval=bootstrap_interval(values, within=(0.0, 1.0), seed=seed),
         nan=len(scores) - len(values),
-        share_of_zeros=_mean(values == 0),
+        fraction_dice_zero=_mean(values == 0),
         sensitivity=found / lesions if lesions else math.nan,
-        false_lesions_a_scan=_mean(np.array([score.false_lesions for score in scores])),
+        false_positives_per_scan=_mean(np.array([score.false_lesions for score in scores])),
         median_hd95_mm=_median(_defined([score.hd95_mm for score in scores])),
         mean_nsd_2mm=_mean(_defined([score.nsd_2mm for score in scores])),
     )

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from lungseg.figures.style import INK, QUIET, RUN_COLOURS, dark
+from lungseg.operating_points import OperatingPoint
 from lungseg.scans.overlay import MASK_RGB
 from lungseg.segmentation.calibration import ReliabilityBin
-from lungseg.segmentation.card import OperatingPoint
 from lungseg.wording import counted
 
 RELIABILITY_PX, OPERATING_PX = 250, 230
@@ -51,7 +51,7 @@ def operating_curve(points: Sequence[OperatingPoint], threshold: float) -> go.Fi
         ("The card's", chosen, {"color": MARK, "size": 12, "line": {"width": 1, "color": "#0a0c0f"}}),
     ):
         figure.add_scatter(
-            x=[point.false_lesions_a_scan for point in shown],
+            x=[point.false_positives_per_scan for point in shown],
             y=[100 * point.sensitivity for point in shown],
             customdata=[point.threshold for point in shown],
             name=name,

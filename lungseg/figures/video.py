@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from lungseg.errors import SetupError, StorageError
 from lungseg.files.atomic import is_folder, replacing_path
 from lungseg.scans.canvas import CanvasGeometry, to_display
+from lungseg.scans.geometry import check_on_grid
 from lungseg.scans.overlay import LUNG_WINDOW, MASK_RGB, REFERENCE_RGB, outline, windowed
-from lungseg.scans.volume import Volume, check_on_grid
+from lungseg.scans.volume import Volume
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -132,7 +133,7 @@ class Film:
     def _mark(self, canvas: Canvas, k: int, side: int) -> None:
         """Write number, place and window into the corners, the letters of the sides, and what the slice holds."""
         count = self.volume.grid.shape[2]
-        z_mm = self.volume.grid.position_mm((0.0, 0.0, float(k)))[2]
+        z_mm = float(self.volume.grid.mm_of((0, 0, k))[2])
         centre, width = self.window
         _write(canvas, f"{k + 1} / {count}", (8, 20), WHITE)
         _write(canvas, f"{'S' if z_mm >= 0 else 'I'} {abs(z_mm):.1f} mm", (8, 40), DIM)

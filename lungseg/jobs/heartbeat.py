@@ -1,4 +1,4 @@
-"""The pulse of a run: a thread that writes heartbeat and progress while the main thread computes."""
+"""The heartbeat of a run: a thread that writes it, with the progress, while the main thread computes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Heartbeat:
         self._progress: Progress | None = None
         self._ended = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat_on, name=f"pulse-{run.id}", daemon=True)
+        self._thread = threading.Thread(target=self._beat_on, name=f"heartbeat-{run.id}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -45,7 +45,7 @@ class Heartbeat:
         self._ended.set()
         self._thread.join()
 
-    def tell(self, progress: Progress) -> None:
+    def report(self, progress: Progress) -> None:
         """Leave the newest progress; what is not written before the next comes is skipped."""
         self._progress = progress
 

@@ -1,38 +1,30 @@
-"""The child process of a run: its job at work while a pulse beats, and every way out of it recorded.
+"""Runs in a process of their own: the child of a worker, or the command of a user.
 
-The worker starts it and waits. It ends when its work is done, when it is asked to stop, or when the worker is gone:
-two processes never work on the same run.
+The worker starts a child and waits. The child ends when its work is done, when it is asked to stop, or when the worker
+is gone: two processes never work on the same run.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from filelock import Timeout
 
 from lungseg.config import Settings
 from lungseg.db import open_database
-from lungseg.errors import LungSegError, RunActiveError, RunCancelledError
-from lungseg.failures import failure_of, whereabouts
-from lungseg.jobs import recorder
-from lungseg.jobs.heartbeat import Heartbeat
-from lungseg.jobs.right_of_way import GivesWay
-from lungseg.jobs.train import JOBS, JobContext
-from lungseg.records import Progress, RunState
-from lungseg.services import manifests
+from lungseg.errors import RunActiveError
+from lungseg.jobs.carry_out import Host, carry_out
+from lungseg.processes import leaving_on_signals
+from lungseg.records import Run, RunState
 from lungseg.services.installation import Installation
 from lungseg.services.local_executor import signs_of_run
 from lungseg.services.runs import get_run
-from lungseg.services.training import LOG, RESUMABLE_KINDS, run_lock
+from lungseg.services.training import LOG, run_lock
 from lungseg.services.watchdog import SignsOfLife
 
 log = logging.getLogger(__name__)
@@ -42,7 +34,7 @@ PREDECESSOR_S = 120.0
 
 
 def execute(settings: Settings, run_id: str, attempt: int) -> None:
-    """Carry out a claimed run; every way out of it is recorded.
+    """Carry out a claimed run as the child of a worker; every way out of it is recorded.
 
     Args:
         settings: of the installation.
@@ -53,107 +45,44 @@ def execute(settings: Settings, run_id: str, attempt: int) -> None:
         NotFoundError: there is no such run.
     """
     with closing(open_database(settings.database_url)) as database:
-        run = get_run(Installation(settings, database), run_id)
+        installation = Installation(settings, database)
+        run = get_run(installation, run_id)
         if run.state is not RunState.RUNNING or run.attempts != attempt:
             log.info("run %s: not ours any more", run.id)
             return
         folder = settings.runs / run.id
+        leaves = threading.Event()
         with (
             run_lock(folder).acquire(timeout=PREDECESSOR_S),
             _logging_to(folder / LOG),
             SignsOfLife(signs_of_run(settings, run.id)) as signs,
+            leaving_on_signals(leaves.set),
         ):
-
-            def tell(_progress: Progress) -> None:
-                signs.step()
-
-            def should_stop() -> bool:
-                signs.step()  # asked between any two steps of the work
-                return False
-
-            _carry_out(JobContext(settings, database, run, tell, should_stop), ends_for_good=False)
+            carry_out(installation, run, Host(on_step=signs.step, should_leave=leaves.is_set))
 
 
-def execute_here(task: JobContext) -> None:
-    """Carry out a claimed run in the process of its user: its progress and log lines are shown as they come.
+def execute_here(installation: Installation, run: Run, host: Host, *, accept_changed_data: bool = False) -> None:
+    """Carry out a claimed run in the process of its user, who sees its progress and its log lines as they come.
 
-    Asked to stop by the user, the run ends, and can be resumed; it does not go back into the queue.
+    Asked to leave, the run ends, and can be resumed; it does not go back into the queue.
 
     Args:
-        task: the run, who is told of its progress, and who else may stop it.
+        installation: whose it is.
+        run: as claimed.
+        host: who is told of its progress, and who may stop it beside a signal.
+        accept_changed_data: see `JobContext`.
 
     Raises:
-        RunGoesOnError: another process works on the run.
+        RunActiveError: another process works on the run.
     """
-    folder = task.settings.runs / task.run.id
-    try:
-        with run_lock(folder).acquire(blocking=False), _logging_to(folder / LOG):
-            _carry_out(task, ends_for_good=True)
-    except Timeout as error:
-        raise RunActiveError(f"Another process works on the run {task.run.id}.", "Stop it first.") from error
-
-
-def watch_parent() -> None:
-    """End this process at once when the worker that started it is gone: its end of the standard input closes."""
-
-    def wait() -> None:
-        # not `sys.stdin.read`, whose lock a process forked meanwhile would wait for
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-        log.error("the worker is gone; this process ends")
-        os._exit(1)
-
-    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
-
-
-def _carry_out(task: JobContext, *, ends_for_good: bool) -> None:
-    database, run = task.database, task.run
-    log.info("attempt %d", run.attempts)
+    folder = installation.settings.runs / run.id
     leaves = threading.Event()
-    with _on_terminate(leaves.set):
-        try:
-            with Heartbeat(database, run) as pulse:
-
-                def tell(progress: Progress) -> None:
-                    pulse.tell(progress)
-                    task.tell(progress)
-
-                def is_to_stop() -> bool:
-                    return leaves.is_set() or pulse.should_stop() or task.should_stop()
-
-                way = GivesWay(task.settings, tell, is_to_stop)
-                outcome = JOBS[run.kind](replace(task, tell=way.tell, should_stop=way.should_stop))
-        except RunCancelledError:
-            outcome = None
-        except LungSegError as error:
-            log.error("failed with %s", error.code)  # noqa: TRY400 - the page has the text, which may name a case
-            _end_failed(task, error)
-            return
-        except Exception as error:  # noqa: BLE001 - a fault of ours; it is recorded
-            log.error("the run failed\n%s", whereabouts(error))  # noqa: TRY400 - without the text, which may name a case
-            _end_failed(task, error)
-            return
-        if outcome is not None:
-            log.info("done")
-            recorder.retrying(lambda: recorder.keep_done(database, run, **outcome))
-        elif ends_for_good or pulse.should_stop():
-            log.info("stopped")
-            recorder.retrying(lambda: recorder.keep_cancelled(database, run))
-        else:
-            log.info("back into the queue")
-            recorder.retrying(lambda: recorder.give_back(database, run))
-        _keep_manifest(task)
-
-
-def _end_failed(task: JobContext, error: Exception) -> None:
-    failure = failure_of(error)
-    recorder.retrying(lambda: recorder.keep_failure(task.database, task.run, failure))
-    _keep_manifest(task)
-
-
-def _keep_manifest(task: JobContext) -> None:
-    if task.run.kind in RESUMABLE_KINDS:  # the others leave nothing in their folder that is worth a record
-        manifests.keep_run(Installation(task.settings, task.database), task.run.id)
+    here = replace(host, should_leave=lambda: leaves.is_set() or host.should_leave(), ends_for_good=True)
+    try:
+        with run_lock(folder).acquire(blocking=False), _logging_to(folder / LOG), leaving_on_signals(leaves.set):
+            carry_out(installation, run, here, accept_changed_data=accept_changed_data)
+    except Timeout as error:
+        raise RunActiveError(f"Another process works on the run {run.id}.", "Stop it first.") from error
 
 
 @contextmanager
@@ -168,19 +97,3 @@ def _logging_to(path: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
-
-
-@contextmanager
-def _on_terminate(leave: Callable[[], None]) -> Iterator[None]:
-    """Call `leave` at SIGTERM or SIGINT instead of ending at once."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        log.info("asked to leave: ends after this step, what it has reached is kept")
-        leave()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,184 +1,198 @@
-"""What a run leaves in the database; each function is one transaction and can be called again (`retrying`)."""
+"""What a run leaves in the database."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
-from lungseg.config import Settings
-from lungseg.db import Database, queue, training
+from lungseg.db import queue, training
 from lungseg.db import runs as rows
 from lungseg.db.masks import insert_mask, next_version
 from lungseg.errors import StorageError
-from lungseg.files import atomic
+from lungseg.files import keys
 from lungseg.records import CaseScore, EpochRecord, Failure, Mask, MaskKind, Run, RunState, Segmentation
+from lungseg.run_configs import CheckpointUse
 from lungseg.segmentation.card import ModelCard, sha256_of
 from lungseg.services import manifests
+from lungseg.services.installation import Installation
 from lungseg.services.runs import code_version
-from lungseg.services.storage import incoming_mask_path, mask_path
 
 log = logging.getLogger(__name__)
 
 RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 
-Kept = TypeVar("Kept")
+Parameters = ParamSpec("Parameters")
+Value = TypeVar("Value")
 
 
-def retrying(action: Callable[[], Kept]) -> Kept:
-    """Do what must reach the database, again where that is locked; raises StorageError only after long trying."""
-    for pause_s in RETRY_PAUSES_S:
-        try:
-            return action()
-        except StorageError as error:
-            log.warning("trying again in %.1f s: %s", pause_s, error.found)
-            time.sleep(pause_s)
-    return action()
+def _retried(record: Callable[Parameters, Value]) -> Callable[Parameters, Value]:
+    """Let a transaction be tried again where the database is locked."""
+
+    @wraps(record)
+    def call(*args: Parameters.args, **named: Parameters.kwargs) -> Value:
+        for pause_s in RETRY_PAUSES_S:
+            try:
+                return record(*args, **named)
+            except StorageError as error:
+                log.warning("trying again in %.1f s: %s", pause_s, error.found)
+                time.sleep(pause_s)
+        return record(*args, **named)
+
+    return call
 
 
-def note_provenance(database: Database, run: Run, card: ModelCard, device: str) -> None:
-    """Write down with which code and weights a claimed run is about to be executed, whatever comes of it."""
-    configuration = {
-        **run.configuration,
-        "threshold": card.threshold,
-        "min_lesion_ml": card.min_lesion_ml,
-        "calibration": asdict(card.calibration) if card.calibration else None,
-        "doubtful_below": card.doubtful_below,
-        "whole_scans": asdict(whole) if (whole := card.on_whole_scans) else None,
-        "operating_points": [asdict(point) for point in card.operating_points],
-    }
-    with database.begin() as session:
-        queue.record_on_run(
-            session,
-            run,
-            configuration=configuration,
+class RunRecorder:
+    """Records what a claimed run reaches, and how it ends.
+
+    Each method is one transaction, tried again where the database is locked; it raises StorageError only after long
+    trying. What ends a run returns whether it did: False where the run is no longer the caller's.
+
+    Args:
+        installation: whose run it is.
+        run: as claimed.
+    """
+
+    def __init__(self, installation: Installation, run: Run) -> None:
+        self._database = installation.database
+        self._files = installation.files
+        self._run = run
+
+    def record_provenance(self, card: ModelCard, device: str) -> None:
+        """Record with which code and weights the run is about to be executed, whatever comes of it."""
+        config = replace(
+            self._run.config_as(CheckpointUse),
+            threshold=card.threshold,
+            min_lesion_ml=card.min_lesion_ml,
+            calibration=card.calibration,
+            doubtful_below=card.doubtful_below,
+            whole_scans=card.on_whole_scans,
+            operating_points=card.operating_points,
+        )
+        self._record_columns(
+            config=config,
             checkpoint=card.name,
             checkpoint_sha256=card.sha256,
             code_version=code_version(),
             device=device,
         )
 
+    def record_code(self) -> None:
+        """Record which code carries the run out."""
+        self._record_columns(code_version=code_version())
 
-def keep_segmentation(
-    settings: Settings, database: Database, run: Run, mask_id: str, segmentation: Segmentation
-) -> bool:
-    """Finish a run with its result: run, mask and lesions in one transaction.
+    @_retried
+    def record_epoch(self, record: EpochRecord, **columns: Any) -> None:
+        """Record an epoch; where it is the best so far, `columns` say which checkpoint the run has now."""
+        with self._database.begin() as session:
+            training.keep_epoch(session, record)
+            if columns:
+                queue.record_on_run(session, self._run, **columns)
 
-    Args:
-        settings: of the installation.
-        database: where it is kept.
-        run: as claimed.
-        mask_id: of the mask whose file is there under `incoming_mask_path`; it gets its place with its record.
-        segmentation: what was found.
+    @_retried
+    def record_scores(self, scores: tuple[CaseScore, ...]) -> None:
+        """Replace the scores of the run."""
+        with self._database.begin() as session:
+            training.keep_scores(session, self._run.id, scores)
 
-    Returns:
-        Whether it was kept; False where the run is no longer the caller's, or its case was deleted.
-    """
-    incoming, kept_file = settings.home / incoming_mask_path(mask_id), settings.home / mask_path(mask_id)
-    is_new = incoming.is_file()  # an earlier try may have moved it before its commit failed
-    sha256 = sha256_of(incoming if is_new else kept_file)
-    now = datetime.now(UTC)
-    mask = None
-    with database.begin() as session:
-        kept = queue.finish(
-            session,
-            run,
-            RunState.DONE,
-            now,
-            result=segmentation.report(),
-            warnings=list(segmentation.warnings),
-            device=segmentation.device,
-            progress=None,
-        )
-        if kept and run.case_id:
-            mask = Mask(
-                id=mask_id,
-                case_id=run.case_id,
-                run_id=run.id,
-                kind=MaskKind.PREDICTION,
-                version=next_version(session, run.case_id, MaskKind.PREDICTION),
-                path=mask_path(mask_id),
-                sha256=sha256,
-                volume_ml=sum(lesion.volume_ml for lesion in segmentation.lesions),
-                slice_voxels=segmentation.slice_voxels,
-                created_at=now,
-                lesions=segmentation.lesions,
-                doubtful=segmentation.doubtful,
+    @_retried
+    def record_score(self, score: CaseScore) -> None:
+        """Record the score of one case."""
+        with self._database.begin() as session:
+            training.keep_score(session, self._run.id, score)
+
+    @_retried
+    def record_warning(self, text: str) -> None:
+        """Add a sentence to the warnings of the run."""
+        with self._database.begin() as session:
+            training.add_warning(session, self._run.id, text)
+
+    @_retried
+    def record_crash(self, end: str) -> None:
+        """Record that the process of the run ended in the middle of it; nothing where the run had ended before.
+
+        The run itself is queued again by the worker, as any stale one.
+        """
+        with self._database.begin() as session:
+            now = rows.get_run(session, self._run.id)
+            if now.state is RunState.RUNNING and now.attempts == self._run.attempts:
+                training.add_warning(session, now.id, f"Attempt {now.attempts} {end} before the run was done.")
+
+    def record_done(self, **columns: Any) -> bool:
+        """End the run, which has done its work, with these columns."""
+        return self._finish(RunState.DONE, progress=None, **columns)
+
+    def record_failure(self, failure: Failure) -> bool:
+        """End the run, which failed."""
+        return self._finish(RunState.FAILED, failure=asdict(failure))
+
+    def record_cancelled(self) -> bool:
+        """End the run, which the user stopped."""
+        return self._finish(RunState.CANCELLED, progress=None)
+
+    @_retried
+    def release(self) -> None:
+        """Put the run back into the queue, because its worker leaves."""
+        with self._database.begin() as session:
+            queue.release(session, self._run, datetime.now(UTC))
+
+    @_retried
+    def record_segmentation(self, mask_id: str, segmentation: Segmentation) -> bool:
+        """End the run with its result: run, mask and lesions in one transaction.
+
+        Args:
+            mask_id: of the mask whose file is there under `keys.incoming_mask`; it gets its place with its record.
+            segmentation: what the network outlined.
+
+        Returns:
+            Whether it was recorded; False where the run is no longer the caller's, or its case was deleted.
+        """
+        incoming, key = keys.incoming_mask(mask_id), keys.mask(mask_id)
+        is_new = self._files.exists(incoming)  # an earlier try may have moved it before its commit failed
+        mask = self._mask(mask_id, self._files.local(incoming if is_new else key), segmentation)
+        columns = {"result": segmentation, "warnings": list(segmentation.warnings), "progress": None}
+        with self._database.begin() as session:
+            is_ours = queue.finish(
+                session, self._run, RunState.DONE, mask.created_at, device=segmentation.device, **columns
             )
+            if not is_ours:
+                return False
+            mask = replace(mask, version=next_version(session, mask.case_id, mask.kind))
             insert_mask(session, mask)
             if is_new:
-                atomic.move(incoming, kept_file)
-            done = rows.get_run(session, run.id)
-    if mask is not None:
-        manifests.keep_mask(settings, mask, done)
-    return kept
+                self._files.rename(incoming, key)
+            done = rows.get_run(session, self._run.id)
+        manifests.keep_mask(self._files, mask, done)
+        return True
 
+    def _mask(self, mask_id: str, path: Path, segmentation: Segmentation) -> Mask:
+        """Make the record of a mask; its version is known in the transaction that inserts it."""
+        return Mask(
+            id=mask_id,
+            case_id=self._run.case_id or "",
+            run_id=self._run.id,
+            kind=MaskKind.PREDICTION,
+            version=0,
+            path=keys.mask(mask_id),
+            sha256=sha256_of(path),
+            volume_ml=sum(lesion.volume_ml for lesion in segmentation.lesions),
+            slice_voxels=segmentation.slice_voxels,
+            created_at=datetime.now(UTC),
+            lesions=segmentation.lesions,
+            doubtful=segmentation.doubtful,
+        )
 
-def keep_done(database: Database, run: Run, **columns: Any) -> bool:
-    """Finish a run that has done its work, with these columns; False where it is no longer the caller's."""
-    with database.begin() as session:
-        return queue.finish(session, run, RunState.DONE, datetime.now(UTC), progress=None, **columns)
+    @_retried
+    def _record_columns(self, **columns: Any) -> None:
+        with self._database.begin() as session:
+            queue.record_on_run(session, self._run, **columns)
 
-
-def note_code(database: Database, run: Run) -> None:
-    """Write down which code carries a claimed run out."""
-    with database.begin() as session:
-        queue.record_on_run(session, run, code_version=code_version())
-
-
-def keep_epoch(database: Database, run: Run, record: EpochRecord, **columns: Any) -> None:
-    """Keep an epoch of a claimed run; where it is the best so far, `columns` say which checkpoint the run has now."""
-    with database.begin() as session:
-        training.keep_epoch(session, record)
-        if columns:
-            queue.record_on_run(session, run, **columns)
-
-
-def keep_scores(database: Database, run: Run, scores: tuple[CaseScore, ...]) -> None:
-    """Replace the scores of a run."""
-    with database.begin() as session:
-        training.keep_scores(session, run.id, scores)
-
-
-def keep_score(database: Database, run: Run, score: CaseScore) -> None:
-    """Keep the score of one case."""
-    with database.begin() as session:
-        training.keep_score(session, run.id, score)
-
-
-def keep_warning(database: Database, run: Run, text: str) -> None:
-    """Add a sentence to the warnings of a run."""
-    with database.begin() as session:
-        training.add_warning(session, run.id, text)
-
-
-def keep_loss(database: Database, run: Run, end: str) -> None:
-    """Say on a run that its process ended in the middle of it; nothing where it had come to an end before.
-
-    The run itself is taken back by the worker as any lost one.
-    """
-    with database.begin() as session:
-        now = rows.get_run(session, run.id)
-        if now.state is RunState.RUNNING and now.attempts == run.attempts:
-            training.add_warning(session, run.id, f"Attempt {run.attempts} {end} before the run was done.")
-
-
-def keep_failure(database: Database, run: Run, failure: Failure) -> bool:
-    """Finish a run that failed; False where it is no longer the caller's."""
-    with database.begin() as session:
-        return queue.finish(session, run, RunState.FAILED, datetime.now(UTC), failure=asdict(failure))
-
-
-def keep_cancelled(database: Database, run: Run) -> bool:
-    """Finish a run that the user stopped; False where it is no longer the caller's."""
-    with database.begin() as session:
-        return queue.finish(session, run, RunState.CANCELLED, datetime.now(UTC), progress=None)
-
-
-def give_back(database: Database, run: Run) -> None:
-    """Put a run back into the queue, because its worker leaves."""
-    with database.begin() as session:
-        queue.release(session, run, datetime.now(UTC))
+    @_retried
+    def _finish(self, state: RunState, **columns: Any) -> bool:
+        with self._database.begin() as session:
+            return queue.finish(session, self._run, state, datetime.now(UTC), **columns)

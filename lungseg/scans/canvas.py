@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from lungseg.decoding import Finite, Natural
 from lungseg.errors import CheckpointError
-from lungseg.scans.volume import Grid, Scalar, Volume
+from lungseg.scans.geometry import Grid, Scalar
+from lungseg.scans.volume import Volume
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
@@ -180,3 +181,8 @@ def to_display(plane: NDArray[Scalar]) -> NDArray[Scalar]:
 def from_display(picture: NDArray[Scalar]) -> NDArray[Scalar]:
     """Undo `to_display`: (rows, columns) to (I, J) of an RAS+ array. A view."""
     return picture.T[::-1, ::-1]
+
+
+def stack_from_display(pictures: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Turn axial slices (K, rows, columns) as films are hung to an RAS+ array (I, J, K). A view."""
+    return pictures.transpose(2, 1, 0)[::-1, ::-1]

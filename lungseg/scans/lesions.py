@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lungseg.records import Lesion
 from lungseg.scans.components import Box, components
-from lungseg.scans.volume import Grid, check_on_grid
+from lungseg.scans.geometry import Grid, check_on_grid
 
 
 def lesions_of(mask: NDArray[np.bool_], grid: Grid) -> tuple[Lesion, ...]:
@@ -49,11 +49,12 @@ def measure_lesion(inside: NDArray[np.bool_], box: Box, grid: Grid, probability:
     centre, nearest = _middle(inside, grid.spacing_mm)
     x, y, z = (centre + corner).tolist()
     i, j, k = (nearest + corner).tolist()
+    right, anterior, superior = grid.mm_of((x, y, z)).tolist()
     r, a, s = (n * mm for n, mm in zip(inside.shape, grid.spacing_mm, strict=True))
     return Lesion(
         number=0,
         volume_ml=int(np.count_nonzero(inside)) * grid.voxel_ml,
-        centre_mm=grid.position_mm((x, y, z)),
+        centre_mm=(right, anterior, superior),
         centre_index=(i, j, k),
         extent_mm=(r, a, s),
         slices=(box[2].start, box[2].stop - 1),

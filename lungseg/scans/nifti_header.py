@@ -3,12 +3,13 @@
 Nothing is believed of a header before it was checked against the limits and the file's size; what the standard gives a
 meaning is taken as it says, and what is uncertain or was taken as it must be meant becomes a finding.
 
-`ui/viewer/scan.js` reads the same headers in the browser, by the same rules: which bytes are a header and in which byte
+`ui/viewer/nifti_reader.js` reads the same headers in the browser, by the same rules: which bytes are a header and in which byte
 order, where the voxels begin, and how stored values become HU.
 """
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,17 +29,24 @@ from lungseg.errors import (
     NotHounsfieldError,
     NotNiftiError,
     OneSliceError,
+    ScanError,
+    StorageError,
     TooLargeError,
     TruncatedScanError,
 )
 from lungseg.files.unpacking import Content
-from lungseg.records import ScanFinding, ScanSeverity
+from lungseg.records import ScanFinding, ScanGeometry, ScanSeverity
+from lungseg.scans.bounds import check_bytes
 from lungseg.scans.containers import foreign
-from lungseg.scans.nifti_forms import SPATIAL_UNITS, Forms, Quaternion
-from lungseg.scans.volume import SPACE, Grid, Shape
+from lungseg.scans.geometry import SPACE, Grid, Shape
+from lungseg.scans.nifti_geometry import SPATIAL_UNITS, NiftiGeometry, Quaternion
 
 NIFTI1_BYTES, NIFTI2_BYTES = 348, 540
 HIGHEST_RANK = 7
+FORMAT = "NIfTI"
+"""Of `ScanGeometry.header`."""
+SCANNER_COORDINATES = 1
+"""Code of a qform or sform that places voxels in the scanner."""
 GEOMETRY = (
     "qform_code", "sform_code", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
@@ -46,7 +54,7 @@ GEOMETRY = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ScanHeader:
+class NiftiHeader:
     """What a NIfTI header says, checked against the limits and the file's size.
 
     Attributes:
@@ -56,7 +64,7 @@ class ScanHeader:
         intercept: ... and this is added (scl_inter).
         offset: byte at which the voxels begin, of the content where the file is gzipped.
         findings: what is uncertain of it, or was taken as it must be meant.
-        forms: its geometry as it is stated.
+        stated: its geometry as it is stated.
         raw: nibabel's header, for writing masks that keep qform, sform and their codes.
     """
 
@@ -66,47 +74,43 @@ class ScanHeader:
     intercept: float
     offset: int
     findings: tuple[ScanFinding, ...]
-    forms: Forms
+    stated: NiftiGeometry
     raw: nib.Nifti1Header
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels the file holds."""
+        return math.prod(self.grid.shape)
 
     @property
     def end(self) -> int:
         """Byte behind the last voxel; what the file holds from there on is passed over."""
-        return self.offset + math.prod(self.grid.shape) * self.dtype.itemsize
+        return self.offset + self.voxels * self.dtype.itemsize
 
-    @property
-    def is_plain_int16(self) -> bool:
-        """Whether stored voxels are HU as they stand."""
-        return self.dtype == np.dtype(np.int16) and self.slope == 1.0 and self.intercept == 0.0
+    def geometry(self) -> ScanGeometry:
+        """Return the grid with the header of a mask on it, and the four bytes behind that.
 
-    def of_mask(self) -> bytes:
-        """Make the header of a mask on this grid, and the four bytes behind it.
-
-        It has this geometry, with what the standard does not allow put right, and nothing else that may tell of the
-        patient.
+        The header has this geometry, with what the standard does not allow put right, and nothing else that may tell of
+        the patient.
         """
         ours = self._empty_mask_header()
         for name in GEOMETRY:
             ours[name] = self.raw[name]
-        forms = self.forms
-        ours["pixdim"][: SPACE + 1] = [forms.qfac, *forms.usable_spacing()]
-        for name, value in zip("bcd", _stored(forms.quaternion, ours["quatern_b"].dtype), strict=True):
+        ours["pixdim"][: SPACE + 1] = [self.stated.qfac, *self.stated.usable_spacing()]
+        for name, value in zip("bcd", _stored(self.stated.quaternion, ours["quatern_b"].dtype), strict=True):
             ours[f"quatern_{name}"] = value
-        return bytes(ours.binaryblock) + bytes(4)
+        rows = [tuple(row) for row in self.grid.affine[:SPACE].tolist()]
+        header = base64.b64encode(bytes(ours.binaryblock) + bytes(4)).decode("ascii")
+        return ScanGeometry(self.grid.shape, (rows[0], rows[1], rows[2]), FORMAT, header)
 
     def _empty_mask_header(self) -> nib.Nifti1Header:
-        theirs = self.raw
-        ours: nib.Nifti1Header = type(theirs)(endianness=theirs.endianness)
-        ours.set_data_shape(self.grid.shape)
-        ours.set_data_dtype(np.uint8)
-        ours.set_slope_inter(1.0, 0.0)
-        ours["vox_offset"] = ours.sizeof_hdr + 4
-        ours["cal_max"] = 1
-        ours["xyzt_units"] = theirs["xyzt_units"] & SPATIAL_UNITS
+        ours: nib.Nifti1Header = type(self.raw)(endianness=self.raw.endianness)
+        _set_voxels(ours, self.grid.shape)
+        ours["xyzt_units"] = self.raw["xyzt_units"] & SPATIAL_UNITS
         return ours
 
 
-def parse_header(content: Content, limits: Limits, name: str = "") -> ScanHeader:
+def parse_header(content: Content, limits: Limits, name: str = "") -> NiftiHeader:
     """Read and check the header at the beginning of a file's content, and nothing behind it.
 
     Args:
@@ -117,24 +121,46 @@ def parse_header(content: Content, limits: Limits, name: str = "") -> ScanHeader
     Raises:
         ScanError: one of its kinds, for each thing that makes the file no usable scan or mask.
     """
-    if content.size == 0:
-        raise EmptyScanError("The file is empty (0 bytes).", "Export or copy it again.")
-    if content.size > limits.file_bytes:
-        raise TooLargeError(
-            f"The file has {content.size:,} bytes.", f"At most {limits.file_bytes:,} bytes are accepted."
-        )
+    check_bytes(content, limits)
     block = content.read(NIFTI1_BYTES)
-    if _is_second(block):
+    if kind_of(block) is nib.Nifti2Header:
         block += content.read(NIFTI2_BYTES - NIFTI1_BYTES)
     with _numbers_of_header():
         raw = _parse(block, name)
         shape, dtype, offset = _shape(raw), _dtype(raw), _offset(raw, limits)
         _check_size(shape, dtype, content.bytes_at_most - offset, limits)
         slope, intercept = _scaling(raw)
-        forms = Forms.of(raw, shape)
-        grid = forms.grid()
-        findings = (*_of_dimensions(raw), *forms.findings())
-    return ScanHeader(grid, dtype, slope, intercept, offset, findings, forms, raw)
+        stated = NiftiGeometry.of(raw, shape)
+        grid = stated.grid()
+        findings = (*_of_dimensions(raw), *stated.findings())
+    return NiftiHeader(grid, dtype, slope, intercept, offset, findings, stated, raw)
+
+
+def mask_header(geometry: ScanGeometry) -> bytes:
+    """Return the header of a mask on the grid of a scan, and the four bytes behind it.
+
+    Raises:
+        StorageError: the geometry was kept, and is damaged.
+    """
+    grid = Grid.of(geometry)
+    if geometry.format != FORMAT:
+        return _plain_mask_header(grid)
+    try:
+        block = base64.b64decode(geometry.header, validate=True)
+        raw = _parse(block[:-4], "")
+        own = NiftiGeometry.of(raw, _shape(raw)).grid()
+    except (ValueError, ScanError) as error:
+        raise _damaged() from error
+    if not own.matches(grid, tolerance_mm=0.5 * min(grid.spacing_mm)):
+        raise _damaged()
+    return block
+
+
+def kind_of(block: bytes) -> type[nib.Nifti1Header] | None:
+    """Tell the version of a NIfTI file by the first 348 bytes of it; None for any other file."""
+    if block[344:348] == b"n+1\0":
+        return nib.Nifti1Header
+    return nib.Nifti2Header if block[4:8] == b"n+2\0" else None
 
 
 @contextmanager
@@ -149,18 +175,12 @@ def _numbers_of_header() -> Iterator[None]:
         ) from error
 
 
-def _is_second(block: bytes) -> bool:
-    """Tell whether these are the first bytes of a NIfTI-2 file."""
-    return block[4:8] == b"n+2\0" and block[344:348] != b"n+1\0"
-
-
 def _parse(block: bytes, name: str) -> nib.Nifti1Header:
-    """Turn the bytes of a header, NIfTI-1 or -2, into nibabel's; the first number of `dim` tells the byte order."""
-    if _is_second(block) and len(block) == NIFTI2_BYTES:
-        return nib.Nifti2Header(block, check=False)
-    if block[344:348] == b"n+1\0":
-        return nib.Nifti1Header(block, check=False)
-    raise foreign(block, name)
+    """Turn the bytes of a header into nibabel's; the first number of `dim` tells the byte order."""
+    kind = kind_of(block)
+    if kind is None or len(block) != kind.sizeof_hdr:
+        raise foreign(block, name)
+    return kind(block, check=False)
 
 
 def _shape(raw: nib.Nifti1Header) -> Shape:
@@ -249,3 +269,26 @@ def _stored(quaternion: Quaternion, dtype: np.dtype[Any]) -> NDArray[Any]:
         while (values.astype(np.float64) ** 2).sum() < 1:
             values[largest] = np.nextafter(values[largest], 2 * values[largest])
     return values
+
+
+def _plain_mask_header(grid: Grid) -> bytes:
+    """Make the header of a mask on a grid that no NIfTI header stated."""
+    ours = nib.Nifti1Header()
+    _set_voxels(ours, grid.shape)
+    ours.set_xyzt_units("mm")
+    ours.set_qform(grid.affine, SCANNER_COORDINATES)
+    ours.set_sform(grid.affine, SCANNER_COORDINATES)
+    return bytes(ours.binaryblock) + bytes(4)
+
+
+def _set_voxels(header: nib.Nifti1Header, shape: Shape) -> None:
+    """Say that the voxels of a mask stand behind a header."""
+    header.set_data_shape(shape)
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1.0, 0.0)
+    header["vox_offset"] = header.sizeof_hdr + 4
+    header["cal_max"] = 1
+
+
+def _damaged() -> StorageError:
+    return StorageError("The geometry that was kept of the scan is damaged.", "Take the scan in again.")

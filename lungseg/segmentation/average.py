@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lungseg.errors import CheckpointError
 from lungseg.segmentation.card import ModelCard
+from lungseg.segmentation.card_contents import CardScores, CheckpointName
 from lungseg.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from lungseg.segmentation.unet import UNet
 
@@ -47,11 +48,12 @@ def average_checkpoints(weights: Sequence[Path], name: str, folder: Path) -> Mod
         )
     mean = UNet(first.network)
     mean.load_state_dict({key: _mean([each.state_dict()[key] for each in networks]) for key in mean.state_dict()})
-    averaged = [{"name": card.name, "sha256": card.sha256} for card in cards]
-    known = {key: value for key, value in first.training.items() if key != "seconds"}
+    averaged = tuple(CheckpointName(card.name, card.sha256) for card in cards)
     return save_checkpoint(
         mean,
-        replace(first, name=name, scores={}, training={**known, "averaged": averaged}),
+        replace(
+            first, name=name, scores=CardScores(), training=replace(first.training, seconds=None, averaged=averaged)
+        ),
         folder,
     )
 

@@ -15,65 +15,40 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lungseg.decoding import Finite, Natural
-from lungseg.errors import CheckpointError, TrainingError
+from lungseg.errors import TrainingError
+from lungseg.operating_points import LEAST_EVIDENCE, LEAST_ML, LesionCalibration
 
-LEAST_EVIDENCE = 1 / 510
-"""Half a step of an 8-bit probability: evidence is kept this far from 0 and 1, whose logits are infinite."""
-LEAST_ML = 1e-6
 NEWTON_STEPS = 100
 CONVERGED = 1e-10
+EVIDENCE_PERCENTILE = 90
+"""Of a lesion's voxels, for its evidence: robust against single voxels, and hardly moved by the threshold."""
 
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class LesionCalibration:
-    """The curve p = sigmoid(intercept + evidence_weight * logit(evidence) + volume_weight * ln(volume in ml)).
+class LesionEvidence:
+    """What speaks for a lesion, and whether it is real: what a calibration is fitted to.
 
     Attributes:
-        intercept: log odds of a lesion of 1 ml with evidence 0.5.
-        evidence_weight: of the logit of the evidence; below 1 where the network is too sure of itself.
-        volume_weight: of the natural logarithm of the volume in ml.
+        volume_ml: its volume.
+        evidence: see `evidence_of`.
+        is_true: whether it shares a voxel with the reference mask.
     """
 
-    intercept: float
-    evidence_weight: float
-    volume_weight: float
-
-    def __post_init__(self) -> None:
-        """Refuse a curve that gives no probability.
-
-        Raises:
-            CheckpointError: a number is not finite.
-        """
-        if not all(map(math.isfinite, (self.intercept, self.evidence_weight, self.volume_weight))):
-            raise CheckpointError(f"{self} is not finite.", "Fit the calibration again.")
-
-    def probability(self, evidence: float, volume_ml: float) -> float:
-        """Return the probability, 0 to 1, that a lesion of this evidence (0 to 1) and volume is real."""
-        weights = np.array([self.intercept, self.evidence_weight, self.volume_weight])
-        return float(_sigmoid(_predictors([evidence], [volume_ml]) @ weights)[0])
+    volume_ml: float
+    evidence: float
+    is_true: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LesionRule:
-    """What an answer of a checkpoint has to be like to count as a lesion, and as one without doubt.
+def evidence_of(histogram: NDArray[np.int64]) -> float:
+    """Return the evidence for a lesion, 0 to 1: the 90th percentile of the probabilities of its voxels, nearest rank.
 
-    Attributes:
-        threshold: probability from which a voxel counts as tumour, as the checkpoint's card says.
-        min_lesion_ml: smaller components are dropped.
-        calibration: turns evidence and volume into a lesion's probability; None where none was fitted.
-        doubtful_below: lesions of a lower calibrated probability are doubtful; None where none is for that.
+    Args:
+        histogram: (256,) how many voxels have each 8-bit probability.
     """
-
-    threshold: float
-    min_lesion_ml: float
-    calibration: LesionCalibration | None = None
-    doubtful_below: float | None = None
-
-    def doubts(self, probability: float) -> bool:
-        """Tell whether a lesion of this probability is doubtful: only where probabilities were fitted."""
-        return self.calibration is not None and self.doubtful_below is not None and probability < self.doubtful_below
+    rank = int(histogram.sum()) * EVIDENCE_PERCENTILE / 100
+    return int(np.searchsorted(np.cumsum(histogram), rank)) / (len(histogram) - 1)
 
 
 @dataclass(frozen=True, slots=True)

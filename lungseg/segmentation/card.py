@@ -1,22 +1,36 @@
-"""The model card: all that is to be known of a checkpoint, in JSON beside its weights, readable without torch."""
+"""The model card: all that is to be known of a checkpoint, readable without torch.
+
+A card of format 2 stands in the metadata of the weights' own file, so that neither goes anywhere without the other, and
+once more beside it as JSON, for people and their tools. Cards of format 1, of releases up to 0.1, stand beside the
+weights alone.
+
+A checkpoint is known by the sha256 of its weights: of the file as it is without a card in it. So a card can be changed
+without making another checkpoint of it, and whatever an older release has written down of one holds on.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lungseg.decoding import Finite, Natural, Refusal, decode, decode_file, decode_value
+from lungseg.decoding import Finite, Natural, Refusal, decode, decode_file, decode_value, encode, to_plain
 from lungseg.errors import CheckpointError
-from lungseg.files.atomic import is_file
+from lungseg.files.atomic import disk_errors, is_file, replacing_path
+from lungseg.operating_points import LesionCalibration, OperatingPoint, WholeScans
 from lungseg.records import CaseScore
 from lungseg.scans.canvas import Preprocessing
-from lungseg.segmentation.calibration import LesionCalibration, LesionRule
+from lungseg.segmentation.card_contents import CardScores, DataSource, TrainingRecord
+from lungseg.segmentation.postprocessing import LesionRule
+from lungseg.segmentation.weights_file import read_card_text, weights_sha256, with_card
 
-FORMAT = 1
+log = logging.getLogger(__name__)
+
+FORMAT = 2
+SHOWN_ONLY = ("training", "data", "scores")
+"""What of a card no mask depends on."""
 WIDEST, DEEPEST, MOST_CHANNELS = 512, 8, 63
 """Of a network that can be built at all; the widest of ours has 64 channels, the deepest 4 levels."""
 REMEDY = "Put the card that came with the weights beside them, or train again."
@@ -51,55 +65,6 @@ class NetworkShape:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """What a checkpoint reaches at one threshold, on patients held out.
-
-    Attributes:
-        threshold: probability from which a pixel counts as tumour.
-        sensitivity: share of the lesions that are found.
-        false_lesions_a_scan: mean number of false lesions.
-    """
-
-    threshold: Finite
-    sensitivity: Finite
-    false_lesions_a_scan: Finite
-
-
-@dataclass(frozen=True, slots=True)
-class WholeScans:
-    """What a checkpoint reaches on whole scans that it did not learn from, at the threshold of its card.
-
-    Attributes:
-        scans: how many.
-        lesions: in their reference masks.
-        found: of these.
-        false_lesions: in all scans together.
-    """
-
-    scans: Natural
-    lesions: Natural
-    found: Natural
-    false_lesions: Natural
-
-    @property
-    def false_lesions_a_scan(self) -> float:
-        """Mean number of false lesions; 0 without scans."""
-        return self.false_lesions / self.scans if self.scans else 0.0
-
-    @classmethod
-    def of(cls, scores: Sequence[CaseScore]) -> WholeScans | None:
-        """Add scores up; None where there are none."""
-        if not scores:
-            return None
-        return cls(
-            scans=len(scores),
-            lesions=sum(score.lesions_reference for score in scores),
-            found=sum(score.lesions_found for score in scores),
-            false_lesions=sum(score.false_lesions for score in scores),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class _Format:
     format: Natural
 
@@ -115,11 +80,11 @@ class ModelCard:
         preprocessing: how its input is made.
         threshold: probability from which a pixel counts as tumour.
         min_lesion_ml: smaller components are dropped.
-        training: recipe, seed, epochs, seconds, code version.
-        data: for each source: name, licence, attribution, patients and slices used.
+        training: how it came about.
+        data: where its data came from, and how much of them was used for what.
         scores: what was measured, on which cases.
         intended_use: for whom and what for.
-        sha256: of the weights file.
+        sha256: of the weights, see `weights_sha256`.
         calibration: what turns the evidence for a lesion into a probability; None where none was fitted.
         operating_points: what other thresholds reach, lowest first; empty where nobody measured it.
         doubtful_below: lesions of a lower calibrated probability are doubtful; None where none is for that.
@@ -135,9 +100,9 @@ class ModelCard:
     min_lesion_ml: Finite
     sha256: str
     intended_use: str
-    training: dict[str, Any] = field(default_factory=dict)
-    data: tuple[dict[str, Any], ...] = ()
-    scores: dict[str, Any] = field(default_factory=dict)
+    training: TrainingRecord = field(default_factory=TrainingRecord)
+    data: tuple[DataSource, ...] = ()
+    scores: CardScores = field(default_factory=CardScores)
     calibration: LesionCalibration | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
     doubtful_below: Finite | None = None
@@ -167,16 +132,16 @@ class ModelCard:
 
     def to_json(self) -> str:
         """Write the card as indented JSON, keys in the order of the attributes."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
+        return encode({"format": FORMAT, **to_plain(self)}).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelCard:
-        """Read a card. What stands inside `training`, `data` and `scores` is not looked at: old cards have other keys.
+        """Read a card.
 
         Raises:
-            CheckpointError: it is not a card of this format.
+            CheckpointError: it is not a card of this format or an older one.
         """
-        return _card_of(decode(dict[str, Any], text, _damaged), _damaged)
+        return _card_of(_fields_of(text), _damaged)
 
     @property
     def rule(self) -> LesionRule:
@@ -186,25 +151,19 @@ class ModelCard:
     @property
     def on_whole_scans(self) -> WholeScans | None:
         """What it reaches on whole scans, as recorded or as its case scores add up; None where nobody measured it."""
-        return self.whole_scans or WholeScans.of(self.case_scores)
+        return self.whole_scans or whole_scans_of(self.scores.cases)
 
-    @property
-    def case_scores(self) -> tuple[CaseScore, ...]:
-        """Scores of whole scans; raises CheckpointError where something else stands there."""
-        rows = decode_value(tuple[Any, ...], self.scores.get("cases") or (), self.damaged)
-        return tuple(CaseScore.from_report(row, self.damaged) for row in rows)
 
-    def names(self, key: str) -> tuple[str, ...]:
-        """Return names that stand under a key of `training`, such as `tested_patients`; empty where there are none.
-
-        Raises:
-            CheckpointError: something else stands there.
-        """
-        return decode_value(tuple[str, ...], self.training.get(key) or (), self.damaged)
-
-    def damaged(self, reason: str) -> CheckpointError:
-        """Say that a part of the card can't be read."""
-        return CheckpointError(f"The model card {self.name}.json is damaged ({reason}).", REMEDY)
+def whole_scans_of(scores: Sequence[CaseScore]) -> WholeScans | None:
+    """Add scores up; None where there are none."""
+    if not scores:
+        return None
+    return WholeScans(
+        scans=len(scores),
+        lesions=sum(score.lesions_reference for score in scores),
+        found=sum(score.lesions_found for score in scores),
+        false_lesions=sum(score.false_lesions for score in scores),
+    )
 
 
 def find_weights(name_or_path: str, models: Path) -> Path:
@@ -225,22 +184,89 @@ def find_weights(name_or_path: str, models: Path) -> Path:
     )
 
 
-def read_card(weights: Path) -> ModelCard:
-    """Read the card beside a weights file.
+def has_card(weights: Path) -> bool:
+    """Tell whether weights are there with a card, inside or beside them."""
+    return is_file(weights) and (is_file(weights.with_suffix(".json")) or read_card_text(weights) is not None)
+
+
+def read_card(weights: Path, *, to_segment: bool = False) -> ModelCard:
+    """Read the card of a weights file: the one inside, else the one beside it.
+
+    Args:
+        weights: the file.
+        to_segment: leave out how the checkpoint came about and what it scores where that can't be read: pages alone
+            show it, and no mask depends on it.
 
     Raises:
         CheckpointError: there is none, or it can't be read.
     """
     path = weights.with_suffix(".json")
-    if not is_file(path):
+    inside = read_card_text(weights)
+    if inside is None and not is_file(path):
         raise CheckpointError(
             f"{weights.name} has no model card {path.name} beside it.", "Copy both files of the checkpoint."
         )
+    name = path.name if inside is None else weights.name
 
     def damaged(reason: str) -> CheckpointError:
-        return CheckpointError(f"The model card can't be read: {path.name} is damaged ({reason}).", REMEDY)
+        return CheckpointError(f"The model card can't be read: {name} is damaged ({reason}).", REMEDY)
 
-    return _card_of(decode_file(dict[str, Any], path, damaged), damaged)
+    fields = decode_file(dict[str, object], path, damaged) if inside is None else _fields_of(inside, damaged)
+    return _card_of(fields, damaged, to_segment=to_segment)
+
+
+def write_checkpoint(
+    weights: Path, content: bytes, card: ModelCard, *, make_room: Callable[[], None] = lambda: None
+) -> None:
+    """Write a weights file with a card in it, and the card beside it, each complete or not at all.
+
+    Args:
+        weights: where.
+        content: of a weights file, with or without a card.
+        card: of these weights.
+        make_room: called when both are written, before they take their places.
+
+    Raises:
+        CheckpointError: the content is no safetensors file.
+        StorageError: the folder can't be written to, or the disk is full.
+    """
+    text = card.to_json()
+    with replacing_path(weights.with_suffix(".json")) as new_card, replacing_path(weights) as new_weights:
+        new_weights.write_bytes(with_card(content, text))
+        new_card.write_text(text, encoding="utf-8")
+        make_room()
+
+
+def replace_card(weights: Path, card: ModelCard) -> None:
+    """Write another card of the same weights; raises as `write_checkpoint`, and where the weights can't be read."""
+    with disk_errors(weights.name):
+        content = weights.read_bytes()
+    write_checkpoint(weights, content, card)
+
+
+def check_pair(weights: Path, card: ModelCard) -> None:
+    """Check that a card, and what stands beside the weights, is that of these weights.
+
+    Raises:
+        CheckpointError: one of them was changed, cut off, or comes from another checkpoint, or can't be read.
+    """
+    path, inside = weights.with_suffix(".json"), read_card_text(weights)
+    try:
+        found = weights_sha256(weights)
+    except OSError as error:
+        raise CheckpointError(
+            f"{weights.name} can't be read ({error.strerror}).", "Check its rights, or copy both files again."
+        ) from error
+    if found != card.sha256:
+        raise CheckpointError(
+            f"{weights.name} has the sha256 {found[:12]}..., its card says {card.sha256[:12]}...",
+            "Copy both files of the checkpoint again; one of them was changed or cut off.",
+        )
+    if inside is not None and is_file(path) and decode_file(dict[str, object], path, _damaged) != _fields_of(inside):
+        raise CheckpointError(
+            f"{path.name} holds another card than {weights.name}.",
+            f"Copy both files of the checkpoint again; without {path.name}, the card in {weights.name} counts alone.",
+        )
 
 
 def sha256_of(path: Path) -> str:
@@ -249,10 +275,26 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _card_of(fields: dict[str, Any], refuse: Refusal) -> ModelCard:
-    if decode_value(_Format, fields, refuse).format != FORMAT:
-        raise CheckpointError("The model card has another format number.", "Use the release that wrote it.")
-    return decode_value(ModelCard, fields, refuse)
+def _card_of(fields: dict[str, object], refuse: Refusal, *, to_segment: bool = False) -> ModelCard:
+    written = decode_value(_Format, fields, refuse).format
+    if not 1 <= written <= FORMAT:
+        raise CheckpointError(
+            f"The model card has the format {written}; this release reads up to {FORMAT}.",
+            "Use the release that wrote it, or a newer one.",
+        )
+    try:
+        return decode_value(ModelCard, fields, refuse)
+    except CheckpointError as error:
+        if not to_segment:
+            raise
+        needed = {key: value for key, value in fields.items() if key not in SHOWN_ONLY}
+        card = decode_value(ModelCard, needed, refuse)
+        log.warning("a part of a card that no mask depends on is left out: %s", error.found)
+        return card
+
+
+def _fields_of(text: str | bytes, refuse: Refusal | None = None) -> dict[str, object]:
+    return decode(dict[str, object], text, refuse or _damaged)
 
 
 def _damaged(reason: str) -> CheckpointError:

@@ -1,7 +1,8 @@
-"""Checkpoints: weights as safetensors, never as pickle, with their model card in JSON beside them."""
+"""Checkpoints: weights as safetensors, never as pickle, with their model card inside and, as JSON, beside them."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from lungseg.errors import CheckpointError
-from lungseg.files.atomic import is_file, replacing_path, write_bytes
-from lungseg.segmentation.card import ModelCard, read_card, sha256_of
+from lungseg.files.atomic import is_file
+from lungseg.segmentation.card import ModelCard, check_pair, read_card, write_checkpoint
 from lungseg.segmentation.unet import UNet
 
 
@@ -19,41 +20,34 @@ def save_checkpoint(network: UNet, card: ModelCard, folder: Path) -> ModelCard:
     """Write `<name>.safetensors` and `<name>.json` into a folder, each complete or not at all.
 
     Returns:
-        The card with the sha256 of the weights just written.
+        The card with the sha256 of the weights just written, and the shape of the network.
 
     Raises:
         StorageError: the folder can't be written to, or the disk is full.
     """
     weights = folder / f"{card.name}.safetensors"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with replacing_path(weights.with_suffix(".json")) as new_card, replacing_path(weights) as new_weights:
-        new_weights.write_bytes(save(state))  # save_file would leave a file that its owner alone can read
-        finished = replace(card, sha256=sha256_of(new_weights), network=network.shape)
-        new_card.write_text(finished.to_json(), encoding="utf-8")
+    content = save(state)  # save_file would leave a file that its owner alone can read
+    finished = replace(card, sha256=hashlib.sha256(content).hexdigest(), network=network.shape)
+    write_checkpoint(weights, content, finished)
     return finished
 
 
-def replace_card(weights: Path, card: ModelCard) -> None:
-    """Write another card of the same weights, complete or not at all; raises as `save_checkpoint`."""
-    write_bytes(weights.with_suffix(".json"), card.to_json().encode())
-
-
-def load_checkpoint(weights: Path) -> tuple[UNet, ModelCard]:
+def load_checkpoint(weights: Path, *, to_segment: bool = False) -> tuple[UNet, ModelCard]:
     """Read a network, ready to apply, and its card.
+
+    Args:
+        weights: the file.
+        to_segment: as `read_card` takes it.
 
     Raises:
         CheckpointError: card or weights are missing, damaged or don't belong together.
     """
-    card = read_card(weights)
+    card = read_card(weights, to_segment=to_segment)
     if not is_file(weights):
         raise CheckpointError(f"There is no file {weights.name}.", "Copy both files of the checkpoint.")
     try:
-        found = sha256_of(weights)
-        if found != card.sha256:
-            raise CheckpointError(
-                f"{weights.name} has the sha256 {found[:12]}..., its card says {card.sha256[:12]}...",
-                "Copy both files of the checkpoint again; one of them was changed or cut off.",
-            )
+        check_pair(weights, card)
         _check_shapes(weights, card)
         network = UNet(card.network)
         network.load_state_dict(load_file(weights))

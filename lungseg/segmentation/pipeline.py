@@ -8,24 +8,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lungseg.records import Progress, Segmentation
-from lungseg.scans import nifti
+from lungseg.scans.formats import open_scan, write_mask
+from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import slice_voxels
 from lungseg.scans.lungs import LungField, find_lungs
 from lungseg.scans.quality import explaining, findings_of, findings_of_result, gravest_first
-from lungseg.scans.volume import Volume
-from lungseg.segmentation.postprocessing import ProbabilityMap, outlines_at
-from lungseg.segmentation.segmenter import Segmenter
+from lungseg.scans.reader import Scan, Source
+from lungseg.segmentation.postprocessing import LesionMask
+from lungseg.segmentation.segmenter import OnProgress, Segmenter
 
-OnProgress = Callable[[Progress], None]
-OnAnswer = Callable[[Volume, NDArray[np.bool_], ProbabilityMap], None]
+OnAnswer = Callable[[Scan, LesionMask], None]
 
 
 def segment_scan(
-    scan: Path,
+    scan: Source,
     mask: Path,
     segmenter: Segmenter,
     *,
@@ -33,17 +30,17 @@ def segment_scan(
     should_stop: Callable[[], bool] | None = None,
     on_answer: OnAnswer | None = None,
 ) -> Segmentation:
-    """Segment one scan: read, find lungs, apply the network, make a mask of its answer, write it on the scan's grid.
+    """Segment one scan: read it, find its lungs, segment the volume, write the mask on the scan's grid.
 
     The scan is read once, at the beginning: geometry, voxels and the SHA-256 in the result are of the same bytes.
 
     Args:
-        scan: NIfTI file.
-        mask: NIfTI file to write; left untouched where anything fails.
+        scan: its file, or its files in order.
+        mask: file to write; left untouched where anything fails.
         segmenter: the loaded checkpoint.
         on_progress: told of each step.
         should_stop: asked between steps.
-        on_answer: given the volume, its (I, J, K) mask and the network's answer at the end, for a picture or a file.
+        on_answer: given the scan and its mask with lesions and probabilities at the end, for a picture or a file.
 
     Raises:
         ScanError: the scan can't be used, or is gone when the mask is to be written.
@@ -54,27 +51,24 @@ def segment_scan(
     started = time.perf_counter()
     tell = on_progress or _ignore
     card = segmenter.card
-    read = nifti.read_scan(scan, on_progress=lambda n, of: tell(Progress("reading", n, of)))
+    with open_scan(scan) as reader:
+        read = reader.read(lambda n, of: tell(Progress("reading", n, of)))
     volume = read.volume
     with explaining(volume, read.findings):
         lungs = find_lungs(volume)
-    probability = segmenter.apply(
-        volume, lungs=lungs, on_progress=_with_time_left("segmenting", tell), should_stop=should_stop
-    )
-    tell(Progress("measuring"))
-    outlines = outlines_at(probability, card.threshold, card.rule)
-    found = outlines.mask
+    segmented = segmenter.segment(volume, lungs=lungs, on_progress=tell, should_stop=should_stop)
+    mask_voxels = segmented.mask
     tell(Progress("writing"))
     read.check_unchanged(scan)
-    nifti.write_mask(found, mask, like=read.header)
-    marked_share = outlines.marked_ml / _searched_ml(lungs)
-    of_result = findings_of_result((*outlines.lesions, *outlines.doubtful), volume.grid.shape[2], marked_share)
+    write_mask(mask_voxels, mask, read.geometry)
+    marked_share = segmented.labelled_ml / _searched_ml(lungs)
+    of_result = findings_of_result((*segmented.lesions, *segmented.doubtful), volume.grid.shape[2], marked_share)
     result = Segmentation(
-        lesions=outlines.lesions,
+        lesions=segmented.lesions,
         shape=volume.grid.shape,
         spacing_mm=volume.grid.spacing_mm,
-        orientation=read.header.grid.orientation.codes,
-        slice_voxels=slice_voxels(found),
+        orientation=Grid.of(read.geometry).orientation.codes,
+        slice_voxels=slice_voxels(mask_voxels),
         lungs_ml=lungs.volume_ml,
         seconds=time.perf_counter() - started,
         peak_rss_mb=peak_rss_mb(),
@@ -86,12 +80,12 @@ def segment_scan(
         probability_is_calibrated=card.calibration is not None,
         findings=gravest_first((*findings_of(volume, lungs, read.findings), *of_result)),
         scan_sha256=read.sha256,
-        doubtful=outlines.doubtful,
+        doubtful=segmented.doubtful,
         doubtful_below=card.doubtful_below,
         marked_share=marked_share,
     )
     if on_answer:
-        on_answer(volume, found, probability)
+        on_answer(read, segmented)
     return result
 
 
@@ -111,13 +105,3 @@ def _searched_ml(lungs: LungField) -> float:
 
 def _ignore(_: Progress) -> None:
     """Stand in for a listener that nobody gave."""
-
-
-def _with_time_left(stage: str, tell: OnProgress) -> Callable[[int, int], None]:
-    started = time.perf_counter()
-
-    def advance(done: int, total: int) -> None:
-        left = (time.perf_counter() - started) / done * (total - done)
-        tell(Progress(stage, done, total, left))
-
-    return advance

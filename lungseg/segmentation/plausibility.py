@@ -20,9 +20,9 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial import KDTree
 
 from lungseg.scans.components import Box, Labels, blocks, bounding_box, numbered, shifted
-from lungseg.scans.volume import Grid, check_on_grid
+from lungseg.scans.geometry import Grid, check_on_grid
 
-FLATTEST = 0.5
+MIN_FLATNESS = 0.5
 """Height of a lesion as a share of its diameter, at least; one in a thousand nodules of LIDC-IDRI is flatter."""
 
 
@@ -47,10 +47,12 @@ class Plausibility:
     Attributes:
         grid: of the scan.
         min_ml: smallest lesion, ml.
+        min_flatness: height as a share of the diameter, at least.
     """
 
     grid: Grid
     min_ml: float
+    min_flatness: float = MIN_FLATNESS
 
     @cached_property
     def _voxel_ml(self) -> float:
@@ -97,40 +99,24 @@ class Plausibility:
         """
         width_mm, depth_mm, slice_mm = self._spacing_mm
         diameter_mm = 2 * math.sqrt(voxels / slices * width_mm * depth_mm / math.pi)
-        return (high + 1) * slice_mm < FLATTEST * diameter_mm
+        return (high + 1) * slice_mm < self.min_flatness * diameter_mm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """A lesion at some threshold, with what was found of it first.
+    """A lesion at some threshold, with what it was at the threshold that it appeared at.
 
     Attributes:
         inside: (i, j, k) bool, its voxels; in several pieces where the threshold is high.
         box: of the scan that `inside` fills.
         verdict: LESION or CUT.
-        evidence: how many voxels it had at each 8-bit probability, (256,), at the threshold where it was found.
+        histogram: (256,) how many voxels it had at each 8-bit probability, at the threshold that it appeared at.
     """
 
     inside: NDArray[np.bool_]
     box: Box
     verdict: PlausibilityVerdict
-    evidence: NDArray[np.int64]
-
-
-def drop_implausible(mask: NDArray[np.bool_], grid: Grid, min_ml: float) -> None:
-    """Clear, in place, the components of a mask that are no lesion, or of which nothing can be said.
-
-    Args:
-        mask: (I, J, K) bool on `grid`; changed.
-        grid: its grid.
-        min_ml: smallest lesion, ml.
-    """
-    check_on_grid(mask, grid)
-    rule = Plausibility(grid, min_ml)
-    for box in blocks(mask):
-        labels, _ = numbered(mask[box])
-        verdicts = rule.verdicts(labels, box[2].start)
-        mask[box] = np.array([False, *(verdict is PlausibilityVerdict.LESION for verdict, _ in verdicts)])[labels]
+    histogram: NDArray[np.int64]
 
 
 def candidates(levels: NDArray[np.uint8], rule: Plausibility, standard: int, path: Sequence[int]) -> list[Candidate]:
@@ -177,11 +163,11 @@ class _Growth:
                 self._owner[self._levels < level] = 0
             else:
                 self._take_in(level)
-        for number, (verdict, evidence, ends) in enumerate(self._found, start=1):
+        for number, (verdict, histogram, ends) in enumerate(self._found, start=1):
             inside = self._owner == number
             part = bounding_box(inside)
             if part and not self._rule.is_small(int(np.count_nonzero(inside)), ends):
-                yield Candidate(inside[part], shifted(part, self._box), verdict, evidence)
+                yield Candidate(inside[part], shifted(part, self._box), verdict, histogram)
 
     def _take_in(self, level: int) -> None:
         """Let lesions grow to this level, and new ones join."""
@@ -194,8 +180,8 @@ class _Growth:
         owner = self._owner[part]
         held = [int(number) for number in np.flatnonzero(np.bincount(owner[inside])) if number]
         if not held:
-            evidence = np.bincount(self._levels[part][inside], minlength=256)
-            self._found.append((verdict, evidence, self._rule.ends_of(part, self._box[2].start)))
+            histogram = np.bincount(self._levels[part][inside], minlength=256)
+            self._found.append((verdict, histogram, self._rule.ends_of(part, self._box[2].start)))
             owner[inside] = len(self._found)
         elif verdict is PlausibilityVerdict.CUT and any(
             self._found[number - 1][0] is PlausibilityVerdict.LESION for number in held

@@ -22,7 +22,7 @@ from lungseg.errors import LungSegError, StorageError
 from lungseg.files.arrays import read_array_header
 from lungseg.files.atomic import replacing
 from lungseg.scans.canvas import LARGEST_PX, CanvasGeometry
-from lungseg.scans.volume import SPACE, Grid
+from lungseg.scans.geometry import SPACE, Grid
 from lungseg.segmentation.postprocessing import ProbabilityMap
 
 PARTS: dict[str, np.dtype[Any]] = {

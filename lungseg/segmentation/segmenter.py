@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from lungseg.errors import RunCancelledError
+from lungseg.errors import CheckpointError, RunCancelledError
+from lungseg.records import Progress
 from lungseg.scans.lungs import LungField, find_lungs
 from lungseg.scans.volume import Volume
 from lungseg.segmentation.card import ModelCard, find_weights
 from lungseg.segmentation.checkpoint import best_device, load_checkpoint
-from lungseg.segmentation.postprocessing import UINT8_ONE, ProbabilityMap
+from lungseg.segmentation.postprocessing import UINT8_ONE, LesionMask, ProbabilityMap
 
 BATCH = 8
 SLAB = 32
 """Slices that are prepared together: neighbours that several of them see are then made once."""
 
-Advance = Callable[[int, int], None]
+OnProgress = Callable[[Progress], None]
 
 
 class Segmenter:
-    """A network with its card, warm on a device: `Segmenter.load("name").apply(volume)`.
+    """A network with its card, warm on a device: `Segmenter.load("name", models=folder).segment(volume)`.
+
+    Args:
+        network: copied, so that it stays as it is; the copy is in evaluation mode.
+        card: what the network is and how its input is made.
+        device: where the copy runs.
+        dtype: number type of the convolutions; the fastest of the device unless given.
 
     Attributes:
-        card: what the network is and how its input is made.
-        device: where it runs.
-        dtype: number type of the convolutions.
+        card, device, dtype: as given.
     """
 
     def __init__(
@@ -39,7 +46,8 @@ class Segmenter:
         self.card = card
         self.device = device
         self.dtype = dtype or fastest_dtype(device)
-        self._network = _fused(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+        fused = _fused(copy.deepcopy(network).eval())
+        self._network = fused.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
 
     @classmethod
     def load(
@@ -50,27 +58,42 @@ class Segmenter:
         Raises:
             CheckpointError: it is missing or damaged, or the device is not there.
         """
-        network, card = load_checkpoint(find_weights(name_or_path, models))
+        network, card = load_checkpoint(find_weights(name_or_path, models), to_segment=True)
         return cls(network, card, best_device(device), dtype)
 
-    def apply(
+    def segment(
         self,
         volume: Volume,
         *,
         lungs: LungField | None = None,
-        on_progress: Advance | None = None,
+        on_progress: OnProgress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> LesionMask:
+        """Return the tumour mask of a volume with its lesions, by the card's rule; takes and raises as `predict`."""
+        probability = self.predict(volume, lungs=lungs, on_progress=on_progress, should_stop=should_stop)
+        if on_progress:
+            on_progress(Progress("measuring"))
+        return self.card.rule.apply(probability)
+
+    def predict(
+        self,
+        volume: Volume,
+        *,
+        lungs: LungField | None = None,
+        on_progress: OnProgress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> ProbabilityMap:
-        """Find tumour in a volume; only slices and regions that hold thorax are looked at.
+        """Return the probability of tumour in a volume; it is 0 in slices and regions that hold no thorax.
 
         Args:
             volume: the scan.
             lungs: its lung field, where it is known already.
-            on_progress: called with (slices done, slices in all).
+            on_progress: told of the slices done.
             should_stop: asked between batches.
 
         Raises:
             NoLungError: there is no lung in the volume.
+            CheckpointError: the network's answer is no number.
             RunCancelledError: `should_stop` said so.
         """
         field = lungs or find_lungs(volume)
@@ -78,15 +101,39 @@ class Segmenter:
         canvases = np.zeros((volume.grid.shape[2], frame.size, frame.size), dtype=np.uint8)
         rows, columns = field.window(frame, 2**self.card.network.depth)
         first, last = field.slices
+        started = time.perf_counter()
         for start, stack in self._batches(volume, first, last):
             if should_stop and should_stop():
                 raise RunCancelledError(f"Stopped at slice {start - first} of {last - first}.", "Queue the run again.")
             stop = start + len(stack)
             inside = np.stack([field.on_canvas(frame, k)[rows, columns] for k in range(start, stop)])
-            canvases[start:stop, rows, columns] = self._probabilities(stack[:, :, rows, columns]) * inside
+            canvases[start:stop, rows, columns] = self.predict_slices(stack[:, :, rows, columns]) * inside
             if on_progress:
-                on_progress(stop - first, last - first)
+                left_s = (time.perf_counter() - started) / (stop - first) * (last - stop)
+                on_progress(Progress("segmenting", stop - first, last - first, left_s))
         return ProbabilityMap(canvases, frame, volume.grid)
+
+    def predict_slices(self, stack: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Map a slice stack (N, channels, H, W), made as the card says, to 8-bit probabilities (N, H, W)."""
+        return uint8_probabilities(self.logits(torch.from_numpy(np.ascontiguousarray(stack))))
+
+    def logits(self, stack: Tensor) -> Tensor:
+        """Map a slice stack (N, channels, H, W) to logits (N, 1, H, W), float32 on the segmenter's device.
+
+        What leaves the range of half precision is computed again in single precision.
+
+        Raises:
+            CheckpointError: even then the answer is no number.
+        """
+        with torch.inference_mode():
+            batch = stack.to(self.device, memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
+                logits: Tensor = self._network(batch).float()
+            if not bool(logits.isfinite().all()):
+                logits = self._network(batch)
+            if not bool(logits.isfinite().all()):
+                raise CheckpointError(f"The answer of {self.card.name} is no number.", "Take another checkpoint.")
+        return logits
 
     def give_back_memory(self) -> None:
         """Give what is held of a GPU's memory for the next scan back to it: others may need it meanwhile."""
@@ -100,13 +147,11 @@ class Segmenter:
             for at in range(0, len(stack), BATCH):
                 yield slab + at, stack[at : at + BATCH]
 
-    def _probabilities(self, stack: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Map a slice stack (N, channels, H, W) to 8-bit probabilities (N, H, W)."""
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
-            batch = torch.from_numpy(np.ascontiguousarray(stack)).to(self.device, memory_format=torch.channels_last)
-            probability = torch.sigmoid(self._network(batch)[:, 0].float())
-            rounded = probability.mul_(UINT8_ONE).round_().to(torch.uint8)
-        return np.asarray(rounded.cpu().numpy())
+
+def uint8_probabilities(logits: Tensor) -> NDArray[np.uint8]:
+    """Map logits (N, 1, H, W) to 8-bit probabilities (N, H, W); 255 is probability 1."""
+    with torch.inference_mode():
+        return np.asarray((torch.sigmoid(logits[:, 0]) * UINT8_ONE).round_().to(torch.uint8).cpu().numpy())
 
 
 def is_device_full(error: RuntimeError) -> bool:
@@ -116,14 +161,17 @@ def is_device_full(error: RuntimeError) -> bool:
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """Choose half precision where it runs in hardware: fp16 on CUDA, bf16 on CPUs with AVX512-BF16."""
+    """Choose the number type of all predictions: half precision where it runs in hardware.
+
+    That is fp16 on CUDA, bf16 on CPUs with AVX512-BF16.
+    """
     if device.type == "cuda":
         return torch.float16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 def _fused(network: nn.Module) -> nn.Module:
-    """Fold each batch normalisation into the convolution before it: the same function with half the layers."""
+    """Fold, in place, each batch normalisation into the convolution before it: the same function, half the layers."""
     for child in network.children():
         if isinstance(child, nn.Sequential):
             for at in range(len(child) - 1):

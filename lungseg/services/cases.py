@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -13,17 +12,21 @@ from uuid import uuid4
 
 from lungseg.db import cases as rows
 from lungseg.db import masks as mask_rows
-from lungseg.errors import NamelessError, NotFoundError, TwinError
-from lungseg.files import atomic
+from lungseg.errors import NamelessError, NotFoundError, StorageError, TwinError
+from lungseg.files import keys
+from lungseg.files.store import FileStore, taken_back
 from lungseg.records import Case, CaseSummary, Mask, MaskKind
-from lungseg.scans import nifti
+from lungseg.scans.formats import open_scan, read_mask, write_mask
+from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import lesions_of, slice_voxels
-from lungseg.scans.volume import Grid
+from lungseg.scans.reader import ScanReader
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import manifests
+from lungseg.services.geometry import geometry_of
 from lungseg.services.home import check_pair
 from lungseg.services.installation import Installation
-from lungseg.services.storage import ReceivedFile, files_beside, mask_path, receiving, scan_path, thumbnail_path
+from lungseg.services.runs import latest_run, queue_segmentation
+from lungseg.services.storage import ReceivedFile, receiving
 
 log = logging.getLogger(__name__)
 
@@ -48,40 +51,71 @@ def ingest(
         may_be_twin: whether it is taken in though its bytes are a case already.
 
     Raises:
-        TwinError: it is a case already, and may not be; `take_in_again` makes another one of it all the same.
+        TwinError: it is a case already, and may not be; `submit_again` makes another one of it all the same.
         ScanError: the header shows that it can't be used; nothing is kept.
         SetupError: files and database do not belong together.
         StorageError: there is no room for it, or the disk or database refuses.
     """
     check_pair(installation)
     case_id = uuid4().hex
-    with receiving(stream, installation.settings.incoming, installation.settings.limits) as received:
-        grid = nifti.read_grid(received.path, limits=installation.settings.limits)
-        case = _new_case(case_id, display_name(name), received, grid, is_demo=is_demo)
-        with _owned(installation.settings.home / case.scan_path) as kept, installation.database.begin() as session:
+    with receiving(stream, installation.files.local(keys.INCOMING), installation.settings.limits) as received:
+        with open_scan(received.path, limits=installation.settings.limits) as reader:
+            case = _new_case(case_id, display_name(name), received, reader, is_demo=is_demo)
+        with taken_back(installation.files, case.scan_path), installation.database.begin() as session:
             if not may_be_twin and (twin := rows.twin_of(session, case.scan_sha256)):
                 raise _same_scan(twin)
             rows.insert_case(session, case)
-            atomic.move(received.path, kept)
-    manifests.keep_case(installation.settings, case)
+            installation.files.put(received.path, case.scan_path)
+    manifests.keep_case(installation.files, case)
     log.info("case %s: taken in, %d bytes", case.id, case.scan_bytes)
     return case
 
 
-def take_in_again(installation: Installation, case_id: str, name: str) -> Case:
-    """Make another case of the scan of a case, under a name of its own.
+def submit(installation: Installation, name: str, stream: BinaryIO, *, place: int) -> Case:
+    """Take in a scan that a reader hands in, and queue its segmentation.
+
+    Args:
+        installation: whose it is.
+        name: see `ingest`.
+        stream: see `ingest`.
+        place: of the scan among those that its reader hands in together, 0 for the first or only one.
+
+    Raises:
+        TwinError: it is a case already; `submit_again` makes another one of it all the same.
+        CheckpointError: there is none to segment with; the case is there.
+        ScanError, SetupError, StorageError: as `ingest` does.
+    """
+    case = ingest(installation, name, stream, may_be_twin=False)
+    queue_segmentation(installation, case.id, place=place)
+    return case
+
+
+def submit_again(installation: Installation, case_id: str, name: str, *, place: int) -> Case:
+    """Make another case of the scan of a case, under a name of its own, and queue its segmentation.
 
     Raises:
         NotFoundError: there is no such case, or its scan is gone.
+        CheckpointError: there is none to segment with; the case is there.
         SetupError, StorageError: as `ingest` does.
     """
-    case = get_case(installation, case_id)
-    try:
-        stream = (installation.settings.home / case.scan_path).open("rb")
-    except FileNotFoundError as error:
-        raise NotFoundError("The scan is not there any more.", "Upload it again.") from error
-    with stream:
-        return ingest(installation, name, stream)
+    original = get_case(installation, case_id)
+    if not installation.files.exists(original.scan_path):
+        raise NotFoundError("The scan is not there any more.", "Upload it again.")
+    with installation.files.open(original.scan_path) as stream:
+        case = ingest(installation, name, stream)
+    queue_segmentation(installation, case.id, place=place)
+    return case
+
+
+def stop_segmentation(installation: Installation, case_id: str) -> None:
+    """Stop the newest segmentation of a case; nothing where it has ended, or there is none.
+
+    Raises:
+        NotFoundError: there is no such case.
+    """
+    get_case(installation, case_id)
+    if run := latest_run(installation, case_id):
+        installation.executor.cancel(run.id)
 
 
 def list_cases(installation: Installation) -> tuple[CaseSummary, ...]:
@@ -131,15 +165,15 @@ def add_reference(installation: Installation, case_id: str, path: Path) -> Mask:
         StorageError: it can't be kept.
     """
     case = get_case(installation, case_id)
-    header = nifti.read_header(
-        installation.settings.home / case.scan_path, limits=installation.settings.limits, sha256=case.scan_sha256
-    )
-    grid = header.grid.to_ras()
-    inside = nifti.read_mask(path, grid, limits=installation.settings.limits)
+    geometry = geometry_of(installation, case)
+    grid = Grid.of(geometry).to_ras()
+    inside = read_mask(path, grid, limits=installation.settings.limits)
     lesions = lesions_of(inside, grid)
     mask_id = uuid4().hex
-    with _owned(installation.settings.home / mask_path(mask_id)) as kept:
-        nifti.write_mask(inside, kept, like=header)
+    key = keys.mask(mask_id)
+    kept = installation.files.local(key)
+    with taken_back(installation.files, key):
+        write_mask(inside, kept, geometry)
         with installation.database.begin() as session:
             rows.get_case(session, case_id)
             mask = Mask(
@@ -148,7 +182,7 @@ def add_reference(installation: Installation, case_id: str, path: Path) -> Mask:
                 run_id=None,
                 kind=MaskKind.REFERENCE,
                 version=mask_rows.next_version(session, case_id, MaskKind.REFERENCE),
-                path=mask_path(mask_id),
+                path=key,
                 sha256=sha256_of(kept),
                 volume_ml=sum(lesion.volume_ml for lesion in lesions),
                 slice_voxels=slice_voxels(inside),
@@ -156,7 +190,7 @@ def add_reference(installation: Installation, case_id: str, path: Path) -> Mask:
                 lesions=lesions,
             )
             mask_rows.insert_mask(session, mask)
-    manifests.keep_mask(installation.settings, mask, run=None)
+    manifests.keep_mask(installation.files, mask, run=None)
     return mask
 
 
@@ -172,7 +206,7 @@ def rename_case(installation: Installation, case_id: str, name: str) -> Case:
         raise no_name()
     with installation.database.begin() as session:
         case = rows.rename_case(session, case_id, shown)
-    manifests.keep_case(installation.settings, case)
+    manifests.keep_case(installation.files, case)
     installation.database.scrub()
     return case
 
@@ -189,14 +223,13 @@ def delete_case(installation: Installation, case_id: str) -> None:
     with installation.database.read() as session:
         case = rows.get_case(session, case_id)
         masks = mask_rows.masks_of_case(session, case_id)
-    listed = [manifests.mask_manifest(installation.settings, mask.id) for mask in masks]
-    listed.append(manifests.case_manifest(installation.settings, case_id))
-    _remove(listed)
+    files = installation.files
+    listed = [*(keys.mask_manifest(mask.id) for mask in masks), keys.case_manifest(case_id)]
+    _remove(files, listed)
     with installation.database.begin() as session:
         rows.delete_case(session, case_id)
-    own = [installation.settings.home / name for name in (case.scan_path, *(mask.path for mask in masks))]
-    beside = [path for mask in masks for path in files_beside(installation.settings, mask.id)]
-    _remove([*listed, *own, *beside, thumbnail_path(installation.settings, case_id)])
+    own = [case.scan_path, *(mask.path for mask in masks), keys.thumbnail(case_id)]
+    _remove(files, [*listed, *own, *(key for mask in masks for key in keys_beside(files, mask.id))])
     installation.database.scrub()
     log.info("case %s: deleted", case_id)
 
@@ -222,36 +255,32 @@ def _same_scan(twin: Case) -> TwinError:
     return TwinError(f"It is the same scan as {twin.name}.", "Open that case, or take the scan in once more.", twin.id)
 
 
-def _new_case(case_id: str, name: str, received: ReceivedFile, grid: Grid, *, is_demo: bool) -> Case:
-    turned = grid.to_ras()
+def _new_case(case_id: str, name: str, received: ReceivedFile, scan: ScanReader, *, is_demo: bool) -> Case:
+    turned = scan.grid.to_ras()
     return Case(
         id=case_id,
         name=name,
-        scan_path=scan_path(case_id, received.suffix),
+        scan_path=keys.scan(case_id, received.suffix),
         scan_sha256=received.sha256,
         scan_bytes=received.size,
         shape=turned.shape,
         spacing_mm=turned.spacing_mm,
-        orientation=grid.orientation.codes,
+        orientation=scan.grid.orientation.codes,
         is_demo=is_demo,
         created_at=datetime.now(UTC),
+        geometry=scan.geometry,
     )
 
 
-def _remove(paths: Iterable[Path]) -> None:
+def keys_beside(files: FileStore, mask_id: str) -> list[str]:
+    """Return what is kept of a mask besides its own file: its probabilities, and masks at other thresholds."""
+    derived = (key for key in files.list(keys.DERIVED) if keys.id_of(key) == mask_id)
+    return [keys.probability(mask_id), *derived]
+
+
+def _remove(files: FileStore, left: Iterable[str]) -> None:
     """Remove files; one that can't be removed is left for the sweep, and never keeps the rest."""
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            log.warning("%s can't be removed: %s", path.name, error.strerror)
-
-
-@contextmanager
-def _owned(path: Path) -> Iterator[Path]:
-    """Remove a file again where the block that records its owner fails."""
     try:
-        yield path
-    except BaseException:
-        _remove([path])
-        raise
+        files.delete(*left)
+    except StorageError as error:
+        log.warning("%s", error.found)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from lungseg.decoding import JsonObject, to_plain
+from lungseg.errors import DataSetError
 from lungseg.evaluation.metrics import paired_difference, summarise
-from lungseg.records import CaseScore, CaseSummary, PairedDifference, Run, RunKind, RunSummary, Summary
-from lungseg.training.presets import SCENES
+from lungseg.files.spreadsheet import csv_table
+from lungseg.records import (
+    CaseScore,
+    CaseSummary,
+    PairedDifference,
+    PrepareResult,
+    Run,
+    RunSummary,
+    Summary,
+    TrainResult,
+)
+from lungseg.run_configs import TrainConfig
+from lungseg.services.training import preset_of
+from lungseg.training.presets import ScenePreset
 
 SCAN_ENDINGS = (".nii.gz", ".nii", "_0000")
 ABSENT = "–"
@@ -110,25 +122,31 @@ def different_settings(runs: Sequence[Run]) -> tuple[Setting, ...]:
 def split_of(run: Run) -> str:
     """Say who a training run has held out: the fold, or the share that a seed has drawn; empty for other runs.
 
-    In runs of releases up to 0.1 the run's own seed has drawn the split; see `TrainingOrder.split_seed`.
+    In runs of releases up to 0.1 the run's own seed has drawn the split; see `TrainingConfig.split_seed`.
     """
-    said = run.configuration
-    if run.kind is not RunKind.TRAIN or said.get("preset") == SCENES.name:
+    config = run.config
+    if not isinstance(config, TrainConfig) or _is_of_scenes(config):
         return ""
-    if said.get("split"):
-        return f"as in {str(said['split']).rpartition('/')[2]}"
-    seed = run.seed if said.get("split_seed") is None else said["split_seed"]
+    if config.split:
+        return f"as in {config.split.name}"
+    seed = run.seed if config.split_seed is None else config.split_seed
     drawn = f"drawn by seed {seed or 0}"
-    folds, fold = said.get("folds"), said.get("fold")
-    if isinstance(folds, int) and isinstance(fold, int):
-        return f"fold {fold + 1} of {folds}, {drawn}"
+    if config.folds is not None and config.fold is not None:
+        return f"fold {config.fold + 1} of {config.folds}, {drawn}"
     return f"a fifth of the patients, {drawn}"
+
+
+def _is_of_scenes(config: TrainConfig) -> bool:
+    try:
+        return isinstance(preset_of(config), ScenePreset)
+    except DataSetError:  # the preset is gone
+        return False
 
 
 def fingerprint_of(run: Run) -> str:
     """Return by what the content of a run's data is known (sha256); empty where it has noted none."""
-    found = run.result.get("fingerprint")
-    return found if isinstance(found, str) else ""
+    result = run.result
+    return result.fingerprint or "" if isinstance(result, TrainResult | PrepareResult) else ""
 
 
 def worst_first(scores: Sequence[CaseScore]) -> tuple[CaseScore, ...]:
@@ -159,8 +177,7 @@ def bare_name(name: str) -> str:
 
 def runs_csv(summaries: Sequence[RunSummary]) -> str:
     """Write one row for each run, its configuration in columns."""
-    rows = [_run_row(summary) for summary in summaries]
-    return _csv(rows)
+    return csv_table(_run_row(summary) for summary in summaries)
 
 
 def scores_csv(scores: Mapping[str, Sequence[CaseScore]], names: Mapping[str, str]) -> str:
@@ -170,12 +187,10 @@ def scores_csv(scores: Mapping[str, Sequence[CaseScore]], names: Mapping[str, st
         scores: of each run, by run id.
         names: of the runs, by id.
     """
-    return _csv(
-        [
-            {"run": names[run_id], "run_id": run_id, **score.report()}
-            for run_id, of_run in scores.items()
-            for score in of_run
-        ]
+    return csv_table(
+        {"run": names[run_id], "run_id": run_id, **to_plain(score)}
+        for run_id, of_run in scores.items()
+        for score in of_run
     )
 
 
@@ -183,12 +198,12 @@ def _is_one_case(first: CaseScore, second: CaseScore) -> bool:
     return math.isclose(first.reference_ml, second.reference_ml, rel_tol=SAME_VOLUME, abs_tol=SAME_VOLUME)
 
 
-def _run_row(summary: RunSummary) -> dict[str, Any]:
+def _run_row(summary: RunSummary) -> JsonObject:
     run = summary.run
     ours = {
         field.name: getattr(run, field.name)
         for field in fields(run)
-        if field.name not in {"configuration", "result", "progress", "failure", "warnings", "tags"}
+        if field.name not in {"config", "result", "progress", "failure", "warnings", "tags"}
     }
     return {
         **ours,
@@ -198,7 +213,7 @@ def _run_row(summary: RunSummary) -> dict[str, Any]:
         "epochs": summary.epochs,
         "best_dice": summary.best_dice,
         "validation_loss": summary.validation_loss,
-        **{f"configuration.{name}": value for name, value in _flatten(run.configuration)},
+        **{f"configuration.{name}": value for name, value in _flatten(_given(run))},
     }
 
 
@@ -212,8 +227,13 @@ def _flat(run: Run) -> dict[str, str]:
         "device": run.device,
         "code": run.code_version,
     }
-    inside = _flatten({key: value for key, value in run.configuration.items() if key not in NO_SETTINGS})
+    inside = _flatten({key: value for key, value in _given(run).items() if key not in NO_SETTINGS})
     return {name: _text(value) for name, value in [*inside, *outside.items()]}
+
+
+def _given(run: Run) -> JsonObject:
+    """Return what of the config is given at all; what is left out has its default."""
+    return {key: value for key, value in to_plain(run.config).items() if value not in (None, "", [])}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -228,12 +248,3 @@ def _text(value: Any) -> str:
     if value is None:
         return ABSENT
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    target = io.StringIO()
-    writer = csv.DictWriter(target, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return target.getvalue()

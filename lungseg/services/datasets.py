@@ -8,7 +8,6 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from lungseg.config import Settings
@@ -23,14 +22,12 @@ from lungseg.db import datasets as rows
 from lungseg.db.runs import insert_run
 from lungseg.errors import DataSetError, NotFoundError, RunCancelledError
 from lungseg.files import atomic
-from lungseg.records import RegisteredDataSet, Run, RunKind
+from lungseg.records import PrepareResult, RegisteredDataSet, Run, RunKind
+from lungseg.run_configs import PrepareConfig
 from lungseg.services.installation import Installation
 from lungseg.services.runs import blank_run
 
 log = logging.getLogger(__name__)
-
-DATA_SET = "data_set"
-"""Key of a run's configuration: the id of the data set that it prepares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +85,7 @@ def register(installation: Installation, folder: Path, tumour_class: str | None 
         insert_run(session, run)
         data_set = RegisteredDataSet(data_set_id, found.name, str(found.root), datetime.now(UTC), run, tumour_class)
         rows.insert_data_set(session, data_set)
+    installation.executor.wake()
     log.info("data set %s: registered, %d cases", data_set_id, len(found.pairs))
     return data_set
 
@@ -203,6 +201,7 @@ def refresh(installation: Installation, data_set_id: str) -> Run:
         rows.set_run(session, data_set_id, run.id)
         if before:
             rows.delete_run(session, before.id)
+    installation.executor.wake()
     return run
 
 
@@ -257,7 +256,7 @@ def unregistered_store(settings: Settings, folder: Path) -> Path:
 
 def prepare_store(
     installation: Installation, run: Run, *, on_progress: OnProgress, should_stop: ShouldStop
-) -> dict[str, Any]:
+) -> PrepareResult:
     """Bring the store of a run's data set up to date.
 
     Returns:
@@ -269,7 +268,7 @@ def prepare_store(
         StorageError: there is no room for the store.
         RunCancelledError: `should_stop` said so.
     """
-    data_set = get_data_set(installation, run.configuration[DATA_SET])
+    data_set = get_data_set(installation, run.config_as(PrepareConfig).data_set)
     folder = store_folder(installation.settings, data_set.id)
     if is_store(folder) and not is_readable_layout(folder):
         shutil.rmtree(folder)
@@ -280,14 +279,14 @@ def prepare_store(
         _remove_if_forgotten(installation, data_set.id)
         raise
     findings = lint(store.data_set, store.facts, likenesses=store.alike)
-    return {
-        "cases": len(store.cases),
-        "unlabelled": len(store.unlabelled),
-        "left_out": sum(not facts.is_usable for facts in store.facts),
-        "errors": sum(finding.is_error for finding in findings),
-        "warnings": sum(not finding.is_error for finding in findings),
-        "fingerprint": store.fingerprint,
-    }
+    return PrepareResult(
+        cases=len(store.cases),
+        unlabelled=len(store.unlabelled),
+        left_out=sum(not facts.is_usable for facts in store.facts),
+        errors=sum(finding.is_error for finding in findings),
+        warnings=sum(not finding.is_error for finding in findings),
+        fingerprint=store.fingerprint,
+    )
 
 
 def _is_registered(installation: Installation, folder: Path) -> bool:
@@ -303,4 +302,4 @@ def _remove_if_forgotten(installation: Installation, data_set_id: str) -> None:
 
 
 def _new_run(data_set_id: str) -> Run:
-    return blank_run(RunKind.PREPARE, {DATA_SET: data_set_id})
+    return blank_run(RunKind.PREPARE, PrepareConfig(data_set=data_set_id))

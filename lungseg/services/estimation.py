@@ -1,38 +1,28 @@
 """What a training run will cost: from epochs that were trained here, else from a few measured steps, else by a rule.
 
-No torch here: `start_measuring` lets a process of its own take the steps, and what it finds is kept for the next time.
+No torch here: a run of kind MEASURE takes the steps, and its result is what was measured.
 """
 
 from __future__ import annotations
 
-import logging
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from lungseg.config import CHECKOUT, Settings
 from lungseg.dataset.store import SliceStore, is_store
-from lungseg.db import Database
 from lungseg.db import training as rows
-from lungseg.decoding import Finite, Natural, decode_file, decode_value
-from lungseg.errors import DataSetError, LungSegError, StorageError
-from lungseg.files import atomic
-from lungseg.records import EpochRecord, Run
-from lungseg.scans import nifti
+from lungseg.errors import DataSetError, LungSegError
+from lungseg.records import EpochRecord, MeasureResult, Run, RunKind, RunState
+from lungseg.run_configs import MeasureConfig, TrainConfig
+from lungseg.scans.formats import open_scan
 from lungseg.services.datasets import find_store, open_known, unregistered_store
 from lungseg.services.installation import Installation
-from lungseg.services.training import checked_data, is_any_active, with_allowed_data
-from lungseg.training.presets import Preset, SlicePreset, find_preset
+from lungseg.services.presets import with_preset_values
+from lungseg.services.runs import blank_run
+from lungseg.services.training import checked_data, is_any_active, preset_of, with_allowed_data
+from lungseg.training.presets import AnyPreset, SlicePreset
 from lungseg.wording import counted
-
-log = logging.getLogger(__name__)
 
 MOST_EPOCHS = 20
 HELD_OUT = 0.2
@@ -46,9 +36,9 @@ SECONDS_PER_MEGAWEIGHT = 0.02
 cores with bf16 took 0.57 s for the 31 million of `baseline`, 0.17 s for the 7.8 million of `neighbours`."""
 MEGABYTES_AT_LEAST, MEGABYTES_PER_CHANNEL = 600.0, 1.6
 """Likewise: 1,410 MB for 8 slices at width 64, 1,010 MB at width 32."""
-PACES = "paces.json"
-MEASURING_S = 180.0
-"""A measurement that was begun this long ago has failed."""
+MOST_MEASUREMENTS = 100
+MEASURE_AGAIN = timedelta(hours=1)
+"""A measurement that failed is tried again after this time at the earliest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,51 +59,34 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Throughput:
-    """How quickly a network learns on this machine, and what memory it takes."""
-
-    slices_per_s: Finite
-    memory_mb: Finite
-
-
-@dataclass(frozen=True, slots=True)
-class _Trained:
-    """What a run's configuration says of its training, as far as it is not the preset's."""
-
-    batch: Natural | None = None
-    folds: Natural | None = None
-    device: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Order:
     """What is to be estimated, with the numbers of the preset where none are given."""
 
-    preset: Preset
+    preset: AnyPreset
     data: Path
     epochs: int
     batch: int
-    device: str
     held_out: float
+    measured: MeasureConfig
 
     @classmethod
-    def of(cls, settings: Settings, database: Database, fields: Mapping[str, Any]) -> _Order:
-        preset = find_preset(fields["preset"])
+    def of(cls, installation: Installation, config: TrainConfig) -> _Order:
+        config = with_preset_values(installation, config)
+        preset = preset_of(config)
+        batch = config.batch or preset.optimisation.batch
         return cls(
             preset=preset,
-            data=checked_data(
-                Installation(settings, database), with_allowed_data(Installation(settings, database), fields)
+            data=checked_data(installation, with_allowed_data(installation, config)),
+            epochs=config.epochs or preset.optimisation.epochs,
+            batch=batch,
+            held_out=1 / config.folds if config.folds else HELD_OUT,
+            measured=MeasureConfig(
+                preset=config.preset,
+                preset_values=config.preset_values,
+                batch=batch,
+                device=config.device or installation.settings.device,
             ),
-            epochs=int(fields.get("epochs") or preset.schedule.epochs),
-            batch=int(fields.get("batch") or preset.schedule.batch),
-            device=str(fields.get("device") or settings.device),
-            held_out=1 / int(fields["folds"]) if fields.get("folds") else HELD_OUT,
         )
-
-    @property
-    def key(self) -> str:
-        """Name what a pace was measured with."""
-        return f"{self.preset.name}/{self.batch}/{self.device}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,31 +109,29 @@ class _Work:
         return self.prepare_s + slices / max(slices_per_s, 1e-3)
 
 
-def estimate(installation: Installation, fields: Mapping[str, Any]) -> Estimate:
+def estimate(installation: Installation, config: TrainConfig) -> Estimate:
     """Say what a training run will cost.
-
-    Args:
-        installation: whose it is.
-        fields: as `services.training.queue_training` takes them.
 
     Raises:
         DataSetError: the data can't be used, or a field is out of range.
     """
-    order = _Order.of(installation.settings, installation.database, fields)
+    order = _Order.of(installation, config)
     work = _work(installation, order)
     with installation.database.read() as session:
-        known = [each for each in rows.latest_epochs(session, order.preset.name, MOST_EPOCHS) if _is_like(each, order)]
-    if known:
-        return _from_epochs(known, order, work)
-    pace = _paces(installation.settings).get(order.key)
-    if pace:
-        seconds = work.seconds(order.epochs, pace.slices_per_s)
-        return Estimate(seconds, pace.memory_mb, "From a few measured steps on this machine.", is_measured=True)
+        trained = rows.latest_epochs(session, order.preset.name, MOST_EPOCHS)
+    alike = [(run, epoch) for run, epoch in trained if _is_like(run, order)]
+    if alike:
+        return _from_epochs(alike, order, work)
+    latest = _latest_measurement(installation, order)
+    result = latest.result_as(MeasureResult) if latest else None
+    if result and result.slices_per_s > 0:
+        seconds = work.seconds(order.epochs, result.slices_per_s)
+        return Estimate(seconds, result.memory_mb, "From a few measured steps on this machine.", is_measured=True)
     return _by_rule(order, work)
 
 
-def start_measuring(installation: Installation, fields: Mapping[str, Any]) -> bool:
-    """Start a process that takes a few steps with a preset, unless that was done before or something runs already.
+def start_measuring(installation: Installation, config: TrainConfig) -> bool:
+    """Queue a run that takes a few steps with a preset, unless that was done before or something runs already.
 
     Returns:
         Whether a measurement is under way; `estimate` tells its result as soon as there is one.
@@ -168,96 +139,49 @@ def start_measuring(installation: Installation, fields: Mapping[str, Any]) -> bo
     Raises:
         DataSetError: the data can't be used, or a field is out of range.
     """
-    order = _Order.of(installation.settings, installation.database, fields)
-    if order.key in _paces(installation.settings) or is_any_active(installation):
+    order = _Order.of(installation, config)
+    latest = _latest_measurement(installation, order)
+    if latest and not latest.state.is_final:
+        return True
+    is_too_soon = latest and latest.state is RunState.FAILED and datetime.now(UTC) - latest.queued_at < MEASURE_AGAIN
+    if is_too_soon or (latest and latest.state is RunState.DONE) or is_any_active(installation, frozenset(RunKind)):
         return False
-    mark = installation.settings.home / "measuring"
-    if mark.exists() and 0 <= time.time() - mark.stat().st_mtime < MEASURING_S:  # a clock may have been set back since
-        return mark.read_bytes() == order.key.encode()
-    atomic.write_bytes(mark, order.key.encode())
-    _start(installation.settings, order)
+    installation.executor.submit(blank_run(RunKind.MEASURE, order.measured))
     return True
 
 
-def keep_pace(settings: Settings, preset: str, batch: int, device: str, pace: Throughput) -> None:
-    """Keep what was measured, and say that the measurement is over.
-
-    Raises:
-        StorageError: it can't be written.
-    """
-    known = {key: asdict(each) for key, each in _paces(settings).items()}
-    known[f"{preset}/{batch}/{device}"] = asdict(pace)
-    atomic.write_json(settings.home / PACES, known)
-    (settings.home / "measuring").unlink(missing_ok=True)
+def _latest_measurement(installation: Installation, order: _Order) -> Run | None:
+    """Return the newest run that measured what an order needs, or is to; None where there is none."""
+    with installation.database.read() as session:
+        measured = rows.recent_runs(session, {RunKind.MEASURE}, MOST_MEASUREMENTS)
+    return next((run for run in measured if run.config == order.measured), None)
 
 
-def _start(settings: Settings, order: _Order) -> None:
-    settings.logs.mkdir(parents=True, exist_ok=True)
-    arguments = (order.preset.name, "--batch", str(order.batch), "--device", order.device)
-    with (settings.logs / "measure.log").open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lungseg", "measure", *arguments],
-            cwd=CHECKOUT,
-            env=settings.to_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    log.info("measuring %s, process %d", order.key, process.pid)
-    threading.Thread(target=process.wait, name="measure-reaper", daemon=True).start()  # leaves no zombie
+def _is_like(run: Run, order: _Order) -> bool:
+    config = run.config_as(TrainConfig)
+    is_same_preset = config.preset_values is None or config.preset_values == order.measured.preset_values
+    return is_same_preset and config.device in {None, order.measured.device}
 
 
-def _paces(settings: Settings) -> dict[str, Throughput]:
-    """Read what was measured; damaged entries count as none."""
-    found: dict[str, Throughput] = {}
-    with suppress(StorageError):
-        known = decode_file(dict[str, Any], settings.home / PACES, _unreadable)
-        for key, fields in known.items():
-            with suppress(StorageError):
-                found[key] = decode_value(Throughput, fields, _unreadable)
-    return {key: pace for key, pace in found.items() if pace.slices_per_s > 0}
-
-
-def _unreadable(reason: str) -> StorageError:
-    return StorageError(f"{PACES} can't be read ({reason}).", "Delete it: this machine is measured again.")
-
-
-def _is_like(known: tuple[Run, EpochRecord], order: _Order) -> bool:
-    trained = _trained(known[0])
-    return trained is not None and trained.device in {None, order.device}
-
-
-def _from_epochs(known: list[tuple[Run, EpochRecord]], order: _Order, work: _Work) -> Estimate:
+def _from_epochs(alike: list[tuple[Run, EpochRecord]], order: _Order, work: _Work) -> Estimate:
     """Take whole epochs where the same was trained before, else their pace."""
-    same = [epoch for run, epoch in known if _is_same(run, order)]
-    memory_mb = max(epoch.memory_mb for _, epoch in known)
+    same = [epoch for run, epoch in alike if _is_same(run, order)]
+    memory_mb = max(epoch.memory_mb for _, epoch in alike)
     if same:
         seconds = median(epoch.seconds for epoch in same)
         whole = work.prepare_s + order.epochs * seconds + seconds * work.held_out / (work.train + work.held_out)
-        return Estimate(whole, memory_mb, f"From {_counted(same)} of this preset on these data here.", is_measured=True)
-    pace = median(epoch.slices_per_s for _, epoch in known)
-    basis = f"From {_counted(known)} of this preset on other data here."
+        basis = f"From {counted(len(same), 'epoch')} of this preset on these data here."
+        return Estimate(whole, memory_mb, basis, is_measured=True)
+    pace = median(epoch.slices_per_s for _, epoch in alike)
+    basis = f"From {counted(len(alike), 'epoch')} of this preset on other data here."
     return Estimate(work.seconds(order.epochs, pace), memory_mb, basis, is_measured=True)
 
 
 def _is_same(run: Run, order: _Order) -> bool:
-    trained = _trained(run)
-    if trained is None:
-        return False
-    batch, held_out = trained.batch or order.preset.schedule.batch, 1 / trained.folds if trained.folds else HELD_OUT
+    config = run.config_as(TrainConfig)
+    held_out = 1 / config.folds if config.folds else HELD_OUT
+    batch = config.batch or order.preset.optimisation.batch
     return (run.dataset, batch, held_out) == (str(order.data), order.batch, order.held_out)
-
-
-def _trained(run: Run) -> _Trained | None:
-    """Read with which numbers a run was trained; None where its record is damaged."""
-    try:
-        return decode_value(_Trained, run.configuration, _unreadable)
-    except StorageError:
-        return None
-
-
-def _counted(epochs: list[Any]) -> str:
-    return counted(len(epochs), "epoch")
 
 
 def _by_rule(order: _Order, work: _Work) -> Estimate:
@@ -270,8 +194,8 @@ def _by_rule(order: _Order, work: _Work) -> Estimate:
 
 
 def _work(installation: Installation, order: _Order) -> _Work:
-    if order.preset.schedule.steps is not None:
-        return _Work(order.preset.schedule.steps * order.batch, 0.0, 0.0)
+    if order.preset.optimisation.steps is not None:
+        return _Work(order.preset.optimisation.steps * order.batch, 0.0, 0.0)
     data = order.data
     store = (
         data if is_store(data) else find_store(installation, data) or unregistered_store(installation.settings, data)
@@ -289,6 +213,7 @@ def _work(installation: Installation, order: _Order) -> _Work:
 
 def _depth(scan: Path) -> int:
     try:
-        return nifti.read_grid(scan).to_ras().shape[2]
+        with open_scan(scan) as reader:
+            return reader.grid.to_ras().shape[2]
     except LungSegError:
         return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
 
 from lungseg.config import Settings
@@ -17,12 +16,11 @@ from lungseg.db.cases import all_case_ids
 from lungseg.db.installation import home_id, is_unused
 from lungseg.db.masks import all_mask_ids
 from lungseg.errors import SetupError, StorageError
-from lungseg.files import atomic
-from lungseg.services.installation import Installation
-from lungseg.services.manifests import END
+from lungseg.files import atomic, keys
+from lungseg.files.store import FileStore
+from lungseg.services.installation import Installation, files_of
 from lungseg.wording import counted
 
-ID_FILE = "home.id"
 ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -149,7 +147,7 @@ def pair(installation: Installation) -> None:
 
 def holdings(installation: Installation) -> Holdings:
     """Look what lies in the home and what the database knows of it; files first, so that none seems unowned."""
-    scans, masks = _ids(installation.settings.scans), _ids(installation.settings.masks)
+    scans, masks = _ids(installation.files, keys.SCANS), _ids(installation.files, keys.MASKS)
     with installation.database.read() as session:
         return Holdings(
             scans=Holding(*scans, all_case_ids(session)),
@@ -160,28 +158,28 @@ def holdings(installation: Installation) -> Holdings:
         )
 
 
-def _ids(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
+def _ids(files: FileStore, folder: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the ids that have a file in a folder, and those that have a manifest."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    ids = [(name.partition(".")[0], name.endswith(END)) for name in names if ID.fullmatch(name.partition(".")[0])]
+    known = [key for key in files.list(folder) if ID.fullmatch(keys.id_of(key))]
+    ids = [(keys.id_of(key), key.endswith(keys.MANIFEST_END)) for key in known]
     return frozenset(found for found, is_listed in ids if not is_listed), frozenset(i for i, listed in ids if listed)
 
 
 def _home_id(settings: Settings) -> str | None:
     try:
-        text = (settings.home / ID_FILE).read_text(encoding="ascii", errors="replace").strip()
+        text = (files_of(settings).local(keys.HOME_ID)).read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StorageError(
-            f"{ID_FILE} can't be read ({error.strerror}).", "Check the rights of LUNGSEG_HOME."
+            f"{keys.HOME_ID} can't be read ({error.strerror}).", "Check the rights of LUNGSEG_HOME."
         ) from error
     if not ID.fullmatch(text):
-        raise StorageError(f"{ID_FILE} is damaged.", f"Restore {ID_FILE} in LUNGSEG_HOME, or delete it.")
+        raise StorageError(f"{keys.HOME_ID} is damaged.", f"Restore {keys.HOME_ID} in LUNGSEG_HOME, or delete it.")
     return text
 
 
 def _make_id(settings: Settings, value: str) -> str:
     """Write the id of a home; returns the one that stands there now."""
-    atomic.write_first(settings.home / ID_FILE, f"{value}\n".encode())
+    atomic.write_first(files_of(settings).local(keys.HOME_ID), f"{value}\n".encode())
     return _home_id(settings) or value

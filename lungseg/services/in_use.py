@@ -16,10 +16,10 @@ from filelock import FileLock
 from lungseg.config import SHIPPED_CHECKPOINT, Settings
 from lungseg.decoding import decode_file
 from lungseg.errors import CheckpointError, PromotionError, StorageError
-from lungseg.files import atomic
-from lungseg.segmentation.card import ModelCard, find_weights, read_card, sha256_of
+from lungseg.files import atomic, keys
+from lungseg.segmentation.card import ModelCard, check_pair, find_weights, read_card
+from lungseg.services.installation import files_of
 
-PROMOTIONS = "promotions.json"
 ARCHIVE = "archive"
 """Folder in `models/` where checkpoints lie that were replaced."""
 
@@ -74,7 +74,7 @@ def promotions(settings: Settings) -> tuple[Promotion, ...]:
     Raises:
         StorageError: their file is damaged.
     """
-    path = settings.home / PROMOTIONS
+    path = files_of(settings).local(keys.PROMOTIONS)
     return decode_file(tuple[Promotion, ...], path, _damaged) if atomic.is_file(path) else ()
 
 
@@ -84,9 +84,10 @@ def keep_promotion(settings: Settings, promotion: Promotion) -> None:
     Raises:
         StorageError: the file is damaged or can't be written.
     """
-    with FileLock(settings.home / f"{PROMOTIONS}.lock"):
+    path = files_of(settings).local(keys.PROMOTIONS)
+    with FileLock(f"{path}.lock"):
         kept = [asdict(each) for each in (*promotions(settings), promotion)]
-        atomic.write_json(settings.home / PROMOTIONS, kept)
+        atomic.write_json(path, kept)
 
 
 def name_in_use(settings: Settings) -> str:
@@ -117,7 +118,7 @@ def weights_in_use(settings: Settings) -> Path:
 
 def card_in_use(settings: Settings) -> ModelCard:
     """Return the card of `weights_in_use`; raises as that does, and CheckpointError where the card can't be read."""
-    return read_card(weights_in_use(settings))
+    return read_card(weights_in_use(settings), to_segment=True)
 
 
 def read_rival(settings: Settings) -> ModelCard | None:
@@ -205,9 +206,8 @@ def use_again(settings: Settings, number: int, *, comment: str = "", by: str = "
         )
     if rival and rival.sha256 == station.sha256:
         raise PromotionError(f"{station.name} is in use already.", "There is nothing to do.")
-    card = read_card(weights)
-    if sha256_of(weights) != card.sha256:
-        raise CheckpointError(f"{weights.name} is not what its card describes.", "Put both of its files back.")
+    card = read_card(weights, to_segment=True)
+    check_pair(weights, card)
     promotion = Promotion.of(
         replace(card, name=station.name),
         rival,
@@ -226,13 +226,13 @@ def _kept(settings: Settings) -> Iterator[Path]:
 
 def _sha256_told(weights: Path) -> str | None:
     try:
-        return read_card(weights).sha256
+        return read_card(weights, to_segment=True).sha256
     except CheckpointError:
         return None
 
 
 def _damaged(reason: str) -> StorageError:
     return StorageError(
-        f"{PROMOTIONS} can't be read ({reason}), so nobody can tell which checkpoint segments.",
+        f"{keys.PROMOTIONS} can't be read ({reason}), so nobody can tell which checkpoint segments.",
         "Put a copy in its place; or remove it: the shipped checkpoint segments then.",
     )

@@ -1,4 +1,4 @@
-"""The one handle that services take: where rows and bytes lie, and who asks."""
+"""The one handle that services take: where rows and bytes lie, who asks, and who executes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from lungseg.config import Settings
 from lungseg.db import Database
+from lungseg.files.store import FileStore, LocalFileStore
+from lungseg.services.executor import Executor, QueueExecutor
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,28 @@ class Installation:
     """One installation, as one actor sees it.
 
     Attributes:
-        installation: whose it is.
+        settings: of the installation.
+        database: its rows.
         actor: who asks.
+        starter: who begins what is queued; None where another process does.
     """
 
     settings: Settings
     database: Database
     actor: Actor = LOCAL_USER
+    starter: Executor | None = None
+
+    @property
+    def executor(self) -> Executor:
+        """Who executes its runs."""
+        return self.starter or QueueExecutor(self.database)
+
+    @property
+    def files(self) -> FileStore:
+        """Its bytes, by key."""
+        return files_of(self.settings)
+
+
+def files_of(settings: Settings) -> FileStore:
+    """Return where the bytes of an installation lie: the one place that decides it."""
+    return LocalFileStore(settings.home)

@@ -1,4 +1,4 @@
-"""The worker as a process: whether one is alive, starting one where none is, ending one that hangs."""
+"""The executor of one machine: a worker process, started where none is alive, ended where it hangs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ import psutil
 from filelock import FileLock, Timeout
 
 from lungseg.config import CHECKOUT, Settings
+from lungseg.db import Database
 from lungseg.errors import LungSegError
+from lungseg.processes import inherited_lifeline
+from lungseg.services.executor import QueueExecutor, WorkerStatus
 from lungseg.services.home import open_home
-from lungseg.services.lifeline import inherited_lifeline
 from lungseg.services.watchdog import Watchdog, read_signs
 
 log = logging.getLogger(__name__)
@@ -80,8 +82,38 @@ def is_worker_alive(settings: Settings) -> bool:
     return (settings.home / "worker.lock").exists() and _is_held(worker_lock(settings))
 
 
+class LocalExecutor(QueueExecutor):
+    """Lets one worker process of this machine execute runs: it segments, and has child processes for all else.
+
+    Args:
+        settings: of the installation.
+        database: that holds the queue.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        super().__init__(database)
+        self._settings = settings
+
+    def wake(self) -> None:
+        """Start a worker where none is alive; where that fails, whoever keeps one alive tries again."""
+        try:
+            ensure_worker(self._settings)
+        except (OSError, LungSegError) as error:
+            log.warning("no worker can be started now: %s", type(error).__name__)
+
+    def status(self) -> tuple[WorkerStatus, ...]:
+        """Return the worker; none where none is alive."""
+        return workers(self._settings)
+
+
+def workers(settings: Settings) -> tuple[WorkerStatus, ...]:
+    """Return the worker that holds the lock of an installation; none where none does, or it has only just begun."""
+    signs = read_signs(signs_of_worker(settings)) if is_worker_alive(settings) else None
+    return (WorkerStatus(signs.host, signs.process),) if signs else ()
+
+
 def ensure_worker(settings: Settings) -> None:
-    """Start a worker in a process group of its own where none is alive; cheap enough for every run of a page.
+    """Start a worker in a process group of its own where none is alive; cheap enough for every scan of a drop.
 
     Its output goes to `logs/worker.log` under `Settings.home`. Of two that start at once, one leaves at the lock.
     """

@@ -17,13 +17,12 @@ from lungseg.db import runs as run_rows
 from lungseg.db import training as training_rows
 from lungseg.decoding import decode_file, encode
 from lungseg.errors import StorageError
-from lungseg.files import atomic
+from lungseg.files import atomic, keys
+from lungseg.files.store import FileStore
 from lungseg.records import Case, CaseScore, EpochRecord, Mask, Run
 from lungseg.services.installation import Installation
 
 log = logging.getLogger(__name__)
-
-END = ".json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +42,19 @@ class RunManifest:
     scores: tuple[CaseScore, ...]
 
 
-def case_manifest(settings: Settings, case_id: str) -> Path:
-    """Name the manifest of a case."""
-    return settings.scans / f"{case_id}{END}"
-
-
-def mask_manifest(settings: Settings, mask_id: str) -> Path:
-    """Name the manifest of a mask."""
-    return settings.masks / f"{mask_id}{END}"
-
-
 def run_manifest(settings: Settings, run_id: str) -> Path:
-    """Name the manifest of a run that trains or scores."""
-    return settings.runs / run_id / f"manifest{END}"
+    """Name the manifest of a run that trains or scores; it lies in the run's own folder."""
+    return settings.runs / run_id / f"manifest{keys.MANIFEST_END}"
 
 
-def keep_case(settings: Settings, case: Case) -> None:
+def keep_case(files: FileStore, case: Case) -> None:
     """Write the manifest of a case; where the disk refuses, the next sweep writes it."""
-    _write(case_manifest(settings, case.id), encode(case))
+    _write(files.local(keys.case_manifest(case.id)), encode(case))
 
 
-def keep_mask(settings: Settings, mask: Mask, run: Run | None) -> None:
+def keep_mask(files: FileStore, mask: Mask, run: Run | None) -> None:
     """Write the manifest of a mask, as `keep_case`."""
-    _write(mask_manifest(settings, mask.id), encode(MaskManifest(mask, run)))
+    _write(files.local(keys.mask_manifest(mask.id)), encode(MaskManifest(mask, run)))
 
 
 def keep_run(installation: Installation, run_id: str) -> None:
@@ -115,17 +104,18 @@ def complete(installation: Installation) -> int:
     Returns:
         How many were written.
     """
+    files = installation.files
     with installation.database.read() as session:
-        case_ids = _without(installation.settings.scans, case_rows.all_case_ids(session))
-        mask_ids = _without(installation.settings.masks, mask_rows.all_mask_ids(session))
+        case_ids = _without(files, keys.SCANS, case_rows.all_case_ids(session))
+        mask_ids = _without(files, keys.MASKS, mask_rows.all_mask_ids(session))
         cases = [case_rows.get_case(session, case_id) for case_id in case_ids]
         masks = [mask_rows.get_mask(session, mask_id) for mask_id in mask_ids]
         run_ids = _folders(installation.settings.runs) & run_rows.all_run_ids(session)
         runs = [run_rows.get_run(session, mask.run_id) if mask.run_id else None for mask in masks]
     for case in cases:
-        keep_case(installation.settings, case)
+        keep_case(files, case)
     for mask, run in zip(masks, runs, strict=True):
-        keep_mask(installation.settings, mask, run)
+        keep_mask(files, mask, run)
     _withdraw(installation, case_ids, mask_ids)
     runs_without = [run_id for run_id in run_ids if not run_manifest(installation.settings, run_id).is_file()]
     for run_id in runs_without:
@@ -136,21 +126,16 @@ def complete(installation: Installation) -> int:
 def _withdraw(installation: Installation, case_ids: list[str], mask_ids: list[str]) -> None:
     """Remove manifests of what was deleted while they were written."""
     with installation.database.read() as session:
-        gone = {
-            case_manifest(installation.settings, case_id) for case_id in set(case_ids) - case_rows.all_case_ids(session)
-        }
-        gone |= {
-            mask_manifest(installation.settings, mask_id) for mask_id in set(mask_ids) - mask_rows.all_mask_ids(session)
-        }
-    for path in gone:
-        path.unlink(missing_ok=True)
+        gone = [keys.case_manifest(case_id) for case_id in set(case_ids) - case_rows.all_case_ids(session)]
+        gone += [keys.mask_manifest(mask_id) for mask_id in set(mask_ids) - mask_rows.all_mask_ids(session)]
+    installation.files.delete(*gone)
 
 
-def _without(folder: Path, ids: frozenset[str]) -> list[str]:
+def _without(files: FileStore, folder: str, ids: frozenset[str]) -> list[str]:
     """Return those ids that have a file in a folder, but no manifest."""
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    there = {name.partition(".")[0] for name in names if not name.endswith(END)}
-    return sorted(found for found in ids & there if f"{found}{END}" not in names)
+    names = files.list(folder)
+    listed = {keys.id_of(name) for name in names if name.endswith(keys.MANIFEST_END)}
+    return sorted((ids & {keys.id_of(name) for name in names}) - listed)
 
 
 def _folders(folder: Path) -> frozenset[str]:

@@ -7,18 +7,18 @@ goes in only with a comment that says why; the comment stays on its card and in 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from lungseg.config import Settings
 from lungseg.errors import CheckpointError, PromotionError
-from lungseg.files.atomic import move, replacing_path
+from lungseg.files.atomic import disk_errors, move
 from lungseg.records import CaseScore, Run
-from lungseg.segmentation.card import ModelCard, read_card, sha256_of
+from lungseg.segmentation.card import ModelCard, check_pair, has_card, read_card, write_checkpoint
+from lungseg.segmentation.card_contents import Challenge, PromotionNote
+from lungseg.segmentation.weights_file import weights_sha256
 from lungseg.services.comparison import Comparison, compare
 from lungseg.services.in_use import ARCHIVE, Promotion, keep_promotion, read_rival
 from lungseg.services.installation import Installation
@@ -136,7 +136,7 @@ def offer(installation: Installation, run_id: str, name: str | None = None) -> P
     card = read_card(weights)
     chosen = _checked_name(name or card.name)
     rival = read_rival(installation.settings)
-    learned_from = frozenset(card.names("cases"))
+    learned_from = frozenset(card.training.cases)
     scores = [score for score in _scores_of_checkpoint(installation, card.sha256) if score.case not in learned_from]
     comparison = compare(_scores_of_checkpoint(installation, rival.sha256), scores) if rival else None
     replaces = (installation.settings.models / f"{chosen}.safetensors").is_file()
@@ -169,9 +169,9 @@ def promote(
         raise offered.refusal
     if offered.doubt and not reason:
         raise PromotionError(offered.doubt, "Train on, or give a comment that says why it is to go in all the same.")
-    training = {**offered.card.training, "promotion": _record(offered, reason)}
+    training = replace(offered.card.training, promotion=_note(offered, reason))
     card = replace(offered.card, name=offered.name, training=training)
-    _put(installation.settings.models, offered.weights, card)
+    _put(installation.settings.models, offered, card)
     promotion = Promotion.of(card, offered.rival, comment=reason, by=by, verdict=offered.verdict, run=run_id)
     keep_promotion(installation.settings, promotion)
     return card
@@ -180,7 +180,7 @@ def promote(
 def checkpoint_of(settings: Settings, run: Run) -> Path | None:
     """Return the weights that a run has kept; None where there are none."""
     weights = settings.runs / run.id / f"{run.checkpoint}.safetensors"
-    return weights if run.checkpoint and weights.is_file() and weights.with_suffix(".json").is_file() else None
+    return weights if run.checkpoint and has_card(weights) else None
 
 
 def promoted_names(settings: Settings) -> dict[str, str]:
@@ -188,7 +188,7 @@ def promoted_names(settings: Settings) -> dict[str, str]:
     names = {}
     for weights in sorted(settings.models.glob("*.safetensors")):
         try:
-            names[read_card(weights).sha256] = weights.stem
+            names[read_card(weights, to_segment=True).sha256] = weights.stem
         except CheckpointError:
             continue
     return names
@@ -210,41 +210,43 @@ def _scores_of_checkpoint(installation: Installation, sha256: str) -> Sequence[C
     return tuple(newest.values())
 
 
-def _record(offered: PromotionCandidate, comment: str) -> dict[str, Any]:
+def _note(offered: PromotionCandidate, comment: str) -> PromotionNote:
     """Write down, for the card, what was promoted, when, against what, and why."""
-    record: dict[str, Any] = {
-        "run": offered.run.id,
-        "run_name": offered.run.name,
-        "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "comment": comment,
-    }
+    challenge = None
     if offered.rival and offered.comparison:
-        record["compared_with"] = {
-            "name": offered.rival.name,
-            "sha256": offered.rival.sha256,
-            "verdict": offered.comparison.verdict,
-            "dice_difference": offered.comparison.difference.report(),
-        }
-    if offered.doubt:
-        record["kept_out_because"] = offered.doubt
-    return record
+        challenge = Challenge(
+            name=offered.rival.name,
+            sha256=offered.rival.sha256,
+            verdict=offered.comparison.verdict,
+            dice_difference=offered.comparison.difference,
+        )
+    return PromotionNote(
+        run=offered.run.id,
+        run_name=offered.run.name,
+        promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        comment=comment,
+        compared_with=challenge,
+        kept_out_because=offered.doubt,
+    )
 
 
-def _put(models: Path, weights: Path, card: ModelCard) -> None:
+def _put(models: Path, offered: PromotionCandidate, card: ModelCard) -> None:
     """Copy weights and card under passing names, then move what is there away and both into place."""
     target = models / f"{card.name}.safetensors"
-    with replacing_path(target.with_suffix(".json")) as new_card, replacing_path(target) as new_weights:
-        shutil.copyfile(weights, new_weights)
-        if sha256_of(new_weights) != card.sha256:
-            raise CheckpointError(f"{weights.name} is not what its card describes.", "Train again, or resume the run.")
-        new_card.write_text(card.to_json(), encoding="utf-8")
+
+    def make_room() -> None:
         if target.is_file():
             _archive(target)
+
+    check_pair(offered.weights, offered.card)
+    with disk_errors(offered.weights.name):
+        content = offered.weights.read_bytes()
+    write_checkpoint(target, content, card, make_room=make_room)
 
 
 def _archive(weights: Path) -> None:
     folder = weights.parent / ARCHIVE
-    name = f"{weights.stem}-{sha256_of(weights)[:8]}"
+    name = f"{weights.stem}-{weights_sha256(weights)[:8]}"
     move(weights, folder / f"{name}.safetensors")
     if (card := weights.with_suffix(".json")).is_file():
         move(card, folder / f"{name}.json")

@@ -11,17 +11,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-from lungseg.config import Settings
 from lungseg.db import cases as case_rows
 from lungseg.db import masks as mask_rows
 from lungseg.db import runs as run_rows
 from lungseg.db import training as training_rows
 from lungseg.errors import LungSegError, NotFoundError, SetupError, StorageError
-from lungseg.files import atomic
+from lungseg.files import keys
+from lungseg.files.store import FileStore
 from lungseg.records import Case, MaskKind, RunState
-from lungseg.scans import nifti
+from lungseg.scans.formats import open_scan
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import manifests
 from lungseg.services.home import ID, holdings, open_home, pair
@@ -29,8 +28,6 @@ from lungseg.services.installation import Installation
 from lungseg.services.runs import queue_segmentation
 
 log = logging.getLogger(__name__)
-
-UNASSIGNED = "unassigned"
 
 
 @dataclass(slots=True)
@@ -94,27 +91,29 @@ def recover(
 
 
 def _recover_case(installation: Installation, case_id: str, recovery: Recovery) -> bool:
-    path = _file_of(installation.settings.scans, case_id)
+    key = _key_of(installation.files, keys.SCANS, case_id)
     try:
-        case = _case_of(installation.settings, path, case_id, recovery)
+        case = _case_of(installation, key, case_id, recovery)
         with installation.database.begin() as session:
             case_rows.insert_case(session, case)
     except LungSegError as error:
-        recovery.refused.append((f"scans/{path.name}", str(error)))
+        recovery.refused.append((key, str(error)))
         return False
-    manifests.keep_case(installation.settings, case)
+    manifests.keep_case(installation.files, case)
     recovery.cases += 1
     return True
 
 
-def _case_of(settings: Settings, path: Path, case_id: str, recovery: Recovery) -> Case:
+def _case_of(installation: Installation, key: str, case_id: str, recovery: Recovery) -> Case:
     """Describe a scan by its file; of the manifest only what the file can't tell is taken: name, time, demo or not."""
-    grid = nifti.read_grid(path, limits=settings.limits)
+    path = installation.files.local(key)
+    with open_scan(path, limits=installation.settings.limits) as reader:
+        grid, geometry = reader.grid, reader.geometry
     turned = grid.to_ras()
     case = Case(
         id=case_id,
         name=f"recovered {case_id[:8]}",
-        scan_path=f"scans/{path.name}",
+        scan_path=key,
         scan_sha256=sha256_of(path),
         scan_bytes=path.stat().st_size,
         shape=turned.shape,
@@ -122,19 +121,22 @@ def _case_of(settings: Settings, path: Path, case_id: str, recovery: Recovery) -
         orientation=grid.orientation.codes,
         is_demo=False,
         created_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+        geometry=geometry,
     )
     try:
-        said = manifests.read_case(manifests.case_manifest(settings, case_id))
+        said = manifests.read_case(installation.files.local(keys.case_manifest(case_id)))
     except StorageError:
         recovery.unnamed += 1
         return case
+    if said.scan_sha256 == case.scan_sha256 and said.geometry:
+        case = replace(case, geometry=said.geometry)
     return replace(case, name=said.name, created_at=said.created_at, is_demo=said.is_demo)
 
 
 def _recover_mask(installation: Installation, mask_id: str, recovery: Recovery) -> None:
-    path = _file_of(installation.settings.masks, mask_id)
+    key = _key_of(installation.files, keys.MASKS, mask_id)
     try:
-        said = manifests.read_mask_manifest(manifests.mask_manifest(installation.settings, mask_id))
+        said = manifests.read_mask_manifest(installation.files.local(keys.mask_manifest(mask_id)))
         with installation.database.begin() as session:
             case_rows.get_case(session, said.mask.case_id)
             run = said.run if said.run and said.run.case_id == said.mask.case_id else None
@@ -149,19 +151,15 @@ def _recover_mask(installation: Installation, mask_id: str, recovery: Recovery) 
                 id=mask_id,
                 run_id=run.id if run else None,
                 version=version,
-                path=f"masks/{path.name}",
-                sha256=sha256_of(path),
+                path=key,
+                sha256=sha256_of(installation.files.local(key)),
             )
             mask_rows.insert_mask(session, mask)
     except (StorageError, NotFoundError):
-        _set_aside(installation.settings, path, recovery)
+        installation.files.rename(key, f"{keys.UNASSIGNED}/{key.rpartition('/')[2]}")
+        recovery.set_aside += 1
         return
     recovery.masks += 1
-
-
-def _set_aside(settings: Settings, path: Path, recovery: Recovery) -> None:
-    atomic.move(path, settings.home / UNASSIGNED / path.name)
-    recovery.set_aside += 1
 
 
 def _recover_runs(installation: Installation, recovery: Recovery) -> None:
@@ -203,5 +201,7 @@ def _segment_again(installation: Installation, case_ids: list[str], recovery: Re
             recovery.queued += 1
 
 
-def _file_of(folder: Path, record_id: str) -> Path:
-    return next(path for path in sorted(folder.glob(f"{record_id}.*")) if path.suffix != manifests.END)
+def _key_of(files: FileStore, folder: str, record_id: str) -> str:
+    """Return the key of the file of a record, not that of its manifest."""
+    own = (key for key in files.list(folder) if keys.id_of(key) == record_id)
+    return next(key for key in own if not key.endswith(keys.MANIFEST_END))

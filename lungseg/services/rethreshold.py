@@ -13,18 +13,21 @@ from pathlib import Path
 import numpy as np
 
 from lungseg.config import Settings
-from lungseg.decoding import Finite, Natural, decode_file, decode_value, encode
+from lungseg.decoding import Natural, decode_file, encode
 from lungseg.errors import StorageError
 from lungseg.evaluation.metrics import share_interval
-from lungseg.files.atomic import disk_errors, write_bytes
+from lungseg.files import keys
+from lungseg.files.atomic import write_bytes
+from lungseg.operating_points import OperatingPoint, WholeScans
 from lungseg.records import Case, Lesion, Mask, Run
-from lungseg.scans import nifti
+from lungseg.run_configs import CheckpointUse
+from lungseg.scans.formats import write_mask
 from lungseg.scans.lesions import slice_voxels
-from lungseg.segmentation.calibration import LesionCalibration, LesionRule
-from lungseg.segmentation.card import OperatingPoint, WholeScans, sha256_of
-from lungseg.segmentation.postprocessing import STOPS, UINT8_ONE, outlines_at, to_uint8_level
+from lungseg.segmentation.card import sha256_of
+from lungseg.segmentation.postprocessing import STOPS, UINT8_ONE, LesionRule, to_uint8_level
 from lungseg.segmentation.probability_io import read_map
-from lungseg.services.storage import WITH_DOUBTFUL, derived_path, probability_path
+from lungseg.services.installation import files_of
+from lungseg.wording import counted
 
 RULE = 1
 """Of what is a lesion, and which lesion a voxel belongs to; another number where the steps change."""
@@ -74,18 +77,6 @@ class ThresholdState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What stands on a run of the checkpoint that it used; older releases kept less."""
-
-    threshold: Finite = 0.5
-    min_lesion_ml: Finite | None = None
-    calibration: LesionCalibration | None = None
-    doubtful_below: Finite | None = None
-    operating_points: tuple[OperatingPoint, ...] = ()
-    whole_scans: WholeScans | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Derived:
     """What is kept beside a derived mask; what another rule of lesions made is derived anew."""
 
@@ -108,10 +99,10 @@ def operation_of(settings: Settings, mask: Mask, run: Run, level: int | None = N
     Raises:
         StorageError: what is kept of the run is damaged.
     """
-    said = _said(run)
-    default = to_uint8_level(said.threshold)
-    is_kept = (settings.home / probability_path(mask.id)).is_file()
-    choices = tuple(ThresholdOption(each, _expected(each, default, said)) for each in sorted({*STOPS, default}))
+    config = run.config_as(CheckpointUse)
+    default = to_uint8_level(config.threshold)
+    is_kept = files_of(settings).exists(keys.probability(mask.id))
+    choices = tuple(ThresholdOption(each, _expected(each, default, config)) for each in sorted({*STOPS, default}))
     is_choice = is_kept and level in {choice.level for choice in choices}
     shown = level if is_choice and level is not None else default
     return ThresholdState(mask.id, shown, default, choices, "" if is_kept else NO_MAP)
@@ -122,7 +113,7 @@ def mask_at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) ->
 
     Args:
         settings: of the installation.
-        case: whose scan it is.
+        case: whose scan it is, with its geometry.
         mask: as stored.
         run: that made it.
         level: the threshold in 255ths.
@@ -132,7 +123,6 @@ def mask_at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) ->
 
     Raises:
         StorageError: the map can't be read any more, or there is no room.
-        ScanError: the scan can't be read any more.
     """
     found = _at(settings, case, mask, run, level)
     moved = replace(
@@ -150,26 +140,27 @@ def with_doubtful(settings: Settings, case: Case, mask: Mask, run: Run, level: i
     Takes and raises as `mask_at`; id and file are its own (`<id>.<level>.all`), `slice_voxels` count both.
     """
     found = _at(settings, case, mask, run, level)
-    return _placed(settings, mask, level, found.all_slice_voxels, WITH_DOUBTFUL)
+    return _placed(settings, mask, level, found.all_slice_voxels, keys.WITH_DOUBTFUL)
 
 
 def _placed(settings: Settings, mask: Mask, level: int, counts: tuple[int, ...], ending: str = "") -> Mask:
     """Return a mask as one that was derived from it; its hash is not kept: two sessions may derive it at once."""
     own_id = mask.id.partition(".")[0]
-    path = derived_path(own_id, level, with_doubtful=bool(ending))
-    sha256 = sha256_of(settings.home / path)
-    return replace(mask, id=f"{own_id}.{level}{ending}", path=path, sha256=sha256, slice_voxels=counts)
+    key = keys.derived(own_id, level, with_doubtful=bool(ending))
+    sha256 = sha256_of(files_of(settings).local(key))
+    return replace(mask, id=f"{own_id}.{level}{ending}", path=key, sha256=sha256, slice_voxels=counts)
 
 
 def _at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) -> _Derived:
     """Return what the probabilities of a mask say at a level; its files are there then."""
     own_id = mask.id.partition(".")[0]
-    facts = settings.home / f"{settings.derived.name}/{own_id}.{level}.json"
+    files = files_of(settings)
+    facts = files.local(keys.derived_facts(own_id, level))
     found = _derived(facts)
-    files = [
-        derived_path(own_id, level, with_doubtful=bool(more)) for more in range(1 + bool(found and found.doubtful))
+    masks = [
+        keys.derived(own_id, level, with_doubtful=bool(more)) for more in range(1 + bool(found and found.doubtful))
     ]
-    if found is None or found.rule != RULE or not all((settings.home / name).is_file() for name in files):
+    if found is None or found.rule != RULE or not all(map(files.exists, masks)):
         found = _derive(settings, case, run, own_id, level)
         write_bytes(facts, encode(found))
     return found
@@ -185,57 +176,55 @@ def _derived(facts: Path) -> _Derived | None:
 
 def _derive(settings: Settings, case: Case, run: Run, own_id: str, level: int) -> _Derived:
     """Write the masks at a level, before what is known of them: where that is there, they are whole."""
-    said = _said(run)
-    if said.min_lesion_ml is None:
-        raise _damaged("min_lesion_ml is missing")
-    rule = LesionRule(said.threshold, said.min_lesion_ml, said.calibration, said.doubtful_below)
-    probability = read_map(settings.home / probability_path(own_id), limits=settings.limits)
-    outlines = outlines_at(probability, level / UINT8_ONE, rule)
-    header = nifti.read_header(settings.home / case.scan_path, limits=settings.limits, sha256=case.scan_sha256)
-    kept = settings.home / derived_path(own_id, level)
-    with disk_errors("The mask at another threshold"):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        nifti.write_mask(outlines.mask, kept, like=header)
-        if outlines.doubtful:
-            kept = settings.home / derived_path(own_id, level, with_doubtful=True)
-            nifti.write_mask(outlines.marks, kept, like=header)
+    rule = _rule_of(run.config_as(CheckpointUse))
+    files = files_of(settings)
+    probability = read_map(files.local(keys.probability(own_id)), limits=settings.limits)
+    derived = rule.apply(probability, level / UINT8_ONE)
+    if case.geometry is None:
+        raise _damaged("the geometry of the scan is missing")
+    write_mask(derived.mask, files.local(keys.derived(own_id, level)), case.geometry)
+    if derived.doubtful:
+        write_mask(derived.labels, files.local(keys.derived(own_id, level, with_doubtful=True)), case.geometry)
     return _Derived(
-        slice_voxels(outlines.mask), outlines.lesions, outlines.doubtful, slice_voxels(outlines.marks > 0), RULE
+        slice_voxels(derived.mask), derived.lesions, derived.doubtful, slice_voxels(derived.labels > 0), RULE
     )
 
 
-def _said(run: Run) -> _Said:
-    return decode_value(_Said, run.configuration, _damaged)
+def _rule_of(config: CheckpointUse) -> LesionRule:
+    """Return the rule by which the mask of a run was made; raises StorageError where that is not known."""
+    if config.min_lesion_ml is None:
+        raise _damaged("min_lesion_ml is missing")
+    return LesionRule(config.threshold, config.min_lesion_ml, config.calibration, config.doubtful_below)
 
 
 def _damaged(reason: str) -> StorageError:
     return StorageError(f"What is kept of the result is damaged ({reason}).", "Segment the case again.")
 
 
-def _expected(level: int, default: int, said: _Said) -> str:
+def _expected(level: int, default: int, config: CheckpointUse) -> str:
     """Tell what a threshold reaches: on whole scans at the card's, where that was measured; else how it differs."""
     if level == default:
         return (
-            _of_whole_scans(said.whole_scans)
-            if said.whole_scans
+            _of_whole_scans(config.whole_scans)
+            if config.whole_scans
             else "No figures of whole scans are known for this result."
         )
     effect = (
         "more voxels, perhaps more lesions, none lost" if level < default else "fewer voxels, perhaps fewer lesions"
     )
-    change = _change(level, default, said.operating_points)
+    change = _change(level, default, config.operating_points)
     way = "sensitive" if level < default else "specific"
     return f"More {way} than the checkpoint's {default / UINT8_ONE:.2f}: {effect}. {change}"
 
 
 def _of_whole_scans(found: WholeScans) -> str:
-    scans = f"{found.scans} whole scan{'' if found.scans == 1 else 's'} not learned from"
+    scans = f"{counted(found.scans, 'whole scan')} not learned from"
     if not found.lesions:
-        return f"Measured on {scans}, without a lesion: {found.false_lesions_a_scan:.2f} false per scan."
+        return f"Measured on {scans}, without a lesion: {found.false_positives_per_scan:.2f} false per scan."
     low, high = share_interval(found.found, found.lesions)
     return (
         f"Measured on {scans}: {found.found} of {found.lesions} lesions found (95 % interval {low:.0%} to {high:.0%}), "
-        f"{found.false_lesions_a_scan:.2f} false per scan."
+        f"{found.false_positives_per_scan:.2f} false per scan."
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from lungseg import __version__
@@ -16,6 +15,7 @@ from lungseg.db import cases as case_rows
 from lungseg.db import runs as rows
 from lungseg.errors import NotFoundError
 from lungseg.records import AFTER_ALL_DROPS, Run, RunKind, RunState
+from lungseg.run_configs import RunConfig, SegmentConfig
 from lungseg.segmentation.card import ModelCard, find_weights, read_card
 from lungseg.services.in_use import name_in_use
 from lungseg.services.installation import Installation
@@ -47,7 +47,7 @@ def queue_segmentation(
         CheckpointError: there is no such checkpoint.
     """
     weights = find_weights(checkpoint or name_in_use(installation.settings), installation.settings.models)
-    card = read_card(weights)
+    card = read_card(weights, to_segment=True)
     with installation.database.begin() as session:
         case_rows.get_case(session, case_id)
         latest = rows.latest_run(session, case_id, RunKind.SEGMENT)
@@ -56,6 +56,7 @@ def queue_segmentation(
             return rows.get_run(session, latest.id)
         run = replace(_new_run(installation.settings, case_id, weights, card), priority=place)
         rows.insert_run(session, run)
+    installation.executor.wake()
     return run
 
 
@@ -81,9 +82,8 @@ def request_stop(installation: Installation, run_id: str) -> Run:
     Raises:
         NotFoundError: there is none of this id.
     """
-    with installation.database.begin() as session:
-        rows.request_stop(session, run_id, datetime.now(UTC))
-        return rows.get_run(session, run_id)
+    installation.executor.cancel(run_id)
+    return get_run(installation, run_id)
 
 
 def retry(installation: Installation, run_id: str) -> Run:
@@ -96,7 +96,7 @@ def retry(installation: Installation, run_id: str) -> Run:
     run = get_run(installation, run_id)
     if run.case_id is None:
         raise NotFoundError(f"The run {run_id} has no case.", "Choose a segmentation run.")
-    return queue_segmentation(installation, run.case_id, str(run.configuration.get("checkpoint", "")), place=0)
+    return queue_segmentation(installation, run.case_id, run.config_as(SegmentConfig).checkpoint, place=0)
 
 
 @cache
@@ -108,24 +108,24 @@ def code_version() -> str:
 
 def _new_run(settings: Settings, case_id: str, weights: Path, card: ModelCard) -> Run:
     is_shipped = weights.parent == settings.models
-    configuration = {
-        "checkpoint": card.name if is_shipped else str(weights.resolve()),
-        "threshold": card.threshold,
-        "min_lesion_ml": card.min_lesion_ml,
-        "device": settings.device,
-    }
-    run = blank_run(RunKind.SEGMENT, configuration)
+    config = SegmentConfig(
+        checkpoint=card.name if is_shipped else str(weights.resolve()),
+        threshold=card.threshold,
+        min_lesion_ml=card.min_lesion_ml,
+        device=settings.device,
+    )
+    run = blank_run(RunKind.SEGMENT, config)
     return replace(run, case_id=case_id, checkpoint=card.name, checkpoint_sha256=card.sha256)
 
 
-def blank_run(kind: RunKind, configuration: dict[str, Any]) -> Run:
+def blank_run(kind: RunKind, config: RunConfig) -> Run:
     """Make the record of a new run that waits."""
     return Run(
         id=uuid4().hex,
         kind=kind,
         state=RunState.QUEUED,
         case_id=None,
-        configuration=configuration,
+        config=config,
         checkpoint=None,
         checkpoint_sha256=None,
         code_version=code_version(),
@@ -134,7 +134,7 @@ def blank_run(kind: RunKind, configuration: dict[str, Any]) -> Run:
         progress=None,
         failure=None,
         warnings=(),
-        result={},
+        result=None,
         attempts=0,
         stop_requested=False,
         queued_at=datetime.now(UTC),

@@ -16,8 +16,10 @@ from typing import BinaryIO
 
 from lungseg.config import Limits, Settings
 from lungseg.errors import EmptyScanError, StorageError, TooLargeError
-from lungseg.files import atomic
+from lungseg.files import atomic, keys
+from lungseg.files.store import FileStore
 from lungseg.services import manifests
+from lungseg.services.geometry import complete_geometries
 from lungseg.services.home import Holdings, holdings
 from lungseg.services.installation import Installation
 from lungseg.wording import counted
@@ -33,8 +35,6 @@ ORPHAN_AGE_S = 600.0
 """A file without an owner may be one that is just being added; after this long it is not."""
 TRASH_DAYS = 30
 """What lay in the trash for this long is removed for good."""
-WITH_DOUBTFUL = ".all"
-"""What the id of a derived mask ends in that holds doubtful lesions too."""
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -69,41 +69,6 @@ def receiving(stream: BinaryIO, folder: Path, limits: Limits) -> Iterator[Receiv
         yield _copy(stream, path, limits)
 
 
-def scan_path(case_id: str, suffix: str) -> str:
-    """Name the file of a scan, relative to `Settings.home`."""
-    return f"scans/{case_id}{suffix}"
-
-
-def mask_path(mask_id: str) -> str:
-    """Name the file of a mask, relative to `Settings.home`."""
-    return f"masks/{mask_id}.nii.gz"
-
-
-def incoming_mask_path(mask_id: str) -> str:
-    """Name the file of a mask until a record owns it, relative to `Settings.home`."""
-    return f"incoming/{mask_id}.nii.gz"
-
-
-def probability_path(mask_id: str) -> str:
-    """Name the file of the probabilities that a mask was made of, relative to `Settings.home`."""
-    return f"probabilities/{mask_id}.npz"
-
-
-def derived_path(mask_id: str, level: int, *, with_doubtful: bool = False) -> str:
-    """Name the file of a mask derived at a threshold, in 255ths, relative to `Settings.home`."""
-    return f"derived/{mask_id}.{level}{WITH_DOUBTFUL if with_doubtful else ''}.nii.gz"
-
-
-def files_beside(settings: Settings, mask_id: str) -> tuple[Path, ...]:
-    """Return what is kept of a mask besides its own file: its probabilities, and masks at other thresholds."""
-    return settings.home / probability_path(mask_id), *settings.derived.glob(f"{mask_id}.*")
-
-
-def thumbnail_path(settings: Settings, case_id: str) -> Path:
-    """Name the small picture of a case; there is one as soon as the case has been segmented."""
-    return settings.thumbnails / f"{case_id}.png"
-
-
 def sweep(installation: Installation) -> int:
     """Put files that nothing in the database owns into the trash, and empty of that what is old.
 
@@ -113,42 +78,43 @@ def sweep(installation: Installation) -> int:
     Returns:
         How many files were put into the trash.
     """
-    _clear_passing(installation.settings)
+    files = installation.files
+    _clear_passing(installation.settings, files)
     found = holdings(installation)
     if found.alarm:
         log.error("nothing is swept: %s", found.alarm)
         return 0
+    complete_geometries(installation)
     manifests.complete(installation)
-    orphans = _orphans(installation.settings, found)
-    moved = sum(_to_trash(installation.settings, path) for path in orphans)
+    moved = sum(_to_trash(files, key) for key in _orphans(files, found))
     if moved:
         log.info("put %s that nothing owns into the trash", counted(moved, "file"))
-    _empty_trash(installation.settings)
+    _empty_trash(files.local(keys.TRASH))
     return moved
 
 
-def _orphans(settings: Settings, found: Holdings) -> list[Path]:
-    """List what no record owns, files of the home and of the folders beside it alike."""
+def _orphans(files: FileStore, found: Holdings) -> list[str]:
+    """List the keys that no record owns, of scans, masks and what is kept beside them alike."""
     owners = (
-        (settings.scans, found.scans.known),
-        (settings.masks, found.masks.known),
-        (settings.probabilities, found.masks.known),
-        (settings.derived, found.masks.known),
-        (settings.thumbnails, found.scans.known),
+        (keys.SCANS, found.scans.known),
+        (keys.MASKS, found.masks.known),
+        (keys.PROBABILITIES, found.masks.known),
+        (keys.DERIVED, found.masks.known),
+        (keys.THUMBNAILS, found.scans.known),
     )
-    return [path for folder, ids in owners for path in _files(folder) if path.name.partition(".")[0] not in ids]
+    return [key for folder, ids in owners for key in files.list(folder) if keys.id_of(key) not in ids]
 
 
-def _clear_passing(settings: Settings) -> None:
+def _clear_passing(settings: Settings, files: FileStore) -> None:
     """Remove what was being written by processes that are gone."""
-    folders = (settings.home, settings.incoming, settings.scans, settings.masks, settings.probabilities)
-    for folder in (*folders, settings.derived, settings.thumbnails, settings.demo):
+    folders = (keys.INCOMING, keys.SCANS, keys.MASKS, keys.PROBABILITIES, keys.DERIVED, keys.THUMBNAILS)
+    for folder in (settings.home, settings.demo, *map(files.local, folders)):
         atomic.remove_partials(folder)
     for run in settings.runs.iterdir() if settings.runs.is_dir() else ():
         atomic.remove_partials(run)
-    for path in _files(settings.incoming):
-        if path.name.endswith(".nii.gz") and _is_old(path):
-            path.unlink(missing_ok=True)  # a mask whose run did not end
+    for key in files.list(keys.INCOMING):
+        if key.endswith(".nii.gz") and _is_old(files.local(key)):
+            files.delete(key)  # a mask whose run did not end
 
 
 def _copy(stream: BinaryIO, path: Path, limits: Limits) -> ReceivedFile:
@@ -187,10 +153,6 @@ def check_room(folder: Path, size: int, more: int, limits: Limits) -> None:
         raise atomic.no_room()
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
-
-
 def _is_old(path: Path) -> bool:
     try:
         return time.time() - path.stat().st_mtime > ORPHAN_AGE_S
@@ -198,21 +160,20 @@ def _is_old(path: Path) -> bool:
         return False
 
 
-def _to_trash(settings: Settings, path: Path) -> bool:
+def _to_trash(files: FileStore, key: str) -> bool:
     """Move a file into the trash of today; False where it is too young, or can't be moved."""
-    if not _is_old(path):
+    if not _is_old(files.local(key)):
         return False
-    target = settings.trash / datetime.now(UTC).date().isoformat() / path.parent.name / path.name
     try:
-        atomic.move(path, target)
+        files.rename(key, f"{keys.TRASH}/{datetime.now(UTC).date().isoformat()}/{key}")
     except StorageError as error:
         log.warning("no room in the trash: %s", error.found)
         return False
     return True
 
 
-def _empty_trash(settings: Settings) -> None:
+def _empty_trash(trash: Path) -> None:
     oldest = (datetime.now(UTC).date() - timedelta(days=TRASH_DAYS)).isoformat()
-    for day in settings.trash.iterdir() if settings.trash.is_dir() else ():
+    for day in trash.iterdir() if trash.is_dir() else ():
         if DAY.fullmatch(day.name) and day.name < oldest:
             shutil.rmtree(day, ignore_errors=True)

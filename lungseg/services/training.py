@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,64 +17,57 @@ from lungseg.dataset.store import is_store
 from lungseg.db import queue
 from lungseg.db import runs as run_rows
 from lungseg.db import training as rows
-from lungseg.decoding import Natural, decode_value
+from lungseg.decoding import decode_value, to_plain
 from lungseg.errors import DataSetError, NotFoundError, RunActiveError, StorageError
 from lungseg.files.atomic import is_folder, resolved
 from lungseg.records import CaseScore, EpochRecord, Run, RunKind, RunState, RunSummary
+from lungseg.run_configs import EvaluateConfig, MeasureConfig, TrainConfig
 from lungseg.segmentation.card import find_weights, read_card
 from lungseg.services.datasets import allowed_folder, chosen_class, find_store, open_known, unregistered_store
 from lungseg.services.in_use import name_in_use
 from lungseg.services.installation import Installation
+from lungseg.services.presets import with_preset_values
 from lungseg.services.runs import blank_run, get_run
 from lungseg.training.config import TrainingConfig
-from lungseg.training.presets import ScenePreset, find_preset
+from lungseg.training.presets import AnyPreset, ScenePreset, SlicePreset
+from lungseg.training.presets.files import find_preset
 
 TRAINING_KINDS = frozenset({RunKind.TRAIN})
 RESUMABLE_KINDS = frozenset({RunKind.TRAIN, RunKind.EVALUATE})
+LISTED_KINDS = frozenset(RunKind) - {RunKind.MEASURE, RunKind.VIDEO}
+"""What people look back at; the others are over with what they were for."""
 RECENT = 30
 LOG = "log.txt"
 EXAMPLES = "examples"
 LOCK = "lock"
-ORDERED = frozenset(
-    {
-        "preset", "data", "name", "device", "epochs", "batch", "folds", "fold", "seed", "split_seed", "split",
-        "hold_out", "branch", "tumour_class",
-    }
-)  # fmt: skip
-"""What of a run's configuration the engine is told."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    preset: str
-    epochs: Natural | None = None
-
-
-def queue_training(installation: Installation, fields: Mapping[str, Any]) -> Run:
+def queue_training(installation: Installation, config: TrainConfig) -> Run:
     """Queue a training run, of what a page or a client asks for: its data have to lie below `Settings.data_roots`.
 
     Args:
         installation: whose it is.
-        fields: `data` (folder), `preset`, and of the rest what differs from the preset: `epochs`, `batch`, `folds`,
-            `fold`, `split`, `split_seed` (0 where it is not given, whatever `seed` is), `hold_out`, `branch`, `seed`,
-            `device`, `name` (what the user calls the run).
+        config: what is asked for; `name` is what the user calls the run, `split_seed` is 0 where it is not given.
 
     Raises:
         DataSetError: the data may not or can't be used, or a field is out of range.
     """
-    run = _checked_run(installation, with_allowed_data(installation, fields))
-    with installation.database.begin() as session:
-        run_rows.insert_run(session, run)
+    run = _checked_run(installation, with_allowed_data(installation, config))
+    with installation.database.read() as session:
+        measuring = rows.recent_runs(session, {RunKind.MEASURE}, 1)
+    if measuring and not measuring[0].state.is_final:  # the first epoch will show what it would
+        installation.executor.cancel(measuring[0].id)
+    installation.executor.submit(run)
     return run
 
 
-def begin_training(installation: Installation, fields: Mapping[str, Any], place: str) -> Run:
+def begin_training(installation: Installation, config: TrainConfig, place: str) -> Run:
     """Begin a training run at once, whatever waits; takes and raises as `queue_training`, for data anywhere.
 
     Returns:
         The run, claimed by `place`: whoever calls carries it out. Where that process dies, a worker goes on with it.
     """
-    run = _checked_run(installation, fields)
+    run = _checked_run(installation, config)
     with installation.database.begin() as session:
         run_rows.insert_run(session, run)
         claimed = queue.claim(session, place, datetime.now(UTC), run_id=run.id)
@@ -102,13 +95,12 @@ def resume_here(installation: Installation, run_id: str, place: str) -> Run:
     return claimed
 
 
-def _checked_run(installation: Installation, fields: Mapping[str, Any]) -> Run:
-    data = checked_data(installation, fields)
-    name = str(fields.get("name") or "").strip()
-    drawn = {} if isinstance(find_preset(fields["preset"]), ScenePreset) else {"split_seed": 0}
-    said = {**drawn, **{key: value for key, value in fields.items() if value is not None}}
-    run = blank_run(RunKind.TRAIN, {**said, "data": str(data), "name": _file_name(name or said["preset"])})
-    run = replace(run, name=name, dataset=str(data), seed=int(said.get("seed", 0)))
+def _checked_run(installation: Installation, config: TrainConfig) -> Run:
+    config = with_preset_values(installation, config)
+    data, preset, name = checked_data(installation, config), preset_of(config), config.name.strip()
+    split_seed = 0 if config.split_seed is None and isinstance(preset, SlicePreset) else config.split_seed
+    whole = replace(config, data=data, name=_file_name(name or config.preset), split_seed=split_seed)
+    run = replace(blank_run(RunKind.TRAIN, whole), name=name, dataset=str(data), seed=config.seed)
     order_of(installation, run)
     return run
 
@@ -119,14 +111,36 @@ def order_of(installation: Installation, run: Run) -> TrainingConfig:
     Raises:
         DataSetError: its configuration is out of range.
     """
-    said = {key: value for key, value in run.configuration.items() if key in ORDERED and value not in (None, "")}
-    fields = {"device": installation.settings.device, **said, "output": installation.settings.runs / run.id}
-    order = decode_value(TrainingConfig, fields, _damaged)
+    config = run.config_as(TrainConfig)
+    device = config.device or installation.settings.device
+    order = engine_config(replace(config, device=device), installation.settings.runs / run.id)
     return replace(
         order,
         store=find_store(installation, order.data) or unregistered_store(installation.settings, order.data),
         tumour_class=order.tumour_class or chosen_class(installation, order.data),
     )
+
+
+def engine_config(config: TrainConfig, output: Path) -> TrainingConfig:
+    """Return what the engine trains in a folder where this was asked for.
+
+    Raises:
+        DataSetError: a field is out of range.
+    """
+    given = {key: value for key, value in to_plain(config).items() if value not in (None, "", [])}
+    return decode_value(TrainingConfig, {**given, "output": output}, _damaged)
+
+
+def preset_of(config: TrainConfig | MeasureConfig) -> AnyPreset:
+    """Return the preset that is asked for, with the values that stand there; else the one of that name.
+
+    Raises:
+        DataSetError: there is none of that name, or its values are damaged.
+    """
+    if config.preset_values is None:
+        return find_preset(config.preset)
+    preset: AnyPreset = decode_value(AnyPreset, config.preset_values, _damaged)  # type: ignore[arg-type] # an annotation
+    return preset
 
 
 def queue_evaluation(
@@ -151,21 +165,20 @@ def queue_evaluation(
         DataSetError: the data can't be used.
     """
     weights = find_weights(checkpoint or name_in_use(installation.settings), installation.settings.models).resolve()
-    card = read_card(weights)
+    card = read_card(weights, to_segment=True)
     folder = resolved(data)
     if not is_store(folder):
         open_known(installation, folder)
-    wanted = None if cases is None else sorted(cases)
-    said = {"checkpoint": str(weights), "data": str(folder), "cases": wanted, "device": installation.settings.device}
+    wanted = None if cases is None else tuple(sorted(cases))
+    config = EvaluateConfig(checkpoint=str(weights), data=folder, cases=wanted, device=installation.settings.device)
     run = replace(
-        blank_run(RunKind.EVALUATE, said),
+        blank_run(RunKind.EVALUATE, config),
         checkpoint=card.name,
         checkpoint_sha256=card.sha256,
         name=name.strip() or f"{card.name} on {folder.name}",
         dataset=str(folder),
     )
-    with installation.database.begin() as session:
-        run_rows.insert_run(session, run)
+    installation.executor.submit(run)
     return run
 
 
@@ -183,7 +196,7 @@ def queue_rival(installation: Installation, run_id: str, checkpoint: str | None 
         DataSetError: the run has held out no cases, or its data are gone.
     """
     run = get_run(installation, run_id)
-    cases = read_card(installation.settings.runs / run.id / f"{run.checkpoint}.safetensors").names("held_out_cases")
+    cases = read_card(installation.settings.runs / run.id / f"{run.checkpoint}.safetensors").training.held_out_cases
     if not cases or run.dataset is None:
         raise DataSetError("The run has held out no cases of a data set.", "Choose a run that trained on slices.")
     return queue_evaluation(installation, Path(run.dataset), checkpoint=checkpoint, cases=cases)
@@ -230,6 +243,7 @@ def resume(installation: Installation, run_id: str) -> Run:
         raise RunActiveError(f"The run is {run.state.lower()}: it can't be resumed.", "Start a new run.")
     with installation.database.begin() as session:
         rows.requeue(session, run_id)
+    installation.executor.wake()
     return get_run(installation, run_id)
 
 
@@ -240,9 +254,9 @@ def can_resume(settings: Settings, run: Run) -> bool:
 
 
 def planned_epochs(run: Run) -> int:
-    """Return the number of epochs that a training run is to have; raises DataSetError where its order is damaged."""
-    planned = decode_value(_Planned, run.configuration, _damaged)
-    return planned.epochs or find_preset(planned.preset).schedule.epochs
+    """Return the number of epochs that a training run is to have; raises DataSetError where its preset is gone."""
+    config = run.config_as(TrainConfig)
+    return config.epochs or preset_of(config).optimisation.epochs
 
 
 def recent_runs(installation: Installation) -> tuple[Run, ...]:
@@ -252,15 +266,15 @@ def recent_runs(installation: Installation) -> tuple[Run, ...]:
 
 
 def list_runs(installation: Installation) -> tuple[RunSummary, ...]:
-    """Return all runs, newest first, with what their epochs reached."""
+    """Return all runs that people look back at, newest first, with what their epochs reached."""
     with installation.database.read() as session:
-        return rows.summaries(session)
+        return rows.summaries(session, LISTED_KINDS)
 
 
-def is_any_active(installation: Installation) -> bool:
-    """Tell whether a run waits or runs."""
+def is_any_active(installation: Installation, kinds: Collection[RunKind] = LISTED_KINDS) -> bool:
+    """Tell whether a run of some kinds waits or runs."""
     with installation.database.read() as session:
-        return rows.is_any_active(session)
+        return rows.is_any_active(session, kinds)
 
 
 def checkpoint_runs(installation: Installation, sha256: str) -> tuple[Run, ...]:
@@ -332,27 +346,27 @@ def _note(installation: Installation, run_id: str, **said: Any) -> None:
     installation.database.scrub()
 
 
-def with_allowed_data(installation: Installation, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields as `queue_training` takes them, with their folder resolved.
+def with_allowed_data(installation: Installation, config: TrainConfig) -> TrainConfig:
+    """Return a config with its folder resolved.
 
     Raises:
         DataSetError: it lies where no data may come from; nothing is said of what is there.
     """
-    return {**fields, "data": allowed_folder(installation, Path(str(fields["data"])))}
+    return replace(config, data=allowed_folder(installation, config.data))
 
 
-def checked_data(installation: Installation, fields: Mapping[str, Any]) -> Path:
-    """Return the folder to train from; `fields` as `queue_training` takes them.
+def checked_data(installation: Installation, config: TrainConfig) -> Path:
+    """Return the folder to train from.
 
     Raises:
         DataSetError: it is neither a store nor what the preset trains from.
     """
-    data = resolved(Path(str(fields["data"])))
-    if isinstance(find_preset(fields["preset"]), ScenePreset):
+    data = resolved(config.data)
+    if isinstance(preset_of(config), ScenePreset):
         if not is_folder(data):
             raise DataSetError(f"There is no folder {data}.", "Give the folder that holds the sources of this preset.")
     elif not is_store(data):
-        open_known(installation, data, fields.get("tumour_class"))
+        open_known(installation, data, config.tumour_class)
     return data
 
 

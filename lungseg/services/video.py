@@ -1,53 +1,83 @@
-"""A film of a case's slices with its masks, for whoever wants to show it elsewhere."""
+"""A video of a case's slices with its masks, for whoever wants to show it elsewhere; it is made by a run."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import time
+from dataclasses import replace
 
-from lungseg.config import CHECKOUT, Settings
+from lungseg.db import runs as rows
+from lungseg.db import training as training_rows
 from lungseg.errors import NotFoundError, StorageError
+from lungseg.files import keys
+from lungseg.records import Run, RunKind, RunState
+from lungseg.run_configs import VideoConfig
+from lungseg.services.installation import Installation
+from lungseg.services.runs import blank_run, get_run
 from lungseg.services.viewing import CaseView
 
 LONGEST_S = 300.0
+POLL_S = 0.2
 
 
-def film_of(settings: Settings, scene: CaseView) -> bytes:
-    """Make the film of a case with its newest mask, and its reference mask where there is one, as MP4.
+def video_of(installation: Installation, view: CaseView) -> bytes:
+    """Return the video of a case with its newest mask, and its reference mask where there is one, as MP4.
 
-    The command `lungseg film` does it in a process of its own, so that volume and encoder take no memory here; it takes
-    two to three seconds for a scan of 133 slices.
+    It waits for the run that makes the video. The run goes on where nobody waits any more: who asks again gets what it
+    has made. It takes two to three seconds for a scan of 133 slices.
+
+    Raises:
+        NotFoundError: the case has no mask by a network, or was deleted meanwhile.
+        StorageError: the video can't be made, and why, or was not made in time.
+    """
+    run = queue_video(installation, view)
+    _wait(installation, run)
+    with installation.files.open(_key(run)) as stream:
+        return stream.read()
+
+
+def queue_video(installation: Installation, view: CaseView) -> Run:
+    """Queue the making of a video; where the same one waits, is being made or was made, return the run of that.
 
     Raises:
         NotFoundError: the case has no mask by a network.
-        StorageError: the film can't be made, and why.
     """
-    if scene.model is None:
+    if view.model is None:
         raise NotFoundError("The case has no mask yet.", "Segment it first.")
-    reference = ("--reference", settings.home / scene.reference.path) if scene.reference else ()
-    scan, mask = settings.home / scene.case.scan_path, settings.home / scene.model.path
-    with TemporaryDirectory(prefix=".film-", dir=settings.home) as folder:
-        film = Path(folder) / "film.mp4"
-        done = _run(settings, (scan, mask, *reference, "--output", film))
-        if done.returncode != 0:
-            raise StorageError(f"The film can't be made: {done.stderr.strip()}", "Segment the case again, or retry.")
-        return film.read_bytes()
+    config = VideoConfig(mask=view.model.path, reference=view.reference.path if view.reference else None)
+    run = replace(blank_run(RunKind.VIDEO, config), case_id=view.case.id)
+    with installation.database.begin() as session:
+        latest = rows.latest_run(session, view.case.id, RunKind.VIDEO)
+        is_alike = latest and (latest.config, latest.code_version) == (config, run.code_version)
+        if latest and is_alike and (not latest.state.is_final or installation.files.exists(_key(latest))):
+            return latest
+        if latest and latest.state.is_final:  # one video for each case, which can be made again
+            training_rows.delete_run(session, latest.id)
+            installation.files.delete(_key(latest))
+        rows.insert_run(session, run)
+    installation.executor.wake()
+    return run
 
 
-def _run(settings: Settings, arguments: tuple[str | Path, ...]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            [sys.executable, "-m", "lungseg", "film", *arguments],
-            cwd=CHECKOUT,
-            env=settings.to_environment(),
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise StorageError(
-            f"The film was not done in {LONGEST_S:.0f} s.", "Try again when less is going on."
-        ) from error
+def video_at_work(installation: Installation, case_id: str) -> Run | None:
+    """Return the run that makes a video of a case now; None where none does."""
+    with installation.database.read() as session:
+        latest = rows.latest_run(session, case_id, RunKind.VIDEO)
+    return latest if latest and not latest.state.is_final else None
+
+
+def _key(run: Run) -> str:
+    return keys.video(run.config_as(VideoConfig).mask, run.id)
+
+
+def _wait(installation: Installation, run: Run) -> None:
+    """Wait for the end of a run that makes a video; raises as `video_of`."""
+    ends_s = time.monotonic() + LONGEST_S
+    while not run.state.is_final:
+        if time.monotonic() > ends_s:
+            raise StorageError(f"The film was not done in {LONGEST_S:.0f} s.", "It is being made: ask again later.")
+        time.sleep(POLL_S)
+        run = get_run(installation, run.id)
+    if run.failure:
+        raise StorageError(f"The film can't be made: {run.failure.found}", run.failure.remedy)
+    if run.state is RunState.CANCELLED:
+        raise StorageError("The film was stopped.", "Ask for it again.")

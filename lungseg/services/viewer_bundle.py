@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -21,8 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lungseg.config import Settings
-from lungseg.errors import SetupError
-from lungseg.files.atomic import is_file
+from lungseg.errors import SetupError, StorageError
+from lungseg.files import atomic
 
 PACKAGE = "@niivue/niivue"
 VERSION = "0.69.0"
@@ -71,7 +70,7 @@ def status(settings: Settings) -> BundleStatus:
     """Tell whether the bundle of this release is installed, and is what it should be."""
     path = _path(settings)
     is_ready = content(settings) is not None
-    return BundleStatus(is_ready, VERSION, path, is_altered=not is_ready and is_file(path))
+    return BundleStatus(is_ready, VERSION, path, is_altered=not is_ready and atomic.is_file(path))
 
 
 def content(settings: Settings) -> bytes | None:
@@ -105,12 +104,11 @@ def install(settings: Settings) -> BundleStatus:
         settings.viewer.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=settings.viewer) as name:
             script = _script(_pack(Path(name)))
-            packed = Path(name) / found.path.name
-            packed.write_bytes(gzip.compress(script, mtime=0))
-            os.replace(packed, found.path)
-    except OSError as error:
+            atomic.write_bytes(found.path, gzip.compress(script, mtime=0))
+    except (OSError, StorageError) as error:
+        reason = error.found if isinstance(error, StorageError) else error.strerror
         raise SetupError(
-            f"{settings.viewer} can't be written to ({error.strerror}).", "Set LUNGSEG_HOME to another folder."
+            f"{settings.viewer} can't be written to ({reason}).", "Set LUNGSEG_HOME to another folder."
         ) from error
     return status(settings)
 

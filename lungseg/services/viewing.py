@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lungseg.config import Settings
+from lungseg.decoding import JsonObject
 from lungseg.errors import StorageError
 from lungseg.records import (
     NOTHING_FOUND,
@@ -15,15 +16,17 @@ from lungseg.records import (
     Run,
     ScanFinding,
     ScanSeverity,
+    Segmentation,
     doubts_in,
     is_misread,
     statement,
 )
-from lungseg.scans import nifti
-from lungseg.scans.volume import Grid, Orientation
+from lungseg.scans.formats import read_mask, read_volume
+from lungseg.scans.geometry import Grid, Orientation
 from lungseg.segmentation.postprocessing import UINT8_ONE
 from lungseg.services import cases, runs
-from lungseg.services.installation import Installation
+from lungseg.services.geometry import geometry_of
+from lungseg.services.installation import Installation, files_of
 from lungseg.services.rethreshold import ThresholdState, mask_at, operation_of, with_doubtful
 
 if TYPE_CHECKING:
@@ -60,7 +63,8 @@ class CaseView:
     @property
     def findings(self) -> tuple[ScanFinding, ...]:
         """What the run that made `model` noticed of the scan, gravest first."""
-        return ScanFinding.all_from(self.made_by.result.get("findings")) if self.made_by else ()
+        result = self.made_by.result_as(Segmentation) if self.made_by else None
+        return result.findings if result else ()
 
     @property
     def remarks(self) -> tuple[ScanFinding, ...]:
@@ -71,7 +75,8 @@ class CaseView:
     @property
     def probability_meaning(self) -> str:
         """What the probabilities of the model's lesions are."""
-        is_calibrated = self.made_by is not None and self.made_by.result.get("probability_is_calibrated", False)
+        result = self.made_by.result_as(Segmentation) if self.made_by else None
+        is_calibrated = result is not None and result.probability_is_calibrated
         return "Calibrated probability that this is a lesion" if is_calibrated else "Mean probability of its voxels"
 
     @property
@@ -108,14 +113,15 @@ def scene_of(installation: Installation, case_id: str, *, chosen: tuple[str, int
 
     Raises:
         NotFoundError: there is no such case.
-        ScanError: its file can't be read any more.
+        ScanError: an older release took it in, and its file can't be read any more.
     """
     case = cases.get_case(installation, case_id)
-    own = nifti.read_grid(installation.settings.home / case.scan_path, limits=installation.settings.limits)
+    geometry = geometry_of(installation, case)
+    own = Grid.of(geometry)
     masks = cases.masks_of(installation, case_id)
     model = _newest(masks, MaskKind.PREDICTION)
     scene = CaseView(
-        case=case,
+        case=replace(case, geometry=geometry),
         grid=own.to_ras(),
         orientation=own.orientation,
         model=model,
@@ -142,12 +148,13 @@ def _at_threshold(settings: Settings, scene: CaseView, chosen: dict[str, int]) -
     return replace(scene, model=model, operation=operation, marked=marked)
 
 
-def report(scene: CaseView) -> dict[str, Any]:
+def report(scene: CaseView) -> JsonObject:
     """Return what is known of the model's mask on show as JSON-ready values.
 
     It holds the name that the user gave the case, as the name of the mask's file does: reports are told apart by it.
     """
     run, operation = scene.made_by, scene.operation
+    result = run.result_as(Segmentation) if run else None
     return {
         "intended_use": "Research use only; not a medical device.",
         "case": scene.case.id,
@@ -158,12 +165,12 @@ def report(scene: CaseView) -> dict[str, Any]:
         "run": run.id if run else None,
         "code_version": run.code_version if run else None,
         "finished_at": run.finished_at.isoformat() if run and run.finished_at else None,
-        **(run.result if run else {}),
+        **(result.report() if result else {}),
         **(_moved(scene.model, operation) if scene.model and operation and scene.is_moved else {}),
     }
 
 
-def _moved(model: Mask, operation: ThresholdState) -> dict[str, Any]:
+def _moved(model: Mask, operation: ThresholdState) -> JsonObject:
     """Return what a threshold other than the checkpoint's changes in a report."""
     return {
         "threshold": operation.level / UINT8_ONE,
@@ -182,7 +189,7 @@ def grey_slices(settings: Settings, scene: CaseView, window: tuple[float, float]
     """
     from lungseg.figures import slices  # noqa: PLC0415 - plotly takes memory that most sessions never need
 
-    volume = nifti.read_volume(settings.home / scene.case.scan_path, limits=settings.limits)
+    volume = read_volume(files_of(settings).local(scene.case.scan_path), limits=settings.limits)
     return slices.GreySlices.of(volume, window)
 
 
@@ -195,7 +202,7 @@ def slice_figure(settings: Settings, scene: CaseView, grey: GreySlices) -> Figur
     from lungseg.figures import slices  # noqa: PLC0415 - as above
 
     model, reference = (
-        nifti.read_mask(settings.home / mask.path, scene.grid, limits=settings.limits) if mask else None
+        read_mask(files_of(settings).local(mask.path), scene.grid, limits=settings.limits) if mask else None
         for mask in (scene.model, scene.reference)
     )
     first = scene.model or scene.reference

@@ -24,16 +24,16 @@ class Augmentation:
     A draw is a seed from which imgaug takes all its values, so that applying it is the same wherever it happens.
 
     Args:
-        warp: from which ranges values are drawn.
+        config: from which ranges values are drawn.
         padding: value of what comes in from beyond the edges.
     """
 
-    def __init__(self, warp: SpatialAugmentation, padding: float) -> None:
+    def __init__(self, config: SpatialAugmentation, padding: float) -> None:
         outside = {"order": BILINEAR, "mode": "constant", "cval": padding}
         self._augmenter = iaa.Sequential(
             [
-                iaa.Affine(scale=warp.scale, rotate=warp.rotation_degrees, **outside),
-                iaa.ElasticTransformation(alpha=warp.elastic_px, sigma=warp.elastic_smoothing_px, **outside),
+                iaa.Affine(scale=config.scale, rotate=config.rotation_degrees, **outside),
+                iaa.ElasticTransformation(alpha=config.elastic_px, sigma=config.elastic_smoothing_px, **outside),
             ]
         )
 

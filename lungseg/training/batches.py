@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lungseg.dataset.parallel import end_with_parent, keep_freed_memory
 from lungseg.errors import LungSegError, TrainingError
-from lungseg.recipes.scenes.compositing import SampleComposer, SyntheticSample
-from lungseg.scans.canvas import Preprocessing
-from lungseg.training.presets import ScenePreset
+from lungseg.processes import end_with_parent, keep_freed_memory
 
 PREFETCH = 8
 MOST_LOADERS = 16
@@ -39,15 +35,6 @@ class Batch:
     tumour: Tensor
     weight: Tensor | None = None
     tile: Tensor | None = None
-
-    @classmethod
-    def of(cls, scenes: list[SyntheticSample], preprocessing: Preprocessing) -> Batch:
-        """Scale and stack scenes."""
-        planes = preprocessing.scale(np.stack([scene.planes for scene in scenes]))
-        tumour = np.stack([scene.tumour for scene in scenes])[:, None].astype(np.float32)
-        weight = np.stack([scene.weight for scene in scenes])[:, None].astype(np.float32)
-        tile = np.stack([scene.tile for scene in scenes])[:, None]
-        return cls(*(torch.from_numpy(array) for array in (planes, tumour, weight, tile)))
 
     def __len__(self) -> int:
         return len(self.planes)
@@ -70,25 +57,6 @@ class EpochBatches(Protocol):
 
     def __getitem__(self, n: int) -> Batch:
         """Make batch n."""
-
-
-class SceneBatches:
-    """The scenes of one epoch; batch n depends on seed, epoch and n alone."""
-
-    def __init__(self, maker: SampleComposer, preset: ScenePreset, seed: int, epoch: int) -> None:
-        self.maker, self.preset, self.seed, self.epoch = maker, preset, seed, epoch
-
-    def __len__(self) -> int:
-        """Count the steps of the epoch."""
-        return self.preset.schedule.steps or 1
-
-    def __getitem__(self, n: int) -> Batch:
-        """Make batch n."""
-        if not 0 <= n < len(self):
-            raise IndexError(n)
-        rng = np.random.default_rng((self.seed, self.epoch, n))
-        plans = [self.maker.draw(rng) for _ in range(self.preset.schedule.batch)]
-        return Batch.of([self.maker.apply(plan) for plan in plans], self.preset.preprocessing)
 
 
 class _Guarded(Dataset[Batch | LungSegError]):

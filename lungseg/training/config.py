@@ -1,4 +1,4 @@
-"""What is to be trained, and who is told. No torch here: the server writes orders, another process trains."""
+"""What is to be trained, and who is told. No torch here: the server writes configs, another process trains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from lungseg.decoding import Natural, decode, decode_file
 from lungseg.errors import DataSetError
 from lungseg.files.atomic import is_name
 from lungseg.records import CaseScore, Progress
-from lungseg.training.presets import Preset, find_preset
+from lungseg.training.presets import AnyPreset
+from lungseg.training.presets.files import find_preset
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +26,23 @@ HIGHEST_SEED = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """What is to be trained; the same order makes the same checkpoint.
+    """What is to be trained; the same config makes the same checkpoint.
 
     Attributes:
         preset: name of the preset.
-        data: a slice store, a data set folder, or the folder of sources of the preset `scenes`.
+        preset_values: what the preset holds, so that a run depends on no file that may change; left out, as in configs
+            of releases up to 0.1, those of the preset of that name that ships.
+        data: a slice store, a data set folder, or the folder of sources of a preset of scenes.
         output: folder for the checkpoint and for what a resumed run goes on from.
         name: of the checkpoint.
         seed: of every random choice but the split.
         split_seed: of the split alone, so that runs with other seeds hold out the same patients; None where `seed`
-            draws the split too, as in orders of releases up to 0.1.
+            draws the split too, as in configs of releases up to 0.1.
         device: `auto`, `cpu` or `cuda`.
         epochs: None for the preset's.
         batch: None for the preset's.
         folds: number of folds of a cross-validation; None to hold out a seeded share of the patients.
-        fold: the one of them that is held out, 0 for the first.
+        fold: which of them is held out, 0 for the first.
         split: JSON of a split that is used as it is; see `dataset.split.read_split`.
         hold_out: whole scans that a preset of scenes does not learn from.
         branch: folder of a run of a preset of scenes that holds out other scans: its first epochs, which are those of
@@ -50,6 +53,7 @@ class TrainingConfig:
     """
 
     preset: str
+    preset_values: AnyPreset | None = None
     data: Path
     output: Path
     name: str
@@ -71,8 +75,11 @@ class TrainingConfig:
         """Refuse what would only fail later.
 
         Raises:
-            DataSetError: there is no such preset, a number is out of range, or the name can't be that of files.
+            DataSetError: there is no such preset, its values are those of another one, a number is out of range, or the
+                name can't be that of files.
         """
+        if self.preset_values is None:
+            object.__setattr__(self, "preset_values", find_preset(self.preset))
         self.resolve()
         if not 0 <= self.seed <= HIGHEST_SEED or (self.loaders or 0) < 0:
             raise DataSetError(f"The seed is {self.seed}, the loaders are {self.loaders}.", "Give 0 or more.")
@@ -86,21 +93,26 @@ class TrainingConfig:
         """The seed that draws the split."""
         return self.seed if self.split_seed is None else self.split_seed
 
-    def resolve(self) -> Preset:
-        """Return the preset with the numbers that this order changes."""
-        preset = find_preset(self.preset)
-        schedule = preset.schedule
-        epochs = schedule.epochs if self.epochs is None else self.epochs
-        batch = schedule.batch if self.batch is None else self.batch
-        return replace(preset, schedule=replace(schedule, epochs=epochs, batch=batch))
+    def resolve(self) -> AnyPreset:
+        """Return the preset with the numbers that this config changes.
+
+        Raises:
+            DataSetError: the values are those of another preset, or a number is out of range.
+        """
+        values = self.preset_values
+        if values is None or values.name != self.preset:
+            raise DataSetError(
+                f"The config names the preset {self.preset!r} and holds another one.", "Give a preset with its values."
+            )
+        return values.trained_for(epochs=self.epochs, batch=self.batch)
 
     def moved_to(self, output: Path) -> TrainingConfig:
-        """Return the order of a run whose folder lies elsewhere now, and with it a store inside."""
+        """Return the config of a run whose folder lies elsewhere now, and with it a store inside."""
         store = output / self.store.name if self.store and self.store.parent == self.output else self.store
         return replace(self, output=output, store=store)
 
     def to_json(self) -> str:
-        """Write the order as JSON; `from_json` undoes it."""
+        """Write the config as JSON; `from_json` undoes it."""
         return json.dumps(asdict(self), indent=2, default=str) + "\n"
 
     @classmethod
@@ -108,7 +120,7 @@ class TrainingConfig:
         """Undo `to_json`.
 
         Raises:
-            DataSetError: it is no order.
+            DataSetError: it is no config.
         """
         return decode(cls, text, _damaged)
 
@@ -129,10 +141,10 @@ class EpochReport:
         validation_loss: mean over all slices held out; None where a preset has none.
         mean_dice: over the cases held out, whole volumes; None where no case has a Dice.
         learning_rate: at the end of the epoch.
-        slices_per_s: slices or scenes trained on a second, validation left out.
-        seconds: the epoch took, with validation.
+        slices_per_s: slices or scenes learned from per second, validation left out.
+        seconds: duration of the epoch, validation included.
         memory_mb: highest memory of the GPU so far; on the CPU that of the process now.
-        is_best: whether no epoch before was better; its network is what is kept.
+        is_best: whether no epoch before was better; the checkpoint is its network.
     """
 
     epoch: int
@@ -158,7 +170,7 @@ class EpochReport:
 
 
 def _damaged(reason: str) -> DataSetError:
-    return DataSetError(f"The training order can't be read ({reason}).", "Start a new run.")
+    return DataSetError(f"The training config can't be read ({reason}).", "Start a new run.")
 
 
 def _log_start(text: str) -> None:
@@ -179,15 +191,16 @@ class TrainingCallbacks:
         on_epoch: told of each epoch.
         on_scores: given the scores of the cases held out: after each epoch Dice, volumes and lesions at the network's
             resolution (surface distances NaN), at the end all figures, on the scans' own grids.
-        on_examples: given pictures (H, W, 3) of slices held out, reference and answer outlined, after each epoch.
+        on_previews: given pictures (H, W, 3) of slices held out, reference and prediction outlined, after each epoch.
         on_notice: told what changed on the way: a halved batch, an early end.
-        should_stop: asked after each step; the best checkpoint so far is kept.
+        should_stop: asked after each step, and every few slices of a validation; once it has said so the run ends, and
+            the best checkpoint so far stays.
     """
 
     on_start: Callable[[str], None] = _log_start
     on_progress: Callable[[Progress], None] = lambda _: None
     on_epoch: Callable[[EpochReport], None] = lambda _: None
     on_scores: Callable[[tuple[CaseScore, ...]], None] = lambda _: None
-    on_examples: Callable[[list[NDArray[np.uint8]]], None] = lambda _: None
+    on_previews: Callable[[list[NDArray[np.uint8]]], None] = lambda _: None
     on_notice: Callable[[str], None] = _note
     should_stop: Callable[[], bool] = lambda: False

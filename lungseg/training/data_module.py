@@ -1,11 +1,12 @@
-"""What the two ways to train have in common: a course gives batches, judges networks and knows what they came from."""
+"""What the engine asks of data: a data module gives batches, validates networks and knows what they came from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -13,7 +14,7 @@ from lungseg.dataset.contents import Record
 from lungseg.records import CaseScore
 from lungseg.segmentation.card import ModelCard
 from lungseg.training.batches import Batch
-from lungseg.training.config import TrainingConfig
+from lungseg.training.config import TrainingCallbacks, TrainingConfig
 from lungseg.training.loop import ValidationResult
 from lungseg.training.presets import Preset
 
@@ -31,49 +32,53 @@ class DataModule(Protocol):
     """The data of a run, divided into what is learned from and what is held out.
 
     Attributes:
-        steps: optimiser steps an epoch.
-        shared_epochs: so many epochs go alike whatever is held out: another run may begin with the state after them; 0
-            where what is held out matters from the first.
+        steps: optimiser steps per epoch.
+        shared_prefix_epochs: number of initial epochs that do not depend on what is held out: another run may begin
+            with the state after them. 0 if every epoch depends on the split.
         card: all that is known before training.
-        scores: of the cases held out, as `judge` last found them.
+        scores: of the cases held out, by the last `validate` or `select_operating_point`.
         record: the contents of all that is learned from and held out, by which a change is noticed.
     """
 
     steps: int
-    shared_epochs: int
+    shared_prefix_epochs: int
     card: ModelCard
     scores: tuple[CaseScore, ...]
     record: Record
 
     def check_data(self) -> None:
-        """Check that the data are those with which the course began; raises DataChangedError where they are not."""
+        """Check that the data are those with which the run began; raises DataChangedError where they are not."""
 
     def batches(self, epoch: int) -> Iterable[Batch]:
         """Give the batches of an epoch, from 1 on."""
 
-    def judge(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
+    def validate(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
         """Apply a network to what is held out; raises RunCancelledError where `should_stop` says so on the way."""
 
-    def judged(self) -> ModelCard:
-        """Return the card with what `judge` last found."""
+    def card_with_scores(self) -> ModelCard:
+        """Return the card with the scores of the last `validate`."""
 
-    def learn_from(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
-        """Look where a network stands after an epoch, where the next batches depend on it.
+    def mine_hard_negatives(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
+        """Find where a network is wrong after an epoch, where the next batches show more of that.
 
-        It goes to its end: `should_stop`, asked as in `judge`, never says so.
+        It goes to its end: `should_stop`, asked as in `validate`, never says so.
         """
 
-    def examples(self) -> list[NDArray[np.uint8]]:
-        """Draw slices held out, as `judge` last saw them: pictures (H, W, 3)."""
+    def previews(self) -> list[NDArray[np.uint8]]:
+        """Draw slices held out, as the last `validate` saw them: pictures (H, W, 3)."""
 
-    def calibrated(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
+    def select_operating_point(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
         """Return a network's card with its best operating point, and set `scores` to what it reaches there."""
 
 
-def blank_card(order: TrainingConfig, preset: Preset) -> ModelCard:
-    """Write down what both kinds of training know before they begin."""
+DataModuleFactory = Callable[[TrainingConfig, Any, torch.device, TrainingCallbacks], DataModule]
+"""Makes the data of a run: of its config, its preset (of the kind that the module is for), device, and who is told."""
+
+
+def blank_card(config: TrainingConfig, preset: Preset) -> ModelCard:
+    """Return what is known of a checkpoint before its data are."""
     return ModelCard(
-        name=order.name,
+        name=config.name,
         preset=preset.name,
         network=preset.network,
         preprocessing=preset.preprocessing,

@@ -1,9 +1,10 @@
-"""From an order to one checkpoint with its card."""
+"""From a training config to one checkpoint with its card."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -11,27 +12,29 @@ from torch import nn
 from lungseg import __version__
 from lungseg.dataset.contents import changes_between, listed
 from lungseg.errors import CheckpointError, DataChangedError, DataSetError, RunCancelledError
-from lungseg.recipes.scenes.data_module import SceneDataModule
-from lungseg.records import CaseScore, Progress
+from lungseg.records import Progress
 from lungseg.segmentation.card import ModelCard, read_card
+from lungseg.segmentation.card_contents import TrainingRecord
 from lungseg.segmentation.checkpoint import best_device, load_checkpoint, save_checkpoint
 from lungseg.segmentation.unet import UNet
-from lungseg.training.config import EpochReport, TrainingCallbacks, TrainingConfig
-from lungseg.training.data_module import DataModule
-from lungseg.training.loop import LoopCallbacks, ValidationResult, train_epochs
+from lungseg.training.config import TrainingCallbacks, TrainingConfig
+from lungseg.training.data_module import DataModule, DataModuleFactory
+from lungseg.training.loop import ValidationResult, train_epochs
 from lungseg.training.optimisation import Optimisation
-from lungseg.training.presets import Preset, ScenePreset, SlicePreset
+from lungseg.training.presets import AnyPreset
 from lungseg.training.slice_data import SliceDataModule
 from lungseg.training.state import DataRecord, RunDirectory, keeping, shared_state
 from lungseg.workclock import WorkClock
 
-LEAST_STEPS_TO_ESTIMATE = 3
+SLICES: Mapping[str, DataModuleFactory] = {"slices": SliceDataModule}
+"""The kind of preset that the engine itself has data for; `lungseg.recipes.data_modules` has more."""
 
 
 def fit(
-    order: TrainingConfig,
-    listener: TrainingCallbacks | None = None,
+    config: TrainingConfig,
+    callbacks: TrainingCallbacks | None = None,
     *,
+    data_modules: Mapping[str, DataModuleFactory] = SLICES,
     resume: bool = False,
     accept_changed_data: bool = False,
 ) -> ModelCard:
@@ -43,239 +46,206 @@ def fit(
     complete) and the nominal threshold, and the run can be resumed.
 
     Args:
-        order: what is trained.
-        listener: who is told.
-        resume: go on where an earlier call with this order ended; from the beginning where that left nothing.
+        config: what is trained.
+        callbacks: who is told.
+        data_modules: for each kind of preset what makes its data; see `lungseg.recipes.data_modules`.
+        resume: go on where an earlier call with this config ended; from the beginning where that left nothing.
         accept_changed_data: go on though the data have changed since; the card then says what.
 
     Returns:
         The card of the checkpoint.
 
     Raises:
-        DataSetError: the data can't be used.
+        DataSetError: the data can't be used, or nothing makes data for this kind of preset.
         DataChangedError: they have changed under the run, or since it was interrupted.
         TrainingError: the loss is not finite, memory does not suffice, or the run can't go on from its state.
-        StorageError: the disk refused; the state before is kept.
+        StorageError: the disk refused; the state before stays.
         RunCancelledError: stopped before there was anything to keep.
     """
-    listener = listener or TrainingCallbacks()
-    folder = RunDirectory(order)
-    if resume and (finished := _finished(folder)):
-        listener.on_scores(_scores_of(finished))
+    callbacks = callbacks or TrainingCallbacks()
+    directory = RunDirectory(config)
+    if resume and (finished := _finished_card(directory)):
+        callbacks.on_scores(finished.scores.cases)
         return finished
-    torch.manual_seed(order.seed)
-    preset, device = order.resolve(), best_device(order.device)
-    course = _course(order, preset, device, listener)
-    learner = Optimisation(
-        UNet(preset.network), preset.schedule, device=device, steps=preset.schedule.epochs * course.steps
-    )
-    run = _Run(order, course, learner, folder, listener)
-    if not (resume and run.go_on(accept_changed_data=accept_changed_data)):
-        folder.begin(shared_state(order.branch, order) if order.branch else None)
-        run.go_on(accept_changed_data=accept_changed_data)
+
+    torch.manual_seed(config.seed)
+    preset, device = config.resolve(), best_device(config.device)
+    data = _data_module(preset, data_modules)(config, preset, device, callbacks)
+    steps = preset.optimisation.epochs * data.steps
+    optimisation = Optimisation(UNet(preset.network), preset.optimisation, device=device, steps=steps)
+    clock = WorkClock(callbacks.should_stop)
+    changes: tuple[str, ...] = ()
+    if _begin_or_restore(directory, config, optimisation, resume=resume):
+        changes = _accepted_changes(directory, data, optimisation, callbacks, accept=accept_changed_data)
+        _mine(data, optimisation, clock)
+        callbacks.on_start(f"Going on after epoch {optimisation.progress.epoch}.")
+
+    validate = partial(_validate, data, callbacks, clock)
+    epochs = train_epochs(optimisation, batches=data.batches, validate=validate, callbacks=callbacks, clock=clock)
     try:
-        train_epochs(learner, batches=course.batches, validate=run.judge, callbacks=run.callbacks)
+        for epoch in epochs:
+            if epoch.report.is_best:
+                card = data.card_with_scores() if epoch.is_complete else data.card
+                card = replace(card, training=_provenance(card, config, optimisation, changes))
+                _save(optimisation.eval_network, card, config)
+            if epoch.is_complete:
+                _mine(data, optimisation, clock)
+            else:
+                callbacks.on_notice("Stopped in the first epoch: its weights are kept, but nothing was measured.")
+            callbacks.on_epoch(epoch.report)
+            callbacks.on_scores(data.scores)
+            callbacks.on_previews(data.previews())
+            if epoch.is_complete:
+                _save_state(directory, data, optimisation, changes)
     except DataSetError:
-        course.check_data()  # slices of another shape can't be read at all: the change is what is to be said
+        data.check_data()  # slices of another shape can't be read at all: the change is what is to be said
         raise
-    return run.finish()
+    return _finish(config, data, optimisation, callbacks, clock)
 
 
-class _Run:
-    """One call of `fit`: the course, the learner and the folder, and who is told of them."""
-
-    def __init__(
-        self,
-        order: TrainingConfig,
-        course: DataModule,
-        learner: Optimisation,
-        folder: RunDirectory,
-        listener: TrainingCallbacks,
-    ) -> None:
-        self._order, self._course, self._learner = order, course, learner
-        self._folder, self._listener = folder, listener
-        self._clock = WorkClock(listener.should_stop)
-        self._pace = _Pace(learner, course.steps, listener.on_progress, self._clock)
-        self._is_stopped = False
-        self._changes: tuple[str, ...] = ()
-
-    @property
-    def callbacks(self) -> LoopCallbacks:
-        """What the loop tells this run."""
-        return LoopCallbacks(
-            on_step=self._pace.on_step,
-            on_epoch=self._on_epoch,
-            on_state=self._on_state,
-            on_notice=self._listener.on_notice,
-            should_stop=self._should_stop,
-            clock=self._clock.now,
+def _data_module(preset: AnyPreset, data_modules: Mapping[str, DataModuleFactory]) -> DataModuleFactory:
+    if preset.kind not in data_modules:
+        raise DataSetError(
+            f"There are no data for presets of {preset.kind}.", f"Choose a preset of {' or '.join(data_modules)}."
         )
+    return data_modules[preset.kind]
 
-    def go_on(self, *, accept_changed_data: bool) -> bool:
-        """Take up the state that is there; False where there is none.
 
-        Raises:
-            DataChangedError: it was learned from other data.
-        """
-        state = self._folder.load()
-        if state is None:
-            return False
-        self._learner.restore(state)
-        self._compare_data(accept=accept_changed_data)
-        try:
-            load_checkpoint(self._folder.weights)
-        except CheckpointError:  # killed between weights and card: the next epoch is kept, whatever its rank
-            self._learner.standing = replace(self._learner.standing, best=None)
-        self._course.learn_from(self._learner.kept, self._never_stop)
-        self._listener.on_start(f"Going on after epoch {self._learner.standing.epoch}.")
+def _begin_or_restore(
+    directory: RunDirectory, config: TrainingConfig, optimisation: Optimisation, *, resume: bool
+) -> bool:
+    """Restore the state of this run, or that of the run that it branches from; False where it begins with nothing."""
+    if resume and directory.restore(optimisation):
         return True
+    directory.begin(shared_state(config.branch, config) if config.branch else None)
+    return directory.restore(optimisation)
 
-    def judge(self, network: nn.Module) -> ValidationResult | None:
-        """Say that validation has begun, which takes its time, and judge; None where the run is to stop.
 
-        Raises:
-            DataChangedError: the data changed in this epoch, which is not kept then.
-        """
-        self._listener.on_progress(Progress("validating"))
-        self._course.check_data()
-        try:
-            verdict = self._course.judge(network, self._should_stop)
-        except RunCancelledError:
-            return None
-        self._course.check_data()
-        return verdict
+def _validate(
+    data: DataModule, callbacks: TrainingCallbacks, clock: WorkClock, network: nn.Module
+) -> ValidationResult | None:
+    """Say that validation has begun, which takes its time, and validate; None where the run was stopped.
 
-    def finish(self) -> ModelCard:
-        """Calibrate and score the checkpoint that was kept, unless the run was stopped.
+    Raises:
+        DataChangedError: the data changed in this epoch, which then counts for nothing.
+    """
+    callbacks.on_progress(Progress("validating"))
+    data.check_data()
+    try:
+        result = data.validate(network, clock.should_stop)
+    except RunCancelledError:
+        return None
+    data.check_data()
+    return result
 
-        Raises:
-            RunCancelledError: stopped before there was anything to keep.
-        """
-        if self._learner.standing.best is None:
-            raise RunCancelledError("Training was stopped before its first epoch.", "Start it again.")
-        network, card = load_checkpoint(self._folder.weights)
-        if self._is_stopped:
-            return card
-        self._listener.on_progress(Progress("scoring"))
-        network.to(self._learner.device)
-        try:
-            card = self._course.calibrated(network, card, self._should_stop)
-        except RunCancelledError:
-            return card
-        card = self._save(network, replace(card, training={**card.training, "finished": True}))
-        self._listener.on_scores(self._course.scores)
-        self._folder.end()
+
+def _finish(
+    config: TrainingConfig,
+    data: DataModule,
+    optimisation: Optimisation,
+    callbacks: TrainingCallbacks,
+    clock: WorkClock,
+) -> ModelCard:
+    """Give the best epoch its operating point and score it there, unless the run was stopped; returns its card.
+
+    Raises:
+        RunCancelledError: stopped before there was anything to keep.
+    """
+    if optimisation.progress.best is None:
+        raise RunCancelledError("Training was stopped before its first epoch.", "Start it again.")
+    directory = RunDirectory(config)
+    network, card = load_checkpoint(directory.weights)
+    if clock.is_stopped:
         return card
-
-    def _compare_data(self, *, accept: bool) -> None:
-        """Compare the data with those that the state was learned from.
-
-        Raises:
-            DataChangedError: they are others, and nobody accepted that.
-        """
-        learned = self._folder.learned_from()
-        if learned is None:
-            self._listener.on_notice(
-                "An older release began this run and noted no contents: its data may have changed."
-            )
-            return
-        self._changes = learned.changes
-        changes = changes_between(learned.record, self._course.record)
-        if not changes:
-            return
-        if not accept:
-            raise DataChangedError(
-                f"The data have changed since the run was interrupted ({listed(changes)}).",
-                "Put the data back as they were, or start a new run; or resume with --accept-changed-data: the card "
-                "then says that the checkpoint has learned from both.",
-            )
-        self._changes = (*self._changes, *(f"after epoch {self._learner.standing.epoch}: {each}" for each in changes))
-        self._listener.on_notice(f"Going on with changed data: {listed(changes)}.")
-
-    def _should_stop(self) -> bool:
-        self._is_stopped = self._is_stopped or self._clock.should_stop()
-        return self._is_stopped
-
-    def _never_stop(self) -> bool:
-        """Ask as between steps where the work can't end in the middle: a stop takes effect after it."""
-        self._should_stop()
-        return False
-
-    def _on_epoch(self, report: EpochReport, network: nn.Module) -> None:
-        if report.is_best:
-            card = self._course.card if self._is_stopped else self._course.judged()
-            self._save(network, replace(card, training={**card.training, **self._provenance(report)}))
-        if self._is_stopped:
-            self._listener.on_notice("Stopped in the first epoch: its weights are kept, but nothing was measured.")
-        else:
-            self._course.learn_from(network, self._never_stop)
-        self._listener.on_epoch(report)
-        self._listener.on_scores(self._course.scores)
-        self._listener.on_examples(self._course.examples())
-
-    def _on_state(self) -> None:
-        self._folder.save(self._learner.state(), DataRecord(self._course.record, self._changes))
-        if self._learner.standing.epoch == self._course.shared_epochs:
-            self._folder.share()
-
-    def _save(self, network: nn.Module, card: ModelCard) -> ModelCard:
-        kept = UNet(card.network)
-        kept.load_state_dict(network.state_dict())
-        with keeping():
-            return save_checkpoint(kept, card, self._order.output)
-
-    def _provenance(self, report: EpochReport) -> dict[str, object]:
-        return {
-            "seed": self._order.seed,
-            "code_version": __version__,
-            "torch": str(torch.__version__),
-            "device": str(self._learner.device),
-            "best_epoch": report.epoch,
-            "seconds": round(self._learner.standing.seconds),
-            "finished": False,
-            **({"data_changes": self._changes} if self._changes else {}),
-        }
+    callbacks.on_progress(Progress("scoring"))
+    try:
+        card = data.select_operating_point(network.to(optimisation.device), card, clock.should_stop)
+    except RunCancelledError:
+        return card
+    card = _save(network, replace(card, training=replace(card.training, finished=True)), config)
+    callbacks.on_scores(data.scores)
+    directory.end()
+    return card
 
 
-class _Pace:
-    """Tells how far a run has come and how long it will take, from the steps made since it began or went on."""
-
-    def __init__(
-        self, learner: Optimisation, steps: int, on_progress: Callable[[Progress], None], clock: WorkClock
-    ) -> None:
-        self._learner, self._steps, self._on_progress, self._clock = learner, steps, on_progress, clock
-        self._started: float | None = None
-        self._first = 0
-
-    def on_step(self, step: int) -> None:
-        """Tell of a step. The first one, which warms up, is not counted into the pace."""
-        if self._started is None:
-            self._started, self._first = self._clock.now(), step
-        total = self._steps * self._learner.schedule.epochs
-        made = step - self._first
-        pace_s = (self._clock.now() - self._started) / made if made >= LEAST_STEPS_TO_ESTIMATE else None
-        left_s = pace_s * (total - step) if pace_s is not None else None
-        self._on_progress(Progress("training", step, total, left_s))
-
-
-def _course(order: TrainingConfig, preset: Preset, device: torch.device, listener: TrainingCallbacks) -> DataModule:
-    if isinstance(preset, SlicePreset):
-        return SliceDataModule(order, preset, device, listener)
-    if isinstance(preset, ScenePreset):
-        return SceneDataModule(order, preset, device, listener)
-    raise DataSetError(f"The preset {preset.name!r} says not what it trains on.", "Make it of slices or of scenes.")
-
-
-def _finished(folder: RunDirectory) -> ModelCard | None:
+def _finished_card(directory: RunDirectory) -> ModelCard | None:
     """Return the card of a run that has ended well."""
-    if not folder.weights.is_file():
+    if not directory.weights.is_file():
         return None
     try:
-        card = read_card(folder.weights)
+        card = read_card(directory.weights)
     except CheckpointError:
         return None
-    return card if card.training.get("finished") else None
+    return card if card.training.finished else None
 
 
-def _scores_of(card: ModelCard) -> tuple[CaseScore, ...]:
-    return card.case_scores
+def _accepted_changes(
+    directory: RunDirectory,
+    data: DataModule,
+    optimisation: Optimisation,
+    callbacks: TrainingCallbacks,
+    *,
+    accept: bool,
+) -> tuple[str, ...]:
+    """Compare the data with those that the state was learned from; returns what changed in the whole run.
+
+    Raises:
+        DataChangedError: they are others, and nobody accepted that.
+    """
+    learned = directory.learned_from()
+    if learned is None:
+        callbacks.on_notice("An older release began this run and noted no contents: its data may have changed.")
+        return ()
+    changes = changes_between(learned.record, data.record)
+    if not changes:
+        return learned.changes
+    if not accept:
+        raise DataChangedError(
+            f"The data have changed since the run was interrupted ({listed(changes)}).",
+            "Put the data back as they were, or start a new run; or resume with --accept-changed-data: the card "
+            "then says that the checkpoint has learned from both.",
+        )
+    callbacks.on_notice(f"Going on with changed data: {listed(changes)}.")
+    return (*learned.changes, *(f"after epoch {optimisation.progress.epoch}: {change}" for change in changes))
+
+
+def _mine(data: DataModule, optimisation: Optimisation, clock: WorkClock) -> None:
+    """Mine hard negatives, which can't end in the middle: a stop that is asked for meanwhile takes effect after it."""
+
+    def never_stop() -> bool:
+        clock.should_stop()
+        return False
+
+    data.mine_hard_negatives(optimisation.eval_network, never_stop)
+
+
+def _save_state(
+    directory: RunDirectory, data: DataModule, optimisation: Optimisation, changes: tuple[str, ...]
+) -> None:
+    """Write what the run goes on from, and where it is the last epoch that other runs share, what those begin with."""
+    directory.save(optimisation.state(), DataRecord(data.record, changes))
+    if optimisation.progress.epoch == data.shared_prefix_epochs:
+        directory.share()
+
+
+def _save(network: nn.Module, card: ModelCard, config: TrainingConfig) -> ModelCard:
+    copy = UNet(card.network)
+    copy.load_state_dict(network.state_dict())
+    with keeping():
+        return save_checkpoint(copy, card, config.output)
+
+
+def _provenance(
+    card: ModelCard, config: TrainingConfig, optimisation: Optimisation, changes: tuple[str, ...]
+) -> TrainingRecord:
+    """Return how a card's checkpoint came about, with what is known after an epoch."""
+    return replace(
+        card.training,
+        seed=config.seed,
+        code_version=__version__,
+        torch=str(torch.__version__),
+        device=str(optimisation.device),
+        best_epoch=optimisation.progress.epoch,
+        seconds=round(optimisation.progress.seconds),
+        data_changes=changes,
+    )

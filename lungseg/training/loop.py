@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import psutil
 import torch
 from torch import nn
 
+from lungseg.records import Progress
 from lungseg.training.batches import Batch
-from lungseg.training.config import EpochReport
+from lungseg.training.config import EpochReport, TrainingCallbacks
 from lungseg.training.optimisation import Optimisation
+from lungseg.workclock import WorkClock
 
 MEGABYTE = 1024**2
+LEAST_STEPS_TO_ESTIMATE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,30 +38,22 @@ NOT_VALIDATED = ValidationResult(rank=())
 """Of a network that nobody has looked at: worse than any other."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopCallbacks:
-    """Who is told, and who may stop the loop.
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An epoch that has ended.
 
     Attributes:
-        on_step: told of each step: its number in the whole run, from 1 on.
-        on_epoch: told of each epoch, with the network to keep where it is the best so far.
-        on_state: told when an epoch is complete: the learner's state is one to go on from.
-        on_notice: told what changed on the way.
-        should_stop: asked after each step.
-        clock: tells seconds of work; what the answers of `should_stop` take is not counted.
+        report: how it went.
+        is_complete: False where the run was stopped in it: it was not validated, and is nothing to go on from.
     """
 
-    on_step: Callable[[int], None]
-    on_epoch: Callable[[EpochReport, nn.Module], None]
-    on_state: Callable[[], None]
-    on_notice: Callable[[str], None]
-    should_stop: Callable[[], bool]
-    clock: Callable[[], float] = time.perf_counter
+    report: EpochReport
+    is_complete: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _EpochStats:
-    """The steps of one epoch: mean loss, slices seen, seconds taken, whether the loop was asked to stop."""
+    """The steps of one epoch: mean loss, number of slices, seconds, whether the run was stopped in it."""
 
     loss: float
     slices: int
@@ -67,90 +61,105 @@ class _EpochStats:
     stopped: bool
 
 
+class EtaTracker:
+    """Tells how long a run will take, from its steps since it began or went on.
+
+    The first step, which warms up, does not count.
+
+    Args:
+        total: steps of the whole run.
+        clock: tells seconds of work.
+    """
+
+    def __init__(self, total: int, clock: WorkClock) -> None:
+        self._total, self._clock = total, clock
+        self._first: tuple[int, float] | None = None
+
+    def after(self, step: int) -> Progress:
+        """Return the progress after a step of the run, counted from 1; without time left until it can be told."""
+        if self._first is None:
+            self._first = step, self._clock.now()
+        first, began_s = self._first
+        made = step - first
+        left_s = None
+        if made >= LEAST_STEPS_TO_ESTIMATE:
+            left_s = (self._clock.now() - began_s) / made * (self._total - step)
+        return Progress("training", step, self._total, left_s)
+
+
 def train_epochs(
-    learner: Optimisation,
+    optimisation: Optimisation,
     *,
     batches: Callable[[int], Iterable[Batch]],
     validate: Callable[[nn.Module], ValidationResult | None],
-    callbacks: LoopCallbacks,
-) -> None:
-    """Train a network from where its learner stands to the last epoch.
+    callbacks: TrainingCallbacks,
+    clock: WorkClock,
+) -> Iterator[Epoch]:
+    """Train a network from where its optimisation stands to the last epoch; gives each epoch when it has ended.
 
-    Asked to stop, the loop returns after the current step, or as soon as validation ends for it; an epoch cut short is
-    nothing to go on from. In the first epoch `on_epoch` is told all the same, so that there is a network to keep.
+    Asked to stop, the loop ends after the current step, or as soon as validation ends for it. An epoch cut short is
+    given only where it is the first, so that there is a network to keep.
 
     Args:
-        learner: moved on in place.
+        optimisation: moved on in place.
         batches: gives the batches of an epoch (from 1 on).
-        validate: judges a network; None where it was asked to stop.
-        callbacks: who is told, and who may stop.
+        validate: measures a network; None where it was stopped.
+        callbacks: told of steps and notices, and asked whether to stop by `clock`.
+        clock: tells seconds of work; what the answers of its `should_stop` take does not count.
 
     Raises:
         DivergedError: the loss is not finite.
         OutOfMemoryError: a single slice does not fit into memory.
     """
-    schedule = learner.schedule
-    while learner.standing.epoch < schedule.epochs:
-        started, before = callbacks.clock(), learner.standing
-        lap = _run(learner, batches(before.epoch + 1), callbacks)
-        verdict = None if lap.stopped else validate(learner.kept)
-        is_cut_short = verdict is None
-        if is_cut_short and before.best is not None:
+    config = optimisation.config
+    eta = EtaTracker(optimisation.steps, clock)
+    while optimisation.progress.epoch < config.epochs:
+        began_s, before = clock.now(), optimisation.progress
+        stats = _train_epoch(optimisation, batches(before.epoch + 1), callbacks, clock, eta)
+        result = None if stats.stopped else validate(optimisation.eval_network)
+        if result is None and before.best is not None:
             return
-        verdict = verdict or NOT_VALIDATED
-        is_best = before.best is None or verdict.rank > before.best
-        seconds = callbacks.clock() - started
-        learner.standing = replace(
-            learner.standing,
+        seconds = clock.now() - began_s
+        is_best = optimisation.end_epoch((result or NOT_VALIDATED).rank, seconds)
+        report = EpochReport(
             epoch=before.epoch + 1,
-            best=verdict.rank if is_best else before.best,
-            best_epoch=before.epoch + 1 if is_best else before.best_epoch,
-            seconds=before.seconds + seconds,
+            epochs=config.epochs,
+            train_loss=stats.loss,
+            validation_loss=result.loss if result else None,
+            mean_dice=result.mean_dice if result else None,
+            learning_rate=optimisation.learning_rate,
+            slices_per_s=stats.slices / stats.seconds,
+            seconds=seconds,
+            memory_mb=memory_mb(optimisation.device),
+            is_best=is_best,
         )
-        callbacks.on_epoch(_report(learner, lap, verdict, seconds, is_best=is_best), learner.kept)
-        if is_cut_short:
+        yield Epoch(report, is_complete=result is not None)
+        if result is None:
             return
-        callbacks.on_state()
-        if _has_lost_patience(learner):
-            callbacks.on_notice(f"No epoch since {learner.standing.best_epoch} was better: training ends early.")
+        best_epoch = optimisation.progress.best_epoch
+        if config.patience is not None and report.epoch - best_epoch >= config.patience:
+            callbacks.on_notice(f"No epoch since {best_epoch} was better: training ends early.")
             return
 
 
-def _run(learner: Optimisation, batches: Iterable[Batch], callbacks: LoopCallbacks) -> _EpochStats:
-    started = callbacks.clock()
+def _train_epoch(
+    optimisation: Optimisation,
+    batches: Iterable[Batch],
+    callbacks: TrainingCallbacks,
+    clock: WorkClock,
+    eta: EtaTracker,
+) -> _EpochStats:
+    began_s = clock.now()
     losses: list[float] = []
     slices, stopped = 0, False
     for batch in batches:
-        losses.append(learner.step(batch, callbacks.on_notice))
-        learner.standing = replace(learner.standing, step=learner.standing.step + 1)
+        losses.append(optimisation.step(batch, callbacks.on_notice))
         slices += len(batch)
-        callbacks.on_step(learner.standing.step)
-        stopped = callbacks.should_stop()
+        callbacks.on_progress(eta.after(optimisation.progress.step))
+        stopped = clock.should_stop()
         if stopped:
             break
-    return _EpochStats(sum(losses) / len(losses), slices, callbacks.clock() - started, stopped)
-
-
-def _report(
-    learner: Optimisation, lap: _EpochStats, verdict: ValidationResult, seconds: float, *, is_best: bool
-) -> EpochReport:
-    return EpochReport(
-        epoch=learner.standing.epoch,
-        epochs=learner.schedule.epochs,
-        train_loss=lap.loss,
-        validation_loss=verdict.loss,
-        mean_dice=verdict.mean_dice,
-        learning_rate=learner.learning_rate,
-        slices_per_s=lap.slices / lap.seconds,
-        seconds=seconds,
-        memory_mb=memory_mb(learner.device),
-        is_best=is_best,
-    )
-
-
-def _has_lost_patience(learner: Optimisation) -> bool:
-    patience, standing = learner.schedule.patience, learner.standing
-    return patience is not None and standing.epoch - standing.best_epoch >= patience
+    return _EpochStats(sum(losses) / len(losses), slices, clock.now() - began_s, stopped)
 
 
 def memory_mb(device: torch.device) -> float:

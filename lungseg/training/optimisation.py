@@ -1,4 +1,4 @@
-"""The learner: a network with all that changes while it learns, one optimiser step at a time."""
+"""The optimisation: a network with all that changes while it learns, one optimiser step at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OUT_OF_MEMORY_ON_CPU = "DefaultCPUAllocator"
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """How far a learner has come.
+    """How far a run has come.
 
     Attributes:
         epoch: complete epochs.
@@ -48,13 +48,17 @@ class TrainingProgress:
 class _Numbers:
     """What a state holds besides tensors."""
 
-    standing: TrainingProgress
-    parts: Natural
+    progress: TrainingProgress
+    micro_batches: Natural
+
+
+NAMES_UP_TO_0_1 = {"standing": "progress", "parts": "micro_batches"}
+"""What releases up to 0.1 called these numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """All that a learner needs to go on as if it had never been interrupted.
+    """All that an optimisation needs to go on as if it had never been interrupted.
 
     Attributes:
         tensors: weights, moving average, moments of the optimiser, states of the random generators.
@@ -66,46 +70,44 @@ class Snapshot:
 
 
 class Optimisation:
-    """A network that learns by a schedule.
+    """A network that learns.
 
     Args:
         network: changed in place.
-        schedule: how it learns.
+        config: how it learns.
         device: where.
         steps: optimiser steps of the whole run.
 
     Attributes:
-        standing: how far it has come; the loop moves it on.
-        parts: in how many parts a batch passes through the network.
+        progress: how far it has come.
+        micro_batches: in how many parts a batch passes through the network.
     """
 
-    def __init__(self, network: nn.Module, schedule: OptimisationConfig, *, device: torch.device, steps: int) -> None:
-        self.schedule = schedule
+    def __init__(self, network: nn.Module, config: OptimisationConfig, *, device: torch.device, steps: int) -> None:
+        self.config = config
         self.device = device
-        self.standing = TrainingProgress()
-        self.parts = schedule.parts
-        self._steps = steps
+        self.steps = steps
+        self.progress = TrainingProgress()
+        self.micro_batches = config.micro_batches
         self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
-        self._average = _average(self._network, schedule.ema)
-        kind = torch.optim.AdamW if schedule.optimiser == "adamw" else torch.optim.Adam
-        self._optimiser = kind(
-            self._network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
-        )
+        self._average = _average(self._network, config.ema)
+        kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
+        self._optimiser = kind(self._network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
     @property
-    def kept(self) -> nn.Module:
+    def eval_network(self) -> nn.Module:
         """The network that is validated and kept: the moving average where there is one."""
         return self._average.module if self._average else self._network
 
     @property
     def learning_rate(self) -> float:
         """The rate of the next step."""
-        return self.schedule.learning_rate * rate_at(self.standing.step, self.schedule, self._steps)
+        return self.config.learning_rate * rate_at(self.progress.step, self.config, self.steps)
 
     @property
     def _loss_now(self) -> OptimisationConfig:
-        is_weighted = self.standing.step < self.schedule.weighted * self._steps
-        return self.schedule if is_weighted else replace(self.schedule, tumour_weight=1.0)
+        is_weighted = self.progress.step < self.config.positive_weight_until * self.steps
+        return self.config if is_weighted else replace(self.config, positive_weight=1.0)
 
     def step(self, batch: Batch, on_notice: Callable[[str], None]) -> float:
         """Learn from one batch; where memory runs out, in twice as many parts from then on.
@@ -122,28 +124,46 @@ class Optimisation:
         while loss is None:
             self._halve(len(batch), on_notice)
             loss = self._attempt(batch)
-        if self.schedule.longest_gradient:
-            nn.utils.clip_grad_norm_(self._network.parameters(), self.schedule.longest_gradient)
+        if self.config.max_grad_norm:
+            nn.utils.clip_grad_norm_(self._network.parameters(), self.config.max_grad_norm)
         self._optimiser.param_groups[0]["lr"] = self.learning_rate
         self._optimiser.step()
         if self._average:
             self._average.update_parameters(self._network)
+        self.progress = replace(self.progress, step=self.progress.step + 1)
         return loss
 
+    def end_epoch(self, rank: tuple[float, ...], seconds: float) -> bool:
+        """Count an epoch; returns whether none before was better, by rank."""
+        before = self.progress
+        is_best = before.best is None or rank > before.best
+        self.progress = replace(
+            before,
+            epoch=before.epoch + 1,
+            best=rank if is_best else before.best,
+            best_epoch=before.epoch + 1 if is_best else before.best_epoch,
+            seconds=before.seconds + seconds,
+        )
+        return is_best
+
+    def forget_best(self) -> None:
+        """Let the next epoch be the best, whatever its rank."""
+        self.progress = replace(self.progress, best=None)
+
     def state(self) -> Snapshot:
-        """Return what `restore` goes on from. On the CPU its tensors are the learner's own: copy or write them."""
+        """Return what `restore` goes on from. On the CPU its tensors are those that learn: copy or write them."""
         tensors = _named("network", self._network.state_dict()) | _named("rng", _random_states(self.device))
         if self._average:
             tensors |= _named("average", self._average.state_dict())
         for number, parameter in enumerate(self._network.parameters()):
             tensors |= _named(f"optimiser.{number}", self._optimiser.state.get(parameter, {}))
-        return Snapshot(tensors, {"standing": asdict(self.standing), "parts": self.parts})
+        return Snapshot(tensors, {"progress": asdict(self.progress), "micro_batches": self.micro_batches})
 
     def restore(self, state: Snapshot) -> None:
-        """Go on from where another learner of the same network and schedule was.
+        """Go on from where another optimisation of the same network and config was.
 
         Raises:
-            TrainingError: the state is that of another network or schedule.
+            TrainingError: the state is that of another network or config.
         """
         try:
             self._restore(state)
@@ -151,8 +171,8 @@ class Optimisation:
             raise _unfit(str(error)) from error
 
     def _restore(self, state: Snapshot) -> None:
-        numbers = decode_value(_Numbers, state.numbers, _unfit)
-        self.standing, self.parts = numbers.standing, max(1, numbers.parts)
+        numbers = decode_value(_Numbers, {NAMES_UP_TO_0_1.get(k, k): it for k, it in state.numbers.items()}, _unfit)
+        self.progress, self.micro_batches = numbers.progress, max(1, numbers.micro_batches)
         self._network.load_state_dict(_under("network", state.tensors))
         if self._average:
             self._average.load_state_dict(_under("average", state.tensors))
@@ -166,7 +186,7 @@ class Optimisation:
         """Gather the gradients of a batch; None where memory runs out."""
         self._optimiser.zero_grad(set_to_none=True)
         try:
-            size = -(-len(batch) // self.parts)
+            size = -(-len(batch) // self.micro_batches)
             parts = (batch[first : first + size] for first in range(0, len(batch), size))
             return sum(self._gather(part, len(part) / len(batch)) for part in parts)
         except RuntimeError as error:  # torch.OutOfMemoryError is one
@@ -181,28 +201,28 @@ class Optimisation:
         weight, tile = (
             each if each is None else each.to(self.device, non_blocking=True) for each in (batch.weight, batch.tile)
         )
-        with half_precision(self.device, wanted=self.schedule.half_precision):
+        with half_precision(self.device, wanted=self.config.amp):
             logits = self._network(planes)
         loss = loss_of(logits.float(), tumour, self._loss_now, weight=weight, tile=tile) * share
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(
-                f"The loss became {value} in step {self.standing.step + 1}.",
+                f"The loss became {value} in step {self.progress.step + 1}.",
                 "Lower the learning rate of the preset, and look at the data; the best checkpoint so far is kept.",
             )
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         return value
 
     def _halve(self, slices: int, on_notice: Callable[[str], None]) -> None:
-        if self.parts >= slices:
+        if self.micro_batches >= slices:
             raise OutOfMemoryError(
                 "Not even a single slice fits into memory beside the network.",
                 "Free memory, take a smaller network, or train on another device; then resume the run.",
             )
-        self.parts *= 2
+        self.micro_batches *= 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        size = max(1, -(-slices // self.parts))
+        size = max(1, -(-slices // self.micro_batches))
         on_notice(
             f"Memory ran out: a batch of {slices} now passes through the network {size} at a time, "
             "its gradients added up."
@@ -215,21 +235,22 @@ def _unfit(reason: str) -> TrainingError:
     )
 
 
-def rate_at(step: int, schedule: OptimisationConfig, steps: int) -> float:
+def rate_at(step: int, config: OptimisationConfig, steps: int) -> float:
     """Return the learning rate as a share of its highest: a linear warm-up, constant, then half a cosine to zero."""
-    rise = round(schedule.warm_up * steps)
+    rise = round(config.warm_up * steps)
     if step < rise:
         return (step + 1) / rise
-    fall = max(rise, round(schedule.hold * steps))
-    if schedule.decay == "none" or step < fall:
+    fall = max(rise, round(config.hold_until * steps))
+    if config.decay == "none" or step < fall:
         return 1.0
     return (1 + math.cos(math.pi * min(1.0, (step - fall) / max(1, steps - fall)))) / 2
 
 
 def decay_at(updates: int, decay: float) -> float:
-    """Return the decay of a moving average after so many updates: low at first, so that it soon forgets where it began.
+    """Return the decay of a moving average after this many updates: low at first, so that it forgets where it began.
 
-    A short run would otherwise be kept as little more than the weights with which it started.
+    A short run would otherwise keep little more than the weights with which it started. The formula is that of
+    TensorFlow's `ExponentialMovingAverage` with `num_updates`.
     """
     return min(decay, (1 + updates) / (10 + updates))
 
@@ -237,7 +258,7 @@ def decay_at(updates: int, decay: float) -> float:
 def loss_of(
     logits: Tensor,
     tumour: Tensor,
-    schedule: OptimisationConfig,
+    config: OptimisationConfig,
     *,
     weight: Tensor | None = None,
     tile: Tensor | None = None,
@@ -250,19 +271,19 @@ def loss_of(
     Args:
         logits: (N, 1, H, W).
         tumour: the same shape, 0 or 1.
-        schedule: what tumour and the Dice term weigh, and its smoothing.
+        config: what tumour and the Dice term weigh, and its smoothing.
         weight: the same shape, 0 or 1; None for 1 everywhere.
         tile: the same shape, number of the tile; None where slices are whole.
     """
     known = torch.ones_like(tumour) if weight is None else weight
-    weighted = known * (1 + (schedule.tumour_weight - 1) * tumour)
+    weighted = known * (1 + (config.positive_weight - 1) * tumour)
     entropy = nn.functional.binary_cross_entropy_with_logits(logits, tumour, weighted, reduction="sum") / known.sum()
-    if not schedule.dice:
+    if not config.dice:
         return entropy
     parts = [known] if tile is None else [known * (tile == number) for number in range(MOST_TILES)]
     shown = torch.stack([part.sum(dim=(1, 2, 3)) > 0 for part in parts]).float()
-    agreement = torch.stack([_soft_dice(logits, tumour, part, schedule.dice_smoothing_px) for part in parts])
-    return entropy + schedule.dice * (1 - (agreement * shown).sum(dim=0) / shown.sum(dim=0).clamp(min=1)).mean()
+    agreement = torch.stack([_soft_dice(logits, tumour, part, config.dice_smoothing_px) for part in parts])
+    return entropy + config.dice * (1 - (agreement * shown).sum(dim=0) / shown.sum(dim=0).clamp(min=1)).mean()
 
 
 def _soft_dice(logits: Tensor, tumour: Tensor, part: Tensor, smoothing_px: float) -> Tensor:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +28,7 @@ from lungseg.errors import DataSetError
 from lungseg.evaluation.evaluate import evaluate
 from lungseg.evaluation.metrics import summarise
 from lungseg.segmentation.card import ModelCard
+from lungseg.segmentation.card_contents import CardScores, Count, DataSource, SplitRecord, TrainingRecord
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.training.batches import Batch, load, suitable_loaders
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
@@ -50,47 +49,47 @@ class SliceDataModule:
     A data set folder is made a slice store first, or its store is brought up to date.
 
     Args:
-        order: what is trained.
-        preset: how, with the numbers of the order.
+        config: what is trained.
+        preset: how, with the numbers of the config.
         device: where.
-        listener: told how preparation goes.
+        callbacks: told how preparation goes.
 
     Attributes:
         table: the slices learned from.
-        steps, shared_epochs, card, scores, record: see `course.Course`.
+        steps, shared_prefix_epochs, card, scores, record: see `DataModule`.
 
     Raises:
         DataSetError: something stands against training on these data.
         StorageError: the store can't be written.
-        RunCancelledError: the listener said so during preparation.
+        RunCancelledError: stopped during preparation.
     """
 
-    shared_epochs = 0
+    shared_prefix_epochs = 0
 
     def __init__(
-        self, order: TrainingConfig, preset: SlicePreset, device: torch.device, listener: TrainingCallbacks
+        self, config: TrainingConfig, preset: SlicePreset, device: torch.device, callbacks: TrainingCallbacks
     ) -> None:
         _check_size(preset)
-        store = open_store(order, listener)
-        split = split_store(store, order)
-        known = {case.case: case for case in store.cases}
-        self._seen = tuple(known[case] for case in split.train)
-        self._held_out = tuple(known[case] for case in split.validation)
-        self._order, self._preset, self._device, self._on_notice = order, preset, device, listener.on_notice
+        store = open_store(config, callbacks)
+        split = split_store(store, config)
+        by_name = {case.case: case for case in store.cases}
+        self._train = tuple(by_name[case] for case in split.train)
+        self._validation = tuple(by_name[case] for case in split.validation)
+        self._config, self._preset, self._device, self._on_notice = config, preset, device, callbacks.on_notice
         self._noticed: set[str] = set()
-        self.record = {case.case: case.record for case in (*self._seen, *self._held_out)}
-        check_arrays((*self._seen, *self._held_out))
-        self._loaders = suitable_loaders(device) if order.loaders is None else order.loaders
-        self.table = SliceTable.of(self._seen, preset.skip_slices)
+        self.record = {case.case: case.record for case in (*self._train, *self._validation)}
+        check_arrays((*self._train, *self._validation))
+        self._loaders = suitable_loaders(device) if config.loaders is None else config.loaders
+        self.table = SliceTable.of(self._train, preset.skip_slices)
         self.steps = len(self._epoch(1))
-        self.card = replace(blank_card(order, preset), training=self._training(), data=(self._source(store),))
-        self._validation = SliceValidation(self._held_out, preset, threshold=self.card.threshold, device=device)
-        self.scores = self._validation.scores
-        listener.on_start(
-            f"{counted(len(self._seen), 'case')} to learn from with {counted(len(self.table), 'slice')}, "
+        self.card = replace(blank_card(config, preset), training=self._training(), data=(self._source(store),))
+        self._validator = SliceValidation(self._validation, preset, card=self.card, device=device)
+        self.scores = self._validator.scores
+        callbacks.on_start(
+            f"{counted(len(self._train), 'case')} to learn from with {counted(len(self.table), 'slice')}, "
             f"{int(self.table.has_tumour.sum())} of them with tumour: each of these weighs "
             f"{self.table.tumour_weight:.1f}, so that {self.table.tumour_share:.0%} of those shown hold tumour. "
-            f"{counted(len(self._held_out), 'case')} held out."
+            f"{counted(len(self._validation), 'case')} held out."
         )
 
     def check_data(self) -> None:
@@ -99,8 +98,8 @@ class SliceDataModule:
         Raises:
             DataChangedError: somebody has changed or prepared the store anew.
         """
-        check_arrays((*self._seen, *self._held_out))
-        changed = [each for each in changed_sources((*self._seen, *self._held_out)) if each not in self._noticed]
+        check_arrays((*self._train, *self._validation))
+        changed = [each for each in changed_sources((*self._train, *self._validation)) if each not in self._noticed]
         if changed:
             self._noticed.update(changed)
             self._on_notice(
@@ -112,28 +111,28 @@ class SliceDataModule:
         """Give the batches of an epoch, from 1 on."""
         return load(self._epoch(epoch), self._loaders, device=self._device)
 
-    def judge(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
+    def validate(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
         """Apply a network to all slices of the cases held out.
 
         Raises:
             RunCancelledError: `should_stop` said so.
         """
-        verdict = self._validation.judge(network, should_stop)
-        self.scores = self._validation.scores
-        return verdict
+        result = self._validator.validate(network, should_stop)
+        self.scores = self._validator.scores
+        return result
 
-    def judged(self) -> ModelCard:
+    def card_with_scores(self) -> ModelCard:
         """Return the card with the scores at the network's resolution."""
-        return replace(self.card, scores=self._report("network"))
+        return replace(self.card, scores=self._scores("network"))
 
-    def learn_from(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
+    def mine_hard_negatives(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
         """Do nothing: which slices are shown does not depend on what the network says of them."""
 
-    def examples(self) -> list[NDArray[np.uint8]]:
+    def previews(self) -> list[NDArray[np.uint8]]:
         """Draw a slice of each of the first cases held out."""
-        return self._validation.examples
+        return self._validator.previews
 
-    def calibrated(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
+    def select_operating_point(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
         """Choose the operating point on the scans held out and score the network on them as `lungseg evaluate` does.
 
         Where not one of the scans can be segmented, or one of them has changed, the scores at the network's resolution
@@ -143,99 +142,99 @@ class SliceDataModule:
             RunCancelledError: `should_stop` said so.
         """
         self.check_data()
-        if changed_sources(self._held_out):
+        if changed_sources(self._validation):
             return card
-        point = select_operating_point(network, card, self._held_out, self._device, should_stop)
-        chosen = replace(card, threshold=point.threshold, min_lesion_ml=point.min_ml)
-        pairs = [case.pair for case in self._held_out]
-        segmenter = Segmenter(copy.deepcopy(network), chosen, self._device)
+        rule = select_operating_point(network, card, self._validation, self._device, should_stop)
+        chosen = replace(card, threshold=rule.threshold, min_lesion_ml=rule.min_lesion_ml)
+        pairs = [case.pair for case in self._validation]
+        segmenter = Segmenter(network, chosen, self._device)
         scores, _ = evaluate(pairs, segmenter, should_stop=should_stop)
         if not scores:
             return card
         self.scores = scores
-        return replace(chosen, scores=self._report("scan"))
+        return replace(chosen, scores=self._scores("scan"))
 
     def _epoch(self, epoch: int) -> SliceBatches:
-        return SliceBatches(self._seen, self.table, self._preset, seed=self._order.seed, epoch=epoch)
+        return SliceBatches(self._train, self.table, self._preset, seed=self._config.seed, epoch=epoch)
 
-    def _training(self) -> dict[str, Any]:
-        return {
-            "schedule": asdict(self._preset.schedule),
-            "warp": asdict(self._preset.warp),
-            "skip_slices": self._preset.skip_slices,
-            "tumour_weight": self.table.tumour_weight,
-            "tumour_share": self.table.tumour_share,
-            "cases": [case.case for case in self._seen],
-            "held_out_cases": [case.case for case in self._held_out],
-            "split": _split_of(self._order),
-            "contents": self.record,
-        }
+    def _training(self) -> TrainingRecord:
+        return TrainingRecord(
+            optimisation=asdict(self._preset.optimisation),
+            augmentation=asdict(self._preset.augmentation),
+            skip_slices=self._preset.skip_slices,
+            tumour_weight=self.table.tumour_weight,
+            tumour_share=self.table.tumour_share,
+            cases=tuple(case.case for case in self._train),
+            held_out_cases=tuple(case.case for case in self._validation),
+            split=_split_of(self._config),
+            contents=self.record,
+        )
 
-    def _source(self, store: SliceStore) -> dict[str, Any]:
-        return {
-            "folder": store.data_set.name,
-            "attribution": store.data_set.name,
-            "licence": store.data_set.licence or "unknown",
-            "path": str(store.data_set.root),
-            "fingerprint": store.fingerprint,
-            "trained_on": _counted(self._seen),
-            "held_out": _counted(self._held_out),
-        }
+    def _source(self, store: SliceStore) -> DataSource:
+        return DataSource(
+            folder=store.data_set.name,
+            attribution=store.data_set.name,
+            licence=store.data_set.licence or "unknown",
+            path=str(store.data_set.root),
+            fingerprint=store.fingerprint,
+            trained_on=_counted(self._train),
+            held_out=_counted(self._validation),
+        )
 
-    def _report(self, resolution: str) -> dict[str, Any]:
-        return {
-            "note": CHOSEN_ON_THESE,
-            "resolution": resolution,
-            "cases": [score.report() for score in self.scores],
-            "summary": summarise(self.scores, failed=len(self._held_out) - len(self.scores)).report(),
-        }
+    def _scores(self, resolution: str) -> CardScores:
+        return CardScores(
+            note=CHOSEN_ON_THESE,
+            resolution=resolution,
+            cases=self.scores,
+            summary=summarise(self.scores, failed=len(self._validation) - len(self.scores)),
+        )
 
 
-def open_store(order: TrainingConfig, listener: TrainingCallbacks) -> SliceStore:
-    """Open the slice store of an order, or make that of its data set.
+def open_store(config: TrainingConfig, callbacks: TrainingCallbacks) -> SliceStore:
+    """Open the slice store of a config, or make that of its data set.
 
     Raises:
         DataSetError: the data are neither.
         StorageError: the store can't be written.
-        RunCancelledError: the listener said so.
+        RunCancelledError: stopped during preparation.
     """
-    if is_store(order.data):
-        return SliceStore.open(order.data)
+    if is_store(config.data):
+        return SliceStore.open(config.data)
     return prepare(
-        open_data_set(order.data, order.tumour_class),
-        order.store or order.output / "store",
-        on_progress=listener.on_progress,
-        should_stop=listener.should_stop,
+        open_data_set(config.data, config.tumour_class),
+        config.store or config.output / "store",
+        on_progress=callbacks.on_progress,
+        should_stop=callbacks.should_stop,
     )
 
 
-def split_store(store: SliceStore, order: TrainingConfig) -> Split:
-    """Divide a store as ordered; what stands against training is refused.
+def split_store(store: SliceStore, config: TrainingConfig) -> Split:
+    """Divide a store as its config says; what stands against training is refused.
 
     Raises:
         DataSetError: an error of the data set, or no split can be made.
     """
-    given = read_split(order.split) if order.split else None
+    given = read_split(config.split) if config.split else None
     _refuse_errors(lint(store.data_set, store.facts, given, store.alike))
     cases = joined(store.cases, store.alike)
-    split = split_cases(cases, folds=order.folds, fold=order.fold, seed=order.drawn_by, given=given)
+    split = split_cases(cases, folds=config.folds, fold=config.fold, seed=config.drawn_by, given=given)
     _refuse_errors(of_split(store.facts, split, store.alike))
     return split
 
 
 def _refuse_errors(findings: tuple[DataSetFinding, ...]) -> None:
     if has_errors(findings):
-        raise DataSetError(_said(findings), "Repair the data set (`lungseg lint` lists all of it), then train again.")
+        raise DataSetError(_listed(findings), "Repair the data set (`lungseg lint` lists all of it), then train again.")
 
 
-def _split_of(order: TrainingConfig) -> dict[str, Any]:
+def _split_of(config: TrainingConfig) -> SplitRecord:
     """Say for the card how the patients were divided."""
-    if order.split:
-        return {"file": order.split.name}
-    return {"folds": order.folds, "fold": order.fold, "seed": order.drawn_by}
+    if config.split:
+        return SplitRecord(file=config.split.name)
+    return SplitRecord(folds=config.folds, fold=config.fold, seed=config.drawn_by)
 
 
-def _said(findings: tuple[DataSetFinding, ...]) -> str:
+def _listed(findings: tuple[DataSetFinding, ...]) -> str:
     errors = [finding for finding in findings if finding.is_error]
     named = "; ".join(f"{finding.case or 'all'}: {finding.found}" for finding in errors[:MOST_NAMED])
     more = f" and {len(errors) - MOST_NAMED} more" if len(errors) > MOST_NAMED else ""
@@ -258,6 +257,6 @@ def _check_size(preset: SlicePreset) -> None:
         )
 
 
-def _counted(cases: tuple[StoredCase, ...]) -> dict[str, int]:
+def _counted(cases: tuple[StoredCase, ...]) -> Count:
     slices = sum(len(case.slice_tumour_px) for case in cases)
-    return {"items": len(cases), "patients": len({case.patient for case in cases}), "slices": slices}
+    return Count(items=len(cases), patients=len({case.patient for case in cases}), slices=slices)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -16,19 +16,20 @@ from lungseg.dataset.store import IGNORED, TUMOUR, StoredCase
 from lungseg.errors import RunCancelledError, ScanError
 from lungseg.evaluation.metrics import dice, match_lesions
 from lungseg.records import CaseScore
-from lungseg.scans import nifti, overlay
-from lungseg.scans.components import numbered
+from lungseg.scans import overlay
+from lungseg.scans.canvas import stack_from_display, to_display
+from lungseg.scans.formats import read_volume
 from lungseg.segmentation.card import ModelCard
-from lungseg.segmentation.postprocessing import UINT8_ONE
-from lungseg.segmentation.segmenter import Segmenter
+from lungseg.segmentation.postprocessing import LesionRule, ProbabilityMap
+from lungseg.segmentation.segmenter import Segmenter, uint8_probabilities
 from lungseg.training.batches import Batch
 from lungseg.training.loop import ValidationResult
-from lungseg.training.optimisation import half_precision, loss_of
+from lungseg.training.optimisation import loss_of
 from lungseg.training.presets import SlicePreset
 from lungseg.training.slices import batch_of, read_slice, read_tumour
 
 SLICES_AT_ONCE = 8
-MOST_EXAMPLES = 6
+MOST_PREVIEWS = 6
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SMALLEST_ML = (0.0, 0.03, 0.1, 0.3)
 
@@ -49,7 +50,7 @@ class CaseValidation:
 
 
 class SliceValidation:
-    """Judges networks by the stored slices of cases held out.
+    """Validates networks on the stored slices of cases held out.
 
     The lungs are not looked for: what a network says of slices and regions without lung counts too, which makes these
     scores a little harsher than those on the scans themselves.
@@ -57,75 +58,57 @@ class SliceValidation:
     Args:
         cases: held out.
         preset: how slices are made and what the loss is.
-        threshold: probability from which a pixel is tumour.
+        card: of the network; masks are made by its rule.
         device: where the network runs.
     """
 
     def __init__(
-        self, cases: Sequence[StoredCase], preset: SlicePreset, *, threshold: float, device: torch.device
+        self, cases: Sequence[StoredCase], preset: SlicePreset, *, card: ModelCard, device: torch.device
     ) -> None:
-        self._cases, self._preset, self._device = cases, preset, device
-        self._level = max(1, math.ceil(threshold * UINT8_ONE))
+        self._cases, self._preset, self._card, self._device = cases, preset, card, device
         self.scores: tuple[CaseScore, ...] = ()
-        self.examples: list[NDArray[np.uint8]] = []
+        self.previews: list[NDArray[np.uint8]] = []
 
-    def judge(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
+    def validate(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
         """Apply a network to all slices of all cases, one case after the other.
 
         Raises:
-            RunCancelledError: `should_stop`, asked every few slices, said so; scores and examples stay as they were.
+            RunCancelledError: `should_stop`, asked every few slices, said so; scores and previews stay as they were.
         """
-        network.eval()
-        answers = [self._ask(network, case, should_stop) for case in self._cases]
-        self.scores = tuple(answer.score for answer in answers)
-        self.examples = [answer.example for answer in answers[:MOST_EXAMPLES]]
+        segmenter = Segmenter(network, self._card, self._device)
+        validated = [self._validate(segmenter, case, should_stop) for case in self._cases]
+        self.scores = tuple(each.score for each in validated)
+        self.previews = [each.example for each in validated[:MOST_PREVIEWS]]
         slices = [len(case.slice_tumour_px) for case in self._cases]
-        loss = float(np.average([answer.loss for answer in answers], weights=slices))
-        known = [score.dice for score in self.scores if not math.isnan(score.dice)]
-        mean_dice = float(np.mean(known)) if known else None
+        loss = float(np.average([each.loss for each in validated], weights=slices))
+        defined = [score.dice for score in self.scores if not math.isnan(score.dice)]
+        mean_dice = float(np.mean(defined)) if defined else None
         return ValidationResult(rank=(mean_dice or 0.0, -loss), loss=loss, mean_dice=mean_dice)
 
-    def _ask(self, network: nn.Module, case: StoredCase, should_stop: Callable[[], bool]) -> CaseValidation:
-        mask = np.zeros((len(case.slice_tumour_px), case.frame.size, case.frame.size), dtype=np.bool_)
+    def _validate(self, segmenter: Segmenter, case: StoredCase, should_stop: Callable[[], bool]) -> CaseValidation:
+        canvases = np.zeros(case.tumour.shape, dtype=np.uint8)
         total = 0.0
         for first, batch in _stored(case, self._preset):
             if should_stop():
                 raise RunCancelledError(f"Stopped at slice {first} of {case.case}.", "Resume the run.")
-            loss, probability = self._apply(network, batch)
-            mask[first : first + len(batch)] = probability >= self._level
+            loss, canvases[first : first + len(batch)] = self._apply(segmenter, batch)
             total += loss * len(batch)
-        example = self._draw(case, mask)
-        return CaseValidation(total / len(mask), _score(case, mask), example)
+        mask = segmenter.card.rule.apply(_on_canvas(case, canvases)).mask
+        return CaseValidation(total / len(canvases), _score(case, mask), self._draw(case, mask))
 
-    def _apply(self, network: nn.Module, batch: Batch) -> tuple[float, NDArray[np.uint8]]:
-        schedule = self._preset.schedule
-        planes = batch.planes.to(self._device, memory_format=torch.channels_last)
-        with torch.inference_mode(), half_precision(self._device, wanted=schedule.half_precision):
-            logits = network(planes).float()
+    def _apply(self, segmenter: Segmenter, batch: Batch) -> tuple[float, NDArray[np.uint8]]:
+        logits = segmenter.logits(batch.planes)
         weight = None if batch.weight is None else batch.weight.to(self._device)
-        loss = loss_of(logits, batch.tumour.to(self._device).float(), schedule, weight=weight)
-        return float(loss), (torch.sigmoid(logits[:, 0]) * UINT8_ONE).round().byte().cpu().numpy()
+        loss = loss_of(logits, batch.tumour.to(self._device).float(), self._preset.optimisation, weight=weight)
+        return float(loss), uint8_probabilities(logits)
 
     def _draw(self, case: StoredCase, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        areas = case.slice_tumour_px if any(case.slice_tumour_px) else mask.sum(axis=(1, 2))
-        k = int(np.argmax(areas)) if np.any(areas) else len(mask) // 2
+        areas = case.slice_tumour_px if any(case.slice_tumour_px) else mask.sum(axis=(0, 1))
+        k = int(np.argmax(areas)) if np.any(areas) else len(areas) // 2
         picture = np.repeat(overlay.windowed(np.array(case.hu[k]))[..., None], 3, axis=2)
         reference = (read_tumour(case, k) == TUMOUR).astype(np.uint8)
         picture = overlay.outline(picture, reference, overlay.REFERENCE_RGB)
-        return overlay.outline(picture, mask[k].astype(np.uint8), overlay.MASK_RGB)
-
-
-@dataclass(frozen=True, slots=True)
-class OperatingThresholds:
-    """Where probability becomes mask.
-
-    Attributes:
-        threshold: probability from which a pixel is tumour.
-        min_ml: smaller lesions are dropped.
-    """
-
-    threshold: float
-    min_ml: float
+        return overlay.outline(picture, to_display(mask[:, :, k]).astype(np.uint8), overlay.MASK_RGB)
 
 
 def select_operating_point(
@@ -134,47 +117,49 @@ def select_operating_point(
     cases: Sequence[StoredCase],
     device: torch.device,
     should_stop: Callable[[], bool],
-) -> OperatingThresholds:
-    """Find the operating point at which the mean Dice of a network, applied as in inference, is highest.
+) -> LesionRule:
+    """Find the threshold and smallest lesion with which the mean Dice of a network's masks is highest.
 
-    Of points that do not differ by a hundredth, the one nearest to that of the card is chosen: cases are few, and
-    small differences between points are chance.
+    Scans are segmented as in inference, and masks are made of the network's answer by the rule of inference, at the
+    resolution of the network. Of points that do not differ by a hundredth, the one nearest to that of the card is
+    chosen: cases are few, and small differences between points are chance.
 
     Raises:
         RunCancelledError: `should_stop` said so.
     """
-    segmenter = Segmenter(copy.deepcopy(network), card, device)
-    points = [OperatingThresholds(threshold, least) for threshold in THRESHOLDS for least in SMALLEST_ML]
-    rows = [_dice_at(points, segmenter, case, should_stop) for case in cases]
-    known = [row for row in rows if row is not None and not np.isnan(row).all()]
-    if not known:
-        return OperatingThresholds(card.threshold, card.min_lesion_ml)
-    means = np.nanmean(known, axis=0)
-    good = [point for point, mean in zip(points, means, strict=True) if mean >= means.max() - 0.01]
-    return min(good, key=lambda at: (abs(at.threshold - card.threshold), abs(at.min_ml - card.min_lesion_ml)))
+    segmenter = Segmenter(network, card, device)
+    rules = [
+        replace(card.rule, threshold=threshold, min_lesion_ml=min_ml)
+        for threshold, min_ml in product(THRESHOLDS, SMALLEST_ML)
+    ]
+    rows = [_dice_by(rules, segmenter, case, should_stop) for case in cases]
+    defined = [row for row in rows if row is not None and not np.isnan(row).all()]
+    if not defined:
+        return card.rule
+    means = np.nanmean(defined, axis=0)
+    good = [rule for rule, mean in zip(rules, means, strict=True) if mean >= means.max() - 0.01]
+    return min(good, key=lambda at: (abs(at.threshold - card.threshold), abs(at.min_lesion_ml - card.min_lesion_ml)))
 
 
-def _dice_at(
-    points: Sequence[OperatingThresholds], segmenter: Segmenter, case: StoredCase, should_stop: Callable[[], bool]
+def _dice_by(
+    rules: Sequence[LesionRule], segmenter: Segmenter, case: StoredCase, should_stop: Callable[[], bool]
 ) -> list[float] | None:
-    """Return the Dice of a case at each point; None where its scan can't be segmented."""
+    """Return the Dice of a case by each rule; None where its scan can't be segmented."""
     try:
-        answer = segmenter.apply(nifti.read_volume(case.scan), should_stop=should_stop).canvases
+        predicted = segmenter.predict(read_volume(case.scan), should_stop=should_stop)
     except (ScanError, OSError):
         return None
-    marks = np.asarray(case.tumour)
-    reference = marks == TUMOUR
-    values: dict[OperatingThresholds, float] = {}
-    for threshold in THRESHOLDS:
-        labels, count = numbered((answer >= math.ceil(threshold * UINT8_ONE)) & (marks != IGNORED))
-        sizes, inside = (np.bincount(part, minlength=count + 1) for part in (labels.ravel(), labels[reference]))
-        sizes[0] = inside[0] = 0
-        for point in points:
-            if point.threshold == threshold:
-                kept = sizes * _voxel_ml(case) >= point.min_ml
-                both = int(sizes[kept].sum()) + int(reference.sum())
-                values[point] = 2 * int(inside[kept].sum()) / both if both else math.nan
-    return [values[point] for point in points]
+    probability = _on_canvas(case, predicted.canvases)
+    marks = stack_from_display(np.asarray(case.tumour))
+    return [dice(rule.apply(probability).mask & (marks != IGNORED), marks == TUMOUR) for rule in rules]
+
+
+def _on_canvas(case: StoredCase, canvases: NDArray[np.uint8]) -> ProbabilityMap:
+    """Take the probabilities of a case at the network's resolution for a volume; 0 beyond the frame of the slices."""
+    (top, bottom), (left, right) = case.frame.rows, case.frame.columns
+    framed = np.zeros_like(canvases)
+    framed[:, top:bottom, left:right] = canvases[:, top:bottom, left:right]
+    return ProbabilityMap.of_slices(framed, _pixel_mm(case))
 
 
 def _stored(case: StoredCase, preset: SlicePreset) -> Iterator[tuple[int, Batch]]:
@@ -186,18 +171,17 @@ def _stored(case: StoredCase, preset: SlicePreset) -> Iterator[tuple[int, Batch]
 
 
 def _score(case: StoredCase, mask: NDArray[np.bool_]) -> CaseScore:
-    (top, bottom), (left, right) = case.frame.rows, case.frame.columns
-    marks = np.asarray(case.tumour[:, top:bottom, left:right])
-    shown = mask[:, top:bottom, left:right] & (marks != IGNORED)
-    reference = marks == TUMOUR
+    marks = stack_from_display(np.asarray(case.tumour))
+    shown, reference = mask & (marks != IGNORED), marks == TUMOUR
     match = match_lesions(shown, reference)
+    voxel_ml = math.prod(_pixel_mm(case)) / 1000.0
     return CaseScore(
         case=case.case,
         dice=dice(shown, reference),
         hd95_mm=math.nan,
         nsd_2mm=math.nan,
-        reference_ml=int(reference.sum()) * _voxel_ml(case),
-        predicted_ml=int(shown.sum()) * _voxel_ml(case),
+        reference_ml=int(reference.sum()) * voxel_ml,
+        predicted_ml=int(shown.sum()) * voxel_ml,
         lesions_reference=match.reference,
         lesions_found=match.found,
         false_lesions=match.false,
@@ -205,9 +189,11 @@ def _score(case: StoredCase, mask: NDArray[np.bool_]) -> CaseScore:
     )
 
 
-def _voxel_ml(case: StoredCase) -> float:
-    """Volume of a canvas pixel, a slice thick."""
+def _pixel_mm(case: StoredCase) -> tuple[float, float, float]:
+    """Return the size of a canvas pixel toward R and A, and the distance of slices, mm."""
     frame, (right, anterior, superior) = case.frame, case.spacing_mm
-    row_mm = anterior * frame.shape[0] / (frame.rows[1] - frame.rows[0])
-    column_mm = right * frame.shape[1] / (frame.columns[1] - frame.columns[0])
-    return row_mm * column_mm * superior / 1000.0
+    return (
+        right * frame.shape[1] / (frame.columns[1] - frame.columns[0]),
+        anterior * frame.shape[0] / (frame.rows[1] - frame.rows[0]),
+        superior,
+    )

@@ -36,20 +36,20 @@ class SliceBatches:
         self._cases, self._table, self._preset = cases, table, preset
         self._seed, self._epoch = seed, epoch
         self._rows = table.draw(seed, epoch)
-        self._augmentation = Augmentation(preset.warp, preset.preprocessing.padding)
+        self._augmentation = Augmentation(preset.augmentation, preset.preprocessing.padding)
 
     def __len__(self) -> int:
         """Count the steps of the epoch."""
-        return self._preset.schedule.steps or -(-len(self._rows) // self._preset.schedule.batch)
+        return self._preset.optimisation.steps or -(-len(self._rows) // self._preset.optimisation.batch)
 
     def __getitem__(self, n: int) -> Batch:
         """Make batch n; the last of an epoch may be smaller."""
         if not 0 <= n < len(self):
             raise IndexError(n)
-        size = self._preset.schedule.batch
+        size = self._preset.optimisation.batch
         rng = np.random.default_rng((self._seed, self._epoch, n))
         rows = np.take(self._rows, range(n * size, (n + 1) * size), mode="wrap")
-        if self._preset.schedule.steps is None:
+        if self._preset.optimisation.steps is None:
             rows = rows[: len(self._rows) - n * size]
         planes, tumour = zip(*(self._read(int(row)) for row in rows), strict=True)
         return batch_of(*self._augmentation.apply(self._augmentation.draw(rng), planes, tumour))

@@ -2,7 +2,7 @@
 
 ::
 
-    OUTPUT/<name>.order.json           what is trained
+    OUTPUT/<name>.config.json          what is trained (<name>.order.json in releases up to 0.1)
     OUTPUT/<name>.resume               safetensors: weights, average, moments, random generators; numbers as metadata
     OUTPUT/<name>.shared               the same after the epochs that runs with other scans held out share
     OUTPUT/<name>.safetensors, .json   the best checkpoint so far, with its card
@@ -22,14 +22,16 @@ from safetensors.torch import save
 
 from lungseg.dataset.contents import Record
 from lungseg.decoding import decode
-from lungseg.errors import DataSetError, StorageError, TrainingError
+from lungseg.errors import CheckpointError, DataSetError, StorageError, TrainingError
 from lungseg.files import atomic
+from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.training.config import TrainingConfig
-from lungseg.training.optimisation import Snapshot
+from lungseg.training.optimisation import Optimisation, Snapshot
 
-ORDER_END, STATE_END, SHARED_END = ".order.json", ".resume", ".shared"
+CONFIG_END, STATE_END, SHARED_END = ".config.json", ".resume", ".shared"
+CONFIG_END_UP_TO_0_1 = ".order.json"
 NUMBERS, DATA = "numbers", "data"
-SHARED_FIELDS = ("preset", "data", "seed", "epochs", "batch")
+SHARED_FIELDS = ("preset_values", "data", "seed", "epochs", "batch")
 """What must be the same in two runs of which one begins with the state of the other."""
 
 
@@ -50,15 +52,17 @@ class RunDirectory:
     """The files of one run.
 
     Args:
-        order: what is trained.
+        config: what is trained.
+
+    Attributes:
+        weights: file of the best checkpoint so far.
     """
 
-    def __init__(self, order: TrainingConfig) -> None:
-        self.weights = order.output / f"{order.name}.safetensors"
-        self._order = order
-        self._order_file = order.output / f"{order.name}{ORDER_END}"
-        self._state_file = order.output / f"{order.name}{STATE_END}"
-        self._shared_file = order.output / f"{order.name}{SHARED_END}"
+    def __init__(self, config: TrainingConfig) -> None:
+        self.weights = config.output / f"{config.name}.safetensors"
+        self._config = config
+        self._state_file = config.output / f"{config.name}{STATE_END}"
+        self._shared_file = config.output / f"{config.name}{SHARED_END}"
 
     def begin(self, shared: Path | None = None) -> None:
         """Write down what is trained; what an earlier run of this name left to go on from is removed.
@@ -69,12 +73,14 @@ class RunDirectory:
         Raises:
             StorageError: the folder can't be written.
         """
-        with keeping(), atomic.disk_errors(str(self._order.output)):
-            self._order.output.mkdir(parents=True, exist_ok=True)
+        folder, name = self._config.output, self._config.name
+        with keeping(), atomic.disk_errors(str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
             self._state_file.unlink(missing_ok=True)
+            (folder / f"{name}{CONFIG_END_UP_TO_0_1}").unlink(missing_ok=True)
             if shared is not None:
                 atomic.write_bytes(self._state_file, shared.read_bytes())
-            atomic.write_bytes(self._order_file, self._order.to_json().encode())
+            atomic.write_bytes(folder / f"{name}{CONFIG_END}", self._config.to_json().encode())
 
     def share(self) -> None:
         """Keep the state as it is now for other runs to begin with.
@@ -89,16 +95,34 @@ class RunDirectory:
         """Replace the state by a newer one; where that fails, the old one stays.
 
         Args:
-            state: of the learner.
+            state: of the optimisation.
             learned: the data that it learned from; None where nobody will compare them.
 
         Raises:
             StorageError: it can't be written.
         """
         tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
-        said = {NUMBERS: json.dumps(state.numbers)} | ({DATA: json.dumps(asdict(learned))} if learned else {})
+        metadata = {NUMBERS: json.dumps(state.numbers)} | ({DATA: json.dumps(asdict(learned))} if learned else {})
         with keeping():
-            atomic.write_bytes(self._state_file, save(tensors, said))
+            atomic.write_bytes(self._state_file, save(tensors, metadata))
+
+    def restore(self, optimisation: Optimisation) -> bool:
+        """Let an optimisation go on from the state; False where there is none.
+
+        Where the process was killed between weights and card, the next epoch is the best, whatever its rank.
+
+        Raises:
+            TrainingError: the state is damaged, or that of another network.
+        """
+        state = self.load()
+        if state is None:
+            return False
+        optimisation.restore(state)
+        try:
+            load_checkpoint(self.weights)
+        except CheckpointError:
+            optimisation.forget_best()
+        return True
 
     def load(self) -> Snapshot | None:
         """Read the state; None before the first epoch was complete.
@@ -123,10 +147,10 @@ class RunDirectory:
         """
         try:
             with safe_open(self._state_file, framework="pt") as stored:
-                said = (stored.metadata() or {}).get(DATA)
+                record = (stored.metadata() or {}).get(DATA)
         except (SafetensorError, OSError, RuntimeError, ValueError) as error:
             raise self._damaged(str(error)) from error
-        return None if said is None else decode(DataRecord, said, self._damaged)
+        return None if record is None else decode(DataRecord, record, self._damaged)
 
     def end(self) -> None:
         """Remove what only a run that has not ended needs."""
@@ -138,28 +162,29 @@ class RunDirectory:
         )
 
 
-def read_order(run: Path) -> TrainingConfig:
-    """Read what was ordered in the folder of a run; the folder may have moved.
+def read_config(run: Path) -> TrainingConfig:
+    """Read what is trained in the folder of a run; the folder may have moved.
 
     Raises:
         DataSetError: there is no run, or more than one.
     """
-    orders = sorted(run.glob(f"*{ORDER_END}")) if atomic.is_folder(run) else []
-    if len(orders) != 1:
+    endings = (CONFIG_END_UP_TO_0_1, CONFIG_END) if atomic.is_folder(run) else ()
+    files = {path.name.removesuffix(end): path for end in endings for path in run.glob(f"*{end}")}
+    if len(files) != 1:
         raise DataSetError(
-            f"{run} holds {len(orders)} training runs.", "Give the folder that `lungseg train` wrote one run to."
+            f"{run} holds {len(files)} training runs.", "Give the folder that `lungseg train` wrote one run to."
         )
-    return TrainingConfig.from_file(orders[0]).moved_to(run)
+    return TrainingConfig.from_file(next(iter(files.values()))).moved_to(run)
 
 
-def shared_state(run: Path, order: TrainingConfig) -> Path:
+def shared_state(run: Path, config: TrainingConfig) -> Path:
     """Find the state that a new run can begin with in the folder of another one, which differs in what it holds out.
 
     Raises:
         DataSetError: the folder holds no such state, or that of a run that was trained otherwise.
     """
-    other = read_order(run)
-    differing = [field for field in SHARED_FIELDS if getattr(other, field) != getattr(order, field)]
+    other = read_config(run)
+    differing = [field for field in SHARED_FIELDS if getattr(other, field) != getattr(config, field)]
     if differing:
         raise DataSetError(
             f"{run} was trained otherwise: {', '.join(differing)}.", "Begin with a run that only holds out other scans."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import partial
 
 import streamlit as st
@@ -12,15 +11,16 @@ from lungseg.errors import LungSegError, NotFoundError
 from lungseg.records import CaseSummary, Failure, Run, RunState
 from lungseg.services import runs, viewing
 from lungseg.services.exports import file_name
-from lungseg.services.local_executor import ensure_worker
-from lungseg.services.video import film_of
+from lungseg.services.video import video_at_work, video_of
 from lungseg.services.viewing import CaseView
-from lungseg.ui.formatting import ago, duration, escape, exact, left, run_seconds
+from lungseg.ui.formatting import status_of
+from lungseg.ui.html import draw
 from lungseg.ui.labels import told_apart
 from lungseg.ui.navigation import cases_page
-from lungseg.ui.notice import SAID, act, attempt
+from lungseg.ui.notice import SAID, act
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.theme import show_error
+from lungseg.ui.widgets import draw_status, failure_html
 from lungseg.web.routes import mask_download_address
 
 POLL_S = 1.0
@@ -103,57 +103,11 @@ def _status(case_id: str) -> None:
     """Show how the newest run stands; when it ends the whole page is drawn anew, with its masks."""
     run = runs.latest_run(installation(), case_id)
     is_active = run is not None and not run.state.is_final
-    if is_active:
-        ensure_worker(settings())
-    st.html(f'<div class="lungseg-status">{_status_html(run)}</div>')
+    draw_status(run, status_of(run).share)
     was_active = st.session_state.get("viewer_active") == case_id
     st.session_state["viewer_active"] = case_id if is_active else None
     if was_active and not is_active:
         st.rerun()
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How the segmentation of a case stands.
-
-    Attributes:
-        said: as a sentence.
-        exact: the moment of its end; empty before it.
-        share: how far it is, 0 to 1; None where nothing waits or runs.
-    """
-
-    said: str
-    exact: str = ""
-    share: float | None = None
-
-
-def status_of(run: Run | None) -> Status:
-    """Put a run's state into words."""
-    if run is None:
-        return Status("Not segmented yet")
-    if run.state is RunState.RUNNING:
-        share = run.progress.fraction if run.progress else 0.0
-        return Status(left(run.progress).capitalize(), share=share)
-    if run.state is RunState.QUEUED:
-        return Status(f"Waiting for the worker, queued {ago(run.queued_at)}", share=0.0)
-    end = run.finished_at or run.queued_at
-    word = {RunState.DONE: "Segmented", RunState.FAILED: "Segmentation failed", RunState.CANCELLED: "Stopped"}[
-        run.state
-    ]
-    seconds = run_seconds(run) if run.state is RunState.DONE else None
-    took = f" in {duration(seconds)}" if seconds is not None else ""
-    return Status(f"{word} {ago(end)}{took}", exact(end))
-
-
-def _status_html(run: Run | None) -> str:
-    status = status_of(run)
-    meter = "" if status.share is None else _meter(status.share)
-    word = run.state.lower() if run else ""
-    return f'{meter}<span class="{word}" title="{status.exact}">{escape(status.said)}</span>'
-
-
-def _meter(share: float) -> str:
-    return f'<span class="lungseg-meter"><i style="width:{100 * share:.0f}%"></i></span>'
 
 
 def _actions(scene: CaseView) -> None:
@@ -185,7 +139,7 @@ def _exports(scene: CaseView) -> None:
         )
         st.download_button(
             "Film (MP4)",
-            partial(film_of, settings(), scene),
+            partial(video_of, installation(), scene),
             file_name=file_name(scene.case, scene.model, "film", ".mp4"),
             mime="video/mp4",
             help="All axial slices with the outlines of the masks; made when asked for, which takes some seconds.",
@@ -193,8 +147,19 @@ def _exports(scene: CaseView) -> None:
             key="viewer_film",
             width="stretch",
         )
+        if video_at_work(installation(), scene.case.id):
+            st.fragment(_video_at_work, run_every=POLL_S)(scene.case.id)
     if scene.reference:
         st.link_button("Reference mask (NIfTI)", mask_download_address(settings(), scene.reference), width="stretch")
+
+
+def _video_at_work(case_id: str) -> None:
+    """Say how far the film of a case is; it is made whether somebody waits for it or not."""
+    run = video_at_work(installation(), case_id)
+    if run is None:
+        st.rerun()
+    draw_status(run, status_of(run).share)
+    st.button("Stop the film", key="viewer_film_stop", on_click=_stop, args=(run.id,), width="stretch")
 
 
 def _stop(run_id: str) -> None:
@@ -202,22 +167,17 @@ def _stop(run_id: str) -> None:
 
 
 def _queue(case_id: str) -> None:
-    if attempt(partial(runs.queue_segmentation, place=0), installation(), case_id):
-        ensure_worker(settings())
+    act(partial(runs.queue_segmentation, place=0), installation(), case_id)
 
 
 def _failure(run_id: str, failure: Failure) -> None:
     with st.container(key="viewer_failure", horizontal=True, vertical_alignment="center"):
-        st.html(
-            f'<div class="lungseg-failure"><b>{escape(failure.found)}</b> {escape(failure.remedy)}'
-            f" <code>{escape(failure.code)}</code></div>"
-        )
+        draw(failure_html(failure))
         st.button("Retry", key="viewer_retry", on_click=_retry, args=(run_id,))
 
 
 def _retry(run_id: str) -> None:
-    if attempt(runs.retry, installation(), run_id):
-        ensure_worker(settings())
+    act(runs.retry, installation(), run_id)
 
 
 def _note(run: Run | None) -> str:

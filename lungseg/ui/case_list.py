@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 from urllib.parse import urlencode
 
@@ -12,10 +13,9 @@ import streamlit as st
 from lungseg.errors import NamelessError
 from lungseg.records import CaseSummary, RunState
 from lungseg.services import cases, runs
-from lungseg.services.local_executor import ensure_worker
-from lungseg.ui.case_header import POLL_S, status_of
+from lungseg.ui.case_header import POLL_S
 from lungseg.ui.case_table import CaseLine, case_table
-from lungseg.ui.formatting import ago, exact, plain, spacing, voxels
+from lungseg.ui.formatting import ago, exact, plain, spacing, status_of, voxels
 from lungseg.ui.navigation import viewer_page
 from lungseg.ui.notice import act, attempt
 from lungseg.ui.resources import installation, settings
@@ -72,8 +72,6 @@ def pending_dialog() -> None:
 def _rows(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
     summaries = cases.list_cases(installation())
     active = [summary for summary in summaries if summary.run and not summary.run.state.is_final]
-    if active:
-        ensure_worker(settings())
     pages = max(1, -(-len(summaries) // PAGE_ROWS))
     page = _page_of_address(pages)
     shown = summaries[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
@@ -116,7 +114,7 @@ def line_of(summary: CaseSummary) -> CaseLine:
         address=f"/viewer?{urlencode({'case': case.id})}",
         thumbnail=thumbnail_address(settings(), case),
         state=run.state.lower() if run else "none",
-        said=status.said,
+        said=status.text,
         exact=status.exact,
         share=status.share,
         note=note,
@@ -160,19 +158,14 @@ def _note(summary: CaseSummary) -> tuple[str, bool]:
 def _act(action: str, case_id: str, summaries: dict[str, CaseSummary]) -> None:
     summary = summaries.get(case_id)
     if action == "Segment again":
-        attempt(_segment, case_id)
+        attempt(partial(runs.queue_segmentation, place=0), installation(), case_id)
+    elif action == "Stop":
+        attempt(cases.stop_segmentation, installation(), case_id)
     elif summary is None:
         attempt(cases.get_case, installation(), case_id)
-    elif action == "Stop":
-        attempt(runs.request_stop, installation(), summary.run.id if summary.run else "")
     else:
         st.session_state["upload_asked"] = PendingDialog(cast("Action", action), case_id, summary.case.name)
     st.rerun()
-
-
-def _segment(case_id: str) -> None:
-    runs.queue_segmentation(installation(), case_id, place=0)
-    ensure_worker(settings())
 
 
 @st.dialog("Rename")

@@ -7,10 +7,10 @@ import streamlit as st
 from lungseg.errors import NotFoundError
 from lungseg.services import checkpoints
 from lungseg.services.checkpoints import Checkpoint
-from lungseg.ui.formatting import escape
+from lungseg.ui.html import tag
 from lungseg.ui.resources import settings
 from lungseg.ui.theme import show_error
-from lungseg.ui.widgets import facts
+from lungseg.ui.widgets import facts, with_note
 
 BYTES_IN_MB = 1e6
 ADDRESS_KEY = "checkpoint"
@@ -46,17 +46,17 @@ def choose_checkpoint() -> str | None:
 def head(checkpoint: Checkpoint) -> None:
     """Draw what identifies a checkpoint, and where its masks begin."""
     card = checkpoint.card
-    network = f"UNet, width {card.network.width} <em>{_slices(card.network.channels)}</em>"
+    network = with_note(f"UNet, width {card.network.width}", _slices(card.network.channels))
     with st.container(key="checkpoint_head"):
         facts(
             [
                 ("Use", "Segments" if checkpoint.is_in_use else "Not in use"),
-                ("Preset", escape(card.preset)),
+                ("Preset", card.preset),
                 ("Network", network),
                 ("Threshold", f"{card.threshold:g}"),
                 ("Smallest lesion", f"{card.min_lesion_ml:g} ml"),
                 ("File", f"{checkpoint.file_bytes / BYTES_IN_MB:.1f} MB"),
-                ("SHA-256", f'<span title="{escape(card.sha256)}">{escape(card.sha256[:16])}</span>'),
+                ("SHA-256", tag("span", card.sha256[:16], title=card.sha256)),
             ]
         )
     if not checkpoint.is_intact:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import streamlit as st
+from markupsafe import Markup
 
-from lungseg.services.checkpoints import SIDES, Checkpoint, Count, DataSource
-from lungseg.ui.formatting import duration, escape
+from lungseg.decoding import JsonObject, to_plain
+from lungseg.segmentation.card_contents import SIDES, Count, DataSource
+from lungseg.services.checkpoints import Checkpoint
+from lungseg.ui.formatting import duration
+from lungseg.ui.html import bold, div, draw, draw_quiet, tag
 from lungseg.ui.widgets import small_heading
 from lungseg.wording import counted
 
@@ -20,9 +23,9 @@ LISTS = ("cases", "contents", "held_out_cases", "held_out_patients", "known_fail
 def origin(checkpoint: Checkpoint) -> None:
     """Draw intended use, data, split and recipe."""
     small_heading("Intended use")
-    st.html(f'<div class="lungseg-verdict">{escape(checkpoint.card.intended_use)}</div>')
+    draw(div("lungseg-verdict", checkpoint.card.intended_use))
     small_heading("Data")
-    _sources(checkpoint.sources)
+    _sources(checkpoint.card.data)
     small_heading("Split")
     _split(checkpoint)
     small_heading("Recipe")
@@ -31,18 +34,15 @@ def origin(checkpoint: Checkpoint) -> None:
 
 def _sources(sources: Sequence[DataSource]) -> None:
     if not sources:
-        st.html('<div class="lungseg-quiet">The card does not say what was learned from.</div>')
+        draw_quiet("The card does not say what was learned from.")
     for source in sources:
-        st.html(
-            f'<div class="lungseg-source"><b>{escape(source.name)}</b> <span>{escape(source.licence)}</span>'
-            f"<div>{escape(source.attribution)}</div>{_counts_html(source)}</div>"
-        )
+        title = (bold(source.folder), " ", tag("span", source.licence))
+        draw(div("lungseg-source", *title, tag("div", source.attribution), _counts_html(source)))
 
 
-def _counts_html(source: DataSource) -> str:
+def _counts_html(source: DataSource) -> Markup:
     cells = [(word, source.counts[word]) for word in SIDES.values() if word in source.counts]
-    rows = "".join(f"<tr><td>{word}</td><td>{_count(count)}</td></tr>" for word, count in cells)
-    return f"<table>{rows}</table>"
+    return tag("table", *(tag("tr", tag("td", word), tag("td", _count(count))) for word, count in cells))
 
 
 def _count(count: Count) -> str:
@@ -53,61 +53,52 @@ def _count(count: Count) -> str:
 
 
 def _split(checkpoint: Checkpoint) -> None:
-    if not checkpoint.split:
-        st.html('<div class="lungseg-quiet">The card does not say who was held out.</div>')
-    for word, names in checkpoint.split.items():
+    sides = checkpoint.card.training.sides
+    if not sides:
+        draw_quiet("The card does not say who was held out.")
+    for word, names in sides.items():
         with st.expander(f"{word.capitalize()}: {len(names)}"):
-            st.html(f'<div class="lungseg-names">{escape(", ".join(names))}</div>')
-    if checkpoint.split and "tested" not in checkpoint.split:
-        st.html(
-            '<div class="lungseg-quiet">No patients were set aside for a test: what follows was measured on those held '
-            "out, on which epoch and threshold were chosen.</div>"
+            draw(div("lungseg-names", ", ".join(names)))
+    if sides and "tested" not in sides:
+        draw_quiet(
+            "No patients were set aside for a test: what follows was measured on those held out, on which epoch and "
+            "threshold were chosen."
         )
 
 
 def _recipe(checkpoint: Checkpoint) -> None:
     training = checkpoint.card.training
-    rows = [("Preset", checkpoint.card.preset), *_schedule(checkpoint.schedule)]
-    if checkpoint.seconds is not None:
-        rows.append(("Took", f"{duration(checkpoint.seconds)} on {training.get('device', 'a device not named')}"))
-    rows += [
-        (label, _text(training[key]))
-        for label, key in (
-            ("Best epoch", "best_epoch"),
-            ("Folds", "folds"),
-            ("Seed", "seed"),
-            ("Held out", "split"),
-            ("Code", "code_version"),
-            ("PyTorch", "torch"),
-        )
-        if training.get(key) not in (None, [])
-    ]
-    cells = "".join(f"<tr><td>{label}</td><td>{escape(value)}</td></tr>" for label, value in rows)
-    st.html(f'<table class="lungseg-diff">{cells}</table>')
-    rest = {key: value for key, value in training.items() if key not in LISTS}
-    if rest:
+    rows = [("Preset", checkpoint.card.preset), *_optimisation(training.optimisation)]
+    if training.seconds is not None:
+        rows.append(("Took", f"{duration(training.seconds)} on {training.device or 'a device not named'}"))
+    told = (
+        ("Best epoch", training.best_epoch),
+        ("Folds", ", ".join(training.folds) or None),
+        ("Seed", training.seed),
+        ("Held out", training.split),
+        ("Code", training.code_version),
+        ("PyTorch", training.torch),
+    )
+    rows += [(label, str(value)) for label, value in told if value is not None]
+    cells = (tag("tr", tag("td", label), tag("td", value)) for label, value in rows)
+    draw(tag("table", *cells, css="lungseg-diff"))
+    all_of_it = {key: value for key, value in to_plain(training).items() if key not in LISTS}
+    if rest := {key: value for key, value in all_of_it.items() if value not in (None, "", [], {})}:
         with st.expander("All of the recipe"):
             st.code(json.dumps(rest, indent=2), language="json")
 
 
-def _schedule(schedule: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _optimisation(settings: JsonObject) -> list[tuple[str, str]]:
     """Say in two rows how long was learned, and how."""
-    steps = f" of {_counted(schedule['steps'], 'step')}" if schedule.get("steps") else ""
+    steps = f" of {_counted(settings['steps'], 'step')}" if settings.get("steps") else ""
     rows = []
-    if "epochs" in schedule:
-        rows.append(("Schedule", f"{_counted(schedule['epochs'], 'epoch')}{steps}, batch {schedule.get('batch', '?')}"))
-    if "learning_rate" in schedule:
-        optimiser = schedule.get("optimiser", "")
-        rows.append(("Learning rate", f"{schedule['learning_rate']} {optimiser}".strip()))
+    if "epochs" in settings:
+        rows.append(("Schedule", f"{_counted(settings['epochs'], 'epoch')}{steps}, batch {settings.get('batch', '?')}"))
+    if "learning_rate" in settings:
+        rows.append(("Learning rate", f"{settings['learning_rate']} {settings.get('optimiser', '')}".strip()))
     return rows
 
 
-def _counted(count: Any, word: str) -> str:
+def _counted(count: object, word: str) -> str:
     """Say how many; what a card has that is no number is shown as it is."""
     return counted(count, word) if isinstance(count, int) else f"{count} {word}s"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 import streamlit as st
+from markupsafe import Markup
 
 from lungseg.errors import LungSegError
 from lungseg.services import in_use
 from lungseg.services.in_use import PromotionRecord
-from lungseg.ui.formatting import ago, escape, exact
+from lungseg.ui.formatting import ago, exact
+from lungseg.ui.html import bold, div, draw, draw_quiet, joined, tag
 from lungseg.ui.notice import attempt, say
 from lungseg.ui.resources import settings
 from lungseg.ui.theme import show_error
@@ -31,7 +33,7 @@ def promotion_history() -> None:
     small_heading("In use, and before")
     fixed = fixed_by_setting()
     if fixed:
-        st.html(f'<div class="lungseg-quiet">{escape(fixed)}.</div>')
+        draw_quiet(f"{fixed}.")
     try:
         stations = in_use.history(settings())
     except LungSegError as error:
@@ -39,10 +41,7 @@ def promotion_history() -> None:
         return
     name = _name_in_use()
     if name and not stations:
-        st.html(
-            f'<div class="lungseg-quiet"><b>{escape(name)}</b> segments. Nothing was promoted yet: that is done on the '
-            "page Runs.</div>"
-        )
+        draw_quiet(bold(name), " segments. Nothing was promoted yet: that is done on the page Runs.")
         return
     with st.container(key="checkpoint_history"):
         for station in stations[::-1][:MOST_SHOWN]:
@@ -67,7 +66,7 @@ def pending_dialog() -> None:
 
 def _station(station: PromotionRecord) -> None:
     with st.container(key=f"checkpoint_station_{station.number}", horizontal=True, gap="small"):
-        st.html(_station_html(station))
+        draw(_station_html(station))
         if station.is_last:
             return
         st.button(
@@ -76,20 +75,18 @@ def _station(station: PromotionRecord) -> None:
         )  # fmt: skip
 
 
-def _station_html(station: PromotionRecord) -> str:
-    made = station.promotion
+def _station_html(station: PromotionRecord) -> Markup:
+    made, name = station.promotion, bold(station.name)
     if made is None:
-        return f'<div class="lungseg-station"><b>{escape(station.name)}</b> <span>before all promotions</span></div>'
+        return div("lungseg-station", name, " ", tag("span", "before all promotions"))
     moment = datetime.fromisoformat(made.at)
-    by = f" by {escape(made.by)}" if made.by else ", by somebody who gave no name"
-    before = f" after {escape(made.before)}" if made.before else ""
-    mark = ' <span class="lungseg-fit">in use</span>' if station.is_last and not settings().checkpoint else ""
-    comment = f"<div>“{escape(made.comment)}”</div>" if made.comment else ""
-    return (
-        f'<div class="lungseg-station"><b>{escape(station.name)}</b>{mark} '
-        f'<span title="{exact(moment)}">{ago(moment)}{by}{before}</span>'
-        f"<div>{escape(made.verdict)}</div>{comment}</div>"
-    )
+    by = f" by {made.by}" if made.by else ", by somebody who gave no name"
+    before = f" after {made.before}" if made.before else ""
+    is_marked = station.is_last and not settings().checkpoint
+    mark = tag("span", "in use", css="lungseg-fit") if is_marked else ""
+    told = tag("span", f"{ago(moment)}{by}{before}", title=exact(moment))
+    comment = tag("div", f"“{made.comment}”") if made.comment else ""
+    return div("lungseg-station", joined([name, mark, told], " "), tag("div", made.verdict), comment)
 
 
 def _ask(number: int) -> None:
@@ -102,7 +99,7 @@ def _use_again(number: int) -> None:
     station = stations.get(number)
     if station is None:
         st.rerun()
-    st.html(f'<div class="lungseg-verdict"><b>{escape(station.name)}</b> segments from the next scan on.</div>')
+    draw(div("lungseg-verdict", bold(station.name), " segments from the next scan on."))
     by = st.text_input("Your name", max_chars=LONGEST_NAME, key="checkpoint_again_by", placeholder="For the history")
     comment = st.text_input("Why", key=f"checkpoint_again_why_{number}", placeholder="For the history")
     with st.container(horizontal=True, gap="small"):

@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+from markupsafe import Markup
 
 from lungseg.dataset.findings import DataSetFinding
 from lungseg.errors import LungSegError, NotFoundError, TumourClassError
 from lungseg.records import RegisteredDataSet
 from lungseg.services import datasets, runs
 from lungseg.services.datasets import Overview
-from lungseg.services.local_executor import ensure_worker
 from lungseg.ui.data_set_names import data_set_html, data_set_label
-from lungseg.ui.formatting import escape, plain
+from lungseg.ui.formatting import plain, status_of
+from lungseg.ui.html import bold, div, draw, draw_quiet, draw_warning, joined, tag
 from lungseg.ui.notice import GONE, act, attempt, notice, say, until_gone
-from lungseg.ui.resources import installation, settings
+from lungseg.ui.resources import installation
 from lungseg.ui.theme import show_error
-from lungseg.ui.widgets import failure_box, meter, small_heading, state_html
+from lungseg.ui.widgets import draw_status, failure_box, small_heading
 from lungseg.wording import counted
 
 POLL_S = 1.0
@@ -80,7 +81,7 @@ def _choice(data_set: RegisteredDataSet) -> None:
         on_change=_open_chosen,
         label_visibility="collapsed",
     )
-    st.html(data_set_html(data_set))
+    draw(data_set_html(data_set))
 
 
 def _open_chosen() -> None:
@@ -96,19 +97,19 @@ def _add() -> None:
     if is_sent:
         _register(folder.strip(), tumour)
     elif (refused := st.session_state.get(ADD_REFUSED)) is not None:
-        _refused(refused)
-    st.html(
-        '<div class="lungseg-quiet">A folder on the machine of the server, with <b>dataset.json</b>, <b>imagesTr</b> '
-        "and <b>labelsTr</b> (Medical Segmentation Decathlon, nnU-Net), or with two folders of scans and masks of the "
-        "same names. It is only read.</div>"
-    )
+        draw_warning(refused.found, refused.remedy)
+    draw_quiet(
+        "A folder on the machine of the server, with ", bold("dataset.json"), ", ", bold("imagesTr"), " and ",
+        bold("labelsTr"), " (Medical Segmentation Decathlon, nnU-Net), or with two folders of scans and masks of the "
+        "same names. It is only read.",
+    )  # fmt: skip
 
 
 def _register(folder: str, tumour_class: str | None) -> None:
     """Make a folder known; where nobody can tell which class is tumour, the form asks for it."""
     st.session_state.pop(ADD_REFUSED, None)
     if not folder:
-        st.html('<div class="lungseg-failure"><b>No folder was given.</b> Type its path.</div>')
+        draw_warning("No folder was given.", "Type its path.")
         return
     try:
         data_set = datasets.register(installation(), Path(folder), tumour_class)
@@ -116,16 +117,11 @@ def _register(folder: str, tumour_class: str | None) -> None:
         st.session_state[CLASSES], st.session_state[ADD_REFUSED] = error.choices, error
         st.rerun()
     except LungSegError as error:
-        _refused(error)
+        draw_warning(error.found, error.remedy)
         return
     st.session_state.pop(CLASSES, None)
-    ensure_worker(settings())
     st.query_params["dataset"] = data_set.id
     st.rerun()
-
-
-def _refused(error: LungSegError) -> None:
-    st.html(f'<div class="lungseg-failure"><b>{escape(error.found)}</b> {escape(error.remedy)}</div>')
 
 
 def _status(data_set_id: str, was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
@@ -137,15 +133,12 @@ def _status(data_set_id: str, was_active: bool) -> None:  # noqa: FBT001 - Strea
 def _draw_status(data_set_id: str, *, was_active: bool) -> None:
     run = datasets.get_data_set(installation(), data_set_id).run
     if run is None:
-        st.html('<div class="lungseg-status">Not prepared yet</div>')
+        draw(div("lungseg-status", "Not prepared yet"))
         return
     is_active = not run.state.is_final
-    if is_active:
-        ensure_worker(settings())
     progress = run.progress
-    bar = meter(progress.fraction if progress else 0.0) if is_active else ""
     count = f"{progress.done} of {progress.total}" if progress and progress.total else ""
-    st.html(f'<div class="lungseg-status">{bar}{state_html(run)} {count}</div>')
+    draw_status(run, status_of(run).share, count)
     if was_active and not is_active:
         st.rerun()
 
@@ -168,7 +161,6 @@ def _stop(run_id: str) -> None:
 
 def _refresh(data_set_id: str) -> None:
     datasets.refresh(installation(), data_set_id)
-    ensure_worker(settings())
 
 
 def _ask_to_remove(data_set_id: str) -> None:
@@ -208,24 +200,22 @@ def _findings(shown: Overview) -> None:
     small_heading("Findings", _verdict(errors, warnings))
     if shown.findings:
         with st.container(key="dataset_findings", height=FINDINGS_PX, border=False):
-            st.html("".join(finding_html(finding) for finding in shown.findings))
+            draw(joined(finding_html(finding) for finding in shown.findings))
     if shown.ignored:
-        names = ", ".join(map(escape, shown.ignored[:MOST_IGNORED]))
+        names = ", ".join(shown.ignored[:MOST_IGNORED])
         more = f" and {len(shown.ignored) - MOST_IGNORED} more" if len(shown.ignored) > MOST_IGNORED else ""
-        st.html(f'<div class="lungseg-quiet">Ignored, no scans: {names}{more}.</div>')
+        draw_quiet(f"Ignored, no scans: {names}{more}.")
 
 
-def _verdict(errors: int, warnings: int) -> str:
+def _verdict(errors: int, warnings: int) -> Markup:
     if not errors and not warnings:
-        return '<span class="lungseg-fit">nothing stands against training</span>'
+        return tag("span", "nothing stands against training", css="lungseg-fit")
     words = [counted(count, word) for count, word in ((errors, "error"), (warnings, "warning")) if count]
-    return f"<span>{', '.join(words)}{'; errors stop training' if errors else ''}</span>"
+    return tag("span", f"{', '.join(words)}{'; errors stop training' if errors else ''}")
 
 
-def finding_html(finding: DataSetFinding) -> str:
+def finding_html(finding: DataSetFinding) -> Markup:
     """Lay out a finding: case, what was found, what to do."""
     kind = "error" if finding.is_error else "warning"
-    return (
-        f'<div class="lungseg-finding {kind}"><small>{kind} · {escape(finding.case or "whole set")}</small>'
-        f"<b>{escape(finding.found)}</b> {escape(finding.remedy)}</div>"
-    )
+    where = tag("small", f"{kind} · {finding.case or 'whole set'}")
+    return div(f"lungseg-finding {kind}", where, bold(finding.found), f" {finding.remedy}")

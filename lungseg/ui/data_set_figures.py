@@ -14,8 +14,9 @@ from lungseg.figures.dataset import bars, hu_histogram, lung_map, spacings
 from lungseg.records import RegisteredDataSet, RunState
 from lungseg.services import datasets
 from lungseg.services.datasets import Overview
+from lungseg.ui.html import bold, div, draw, draw_quiet, tag
 from lungseg.ui.resources import settings
-from lungseg.ui.widgets import facts, small_heading
+from lungseg.ui.widgets import facts, small_heading, with_note
 from lungseg.web.routes import picture_address
 from lungseg.wording import counted
 
@@ -50,7 +51,7 @@ def no_figures_yet(data_set: RegisteredDataSet | None) -> None:
             icon=":material/folder_open:",
         )
     elif data_set.run and not data_set.run.state.is_final:
-        st.html('<div class="lungseg-quiet">The figures appear here when all scans have been read.</div>')
+        draw_quiet("The figures appear here when all scans have been read.")
     else:
         st.info("This data set is not prepared. Choose “Prepare again” at the left.", icon=":material/refresh:")
 
@@ -65,7 +66,7 @@ def figures(statistics: Statistics) -> None:
 def _charts(statistics: Statistics) -> None:
     small_heading("Hounsfield units")
     _chart(hu_histogram(statistics.hu), "hu")
-    small_heading("Where tumours lie", "<span>in the bounding box of the lungs, all cases</span>")
+    small_heading("Where tumours lie", tag("span", "in the bounding box of the lungs, all cases"))
     _chart(lung_map(statistics.lung_map), "places")
     for cell, (title, figure, key) in zip(
         st.columns(3, gap="small"),
@@ -107,21 +108,19 @@ def _counts(statistics: Statistics) -> None:
     beside = ", ".join(f"{count} {word}" for count, word in others if count)
     facts(
         [
-            ("Cases with mask", f"{statistics.cases} <em>{beside}</em>"),
+            ("Cases with mask", with_note(str(statistics.cases), beside)),
             ("Patients", str(statistics.patients)),
             ("Slices", f"{statistics.slices:,}"),
-            ("With tumour", f"{statistics.tumour_slices:,} <em>{100 * share:.1f} %</em>"),
+            ("With tumour", with_note(f"{statistics.tumour_slices:,}", f"{100 * share:.1f} %")),
         ]
     )
     if ratio is not None:
-        st.html(
-            f'<div class="lungseg-quiet">For each slice with tumour there are <b>{ratio:.2f}</b> without. Training '
-            f"shows one with tumour {ratio:.2f} times as often as others: half of what it shows holds tumour.</div>"
-        )
-    st.html(
-        f'<div class="lungseg-share" title="{statistics.tumour_slices} of {statistics.slices} slices hold tumour">'
-        f'<i style="width:{100 * share:.2f}%"></i></div>'
-    )
+        draw_quiet(
+            "For each slice with tumour there are ", bold(f"{ratio:.2f}"), " without. Training shows one with tumour "
+            f"{ratio:.2f} times as often as others: half of what it shows holds tumour.",
+        )  # fmt: skip
+    title = f"{statistics.tumour_slices} of {statistics.slices} slices hold tumour"
+    draw(div("lungseg-share", tag("i", style=f"width:{100 * share:.2f}%"), title=title))
 
 
 def _chart(figure: Figure, key: str) -> None:

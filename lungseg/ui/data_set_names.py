@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from markupsafe import Markup
+
 from lungseg.records import RegisteredDataSet
 from lungseg.services.comparison import FINGERPRINT
-from lungseg.ui.formatting import escape
+from lungseg.ui.html import div
 
 
 def data_set_label(data_set: RegisteredDataSet) -> str:
@@ -12,10 +14,9 @@ def data_set_label(data_set: RegisteredDataSet) -> str:
     return f"{data_set.name} — {data_set.folder}"
 
 
-def data_set_html(data_set: RegisteredDataSet) -> str:
+def data_set_html(data_set: RegisteredDataSet) -> Markup:
     """Say where a data set lies, whole, and what its content is known by, for below a box that may cut its label."""
     fingerprint = data_set.fingerprint
     content = f" · content {fingerprint[:FINGERPRINT]}" if fingerprint else ""
-    tumour = f" · tumour: {escape(data_set.tumour_class)}" if data_set.tumour_class else ""
-    whole = f"{escape(data_set.folder)}{content}{tumour}"
-    return f'<div class="lungseg-quiet lungseg-folder" title="{fingerprint or ""}">{whole}</div>'
+    tumour = f" · tumour: {data_set.tumour_class}" if data_set.tumour_class else ""
+    return div("lungseg-quiet lungseg-folder", f"{data_set.folder}{content}{tumour}", title=fingerprint or "")

@@ -14,6 +14,7 @@ from lungseg.services.viewing import CaseView, grey_slices, slice_figure
 from lungseg.ui.formatting import millilitres, plain
 from lungseg.ui.resources import settings
 from lungseg.ui.threshold import select_threshold
+from lungseg.wording import counted
 
 MILD = frozenset({ScanSeverity.WARNING, ScanSeverity.NOTE})
 KEPT_FIGURES = 4
@@ -103,7 +104,7 @@ def _remarks(scene: CaseView) -> None:
             st.warning(_text(each))
     notes = [each for each in scene.remarks if each.severity is ScanSeverity.NOTE]
     if notes:
-        with st.expander(f"{len(notes)} note{'s' if len(notes) > 1 else ''} on the scan"):
+        with st.expander(f"{counted(len(notes), 'note')} on the scan"):
             for each in notes:
                 st.info(_text(each))
 

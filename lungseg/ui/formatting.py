@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lungseg.records import Progress, Run, RunState
+from lungseg.records import Progress, Run, RunKind, RunState
 from lungseg.wording import counted
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
@@ -18,6 +18,7 @@ STATE_WORDS = {
     RunState.FAILED: "Failed",
     RunState.CANCELLED: "Stopped",
 }
+SEGMENTATION_WORDS = {**STATE_WORDS, RunState.DONE: "Segmented", RunState.FAILED: "Segmentation failed"}
 
 
 def ago(moment: datetime, *, now: datetime | None = None) -> str:
@@ -83,9 +84,34 @@ def run_seconds(run: Run) -> float | None:
     return (run.finished_at - run.started_at).total_seconds()
 
 
-def escape(text: str) -> str:
-    """Make a text of the user safe to stand in HTML."""
-    return html.escape(text, quote=True)
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """How a run stands.
+
+    Attributes:
+        text: as a sentence.
+        exact: the moment that the text names; empty where it names none.
+        share: how far it is, 0 to 1; None where it has ended.
+    """
+
+    text: str
+    exact: str = ""
+    share: float | None = None
+
+
+def status_of(run: Run | None) -> RunStatus:
+    """Put a run's state into words: state, moment, how long it took; None stands for a case without segmentation."""
+    if run is None:
+        return RunStatus("Not segmented yet")
+    if run.state is RunState.RUNNING:
+        text = "Stopping after this step" if run.stop_requested else left(run.progress).capitalize()
+        return RunStatus(text, share=run.progress.fraction if run.progress else 0.0)
+    if run.state is RunState.QUEUED:
+        return RunStatus(f"Waiting for the worker, queued {ago(run.queued_at)}", exact(run.queued_at), share=0.0)
+    end, seconds = run.finished_at or run.queued_at, run_seconds(run)
+    word = (SEGMENTATION_WORDS if run.kind is RunKind.SEGMENT else STATE_WORDS)[run.state]
+    took = f", took {duration(seconds)}" if seconds is not None else ""
+    return RunStatus(f"{word} {ago(end)}{took}", exact(end))
 
 
 def plain(text: str) -> str:

@@ -18,7 +18,7 @@ CHECKPOINT_PATH = "checkpoint"
 
 def cases_page() -> Page:
     """The list of cases, where every visit begins."""
-    return st.Page(PAGES / "upload.py", title="Cases", url_path="cases", default=True)
+    return st.Page(PAGES / "cases.py", title="Cases", url_path="cases", default=True)
 
 
 def viewer_page() -> Page:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from lungseg.errors import LungSegError, NotFoundError
-from lungseg.ui.formatting import escape
+from lungseg.ui.html import div, draw
 from lungseg.ui.theme import show_error
 
 SAID = "notice"
@@ -60,7 +60,7 @@ def notice() -> None:
     elif isinstance(said, LungSegError):
         show_error(said)
     else:
-        st.html(f'<div class="lungseg-said" role="status">{escape(said)}</div>')
+        draw(div("lungseg-said", said, role="status"))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from lungseg.config import Settings
 from lungseg.db import Database, open_database
 from lungseg.services.home import open_installation
 from lungseg.services.installation import Installation
+from lungseg.services.local_executor import LocalExecutor
 
 
 @st.cache_resource
@@ -27,4 +28,4 @@ def database() -> Database:
 @st.cache_resource
 def installation() -> Installation:
     """Return the handle that services take."""
-    return Installation(settings(), database())
+    return Installation(settings(), database(), starter=LocalExecutor(settings(), database()))

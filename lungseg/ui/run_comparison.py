@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
+from markupsafe import Markup
 
 from lungseg.figures.scores import dice_scatter
 from lungseg.figures.training import Curve
 from lungseg.records import CaseScore, CaseSummary, Run, RunSummary
 from lungseg.services import training
 from lungseg.services.comparison import Comparison, Setting, compare, different_settings, scores_csv, split_of, viewable
-from lungseg.ui.formatting import escape
+from lungseg.ui.html import bold, div, draw, draw_quiet, joined, tag
 from lungseg.ui.resources import installation
 from lungseg.ui.run_details import chart
 from lungseg.ui.run_selection import open_dialog
@@ -46,45 +47,48 @@ def comparison(summaries: Sequence[RunSummary], names: Names, cases: Sequence[Ca
 
 
 def _head(summaries: Sequence[RunSummary], names: Names) -> None:
-    rows = "".join(
-        f"<div>{swatch(number)}<b>{escape(names[summary.run.id])}</b>validation Dice {score_text(summary.best_dice)}, "
-        f"loss {score_text(summary.validation_loss)}, {counted(summary.epochs, 'epoch')}</div>"
+    rows = [
+        tag("div", swatch(number), bold(names[summary.run.id]), _reached(summary))
         for number, summary in enumerate(summaries[:MOST_LEGEND])
-    )
-    more = f"<div>and {len(summaries) - MOST_LEGEND} more</div>" if len(summaries) > MOST_LEGEND else ""
+    ]
+    more = tag("div", f"and {len(summaries) - MOST_LEGEND} more") if len(summaries) > MOST_LEGEND else ""
     with st.container(key="runs_head", horizontal=True, vertical_alignment="top", gap="small"):
-        st.html(f'<div class="lungseg-legend">{rows}{more}</div>')
+        draw(div("lungseg-legend", *rows, more))
         if all(summary.run.state.is_final for summary in summaries):
             ids = tuple(summary.run.id for summary in summaries)
             st.button("Delete", key="runs_delete", type="tertiary", on_click=open_dialog, args=("delete", ids))
 
 
+def _reached(summary: RunSummary) -> str:
+    return (
+        f"validation Dice {score_text(summary.best_dice)}, loss {score_text(summary.validation_loss)}, "
+        f"{counted(summary.epochs, 'epoch')}"
+    )
+
+
 def _settings(names: Sequence[str], settings: Sequence[Setting]) -> None:
     if not settings:
-        small_heading("Settings", "<span>All the same.</span>")
+        small_heading("Settings", tag("span", "All the same."))
         return
     small_heading("Settings that differ")
-    head = "".join(f"<th>{swatch(number)}{escape(name)}</th>" for number, name in enumerate(names))
-    rows = "".join(
-        f"<tr><td>{escape(row.name)}</td>{''.join(f'<td>{escape(value)}</td>' for value in row.values)}</tr>"
-        for row in settings
-    )
-    st.html(f'<div class="lungseg-wide"><table class="lungseg-diff"><tr><th></th>{head}</tr>{rows}</table></div>')
+    head = tag("tr", tag("th"), *(tag("th", swatch(number), name) for number, name in enumerate(names)))
+    rows = (tag("tr", tag("td", row.name), *(tag("td", value) for value in row.values)) for row in settings)
+    draw(div("lungseg-wide", tag("table", head, *rows, css="lungseg-diff")))
 
 
 def _one_against_another(runs: Sequence[Run], names: Names, scores: Scores, cases: Sequence[CaseSummary]) -> None:
     scored = [run for run in runs if scores[run.id]]
     if len(scored) < 2:  # noqa: PLR2004 - a comparison takes two
         small_heading("Case by case")
-        st.html(
-            '<div class="lungseg-quiet">Fewer than two of these runs have scores of cases. They appear when a training '
-            "run ends, or with an evaluation.</div>"
+        draw_quiet(
+            "Fewer than two of these runs have scores of cases. They appear when a training run ends, or with an "
+            "evaluation."
         )
         return
     first, second = _pair(scored, names)
     result = compare(scores[first.id], scores[second.id])
     pair = (names[first.id], names[second.id])
-    st.html(f'<div class="lungseg-verdict">{_split_html(first, second)}{verdict_html(result, *pair)}</div>')
+    draw(div("lungseg-verdict", _splits(first, second), verdict_html(result, *pair)))
     if result.pairs:
         numbers = (runs.index(first), runs.index(second))
         _scatter(result, pair, numbers, cases)
@@ -111,7 +115,7 @@ def _pair(scored: Sequence[Run], names: Names) -> tuple[Run, Run]:
     return known[first], known[second]
 
 
-def _split_html(first: Run, second: Run) -> str:
+def _splits(first: Run, second: Run) -> str:
     """Say whom both runs have held out; empty where one of them has trained nothing."""
     splits = split_of(first), split_of(second)
     if not all(splits):
@@ -119,26 +123,28 @@ def _split_html(first: Run, second: Run) -> str:
     if first.dataset != second.dataset:
         return "The two were trained on different data sets. "
     if splits[0] == splits[1]:
-        return f"Both hold out {escape(splits[0])}. "
-    return f"They hold out other patients: {escape(splits[0])}, and {escape(splits[1])}. "
+        return f"Both hold out {splits[0]}. "
+    return f"They hold out other patients: {splits[0]}, and {splits[1]}. "
 
 
-def verdict_html(result: Comparison, first: str, second: str) -> str:
-    """Say in a sentence, as HTML, by how much the second run differs and whether that means anything."""
+def verdict_html(result: Comparison, first: str, second: str) -> Markup:
+    """Say in a sentence by how much the second run differs and whether that means anything."""
     difference = result.difference
     if not difference.pairs:
-        return "No case was scored in both runs: train both with the same split, or evaluate them on the same data set."
-    cases = counted(difference.pairs, "case")
+        return joined(
+            ["No case was scored in both runs: train both with the same split, or evaluate them on the same data set."]
+        )
     left_out = f", {difference.left_out} left out" if difference.left_out else ""
-    amount = f"<b>{difference.mean:+.3f}</b> Dice on {cases} scored by both{left_out}"
+    cases = f" Dice on {counted(difference.pairs, 'case')} scored by both{left_out}"
+    amount = joined([bold(f"{difference.mean:+.3f}"), cases])
     if difference.interval is None:
-        return f"{escape(second)} less {escape(first)}: {amount}. <b>Inside the noise</b>: one case says nothing."
+        return joined([f"{second} less {first}: ", amount, ". ", bold("Inside the noise"), ": one case says nothing."])
     low, high = difference.interval
-    interval = f"95 % interval {low:+.3f} to {high:+.3f}"
+    interval = f", 95 % interval {low:+.3f} to {high:+.3f}"
     if difference.is_inside_noise:
-        return f"{escape(second)} less {escape(first)}: {amount}, {interval}. <b>Inside the noise.</b>"
+        return joined([f"{second} less {first}: ", amount, f"{interval}. ", bold("Inside the noise.")])
     word = result.verdict
-    return f'<b class="{word}">{escape(second)} is {word}</b> than {escape(first)}: {amount}, {interval}.'
+    return joined([tag("b", f"{second} is {word}", css=word), f" than {first}: ", amount, f"{interval}."])
 
 
 def _scatter(

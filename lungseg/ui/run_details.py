@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 
 import streamlit as st
+from markupsafe import Markup
 
+from lungseg.decoding import encode
 from lungseg.errors import CheckpointError
 from lungseg.evaluation.metrics import summarise
 from lungseg.figures.training import Curve, Measure, overlaid_curves
-from lungseg.records import CaseScore, CaseSummary, Run, RunKind, RunState, RunSummary, Summary
+from lungseg.records import CaseScore, CaseSummary, Run, RunKind, RunState, RunSummary
 from lungseg.segmentation.card import read_card
 from lungseg.services import checkpoints, promotion, training
 from lungseg.services.comparison import FINGERPRINT, fingerprint_of, split_of, viewable, worst_first
-from lungseg.ui.formatting import escape
+from lungseg.ui.html import bold, div, draw, draw_quiet, joined, tag
 from lungseg.ui.navigation import checkpoint_page, training_page
 from lungseg.ui.notice import act
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.run_selection import open_dialog
 from lungseg.ui.run_table import preset_of
-from lungseg.ui.score_table import score_table
-from lungseg.ui.widgets import facts, failure_box, known, run_name, score_text, small_heading, state_html
-from lungseg.wording import counted
+from lungseg.ui.score_table import score_facts, score_table
+from lungseg.ui.widgets import draw_status, facts, failure_box, run_name, score_text, small_heading, with_note
 
 LONGEST_NAME, LONGEST_NOTES, MOST_TAGS = 80, 4000, 12
 CASES_PX = 250
@@ -35,8 +35,10 @@ def details(summary: RunSummary, cases: Sequence[CaseSummary], known_tags: Seque
     if run.failure:
         failure_box(run.failure, key="runs_failure")
     scores = training.scores_of(installation(), (run.id,))[run.id]
-    _facts(summary, summarise(scores) if scores else None)
-    st.html(f'<div class="lungseg-quiet">{_origin_html(run)}</div>')
+    _training_facts(summary)
+    if scores:
+        score_facts(summarise(scores), _scored_word(run))
+    draw_quiet(_origin_html(run))
     curves = [Curve(run_name(run), 0, training.epochs_of(installation(), (run.id,))[run.id])]
     if curves[0].epochs:
         chart(curves)
@@ -44,7 +46,7 @@ def details(summary: RunSummary, cases: Sequence[CaseSummary], known_tags: Seque
         _scores(scores, cases)
     _texts(run, known_tags)
     with st.expander("Configuration"):
-        st.code(json.dumps(run.configuration, indent=2), language="json")
+        st.code(encode(run.config).decode(), language="json")
 
 
 def chart(curves: Sequence[Curve]) -> None:
@@ -59,8 +61,8 @@ def chart(curves: Sequence[Curve]) -> None:
 
 def _head(run: Run) -> None:
     with st.container(key="runs_head", horizontal=True, vertical_alignment="center", gap="small"):
-        st.html(f'<div class="lungseg-title">{escape(run_name(run))}</div>', width="content")
-        st.html(f'<div class="lungseg-status">{state_html(run)}</div>')
+        draw(div("lungseg-title", run_name(run)), width="content")
+        draw_status(run)
         if run.kind is RunKind.TRAIN:
             st.page_link(training_page(), label="Watch", query_params={"run": run.id})
         if run.checkpoint_sha256 and (name := checkpoints.name_of(settings(), run.checkpoint_sha256)):
@@ -71,27 +73,14 @@ def _head(run: Run) -> None:
             st.button("Delete", key="runs_delete", on_click=open_dialog, args=("delete", (run.id,)), type="tertiary")
 
 
-def _facts(summary: RunSummary, scored: Summary | None) -> None:
+def _training_facts(summary: RunSummary) -> None:
     if summary.best_dice is not None:
         facts(
             [
-                ("Best validation Dice", f"{score_text(summary.best_dice)} <em>at the network's resolution</em>"),
+                ("Best validation Dice", with_note(score_text(summary.best_dice), "at the network's resolution")),
                 ("Lowest validation loss", score_text(summary.validation_loss)),
             ]
         )
-    if scored is None:
-        return
-    interval = f"{scored.interval[0]:.2f} – {scored.interval[1]:.2f}" if scored.interval else "one case"
-    facts(
-        [
-            (_scored_word(summary.run), f"{score_text(scored.mean)} <em>{interval}</em>"),
-            ("Median", score_text(scored.median)),
-            ("Dice 0", f"{known(100 * scored.share_of_zeros, '{:.0f} %')} <em>of {counted(scored.cases, 'case')}</em>"),
-            ("HD95, median", known(scored.median_hd95_mm, "{:.1f} mm")),
-            ("Lesions found", known(100 * scored.sensitivity, "{:.0f} %")),
-            ("False lesions a scan", f"{scored.false_lesions_a_scan:.1f}"),
-        ]
-    )
 
 
 def _scored_word(run: Run) -> str:
@@ -99,7 +88,7 @@ def _scored_word(run: Run) -> str:
     weights = promotion.checkpoint_of(settings(), run)
     if weights is not None:
         try:
-            is_of_scans = read_card(weights).scores.get("resolution") != "network"
+            is_of_scans = read_card(weights).scores.resolution != "network"
         except CheckpointError:
             is_of_scans = run.state is RunState.DONE
     else:
@@ -107,23 +96,20 @@ def _scored_word(run: Run) -> str:
     return "Mean Dice of whole scans" if is_of_scans else "Validation Dice of the checkpoint"
 
 
-def _origin_html(run: Run) -> str:
+def _origin_html(run: Run) -> Markup:
     """Say in one line what a run was made from, and with what."""
+    content, weights, held_out = fingerprint_of(run), run.checkpoint_sha256 or "", split_of(run)
     parts = [
-        f"<b>{escape(preset_of(run) or '–')}</b>",
-        escape(run.dataset or ""),
-        f'<span title="{fingerprint}">content {fingerprint[:FINGERPRINT]}</span>'
-        if (fingerprint := escape(fingerprint_of(run)))
-        else "",
-        f"held out: {escape(held_out)}" if (held_out := split_of(run)) else "",
+        bold(preset_of(run) or "–"),
+        run.dataset or "",
+        tag("span", f"content {content[:FINGERPRINT]}", title=content) if content else "",
+        f"held out: {held_out}" if held_out else "",
         f"seed {run.seed}" if run.seed is not None else "",
-        escape(run.device or ""),
-        f"code {escape(run.code_version)}",
-        f'<span title="{run.checkpoint_sha256}">sha256 of the weights {run.checkpoint_sha256[:12]}</span>'
-        if run.checkpoint_sha256
-        else "",
+        run.device or "",
+        f"code {run.code_version}",
+        tag("span", f"sha256 of the weights {weights[:12]}", title=weights) if weights else "",
     ]
-    return " · ".join(part for part in parts if part)
+    return joined(parts, " · ")
 
 
 def _scores(scores: Sequence[CaseScore], cases: Sequence[CaseSummary]) -> None:

@@ -10,12 +10,12 @@ import streamlit as st
 
 from lungseg.errors import LungSegError, NotFoundError
 from lungseg.services import promotion, runs, training
-from lungseg.services.local_executor import ensure_worker
 from lungseg.services.promotion import PromotionCandidate
 from lungseg.ui.checkpoint_use import fixed_by_setting
-from lungseg.ui.formatting import escape, plain
+from lungseg.ui.formatting import plain
+from lungseg.ui.html import bold, div, draw, draw_quiet, draw_warning
 from lungseg.ui.notice import GONE, attempt, say
-from lungseg.ui.resources import installation, settings
+from lungseg.ui.resources import installation
 from lungseg.ui.run_comparison import verdict_html
 from lungseg.ui.run_selection import DIALOG_ASKED, drop
 from lungseg.ui.theme import show_error
@@ -46,10 +46,7 @@ def _promote(run_id: str) -> None:
         return
     _terms(offered)
     if offered.refusal:
-        st.html(
-            f'<div class="lungseg-failure"><b>Not now.</b> {escape(offered.refusal.found)} '
-            f"{escape(offered.refusal.remedy)}</div>"
-        )
+        draw_warning("Not now.", f"{offered.refusal.found} {offered.refusal.remedy}")
         with st.container(horizontal=True, gap="small"):
             if offered.rival and offered.scored and not offered.is_in_use:
                 _score_rival(offered, offered.rival.name)
@@ -88,20 +85,18 @@ def _promote_now(offered: PromotionCandidate, comment: str, by: str) -> None:
 def _terms(offered: PromotionCandidate) -> None:
     """Say against what the checkpoint is measured, how it fares, and what happens to the other one."""
     if offered.rival is None or offered.comparison is None:
-        st.html('<div class="lungseg-verdict">There is no checkpoint in use yet to compare with.</div>')
+        draw(div("lungseg-verdict", "There is no checkpoint in use yet to compare with."))
     else:
         rival = offered.rival.name
-        st.html(
-            f'<div class="lungseg-verdict">In use is <b>{escape(rival)}</b>. '
-            f"{verdict_html(offered.comparison, rival, offered.name)}</div>"
-        )
-    name, fixed = escape(offered.name), fixed_by_setting()
+        verdict = verdict_html(offered.comparison, rival, offered.name)
+        draw(div("lungseg-verdict", "In use is ", bold(rival), ". ", verdict))
+    name, fixed = offered.name, fixed_by_setting()
     replaced = f"The {name} that is in models/ now goes to models/archive/. " if offered.replaces else ""
-    fate = f"{escape(fixed)}." if fixed else f"{name} segments from the next scan on."
+    fate = f"{fixed}." if fixed else f"{name} segments from the next scan on."
     back = "The history on the page Checkpoint leads back to earlier ones."
-    st.html(f'<div class="lungseg-quiet">{replaced}{fate} {back}</div>')
+    draw_quiet(f"{replaced}{fate} {back}")
     if offered.doubt and not offered.refusal:
-        st.html(f'<div class="lungseg-failure"><b>A reason is needed.</b> {escape(offered.doubt)}</div>')
+        draw_warning("A reason is needed.", offered.doubt)
 
 
 def _score_rival(offered: PromotionCandidate, rival: str) -> None:
@@ -112,7 +107,6 @@ def _score_rival(offered: PromotionCandidate, rival: str) -> None:
         except LungSegError as error:
             show_error(GONE if isinstance(error, NotFoundError) else error)
             return
-        ensure_worker(settings())
         say(f"{run_name(run)} waits for the worker. Promote when it is done.")
         st.rerun()
 

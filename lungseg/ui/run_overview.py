@@ -9,6 +9,7 @@ import streamlit as st
 from lungseg.errors import NotFoundError
 from lungseg.records import RunSummary
 from lungseg.services import cases, promotion, training
+from lungseg.ui.html import draw_quiet
 from lungseg.ui.labels import told_apart
 from lungseg.ui.notice import notice
 from lungseg.ui.resources import installation, settings
@@ -56,10 +57,9 @@ def _chosen(summaries: Sequence[RunSummary]) -> None:
     chosen = [known[run_id] for run_id in chosen_ids() if run_id in known]
     if not chosen:
         small_heading("Details")
-        st.html(
-            '<div class="lungseg-quiet">Tick a run to see its curves and its scores case by case; tick several to lay '
-            "their curves over each other, see which settings differ, and whether a difference in Dice is more than "
-            "noise.</div>"
+        draw_quiet(
+            "Tick a run to see its curves and its scores case by case; tick several to lay their curves over each "
+            "other, see which settings differ, and whether a difference in Dice is more than noise."
         )
     elif len(chosen) == 1:
         tags = sorted({tag for summary in summaries for tag in summary.run.tags})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,9 +10,10 @@ from typing import Any
 
 import streamlit as st
 
-from lungseg.records import Run, RunKind, RunState, RunSummary
+from lungseg.records import EvaluateResult, Run, RunKind, RunState, RunSummary, TrainResult
 from lungseg.services.comparison import FINGERPRINT, fingerprint_of, runs_csv, split_of
 from lungseg.ui.formatting import STATE_WORDS
+from lungseg.ui.html import draw_quiet
 from lungseg.ui.labels import shortest_tails, told_apart
 from lungseg.ui.run_selection import chosen_ids, select_runs
 from lungseg.ui.widgets import run_name
@@ -54,7 +56,7 @@ class Filter:
 
 def preset_of(run: Run) -> str:
     """Name the preset of a training run, the checkpoint of any other."""
-    return str(run.configuration.get("preset") or run.checkpoint or "")
+    return run.preset or run.checkpoint or ""
 
 
 def run_table(summaries: Sequence[RunSummary], promoted: dict[str, str]) -> None:
@@ -174,9 +176,9 @@ def _data_set(run: Run, folders: Mapping[str, str]) -> str:
 
 def scan_dice(run: Run) -> float | None:
     """Return the mean Dice of whole scans that a run has ended with; None where it has none."""
-    summary = run.result.get("summary")
-    mean = summary.get("mean") if isinstance(summary, dict) and run.state is RunState.DONE else None
-    return float(mean) if isinstance(mean, int | float) else None
+    result = run.result if run.state is RunState.DONE else None
+    summary = result.summary if isinstance(result, TrainResult | EvaluateResult) else None
+    return None if summary is None or math.isnan(summary.mean) else summary.mean
 
 
 def _state(run: Run) -> str:
@@ -195,7 +197,7 @@ def _minutes(run: Run) -> float | None:
 def _below(summaries: Sequence[RunSummary], shown: Sequence[RunSummary], asked: Filter) -> None:
     """Say how many runs are shown and how many are not, and offer those shown as a file."""
     with st.container(key="runs_below", horizontal=True, vertical_alignment="center", gap="small"):
-        st.html(f'<div class="lungseg-quiet">{_shown_html(summaries, shown, asked)}</div>')
+        draw_quiet(_shown(summaries, shown, asked))
         st.download_button(
             "Export CSV",
             lambda: runs_csv(shown),
@@ -207,7 +209,7 @@ def _below(summaries: Sequence[RunSummary], shown: Sequence[RunSummary], asked: 
         )
 
 
-def _shown_html(summaries: Sequence[RunSummary], shown: Sequence[RunSummary], asked: Filter) -> str:
+def _shown(summaries: Sequence[RunSummary], shown: Sequence[RunSummary], asked: Filter) -> str:
     of_kind = [summary for summary in summaries if summary.run.kind in asked.kinds]
     hidden = len(summaries) - len(of_kind)
     others = f" {counted(hidden, 'run')} of other kinds hidden." if hidden else ""

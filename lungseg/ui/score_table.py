@@ -1,4 +1,4 @@
-"""The table of scores case by case, alike wherever it stands."""
+"""Scores of several cases: their summary and the table case by case, alike wherever they stand."""
 
 from __future__ import annotations
 
@@ -7,9 +7,33 @@ from typing import Any
 
 import streamlit as st
 
-from lungseg.records import CaseScore
+from lungseg.records import CaseScore, Summary
+from lungseg.ui.widgets import facts, known, score_text, with_note
+from lungseg.wording import counted
 
 ROW_PX = 28
+
+
+def score_facts(summary: Summary, label: str) -> None:
+    """Draw the summary of scores.
+
+    Args:
+        summary: of them.
+        label: of their mean Dice.
+    """
+    interval = f"{summary.interval[0]:.2f} – {summary.interval[1]:.2f}" if summary.interval else "one case"
+    failed = f", {summary.failed} not scored" if summary.failed else ""
+    zeros = known(100 * summary.fraction_dice_zero, "{:.0f} %")
+    facts(
+        [
+            (label, with_note(score_text(summary.mean), interval)),
+            ("Median", score_text(summary.median)),
+            ("Dice 0", with_note(zeros, f"of {counted(summary.cases, 'case')}{failed}")),
+            ("HD95, median", known(summary.median_hd95_mm, "{:.1f} mm")),
+            ("Lesions found", known(100 * summary.sensitivity, "{:.0f} %")),
+            ("False lesions a scan", f"{summary.false_positives_per_scan:.1f}"),
+        ]
+    )
 
 
 def score_table(

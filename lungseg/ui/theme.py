@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 import streamlit as st
 
 from lungseg.errors import LungSegError
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
+from lungseg.ui.html import bold, div, draw, draw_style, tag
 
 STYLE = "\n".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.css")))
 
 
 def apply_theme() -> None:
     """Add the style sheet and the notice that stands on every page."""
-    st.html(
-        f"<style>:root {{ --lungseg-model: rgb{MASK_RGB}; --lungseg-reference: rgb{REFERENCE_RGB}; }}\n{STYLE}</style>"
-        '<div class="lungseg-notice">Research use only</div>'
-    )
+    draw_style(f":root {{ --lungseg-model: rgb{MASK_RGB}; --lungseg-reference: rgb{REFERENCE_RGB}; }}\n{STYLE}")
+    draw(div("lungseg-notice", "Research use only"))
 
 
 def heading(title: str) -> None:
@@ -27,12 +25,9 @@ def heading(title: str) -> None:
     The name of a case never stands in it: browsers keep titles in their history.
     """
     st.set_page_config(page_title=f"{title} · LungSeg")
-    st.html(f'<h1 class="lungseg-hidden">{html.escape(title)}</h1>')
+    draw(tag("h1", title, css="lungseg-hidden"))
 
 
 def show_error(error: LungSegError) -> None:
     """Say what was found, what to do, and the code under which the documents have more of it."""
-    st.html(
-        '<div class="lungseg-error" role="alert">'
-        f"<b>{html.escape(error.found)}</b> {html.escape(error.remedy)} <code>{html.escape(error.code)}</code></div>"
-    )
+    draw(div("lungseg-error", bold(error.found), f" {error.remedy} ", tag("code", error.code), role="alert"))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import streamlit as st
 
 from lungseg.dataset.findings import has_errors
+from lungseg.decoding import MOST_TOML_BYTES, to_plain
 from lungseg.errors import LungSegError
-from lungseg.records import RegisteredDataSet, RunKind, RunState
-from lungseg.services import datasets, estimation, training
-from lungseg.services.local_executor import ensure_worker
-from lungseg.training.presets import PRESETS, SlicePreset, find_preset
+from lungseg.records import PrepareResult, RegisteredDataSet, RunKind, RunState
+from lungseg.run_configs import TrainConfig
+from lungseg.services import datasets, estimation, presets, training
+from lungseg.training.presets import AnyPreset, SlicePreset
 from lungseg.ui.data_set_names import data_set_html, data_set_label
-from lungseg.ui.formatting import duration, escape
+from lungseg.ui.formatting import duration
+from lungseg.ui.html import bold, draw, draw_quiet, draw_warning
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.widgets import megabytes
+from lungseg.web import uploads
 from lungseg.wording import counted
 
 MOST_EPOCHS, LARGEST_BATCH, MOST_FOLDS, LARGEST_SEED = 1000, 256, 10, 2**31 - 1
@@ -25,6 +28,10 @@ POLL_S = 2.0
 DEVICES = {"auto": "Automatic", "cpu": "CPU", "cuda": "GPU (CUDA)"}
 CHOSEN = "training_chosen"
 """What was chosen last: the id of a data set, or a folder that was typed in."""
+REFUSED = "training_preset_refused"
+"""Why the preset file that was dropped last can't be used."""
+ROUND = "training_preset_round"
+"""Number of the drop zone for preset files."""
 KNOWN = "training_known"
 """Ids of the data sets that the box has offered in a tab of the browser."""
 
@@ -34,16 +41,46 @@ def order_form() -> None:
     """Draw the form; a change in it draws nothing else anew."""
     with st.container(key="training_order"):
         chosen, folder, is_fit = _data_set()
-        preset = st.selectbox("Preset", list(PRESETS), index=_first_choice(), key="training_preset")
-        st.html(f'<div class="lungseg-quiet">{escape(find_preset(preset).summary)}</div>')
-        fields = {"data": folder, "preset": preset, **_numbers(preset)}
-        if chosen is not None and is_fit and isinstance(find_preset(preset), SlicePreset):
-            is_fit = _is_split_fit(chosen, fields)
-        _start(fields, is_fit=is_fit)
+        preset = _preset()
+        config = _config(preset, folder)
+        if chosen is not None and is_fit and isinstance(preset, SlicePreset):
+            is_fit = _is_split_fit(chosen, config)
+        _start(config, is_ready=bool(folder) and is_fit)
 
 
-def _first_choice() -> int:
-    return list(PRESETS).index(FIRST_CHOICE) if FIRST_CHOICE in PRESETS else 0
+def _preset() -> AnyPreset:
+    """Ask how to train, and offer to add a preset file; files that can't be used are named with the reason."""
+    listed = presets.list_presets(installation())
+    names = list(listed.presets)
+    first = names.index(FIRST_CHOICE) if FIRST_CHOICE in names else 0
+    preset = listed.presets[st.selectbox("Preset", names, index=first, key="training_preset")]
+    draw_quiet(preset.summary)
+    for error in listed.unusable:
+        draw_warning(error.found, error.remedy)
+    with st.expander("Add a preset file"):
+        draw_quiet("Copy one: lungseg presets --show baseline > mine.toml. Change its numbers, then drop it here.")
+        key = f"training_preset_file_{st.session_state.setdefault(ROUND, 0)}"
+        st.file_uploader(
+            "Preset file (.toml)", key=key, label_visibility="collapsed", on_change=_add_preset, args=(key,)
+        )
+        refusal: LungSegError | None = st.session_state.pop(REFUSED, None)
+        if refusal:
+            draw_warning(refusal.found, refusal.remedy)
+    return preset
+
+
+def _add_preset(key: str) -> None:
+    """Keep a dropped file and choose its preset; the drop zone is then replaced by an empty one."""
+    file = st.session_state[key]
+    if file is None:
+        return
+    try:
+        with uploads.opened(settings(), file) as stream:
+            preset = presets.add_preset(installation(), file.name, stream.read(MOST_TOML_BYTES + 1))
+        st.session_state["training_preset"] = preset.name
+    except LungSegError as error:
+        st.session_state[REFUSED] = error
+    st.session_state[ROUND] += 1
 
 
 def _data_set() -> tuple[RegisteredDataSet | None, str, bool]:
@@ -72,10 +109,10 @@ def _data_set() -> tuple[RegisteredDataSet | None, str, bool]:
         "made by `lungseg prepare`. Type a path to use a new one.",
     )
     if is_gone:
-        st.html('<div class="lungseg-failure"><b>The data set was removed meanwhile.</b> Choose another one.</div>')
+        draw_warning("The data set was removed meanwhile.", "Choose another one.")
         return None, "", False
     if chosen in known:
-        st.html(data_set_html(known[chosen]))
+        draw(data_set_html(known[chosen]))
         return known[chosen], known[chosen].folder, _is_fit(known[chosen])
     return None, (chosen or "").strip(), True
 
@@ -86,37 +123,36 @@ def _choose() -> None:
 
 def _is_fit(data_set: RegisteredDataSet) -> bool:
     """Say what is wrong with a data set, as its preparation found it; errors stop training."""
-    found = data_set.run.result if data_set.run and data_set.run.state is RunState.DONE else {}
-    errors, warnings = found.get("errors", 0), found.get("warnings", 0)
+    result = data_set.run.result_as(PrepareResult) if data_set.run else None
+    errors, warnings = (result.errors, result.warnings) if result else (0, 0)
     if errors:
-        st.html(
-            f'<div class="lungseg-failure"><b>{counted(errors, "error")} in the data set.</b> '
-            "Look into its findings on the page Data set; errors stop training.</div>"
-        )
+        title = f"{counted(errors, 'error')} in the data set."
+        draw_warning(title, "Look into its findings on the page Data set; errors stop training.")
     elif warnings:
-        st.html(f'<div class="lungseg-quiet">{counted(warnings, "warning")}: see the page Data set.</div>')
+        draw_quiet(f"{counted(warnings, 'warning')}: see the page Data set.")
     return not errors
 
 
-def _is_split_fit(data_set: RegisteredDataSet, fields: dict[str, Any]) -> bool:
+def _is_split_fit(data_set: RegisteredDataSet, config: TrainConfig) -> bool:
     """Say what is wrong with the side that would be held out; errors stop training."""
-    folds, fold, seed = fields["folds"], fields["fold"], fields["split_seed"]
+    seed = config.split_seed or 0
     try:
-        found = datasets.split_findings(settings(), data_set.id, folds=folds, fold=fold, seed=seed)
+        found = datasets.split_findings(settings(), data_set.id, folds=config.folds, fold=config.fold, seed=seed)
     except LungSegError as error:
-        _refused(error)
+        draw_warning(error.found, error.remedy)
         return False
     for finding in found:
-        st.html(f'<div class="lungseg-failure"><b>{escape(finding.found)}</b> {escape(finding.remedy)}</div>')
+        draw_warning(finding.found, finding.remedy)
     return not has_errors(found)
 
 
-def _numbers(preset: str) -> dict[str, Any]:
+def _config(preset: AnyPreset, folder: str) -> TrainConfig:
     """Ask for what may differ from the preset; a change of the preset brings its own numbers back."""
-    schedule = find_preset(preset).schedule
+    own, name = preset.optimisation, preset.name
     left, right = st.columns(2, gap="small")
-    epochs = left.number_input("Epochs", 1, MOST_EPOCHS, schedule.epochs, key=f"training_epochs_{preset}")
-    batch = right.number_input("Batch", 1, LARGEST_BATCH, schedule.batch, key=f"training_batch_{preset}")
+    most_epochs, largest_batch = max(MOST_EPOCHS, own.epochs), max(LARGEST_BATCH, own.batch)
+    epochs = left.number_input("Epochs", 1, most_epochs, own.epochs, key=f"training_epochs_{name}")
+    batch = right.number_input("Batch", 1, largest_batch, own.batch, key=f"training_batch_{name}")
     folds = left.number_input(
         "Folds", 1, MOST_FOLDS, 1, key="training_folds", help="1: a fifth of the patients is held out."
     )
@@ -133,56 +169,59 @@ def _numbers(preset: str) -> dict[str, Any]:
         help="Of all else that is drawn: first weights, order of slices, augmentation. Change it to see the noise.",
     )  # fmt: skip
     device = left.selectbox("Device", list(DEVICES), format_func=DEVICES.__getitem__, key="training_device")
-    name = right.text_input("Name", max_chars=LONGEST_NAME, placeholder=preset, key="training_name")
-    split = {"folds": int(folds), "fold": int(fold) - 1} if folds > 1 else {"folds": None, "fold": None}
-    numbers = {"epochs": int(epochs), "batch": int(batch), "split_seed": int(split_seed), "seed": int(seed)}
-    return {**numbers, "device": device, "name": name, **split}
+    run_name = right.text_input("Name", max_chars=LONGEST_NAME, placeholder=name, key="training_name")
+    return TrainConfig(
+        preset=name,
+        preset_values=to_plain(preset),
+        data=Path(folder),
+        name=run_name,
+        device=device,
+        seed=int(seed),
+        split_seed=int(split_seed),
+        epochs=int(epochs),
+        batch=int(batch),
+        folds=int(folds) if folds > 1 else None,
+        fold=int(fold) - 1 if folds > 1 else None,
+    )
 
 
-def _start(fields: dict[str, Any], *, is_fit: bool) -> None:
+def _start(config: TrainConfig, *, is_ready: bool) -> None:
     """Say what the run will cost, and offer to start it; data that can't be used are refused here already."""
-    refusal = _estimate(fields) if fields["data"] else None
+    refusal = _estimate(config) if config.data.name else None
     waiting = _runs_ahead()
     label = "Start training" if not waiting else f"Queue training ({waiting} ahead)"
-    is_ready = bool(fields["data"]) and is_fit and refusal is None
-    if st.button(label, type="primary", width="stretch", disabled=not is_ready, key="training_start"):
+    is_disabled = not is_ready or refusal is not None
+    if st.button(label, type="primary", width="stretch", disabled=is_disabled, key="training_start"):
         try:
-            run = training.queue_training(installation(), fields)
+            run = training.queue_training(installation(), config)
         except LungSegError as error:
-            _refused(error)
+            draw_warning(error.found, error.remedy)
             return
-        ensure_worker(settings())
         st.query_params["run"] = run.id
         st.rerun()
 
 
-def _estimate(fields: dict[str, Any]) -> LungSegError | None:
+def _estimate(config: TrainConfig) -> LungSegError | None:
     """Say what a run will cost; a preset that this machine has never run is tried out meanwhile, for a few steps."""
     try:
-        cost = estimation.estimate(installation(), fields)
-        is_measuring = not cost.is_measured and estimation.start_measuring(installation(), fields)
+        cost = estimation.estimate(installation(), config)
+        is_measuring = not cost.is_measured and estimation.start_measuring(installation(), config)
     except LungSegError as error:
-        _refused(error)
+        draw_warning(error.found, error.remedy)
         return error
-    st.fragment(_cost, run_every=POLL_S if is_measuring else None)(fields, is_measuring)
+    st.fragment(_cost, run_every=POLL_S if is_measuring else None)(config, is_measuring)
     return None
 
 
-def _cost(fields: dict[str, Any], was_measuring: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
+def _cost(config: TrainConfig, was_measuring: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
     try:
-        cost = estimation.estimate(installation(), fields)
+        cost = estimation.estimate(installation(), config)
     except LungSegError as error:
-        _refused(error)
+        draw_warning(error.found, error.remedy)
         return
     remark = " A few steps are being measured now." if was_measuring and not cost.is_measured else ""
-    st.html(
-        f'<div class="lungseg-quiet">About <b>{duration(cost.seconds)}</b> and '
-        f"<b>{megabytes(cost.memory_mb)}</b> of memory. {escape(cost.basis)}{remark}</div>"
-    )
-
-
-def _refused(error: LungSegError) -> None:
-    st.html(f'<div class="lungseg-failure"><b>{escape(error.found)}</b> {escape(error.remedy)}</div>')
+    seconds, memory = bold(duration(cost.seconds)), bold(megabytes(cost.memory_mb))
+    draw_quiet("About ", seconds, " and ", memory, f" of memory. {cost.basis}{remark}")
 
 
 def _runs_ahead() -> int:

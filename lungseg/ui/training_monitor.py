@@ -13,21 +13,21 @@ from lungseg.figures.training import live_curves
 from lungseg.records import EpochRecord, Run, RunState
 from lungseg.services import runs, training
 from lungseg.services.comparison import split_of
-from lungseg.services.local_executor import ensure_worker
-from lungseg.ui.formatting import ago, duration, escape, exact
+from lungseg.ui.formatting import ago, duration, exact
+from lungseg.ui.html import div, draw, draw_quiet, joined, tag
 from lungseg.ui.navigation import runs_page
 from lungseg.ui.notice import act, notice, until_gone
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.widgets import (
+    draw_status,
     facts,
     failure_box,
     megabytes,
-    meter,
     picture_html,
     run_name,
     score_text,
     small_heading,
-    state_html,
+    with_note,
 )
 
 POLL_S = 2.0
@@ -77,9 +77,8 @@ def _draw(run_id: str, *, was_active: bool) -> None:
 
 def _head(run: Run, epochs: Sequence[EpochRecord]) -> None:
     with st.container(key="training_head", horizontal=True, vertical_alignment="center", gap="small"):
-        st.html(f'<div class="lungseg-title">{escape(run_name(run))}</div>', width="content")
-        bar = meter(_share(run, epochs)) if run.state is RunState.RUNNING else ""
-        st.html(f'<div class="lungseg-status">{bar}{state_html(run)}</div>')
+        draw(div("lungseg-title", run_name(run)), width="content")
+        draw_status(run, _share(run, epochs) if run.state is RunState.RUNNING else None)
         _actions(run)
 
 
@@ -106,8 +105,9 @@ def _facts(run: Run, epochs: Sequence[EpochRecord]) -> None:
     last = epochs[-1] if epochs else None
     scored = [record for record in epochs if record.mean_dice is not None]
     best = max(scored, key=lambda record: record.mean_dice or 0.0) if scored else None
-    shown = [("Epoch", f"{last.epoch if last else 0} <em>of {training.planned_epochs(run)}</em>")]
-    shown.append(("Best validation Dice", f"{score_text(best.mean_dice)} <em>epoch {best.epoch}</em>" if best else "–"))
+    best_dice = with_note(score_text(best.mean_dice), f"epoch {best.epoch}") if best else "–"
+    done = with_note(str(last.epoch if last else 0), f"of {training.planned_epochs(run)}")
+    shown: list[tuple[str, str]] = [("Epoch", done), ("Best validation Dice", best_dice)]
     if last:
         shown += [
             ("Training loss", score_text(last.train_loss)),
@@ -120,8 +120,8 @@ def _facts(run: Run, epochs: Sequence[EpochRecord]) -> None:
         shown.append(("Time left", duration(left_s)))
     facts(shown)
     held_out = split_of(run)
-    origin = [escape(run.dataset or ""), f"held out: {escape(held_out)}" if held_out else ""]
-    st.html(f'<div class="lungseg-quiet lungseg-folder">{" · ".join(part for part in origin if part)}</div>')
+    origin = [run.dataset or "", f"held out: {held_out}" if held_out else ""]
+    draw(div("lungseg-quiet lungseg-folder", joined(origin, " · ")))
 
 
 def _left_s(run: Run, epochs: Sequence[EpochRecord]) -> float | None:
@@ -140,7 +140,7 @@ def _left_s(run: Run, epochs: Sequence[EpochRecord]) -> float | None:
 def _curves(run: Run, epochs: Sequence[EpochRecord]) -> None:
     if not epochs:
         if run.state is RunState.RUNNING:
-            st.html('<div class="lungseg-quiet">The curves begin with the end of the first epoch.</div>')
+            draw_quiet("The curves begin with the end of the first epoch.")
         return
     figure = live_curves(epochs, training.planned_epochs(run))
     st.plotly_chart(figure, key="training_curves", theme=None, config={"displayModeBar": False})
@@ -148,33 +148,33 @@ def _curves(run: Run, epochs: Sequence[EpochRecord]) -> None:
 
 def _examples(run: Run, epochs: Sequence[EpochRecord]) -> None:
     pictures = training.example_pictures(settings(), run.id)[:EXAMPLES_SHOWN]
-    when = ""
+    notes = [
+        tag("span", "reference", style="color:var(--lungseg-reference)"),
+        tag("span", "prediction", style="color:var(--lungseg-model)"),
+    ]
     if pictures and epochs:
         last = epochs[-1]
-        when = f'<span title="{exact(last.finished_at)}">after epoch {last.epoch}, {ago(last.finished_at)}</span>'
-    legend = (
-        '<span style="color:var(--lungseg-reference)">reference</span>'
-        '<span style="color:var(--lungseg-model)">prediction</span>'
-    )
-    small_heading("Examples held out", f"{legend}{when}")
+        when = f"after epoch {last.epoch}, {ago(last.finished_at)}"
+        notes.append(tag("span", when, title=exact(last.finished_at)))
+    small_heading("Examples held out", *notes)
     with st.container(key="training_examples"):
         if not pictures:
-            st.html('<div class="lungseg-quiet">Slices with their masks appear after the first epoch.</div>')
+            draw_quiet("Slices with their masks appear after the first epoch.")
             return
         for start in range(0, len(pictures), 3):
             row = enumerate(pictures[start : start + 3], start + 1)
             for cell, (number, picture) in zip(st.columns(3, gap="small"), row, strict=False):
-                cell.html(picture_html(picture, f"Slice of case {number} held out, reference and prediction outlined"))
+                with cell:
+                    draw(picture_html(picture, f"Slice of case {number} held out, reference and prediction outlined"))
 
 
 def _log(run: Run) -> None:
     if run.warnings:
         small_heading("Notices")
-        st.html(f'<ul class="lungseg-warnings">{"".join(f"<li>{escape(text)}</li>" for text in run.warnings)}</ul>')
+        draw(tag("ul", *(tag("li", text) for text in run.warnings), css="lungseg-warnings"))
     lines = training.log_lines(settings(), run.id, most=LOG_LINES)
     small_heading("Log")
-    text = escape("\n".join(lines)) or "Nothing yet."
-    st.html(f'<pre class="lungseg-log"><span>{text}</span></pre>')
+    draw(tag("pre", tag("span", "\n".join(lines) or "Nothing yet."), css="lungseg-log"))
 
 
 def _stop(run_id: str) -> None:
@@ -183,4 +183,3 @@ def _stop(run_id: str) -> None:
 
 def _resume(run_id: str) -> None:
     training.resume(installation(), run_id)
-    ensure_worker(settings())

@@ -9,13 +9,12 @@ import streamlit as st
 from lungseg.errors import LungSegError, NotFoundError
 from lungseg.records import Run, RunState
 from lungseg.services import runs, training
-from lungseg.services.local_executor import ensure_worker
 from lungseg.ui.formatting import plain
 from lungseg.ui.labels import told_apart
 from lungseg.ui.navigation import runs_page, training_page
-from lungseg.ui.resources import installation, settings
+from lungseg.ui.resources import installation
 from lungseg.ui.theme import show_error
-from lungseg.ui.widgets import meter, run_name, small_heading, state_html
+from lungseg.ui.widgets import draw_status, run_name, small_heading
 
 POLL_S = 2.0
 ENDED_SHOWN = 6
@@ -79,8 +78,6 @@ def queue(shown: str | None) -> None:
 def _rows(shown: str | None) -> None:
     recent = training.recent_runs(installation())
     active = [run for run in recent if not run.state.is_final]
-    if active:
-        ensure_worker(settings())
     ended = [run for run in recent if run.state.is_final][:ENDED_SHOWN]
     with st.container(key="training_queue"):
         if recent:
@@ -95,5 +92,4 @@ def _rows(shown: str | None) -> None:
 def _row(run: Run, name: str, *, is_shown: bool) -> None:
     with st.container(key=f"training_queued_{run.id}{'_shown' if is_shown else ''}"):
         st.page_link(training_page(), label=plain(name), query_params={"run": run.id})
-        bar = meter(run.progress.fraction) if run.progress and run.state is RunState.RUNNING else ""
-        st.html(f'<div class="lungseg-status">{bar}{state_html(run)}</div>')
+        draw_status(run, run.progress.fraction if run.progress and run.state is RunState.RUNNING else None)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 import streamlit as st
+from markupsafe import Markup
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from lungseg.errors import LungSegError, TwinError, UploadCrashedError
 from lungseg.failures import whereabouts
-from lungseg.services import cases, runs
-from lungseg.services.local_executor import ensure_worker
-from lungseg.ui.formatting import escape
+from lungseg.services import cases
+from lungseg.ui.html import bold, draw, joined, tag
 from lungseg.ui.leaving import watch_leaving
 from lungseg.ui.navigation import viewer_page
 from lungseg.ui.resources import installation, settings
@@ -80,21 +80,17 @@ def drop_zone() -> None:
 def _take_in(files: list[UploadedFile], taken: set[str], outcomes: list[Outcome]) -> None:
     """Take files in, one after the other; what became of each is noted at once, since any rerun may end this one."""
     bar = st.progress(0.0)
-    try:
-        for number, file in enumerate(files):
-            bar.progress(number / len(files), f"Taking in {file.name} ({number + 1} of {len(files)})")
-            place = len(taken)
-            taken.add(file.file_id)
-            outcomes.append(_take_in_one(file, place))
-    finally:
-        ensure_worker(settings())
+    for number, file in enumerate(files):
+        bar.progress(number / len(files), f"Taking in {file.name} ({number + 1} of {len(files)})")
+        place = len(taken)
+        taken.add(file.file_id)
+        outcomes.append(_take_in_one(file, place))
 
 
 def _take_in_one(file: UploadedFile, place: int) -> Outcome:
     try:
         with uploads.opened(settings(), file) as stream:
-            case = cases.ingest(installation(), file.name, stream, may_be_twin=False)
-        runs.queue_segmentation(installation(), case.id, place=place)
+            cases.submit(installation(), file.name, stream, place=place)
     except LungSegError as error:
         return Outcome(file.name, error, place)
     except Exception as error:  # noqa: BLE001 - a fault of ours; it is logged, and the other files go on
@@ -130,31 +126,29 @@ def _show_outcomes(outcomes: list[Outcome]) -> None:
         return
     with st.container(key="upload_outcomes"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.html(f'<p class="lungseg-taken" role="status">{_taken_in(outcomes)}</p>')
+            draw(tag("p", _taken_in(outcomes), css="lungseg-taken", role="status"))
             st.button("Clear", key="upload_clear", on_click=_clear_outcomes, type="tertiary")
         failed = [_failure_html(outcome) for outcome in outcomes if outcome.error and not outcome.twin_id]
         if failed:
-            st.html(f'<ul class="lungseg-outcomes">{"".join(failed)}</ul>')
+            draw(tag("ul", *failed, css="lungseg-outcomes"))
         _ask_about([(number, outcome) for number, outcome in enumerate(outcomes) if outcome.twin_id])
 
 
-def _taken_in(outcomes: list[Outcome]) -> str:
+def _taken_in(outcomes: list[Outcome]) -> Markup:
     """Say how many files became cases; the list of cases says how each of them goes on."""
     names = [outcome.name for outcome in outcomes if outcome.error is None]
     rest = len(outcomes) - len(names)
-    listed = ", ".join(f"<b>{escape(name)}</b>" for name in names[:NAMED])
+    listed = joined((bold(name) for name in names[:NAMED]), ", ")
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     not_taken = f"{rest} not taken in." if rest else ""
-    return f"{listed}{more} taken in. {not_taken}" if names else not_taken
+    return joined([listed, f"{more} taken in. " if names else "", not_taken])
 
 
-def _failure_html(outcome: Outcome) -> str:
+def _failure_html(outcome: Outcome) -> Markup:
     error = outcome.error
     assert error is not None  # noqa: S101 - for the type alone
-    return (
-        f'<li class="failed"><b>{escape(outcome.name)}</b> {escape(error.found)} '
-        f"<span>{escape(error.remedy)}</span> <code>{escape(error.code)}</code></li>"
-    )
+    parts = [bold(outcome.name), error.found, tag("span", error.remedy), tag("code", error.code)]
+    return tag("li", joined(parts, " "), css="failed")
 
 
 def _ask_about(twins: list[tuple[int, Outcome]]) -> None:
@@ -163,9 +157,9 @@ def _ask_about(twins: list[tuple[int, Outcome]]) -> None:
     for number, outcome in twins:
         name = names.get(outcome.twin_id or "")
         with st.container(key=f"upload_twin_{number}", horizontal=True, vertical_alignment="center"):
-            gone = "was the same scan as a case that was deleted since: upload it again."
-            said = f"is the same scan as <b>{escape(name)}</b>." if name else gone
-            st.html(f'<p class="lungseg-twin"><b>{escape(outcome.name)}</b> {said}</p>')
+            gone = (" was the same scan as a case that was deleted since: upload it again.",)
+            same = (" is the same scan as ", bold(name), ".") if name else gone
+            draw(tag("p", bold(outcome.name), *same, css="lungseg-twin"))
             if name:
                 query = {"case": outcome.twin_id or ""}
                 st.page_link(viewer_page(), label="Open that case", query_params=query, width=130)
@@ -181,13 +175,11 @@ def _take_in_again(numbers: list[int]) -> None:
     for number in numbers:
         outcome = outcomes[number]
         try:
-            case = cases.take_in_again(installation(), outcome.twin_id or "", outcome.name)
-            runs.queue_segmentation(installation(), case.id, place=outcome.place)
+            cases.submit_again(installation(), outcome.twin_id or "", outcome.name, place=outcome.place)
         except LungSegError as error:
             outcomes[number] = Outcome(outcome.name, error, outcome.place)
         else:
             outcomes[number] = Outcome(outcome.name)
-    ensure_worker(settings())
 
 
 def _clear_outcomes() -> None:

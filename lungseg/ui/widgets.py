@@ -1,23 +1,26 @@
-"""How runs are worded and marked, alike on the pages Training and Runs."""
+"""Pieces that several pages draw alike: the state of a run, figures with their labels, failures, pictures."""
 
 from __future__ import annotations
 
 import math
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
+from markupsafe import Markup
 
 from lungseg.figures.style import run_colour, run_dash
-from lungseg.records import Failure, Run, RunState
-from lungseg.ui.formatting import STATE_WORDS, ago, duration, escape, exact, left, run_seconds
+from lungseg.records import Failure, Run
+from lungseg.ui.formatting import status_of
+from lungseg.ui.html import bold, div, draw, joined, tag
 
 SHORT_ID = 8
 
 
 def run_name(run: Run) -> str:
     """Name a run: what the user called it, else its preset or kind and the begin of its id."""
-    return run.name or f"{run.configuration.get('preset') or run.kind.capitalize()} {run.id[:SHORT_ID]}"
+    return run.name or f"{run.preset or run.kind.capitalize()} {run.id[:SHORT_ID]}"
 
 
 def score_text(value: float | None) -> str:
@@ -37,54 +40,56 @@ def megabytes(value: float | None) -> str:
     return f"{value / 1024:.1f} GB" if value >= 1024 else f"{value:.0f} MB"  # noqa: PLR2004 - megabytes in a gigabyte
 
 
-def state_html(run: Run) -> str:
-    """Put a run's state into one line of HTML: word, moment, how long it took."""
-    if run.state is RunState.RUNNING:
-        word = "Stopping after this step" if run.stop_requested else left(run.progress).capitalize()
-        return f"<span>{escape(word)}</span>"
-    if run.state is RunState.QUEUED:
-        return f'<span title="{exact(run.queued_at)}">Waiting for the worker, queued {ago(run.queued_at)}</span>'
-    end, seconds = run.finished_at or run.queued_at, run_seconds(run)
-    took = f", took {duration(seconds)}" if seconds is not None else ""
-    word = STATE_WORDS[run.state]
-    return f'<span class="{run.state.lower()}" title="{exact(end)}">{word} {ago(end)}{took}</span>'
+def draw_status(run: Run | None, share: float | None = None, count: str = "") -> None:
+    """Draw how a run stands.
+
+    Args:
+        run: None where there is none.
+        share: how much is done, 0 to 1, for a bar of progress; None for no bar.
+        count: what stands behind it.
+    """
+    status = status_of(run)
+    bar = "" if share is None else tag("span", tag("i", style=f"width:{100 * share:.0f}%"), css="lungseg-meter")
+    text = tag("span", status.text, css=run.state.lower() if run else "", title=status.exact)
+    draw(div("lungseg-status", joined([bar, text, count], " ")))
 
 
-def meter(share: float) -> str:
-    """Draw a thin bar of progress as HTML."""
-    return f'<span class="lungseg-meter"><i style="width:{100 * share:.0f}%"></i></span>'
-
-
-def swatch(number: int) -> str:
-    """Draw a short line in the colour that a run has in the charts, as HTML."""
+def swatch(number: int) -> Markup:
+    """Draw a short line in the colour that a run has in the charts."""
     style = {"solid": "solid", "dash": "dashed"}.get(run_dash(number), "dotted")
-    return f'<i class="lungseg-swatch" style="border-top:3px {style} {run_colour(number)}"></i>'
+    return tag("i", css="lungseg-swatch", style=f"border-top:3px {style} {run_colour(number)}")
 
 
-def facts(pairs: list[tuple[str, str]]) -> None:
-    """Draw labels with values side by side; values may hold HTML of ours."""
-    cells = "".join(f"<div><small>{escape(label)}</small><b>{value}</b></div>" for label, value in pairs)
-    st.html(f'<div class="lungseg-facts">{cells}</div>')
+def facts(pairs: Sequence[tuple[str, str]]) -> None:
+    """Draw labels with values side by side."""
+    draw(div("lungseg-facts", *(tag("div", tag("small", label), bold(value)) for label, value in pairs)))
+
+
+def with_note(value: str, note: str) -> Markup:
+    """Put a short remark behind a value of `facts`."""
+    return joined([value, tag("em", note) if note else ""], " ")
+
+
+def failure_html(failure: Failure) -> Markup:
+    """Say what was found, what to do, and the code under which the documents have more of it."""
+    return div("lungseg-failure", bold(failure.found), f" {failure.remedy} ", tag("code", failure.code))
 
 
 def failure_box(failure: Failure, *, key: str) -> None:
-    """Say what was found and what to do."""
+    """Draw a failure in a box of its own."""
     with st.container(key=key):
-        st.html(
-            f'<div class="lungseg-failure"><b>{escape(failure.found)}</b> {escape(failure.remedy)}'
-            f" <code>{escape(failure.code)}</code></div>"
-        )
+        draw(failure_html(failure))
 
 
-def picture_html(path: Path, alt: str) -> str:
+def picture_html(path: Path, alt: str) -> Markup:
     """Lay out a picture with its text for who does not see it, which `st.image` can't have; empty where it is gone."""
     try:
         content = b64encode(path.read_bytes()).decode("ascii")
     except OSError:
-        return ""
-    return f'<img class="lungseg-picture" src="data:image/png;base64,{content}" alt="{escape(alt)}">'
+        return joined([])
+    return tag("img", css="lungseg-picture", src=f"data:image/png;base64,{content}", alt=alt)
 
 
-def small_heading(text: str, note: str = "") -> None:
-    """Draw the small heading of a part of a page; the note may hold HTML of ours."""
-    st.html(f'<div class="lungseg-part"><span class="lungseg-th">{escape(text)}</span>{note}</div>')
+def small_heading(text: str, *notes: Markup) -> None:
+    """Draw the small heading of a part of a page, and remarks behind it."""
+    draw(div("lungseg-part", tag("span", text, css="lungseg-th"), *notes))

@@ -187,10 +187,10 @@ def content_policy(host: str | None, hashes: tuple[str, ...]) -> str:
     stream = f" ws://{host} wss://{host}" if host and not host.startswith("[") else ""
     directives = {
         "default-src": "'none'",
-        # Streamlit loads the script of a component from a blob, as the viewer its worker. The WebAssembly is that of
-        # its protocol buffers: the arithmetic of long numbers, which without it goes on more slowly.
+        # Streamlit loads the script of a component from a blob. The WebAssembly is that of its protocol buffers: the
+        # arithmetic of long numbers, which without it goes on more slowly.
         "script-src": " ".join(("'self'", "blob:", "'wasm-unsafe-eval'", *hashes)),
-        "worker-src": "'self' blob:",
+        "worker-src": "'self'",
         "style-src": "'self' 'unsafe-inline'",  # Streamlit and plotly write styles as they go
         "img-src": "'self' data: blob:",
         "media-src": "'self' data: blob:",

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -20,21 +20,24 @@ from lungseg.config import Limits, Settings
 from lungseg.dataset.store import picture_path
 from lungseg.db import Database, open_database
 from lungseg.errors import AccessError, LungSegError, NotFoundError, ScanError
+from lungseg.files import keys
 from lungseg.records import Case, Mask
 from lungseg.scans import nifti
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.datasets import store_folder
 from lungseg.services.exports import mask_name
-from lungseg.services.installation import Installation
-from lungseg.services.storage import derived_path, thumbnail_path
+from lungseg.services.installation import Installation, files_of
+from lungseg.web.modules import PREFIX, modules
 from lungseg.web.signing import LIFETIME_S, Grant, Kind, grant, secret_of, sign, verify
 
 FILES = "/lungseg/files"
 BUNDLE = "/lungseg/viewer"
 CHUNK_BYTES = 1024**2
+FOR_GOOD = "public, max-age=31536000, immutable"
+"""For how long browsers keep what an address names by its content."""
 STATUS_BY_ERROR = {AccessError: 403, NotFoundError: 404}
-ERROR_PAGE = """<!doctype html>
+ERROR_PAGE = Markup("""<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Not there · LungSeg</title>
 <style>
@@ -45,7 +48,7 @@ ERROR_PAGE = """<!doctype html>
 </style></head>
 <body><main><h1>{found}</h1><p>{remedy} <code>{code}</code></p><p><a href="/">Cases</a></p></main></body>
 </html>
-"""
+""")
 
 Handler = Callable[[Request], Response]
 
@@ -56,6 +59,7 @@ def routes(settings: Settings) -> list[Route]:
     return [
         Route(f"{FILES}/{{token}}", _answering(files.send), methods=["GET"]),
         Route(f"{BUNDLE}/{{name}}", _answering(files.send_bundle), methods=["GET"]),
+        Route(f"{PREFIX}/{{version}}/{{name:path}}", _answering(send_module), methods=["GET"]),
     ]
 
 
@@ -76,7 +80,7 @@ def mask_download_address(settings: Settings, mask: Mask) -> str:
 
 def thumbnail_address(settings: Settings, case: Case) -> str | None:
     """Sign the address of a case's small picture; None where there is none yet."""
-    path = thumbnail_path(settings, case.id)
+    path = files_of(settings).local(keys.thumbnail(case.id))
     return _address(settings, grant(Kind.THUMBNAIL, case.id, _mark(path))) if path.is_file() else None
 
 
@@ -101,6 +105,7 @@ class Files:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._files = files_of(settings)
         self._opened: Database | None = None
 
     @property
@@ -147,7 +152,7 @@ class Files:
         bundle, content = viewer_bundle.status(self._settings), viewer_bundle.content(self._settings)
         if content is None or request.path_params["name"] != bundle.path.name:
             raise NotFoundError("There is no such bundle.", bundle.lack.remedy)
-        headers = {"ETag": f'"{viewer_bundle.SHA256}"', "Cache-Control": "public, max-age=31536000, immutable"}
+        headers = {"ETag": f'"{viewer_bundle.SHA256}"', "Cache-Control": FOR_GOOD}
         if _is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         return Response(content, media_type="text/javascript", headers=headers | {"Content-Encoding": "gzip"})
@@ -156,7 +161,7 @@ class Files:
         """Return path, media type and content mark of what was granted, as the database knows them now."""
         if granted.kind is Kind.THUMBNAIL:
             case = cases.get_case(Installation(self._settings, self._database), granted.id)
-            path = thumbnail_path(self._settings, case.id)
+            path = self._files.local(keys.thumbnail(case.id))
             return path, "image/png", _mark(path)
         if granted.kind is Kind.PICTURE:
             data_set_id, _, name = granted.id.partition("/")
@@ -164,14 +169,29 @@ class Files:
             return path, "image/png", _mark(path)
         if granted.kind is Kind.SCAN:
             case = cases.get_case(Installation(self._settings, self._database), granted.id)
-            return self._settings.home / case.scan_path, "application/octet-stream", case.scan_sha256
+            return self._files.local(case.scan_path), "application/octet-stream", case.scan_sha256
         mask_id, _, derived = granted.id.partition(".")
         mask = cases.get_mask(Installation(self._settings, self._database), mask_id)
         if not derived:
-            return self._settings.home / mask.path, "application/octet-stream", mask.sha256
+            return self._files.local(mask.path), "application/octet-stream", mask.sha256
         level, _, with_doubtful = derived.partition(".")
-        path = self._settings.home / derived_path(mask.id, int(level), with_doubtful=bool(with_doubtful))
+        path = self._files.local(keys.derived(mask.id, int(level), with_doubtful=bool(with_doubtful)))
         return path, "application/octet-stream", sha256_of(path) if path.is_file() else ""
+
+
+def send_module(request: Request) -> Response:
+    """Answer with a module of the front end.
+
+    Raises:
+        NotFoundError: there is none of that name, or another release's was asked for.
+    """
+    known, name = modules(), request.path_params["name"]
+    if request.path_params["version"] != known.version or name not in known.contents:
+        raise NotFoundError("There is no such module.", "Reload the page.")
+    headers = {"ETag": f'"{known.version}"', "Cache-Control": FOR_GOOD}
+    if _is_known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(known.contents[name], media_type="text/javascript", headers=headers)
 
 
 def _address(settings: Settings, granted: Grant) -> str:
@@ -227,5 +247,5 @@ def _refusal(request: Request, error: LungSegError) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         body = {"code": error.code, "found": error.found, "remedy": error.remedy}
         return JSONResponse(body, status_code=status, headers=headers)
-    page = ERROR_PAGE.format(found=escape(error.found), remedy=escape(error.remedy), code=escape(error.code))
+    page = ERROR_PAGE.format(found=error.found, remedy=error.remedy, code=error.code)
     return HTMLResponse(page, status_code=status, headers=headers)

@@ -9,20 +9,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from lungseg.config import CHECKOUT, Settings
-from lungseg.db import Database, open_database
-from lungseg.services import estimation, viewer_bundle
+from lungseg.services import viewer_bundle
 from tests.web import start_no_worker
 
 ENTRY = CHECKOUT / "lungseg" / "ui" / "entry.py"
 VIEWER_PAGE = "../../pages/viewer.py"
-
-
-@pytest.fixture
-def database(environment: Settings) -> Iterator[Database]:
-    """The database of the installation."""
-    opened = open_database(environment.database_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -37,9 +28,8 @@ def bundle(environment: Settings, monkeypatch):
 
 @pytest.fixture
 def open_page(environment: Settings, monkeypatch) -> Iterator[Callable[..., AppTest]]:
-    """Open the list of cases, or the viewer of a case; no worker is started, and nothing measured."""
+    """Open the list of cases, or the viewer of a case; no worker is started."""
     start_no_worker(monkeypatch)
-    monkeypatch.setattr(estimation, "_start", lambda settings, order: None)
     st.cache_resource.clear()
     st.cache_data.clear()
 

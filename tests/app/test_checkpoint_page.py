@@ -114,7 +114,7 @@ def test_damaged_card_says_what_to_do(visit, models):
     assert "The model card whole.json is damaged" in text
     assert "Put the card that came with the weights beside them" in text
     (models / "whole.json").write_text("no card")
-    assert "The model card can&#x27;t be read" in everything(visit())
+    assert "The model card can&#39;t be read" in everything(visit())
 
 
 def test_weights_that_are_not_those_of_the_card(visit, models):

@@ -62,7 +62,7 @@ def test_damaged_card_of_the_checkpoint_that_segments_is_said_on_its_page_alone(
     (models / "good.json").write_bytes(not_utf8((models / "good.json").read_bytes()))
     with database.begin() as session:
         keep_run(session, training_run())
-    for name in ("runs", "upload", "training"):
+    for name in ("runs", "cases", "training"):
         page = open_page()
         page.switch_page(f"../../pages/{name}.py").run()
         assert not page.exception

@@ -10,13 +10,14 @@ import pytest
 import streamlit as st
 
 from lungseg.db import queue
-from lungseg.jobs import recorder
+from lungseg.jobs.recorder import RunRecorder
 from lungseg.records import Failure, RunState, ScanFinding, ScanSeverity
 from lungseg.services import cases, runs
 from lungseg.services.installation import Installation
 from lungseg.ui import case_list
 from lungseg.ui.case_table import TableAction
 from tests.browser.seeds import add_prediction
+from tests.installations import installation_of
 from tests.phantoms import SHAPE
 
 
@@ -111,7 +112,7 @@ def test_upload_without_a_checkpoint_keeps_the_case(open_page, environment, data
     monkeypatch.setenv("LUNGSEG_CHECKPOINT", "nowhere")
     page = open_page()
     page.file_uploader[0].set_value([("good.nii.gz", chest_scan.read_bytes(), "application/gzip")]).run()
-    assert "There is no checkpoint &#x27;nowhere&#x27;." in everything(page)
+    assert "There is no checkpoint &#39;nowhere&#39;." in everything(page)
     assert "Not segmented yet" in everything(page)
     assert len(cases.list_cases(Installation(environment, database))) == 1
 
@@ -133,7 +134,7 @@ def fail(database, failure):
     """Let the queued run fail, as a worker would."""
     with database.begin() as session:
         claimed = queue.claim(session, "test", datetime.now(UTC))
-    recorder.keep_failure(database, claimed, failure)
+    RunRecorder(installation_of(database), claimed).record_failure(failure)
 
 
 def test_viewer_stops_a_run_and_starts_another(open_page, environment, database, chest_scan, checkpoint, bundle):

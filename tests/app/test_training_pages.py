@@ -114,8 +114,8 @@ def test_names_are_shown_as_they_are(visit, database):
     run = keep(database, training_run('<b>"bold"</b> *x*', dataset="/data/<i>set</i>"))
     for name in ("training", "runs"):
         text = everything(visit(name, run.id))
-        assert "&lt;b&gt;&quot;bold&quot;&lt;/b&gt; *x*" in text
-        assert "<b>&quot;bold" not in text.replace("&lt;b&gt;", "")
+        assert "&lt;b&gt;&#34;bold&#34;&lt;/b&gt; *x*" in text
+        assert "<b>&#34;bold" not in text.replace("&lt;b&gt;", "")
 
 
 def test_unknown_run(visit, database):

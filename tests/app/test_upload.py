@@ -12,7 +12,6 @@ from lungseg.records import RunState
 from lungseg.services import cases, local_executor, runs
 from lungseg.services.incoming import UploadFolder
 from lungseg.services.installation import Installation
-from lungseg.ui import upload
 from lungseg.web import uploads
 from lungseg.web.signing import secret_of
 from tests.app.test_pages import everything
@@ -35,9 +34,9 @@ def ready(environment, small_checkpoint, monkeypatch):
 
 @pytest.fixture
 def workers(monkeypatch):
-    """Count how often the drop zone asked for a worker."""
+    """Count how often a worker was asked for."""
     asked = []
-    monkeypatch.setattr(upload, "ensure_worker", asked.append)
+    monkeypatch.setattr(local_executor.LocalExecutor, "wake", asked.append)
     return asked
 
 

@@ -14,18 +14,17 @@ from typing import Annotated
 
 import cv2
 import numpy as np
-import torch
 import typer
 
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.split import read_split
 from lungseg.dataset.store import prepare
 from lungseg.evaluation.metrics import bootstrap_interval, dice
-from lungseg.recipes.scenes.corpus import unhang_stack
-from lungseg.segmentation.checkpoint import load_checkpoint
+from lungseg.scans.canvas import stack_from_display
+from lungseg.segmentation.postprocessing import UINT8_ONE
+from lungseg.segmentation.segmenter import Segmenter
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
 from lungseg.training.fit import fit
-from lungseg.training.optimisation import half_precision
 from lungseg.training.slice_validation import THRESHOLDS
 from lungseg.training.slices import read_slice
 from tests.data_sets import write_json
@@ -76,7 +75,7 @@ def write_mosaics(source, folder, cases, depth):
         shown = [file for files in zip_longest(*patients[number::cases]) for file in files if file]
         crops = [read_crop(source, file, depth) for file in shown[: TILES**2]]
         for name, stacks in zip(("imagesTr", "labelsTr"), zip(*crops, strict=True), strict=True):
-            array = np.ascontiguousarray(unhang_stack(mosaic(stacks)))
+            array = np.ascontiguousarray(stack_from_display(mosaic(stacks)))
             write_nifti(folder / name / f"mosaic_{number:02}.nii.gz", array, ras_affine(SPACING_MM))
     write_json(folder)
 
@@ -90,18 +89,17 @@ def train(preset, store, split, work, epochs):
     return order.output / f"{preset}.safetensors"
 
 
-def probability_of(network, preprocessing, case):
-    """Apply a network to all slices of a case, as training's own validation does."""
+def probability_of(segmenter, case):
+    """Apply a network to all slices of a case."""
+    preprocessing = segmenter.card.preprocessing
     planes = np.stack([read_slice(case, k, preprocessing).transpose(2, 0, 1) for k in range(len(case.hu))])
-    with torch.inference_mode(), half_precision(torch.device("cpu")):
-        logits = network(torch.from_numpy(planes).to(memory_format=torch.channels_last))
-    return torch.sigmoid(logits[:, 0].float()).numpy()
+    return segmenter.predict_slices(planes) / np.float32(UINT8_ONE)
 
 
 def score(checkpoint, cases):
     """Score the cases held out at the threshold with the highest mean Dice; lungs aren't looked for in a mosaic."""
-    network, card = load_checkpoint(checkpoint)
-    answers = [probability_of(network, card.preprocessing, case) for case in cases]
+    segmenter = Segmenter.load(str(checkpoint), models=checkpoint.parent, device="cpu")
+    answers, card = [probability_of(segmenter, case) for case in cases], segmenter.card
 
     def dice_at(threshold):
         return [dice(it >= threshold, np.array(case.tumour, bool)) for case, it in zip(cases, answers, strict=True)]

@@ -6,7 +6,6 @@ end of the upload) to its start and to its mask.
 """
 
 import os
-import runpy
 import socket
 import statistics
 import subprocess
@@ -29,8 +28,8 @@ from lungseg.services import cases, datasets, runs, training
 from lungseg.services.home import open_home, open_installation
 from lungseg.services.installation import Installation
 from tests.installations import installation_of
+from tests.presets import install_presets
 
-SMALL_PRESETS = CHECKOUT / "tests" / "small_presets"
 DATA = CHECKOUT.parent / "shared" / "data" / "chest_ct_msd_layout"
 POLL_S = 0.02
 PATIENCE_S = 900.0
@@ -149,8 +148,9 @@ def _installation(folder: Path, data: Path) -> Iterator[tuple[Settings, Database
         data_roots=(data,),
     )  # fmt: skip
     open_home(settings)
+    install_presets(settings.home)
     environment = settings.to_environment()
-    environment["PYTHONPATH"] = os.pathsep.join([str(SMALL_PRESETS), str(CHECKOUT)])
+    environment["PYTHONPATH"] = str(CHECKOUT)
     with closing(open_database(settings.database_url)) as database, (folder / "serve.log").open("wb") as log:
         open_installation(installation_of(database))
         command = [sys.executable, "-m", "lungseg", "serve"]
@@ -169,7 +169,6 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Of the rows, beside the idle machine.")] = None,
 ) -> None:
     """Measure every situation in turn, so that what else the machine does meets all of them alike."""
-    runpy.run_path(str(SMALL_PRESETS / "sitecustomize.py"))  # this process orders what its children know
     scan = scan or Settings.from_environment().demo / "scan.nii.gz"
     with tempfile.TemporaryDirectory() as folder, _installation(Path(folder), data.resolve()) as (settings, database):
         bench = Bench(settings, database, scan, data.resolve())

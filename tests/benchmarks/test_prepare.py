@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from lungseg.config import CHECKOUT
-from lungseg.scans import nifti
+from lungseg.scans import formats
 from tests.phantoms import write_nifti
 
 SCANS = 4
@@ -22,8 +22,8 @@ DEPTH = 280
 def full_size(shared_data, tmp_path_factory):
     """Four different scans of 512 x 512 x 280 voxels with their masks, made of a real one."""
     source = shared_data / "chest_ct_msd_layout"
-    volume = nifti.read_volume(source / "imagesTr" / "lung_101.nii.gz")
-    mask = nifti.read_mask(source / "labelsTr" / "lung_101.nii.gz", volume.grid)
+    volume = formats.read_volume(source / "imagesTr" / "lung_101.nii.gz")
+    mask = formats.read_mask(source / "labelsTr" / "lung_101.nii.gz", volume.grid)
     there_and_back = np.concatenate([np.arange(volume.grid.shape[2]), np.arange(volume.grid.shape[2])[::-1]])
     folder = tmp_path_factory.mktemp("full") / "set"
     for number in range(SCANS):

@@ -59,6 +59,7 @@ def page():
         yield browser.new_page(viewport={"width": 1440, "height": 900})
 
 
+@pytest.mark.target(at_most={"median_s": 1})
 def test_runs_page_with_a_thousand_runs(benchmark, address, page):
     """From the click on Runs until the table is drawn and its filter takes input."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
-from lungseg.scans import nifti
+from lungseg.scans import formats
 from tests.phantoms import write_nifti
 
 MODELS = CHECKOUT / "models"
@@ -26,7 +26,7 @@ def segment_in_new_process(scan, folder):
 @pytest.fixture(scope="module")
 def tall_scans(demo_files, tmp_path_factory):
     """The demo scan repeated upward and downward, to 512 x 512 x 300 and 512 x 512 x 1000."""
-    volume = nifti.read_volume(demo_files.scan)
+    volume = formats.read_volume(demo_files.scan)
     folder = tmp_path_factory.mktemp("tall")
     there_and_back = np.concatenate([volume.hu, volume.hu[:, :, ::-1]], axis=2)
     for depth in (300, 1000):
@@ -35,6 +35,7 @@ def tall_scans(demo_files, tmp_path_factory):
     return folder
 
 
+@pytest.mark.target(at_most={"median_s": 10})
 def test_demo_scan_by_a_warm_segmenter(benchmark, demo_files, tmp_path):
     from lungseg.segmentation.pipeline import segment_scan
     from lungseg.segmentation.segmenter import Segmenter
@@ -43,11 +44,13 @@ def test_demo_scan_by_a_warm_segmenter(benchmark, demo_files, tmp_path):
     benchmark.pedantic(segment_scan, (demo_files.scan, tmp_path / "mask.nii.gz", segmenter), rounds=5, warmup_rounds=1)
 
 
+@pytest.mark.target(at_most={"median_s": 15, "peak_rss_mb": 1200})
 def test_demo_scan_from_a_cold_start_of_the_command(benchmark, demo_files, tmp_path):
     report = benchmark.pedantic(segment_in_new_process, (demo_files.scan, tmp_path), rounds=3)
     benchmark.extra_info["peak_rss_mb"] = report["peak_rss_mb"]
 
 
+@pytest.mark.target(at_most={"median_s": 10, "lesions_known_after_ms": 4000})
 def test_tall_scan_by_a_warm_segmenter(benchmark, tall_scans, tmp_path):
     """From opening the scan to the mask on the disk, and to the moment in which its lesions are known."""
     from lungseg.segmentation.pipeline import segment_scan
@@ -70,6 +73,7 @@ def test_tall_scan_by_a_warm_segmenter(benchmark, tall_scans, tmp_path):
 
 
 @pytest.mark.parametrize("depth", [300, 1000])
+@pytest.mark.target(at_most={"peak_rss_mb": 2048})
 def test_tall_scan_from_a_cold_start_of_the_command(benchmark, tall_scans, tmp_path, depth):
     report = benchmark.pedantic(segment_in_new_process, (tall_scans / f"{depth}.nii.gz", tmp_path), rounds=1)
     benchmark.extra_info["peak_rss_mb"] = report["peak_rss_mb"]

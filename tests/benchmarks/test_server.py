@@ -57,6 +57,7 @@ def stop(process):
         assert process.wait(30) == 0
 
 
+@pytest.mark.target(at_most={"median_s": 2, "web_rss_mb": 250})
 def test_page_can_be_used_after_a_second_start(benchmark, prepared, page):
     running = []
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from lungseg.dataset.layout import open_data_set
-from lungseg.dataset.parallel import keep_freed_memory
 from lungseg.dataset.store import prepare
+from lungseg.processes import keep_freed_memory
 from lungseg.segmentation.card import NetworkShape
 from lungseg.segmentation.unet import UNet
 from lungseg.training.augmentation import Augmentation
@@ -41,6 +41,7 @@ def batches_of(cases, epoch, preset=BASELINE):
     return SliceBatches(cases, SliceTable.of(cases, preset.skip_slices), preset, seed=1, epoch=epoch)
 
 
+@pytest.mark.target(at_least={"slices_per_s": 1000})
 def test_input_pipeline(benchmark, cases):
     """Read, bend, scale and collate with as many processes as the goal names cores; starting them is not counted."""
     many = cases * 8
@@ -135,6 +136,7 @@ def our_epoch(learner, cases):
         learner.step(batch, print)
 
 
+@pytest.mark.target(at_least={"percent_of_the_plain_loop": 250})
 def test_training_step_against_a_plain_loop(benchmark, cases, tmp_path):
     """Both in turn, so that whatever else the machine does weighs on both."""
     plain = PlainProcess(cases, tmp_path)
@@ -156,6 +158,7 @@ def test_training_step_against_a_plain_loop(benchmark, cases, tmp_path):
     benchmark.extra_info["percent_of_the_plain_loop"] = 100 * plain_s / ours_s
 
 
+@pytest.mark.target(at_most={"grown_mb": 50})
 def test_memory_of_the_input_pipeline_does_not_grow_with_the_cases(benchmark, cases):
     """Sixty times the cases, here the same files over and over, and every slice of them read."""
     process = psutil.Process()

@@ -32,14 +32,19 @@ SCREENSHOTS = CHECKOUT / "test-results"
 NOTE_VIOLATIONS = """document.addEventListener('securitypolicyviolation', (event) => {
   console.error(`Content Security Policy: ${event.effectiveDirective} blocks ${event.blockedURI}`);
 });"""
+SHOWN_VIEWER = """Object.defineProperty(window, 'shownViewer', { get: () => {
+  const hosts = [...document.querySelectorAll('[data-testid=stBidiComponentIsolated]')];
+  return hosts.map((host) => host.shadowRoot?.querySelector('.viewer')?.lungsegViewer).find(Boolean);
+} });"""
+"""The viewer on screen, as its element names it for whoever looks on."""
 AS_OPENED = """() => {
-  const viewer = window.lungsegViewer;
-  Object.assign(viewer.look, { window: [-600, 1500], opacity: 0.35, isContour: false, showsModel: true,
-    showsReference: true, zoom: 1, pan: [0, 0, 0] });
-  Object.assign(viewer, { lesion: null, index: viewer.firstIndex() });
-  viewer.hands.forget();
-  viewer.root.getRootNode().activeElement?.blur();
-  viewer.enlarge(viewer.enlarged);
+  const viewer = window.shownViewer, { state } = viewer;
+  state.set({ window: [-600, 1500], opacity: 0.35, isContour: false, visible: { model: true, reference: true },
+    zoom: 1, pan: [0, 0, 0] });
+  Object.assign(state, { lesion: null, index: state.firstIndex() });
+  viewer.pointer.forget();
+  viewer.stage.focus();
+  viewer.enlarge(state.enlarged);
 }"""
 WAITING = """async ([argument, timeout]) => {
   const condition = CONDITION;
@@ -162,7 +167,7 @@ def visiting(browser, url: str, **context):
     page = browser.new_page(**{"viewport": WINDOW} | context)
     page.set_default_timeout(SLOW_MS)
     page.wait_for_function = partial(wait_for_function, page)
-    page.add_init_script(NOTE_VIOLATIONS)
+    page.add_init_script(NOTE_VIOLATIONS + SHOWN_VIEWER)
     failures: list[str] = []
     page.on("pageerror", lambda error: failures.append(f"script: {error}"))
     page.on("console", lambda message: failures.extend(complaint(message.text)))

@@ -3,11 +3,11 @@
 import cv2
 import numpy as np
 
-HAS_MASKS = "window.lungsegViewer?.hasMasks"
-NO_FRAME_WAITS = "() => window.lungsegViewer.frame === null"
+HAS_MASKS = "window.shownViewer?.load?.hasMasks"
+NO_FRAME_WAITS = "() => window.shownViewer.frame === 0"
 POINT = """([pane, index]) => {
-  const viewer = window.lungsegViewer, box = viewer.marks.root.getBoundingClientRect();
-  const share = index.map((n, axis) => (n + 0.5) / viewer.grid.shape[axis]);
+  const viewer = window.shownViewer, box = viewer.annotations.root.getBoundingClientRect();
+  const share = index.map((n, axis) => (n + 0.5) / viewer.state.grid.shape[axis]);
   const [x, y] = viewer.planes.pointOf(pane, share);
   return [box.left + x / viewer.ratio, box.top + y / viewer.ratio];
 }"""
@@ -15,7 +15,7 @@ POINT = """([pane, index]) => {
 
 def state(page, expression):
     page.wait_for_function(NO_FRAME_WAITS)
-    return page.evaluate(f"window.lungsegViewer.{expression}")
+    return page.evaluate(f"window.shownViewer.{expression}")
 
 
 def point(page, pane, index):

@@ -6,16 +6,18 @@ from pathlib import Path
 from uuid import uuid4
 
 from lungseg.db import queue
-from lungseg.jobs import recorder
+from lungseg.files import keys
+from lungseg.jobs.recorder import RunRecorder
 from lungseg.records import Case, Lesion, ScanFinding, ScanSeverity, Segmentation
-from lungseg.scans import nifti
+from lungseg.run_configs import SegmentConfig
+from lungseg.scans import formats
 from lungseg.scans.lesions import lesions_of, slice_voxels
 from lungseg.segmentation.card import find_weights, read_card
-from lungseg.segmentation.postprocessing import ProbabilityMap, outlines_at
+from lungseg.segmentation.postprocessing import ProbabilityMap
 from lungseg.segmentation.probability_io import write_map
 from lungseg.services import cases, runs
 from lungseg.services.installation import Installation
-from lungseg.services.storage import mask_path, probability_path
+from tests.scan_files import geometry_of, grid_of
 
 
 def add_case(settings, database, scan: Path, name: str) -> Case:
@@ -25,7 +27,7 @@ def add_case(settings, database, scan: Path, name: str) -> Case:
 
 def add_reference(settings, database, case: Case, mask, folder: Path) -> None:
     path = folder / f"{uuid4().hex}.nii.gz"
-    nifti.write_mask(mask, path, like=nifti.read_header(settings.home / case.scan_path))
+    formats.write_mask(mask, path, geometry_of(settings.home / case.scan_path))
     cases.add_reference(Installation(settings, database), case.id, path)
 
 
@@ -40,26 +42,27 @@ def add_prediction(
     Where `mask` is None, the checkpoint's rule makes mask and lesions of the probabilities, doubtful ones among them.
     """
     scan = settings.home / case.scan_path
-    grid = nifti.read_grid(scan).to_ras()
+    grid = grid_of(scan).to_ras()
     runs.queue_segmentation(Installation(settings, database), case.id)
     with database.begin() as session:
         run = queue.claim(session, "seed", datetime.now(UTC))
     assert run is not None
-    used = replace(read_card(find_weights(run.configuration["checkpoint"], settings.models)), **card)
-    recorder.note_provenance(database, run, used, "cpu")
+    used = replace(read_card(find_weights(run.config_as(SegmentConfig).checkpoint, settings.models)), **card)
+    recorder = RunRecorder(Installation(settings, database), run)
+    recorder.record_provenance(used, "cpu")
     doubtful: tuple[Lesion, ...] = ()
     if mask is None:
         assert probability is not None
-        outlines = outlines_at(probability, used.threshold, used.rule)
+        outlines = used.rule.apply(probability)
         mask, lesions, doubtful = outlines.mask, outlines.lesions, outlines.doubtful
     else:
         lesions = lesions_of(mask, grid)
     mask_id = uuid4().hex
-    path = settings.home / mask_path(mask_id)
+    path = settings.home / keys.mask(mask_id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    nifti.write_mask(mask, path, like=nifti.read_header(scan))
+    formats.write_mask(mask, path, geometry_of(scan))
     if probability is not None:
-        write_map(probability, settings.home / probability_path(mask_id))
+        write_map(probability, settings.home / keys.probability(mask_id))
     segmentation = Segmentation(
         lesions=lesions,
         shape=grid.shape,
@@ -79,4 +82,4 @@ def add_prediction(
         doubtful=doubtful,
         doubtful_below=used.doubtful_below,
     )
-    recorder.keep_segmentation(settings, database, run, mask_id, segmentation)
+    recorder.record_segmentation(mask_id, segmentation)

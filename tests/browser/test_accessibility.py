@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lungseg.db import queue
-from lungseg.jobs import recorder
+from lungseg.jobs.recorder import RunRecorder
 from lungseg.records import Failure, ScanFinding, ScanSeverity
 from lungseg.services import runs
 from lungseg.services.installation import Installation
@@ -67,7 +67,8 @@ def seed_cases(server, folder):
     runs.queue_segmentation(Installation(settings, database), seeded["failed"].id)
     with database.begin() as session:
         claimed = queue.claim(session, "seed", datetime.now(UTC))
-    recorder.keep_failure(database, claimed, Failure("scan.no_lung", "No lung was found.", "Upload a scan of a chest."))
+    failure = Failure("scan.no_lung", "No lung was found.", "Upload a scan of a chest.")
+    RunRecorder(Installation(settings, database), claimed).record_failure(failure)
     add_prediction(settings, database, seeded["doubtful"], np.zeros(SHAPE, bool), findings=(DOUBT,))
     add_prediction(settings, database, seeded["segmented"], lesion)
     add_reference(settings, database, seeded["segmented"], np.roll(lesion, -36, axis=0), folder)

@@ -68,7 +68,7 @@ def test_page_of_the_list_stays_on_reload_and_back(page, own_server):
     page.get_by_role("navigation", name="below").get_by_role("button", name="Page 2").click()
     page.get_by_role("link", name="lung_030").wait_for()
     page.get_by_role("link", name="lung_030").click()
-    page.wait_for_function("window.lungsegViewer?.isReady")
+    page.wait_for_function("window.shownViewer?.isReady")
     page.go_back()
     page.get_by_role("link", name="lung_030").wait_for()
     page.goto(f"{own_server.url}/?page=999")
@@ -186,7 +186,7 @@ def test_viewer_of_a_case_deleted_elsewhere(page, own_server, case, gone, action
     assert page.get_by_text("encountered an error").count() == 0
     page.get_by_role("combobox").click()
     page.get_by_role("option", name="lung_059").click()
-    page.wait_for_function("window.lungsegViewer?.isReady")
+    page.wait_for_function("window.shownViewer?.isReady")
     page.goto(own_server.address(case.id))
     page.get_by_role("link", name="All cases").click()
     page.get_by_role("link", name="lung_059").wait_for()

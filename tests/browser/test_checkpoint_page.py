@@ -47,9 +47,7 @@ def test_card_is_reached_from_a_result_and_drawn_whole(page, own_server, tmp_pat
     page.wait_for_function(HAS_MASKS)
     page.locator(".provenance a", has_text="whole").click()
     page.wait_for_url("**/checkpoint?checkpoint=whole")
-    assert (
-        page.locator(".js-plotly-plot").nth(1).is_visible() or page.locator(".js-plotly-plot").nth(1).wait_for() is None
-    )
+    page.locator(".js-plotly-plot").nth(1).wait_for()
     page.get_by_text("Heart or diaphragm").wait_for()
     page.locator(".st-key-checkpoint_scores img").wait_for()
     page.wait_for_timeout(500)

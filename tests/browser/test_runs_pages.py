@@ -94,6 +94,16 @@ def test_ticks_choose_runs_and_a_reload_keeps_them(page, own_server, kept):
     page.locator(".st-key-runs_scatter .js-plotly-plot").first.wait_for()
 
 
+def test_table_offers_no_export_that_would_hold_formulas(page, own_server, kept):
+    page.goto(f"{own_server.url}/runs")
+    page.locator(".st-key-runs_table canvas").first.wait_for()
+    page.locator(".st-key-runs_table").hover()
+    buttons = page.locator('[data-testid="stElementToolbarButton"] button')
+    buttons.last.wait_for()
+    labels = {button.get_attribute("aria-label") for button in buttons.all() if button.is_visible()}
+    assert labels == {"Show/hide columns", "Search", "Fullscreen"}
+
+
 def test_worse_checkpoint_is_promoted_with_a_comment_alone(page, own_server, kept):
     bad = kept[1]
     page.goto(f"{own_server.url}/runs?run={bad.id}")

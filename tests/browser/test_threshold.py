@@ -6,15 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lungseg.operating_points import LesionCalibration, OperatingPoint, WholeScans
+from lungseg.scans.geometry import Grid
 from lungseg.scans.overlay import DOUBTFUL_RGB, MASK_RGB
-from lungseg.scans.volume import Grid
-from lungseg.segmentation.calibration import LesionCalibration
-from lungseg.segmentation.card import OperatingPoint, WholeScans
 from lungseg.services import cases
-from lungseg.services.installation import Installation
 from tests.browser.conftest import SCREENSHOTS, launch, visiting
 from tests.browser.looking import HAS_MASKS, is_tinted, pixel, point, state
 from tests.browser.seeds import add_case, add_prediction
+from tests.installations import installation_of
 from tests.phantoms import LESION_INDEX, SHAPE, graded_map, ras_affine, write_chest
 
 pytestmark = pytest.mark.browser
@@ -51,15 +50,15 @@ def seeded(settings, server, tmp_path_factory):
 
 
 def volume_ml(page) -> float:
-    return float(state(page, "data.masks.model.volumeMl"))
+    return float(state(page, "state.layer('model').mask.volumeMl"))
 
 
 def move(page, place):
     """Move the slider and wait for the mask on screen; returns the seconds that it took."""
-    before = state(page, "data.masks.model.sha")
+    before = state(page, "state.layer('model').mask.sha")
     began = time.perf_counter()
     page.locator("[data-in=threshold]").fill(str(place))
-    page.wait_for_function("sha => lungsegViewer.data.masks.model.sha !== sha", arg=before)
+    page.wait_for_function("sha => shownViewer.state.layer('model').mask.sha !== sha", arg=before)
     page.wait_for_function(HAS_MASKS)
     return time.perf_counter() - began
 
@@ -67,15 +66,15 @@ def move(page, place):
 def test_mask_and_lesions_follow_the_slider(page, server, seeded):
     page.goto(server.address(seeded.id))
     page.wait_for_function(HAS_MASKS)
-    panel = page.locator(".operation")
+    panel = page.locator(".threshold")
     assert "0.50" in panel.inner_text()
     assert "5 of 6 lesions found (95 % interval 44% to 97%), 1.50 false per scan" in panel.inner_text()
     assert page.get_by_title("Calibrated probability that this is a lesion").inner_text() == "Probability"
-    stored, masks = volume_ml(page), cases.masks_of(Installation(settings, server.database), seeded.id)
+    stored, masks = volume_ml(page), cases.masks_of(installation_of(server.database), seeded.id)
     page.screenshot(path=SCREENSHOTS / "threshold-default.png")
 
     assert move(page, 2) < SWIFT_S
-    page.wait_for_function(f"lungsegViewer.data.masks.model.volumeMl > {stored}")
+    page.wait_for_function(f"shownViewer.state.layer('model').mask.volumeMl > {stored}")
     page.wait_for_timeout(300)
     assert is_tinted(pixel(page, *point(page, 0, OUTSIDE)), MASK_RGB)
     assert "none lost. Measured on nodules only, most of them small: 94% found, 83% at" in panel.inner_text()
@@ -90,18 +89,18 @@ def test_mask_and_lesions_follow_the_slider(page, server, seeded):
 
     page.locator("[data-in=threshold]").focus()
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("lungsegViewer.data.operation.at === 45")
+    page.wait_for_function("shownViewer.state.data.threshold.at === 45")
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("lungsegViewer.data.operation.at === 44")
-    assert state(page, "index") == list(LESION_INDEX)
-    assert cases.masks_of(Installation(settings, server.database), seeded.id) == masks
+    page.wait_for_function("shownViewer.state.data.threshold.at === 44")
+    assert state(page, "state.index") == list(LESION_INDEX)
+    assert cases.masks_of(installation_of(server.database), seeded.id) == masks
 
     moved = volume_ml(page)
     page.reload()
-    page.wait_for_function("window.lungsegViewer?.data?.operation.at === 44 && lungsegViewer.hasMasks")
+    page.wait_for_function("window.shownViewer?.state.data.threshold?.at === 44 && shownViewer.load.hasMasks")
     assert volume_ml(page) == moved
     page.get_by_role("button", name="Back to the checkpoint's 0.50").click()
-    page.wait_for_function(f"lungsegViewer.data.masks.model.volumeMl === {stored}")
+    page.wait_for_function(f"shownViewer.state.layer('model').mask.volumeMl === {stored}")
 
 
 DOUBTFUL_INDEX = (30, 44, 22)
@@ -118,7 +117,7 @@ def test_doubtful_lesions_are_listed_by_themselves_and_drawn_in_a_tint_of_their_
     add_prediction(settings, server.database, case, None, probability=probability, **rule)
     page.goto(server.address(case.id))
     page.wait_for_function(HAS_MASKS)
-    (certain,), (unsure,) = (state(page, f"data.masks.{kind}.lesions") for kind in ("model", "doubtful"))
+    (certain,), (unsure,) = (state(page, f"state.layer('{kind}').mask.lesions") for kind in ("model", "doubtful"))
     assert (certain["number"], unsure["number"]) == (1, 2)
     listed = page.locator(".lesions").inner_text().replace("\n", " ")
     assert f"1 lesion · {certain['volumeMl']:.2f} ml" in listed
@@ -128,7 +127,7 @@ def test_doubtful_lesions_are_listed_by_themselves_and_drawn_in_a_tint_of_their_
     page.get_by_role("grid", name="Doubtful lesions").get_by_role("row").last.click()
     page.wait_for_timeout(300)
     beside = (DOUBTFUL_INDEX[0] + 4, DOUBTFUL_INDEX[1] + 4, DOUBTFUL_INDEX[2])  # clear of the cross
-    assert state(page, "index") == unsure["centreIndex"]
+    assert state(page, "state.index") == unsure["centreIndex"]
     assert is_tinted(pixel(page, *point(page, 0, beside)), DOUBTFUL_RGB)
     page.screenshot(path=SCREENSHOTS / "doubtful.png")
     page.keyboard.press("m")
@@ -143,7 +142,7 @@ def test_result_without_probabilities_says_why_it_can_not_be_moved(page, server,
     page.goto(server.address(case.id))
     page.wait_for_function(HAS_MASKS)
     assert page.locator("[data-in=threshold]").is_disabled()
-    assert "segment the case again" in page.locator(".operation").inner_text()
+    assert "segment the case again" in page.locator(".threshold").inner_text()
     page.screenshot(path=SCREENSHOTS / "threshold-disabled.png")
 
 

@@ -14,7 +14,10 @@ from tests.installations import installation_of
 from tests.phantoms import LESION_INDEX, SHAPE, write_chest
 
 pytestmark = pytest.mark.browser
-HAS_MODEL = "window.lungsegViewer?.hasMasks && window.lungsegViewer.data.masks.model && window.lungsegViewer.packed"
+HAS_MODEL = """() => {
+  const { load, state } = window.shownViewer ?? {};
+  return load?.hasMasks && state.layer('model').mask && load.packed;
+}"""
 
 
 # Each test hands in a scan of its own: one that is a case of the shared server already would be asked about.
@@ -31,11 +34,11 @@ def test_uploaded_scan_is_segmented_and_shown(page, server, tmp_path):
     page.goto(server.url)
     upload(page, tmp_path / "Muster Anna.nii.gz")
     page.get_by_role("link", name="Muster Anna.nii.gz").click()
-    page.wait_for_function("window.lungsegViewer?.isReady")
-    page.evaluate("window.lungsegViewer.volume.mark = 'same'")
+    page.wait_for_function("window.shownViewer?.isReady")
+    page.evaluate("window.shownViewer.load.volume.mark = 'same'")
     page.wait_for_function(HAS_MODEL)
-    assert state(page, "volume.mark") == "same"  # the mask has come, the scan was not loaded again
-    page.evaluate("index => window.lungsegViewer.goTo(index)", list(LESION_INDEX))
+    assert state(page, "load.volume.mark") == "same"  # the mask has come, the scan was not loaded again
+    page.evaluate("index => window.shownViewer.state.goTo(index)", list(LESION_INDEX))
     x, y = point(page, 0, (LESION_INDEX[0] - 2, LESION_INDEX[1] - 2, LESION_INDEX[2]))
     assert is_tinted(pixel(page, x, y), MASK_RGB)
     page.get_by_text("Segmented").first.wait_for()
@@ -71,7 +74,7 @@ def test_name_of_a_file_is_never_markup(page, server, tmp_path):
     link.wait_for()
     assert name in link.inner_text()
     link.click()
-    page.wait_for_function("window.lungsegViewer?.isReady")
+    page.wait_for_function("window.shownViewer?.isReady")
     case = next(
         summary.case for summary in cases.list_cases(installation_of(server.database)) if summary.case.name == name
     )
@@ -101,7 +104,7 @@ def large_scan(tmp_path):
     return tmp_path / "large.nii"
 
 
-IS_SENDING = "window.lungsegUploads?.isBusy"
+IS_SENDING = "sessionStorage.getItem('lungseg.uploads') !== null"
 
 
 def test_leaving_during_an_upload_is_asked_about(page, server, large_scan):
@@ -146,10 +149,10 @@ def test_page_may_be_left_when_all_is_taken_in(page, server, large_scan):
     page.goto(server.url)
     upload(page, large_scan)
     page.get_by_role("link", name="large.nii").wait_for()
-    page.wait_for_function(f"!{IS_SENDING}".replace("?", ""))
+    page.wait_for_function(f"!({IS_SENDING})")
     page.reload()
     page.get_by_role("link", name="large.nii").click()
-    page.wait_for_function("window.lungsegViewer?.isReady")
+    page.wait_for_function("window.shownViewer?.isReady")
     case = next(
         summary.case
         for summary in cases.list_cases(installation_of(server.database))
@@ -166,7 +169,7 @@ def test_file_given_again_after_its_upload_was_cancelled_arrives(page, server, l
         choose(page, large_scan)
         page.wait_for_function(IS_SENDING)
         page.get_by_test_id("stFileChipDeleteBtn").get_by_role("button").click()
-        page.wait_for_function(f"!{IS_SENDING}".replace("?", ""))
+        page.wait_for_function(f"!({IS_SENDING})")
     fast_again()
     choose(page, large_scan)
     page.get_by_role("link", name="large.nii").wait_for()
@@ -198,12 +201,12 @@ def test_real_scan_by_the_shipped_checkpoint(chromium, bundle_folder, shared_dat
         page.goto(server.url)
         upload(page, scan)
         page.get_by_role("link", name=scan.name).click()
-        page.wait_for_function("window.lungsegViewer?.isReady")
+        page.wait_for_function("window.shownViewer?.isReady")
         page.wait_for_function(HAS_MODEL, timeout=3 * SLOW_MS)
-        lesions = page.evaluate("window.lungsegViewer.data.masks.model.lesions")
+        lesions = page.evaluate("window.shownViewer.state.layer('model').mask.lesions")
         assert lesions
         page.locator("table.of-model tbody").first.click()
-        assert state(page, "index") == lesions[0]["centreIndex"]
+        assert state(page, "state.index") == lesions[0]["centreIndex"]
         page.keyboard.press("ArrowUp")
         page.keyboard.press("ArrowDown")
         x, y = point(page, 0, lesions[0]["centreIndex"])
@@ -223,5 +226,5 @@ def test_case_without_any_mask_can_be_read_already(page, server, tmp_path):
         case = cases.ingest(Installation(server.settings, server.database), "plain.nii", stream)
     page.goto(server.address(case.id))
     page.wait_for_function(HAS_MASKS)
-    assert state(page, "index") == [n // 2 for n in SHAPE]
+    assert state(page, "state.index") == [n // 2 for n in SHAPE]
     assert "Not segmented yet" in page.locator(".panel").inner_text()

@@ -17,7 +17,7 @@ SOURCE = "() => document.querySelector('.js-plotly-plot').data[0].source"
 
 
 def test_opens_at_the_largest_lesion(viewer):
-    assert state(viewer, "index") == list(LESION_INDEX)
+    assert state(viewer, "state.index") == list(LESION_INDEX)
 
 
 def test_masks_lie_where_they_are(viewer):
@@ -52,42 +52,42 @@ def test_masks_are_switched_and_outlined(viewer):
     viewer.get_by_title("Draw contours only (key c)").click()
     assert is_tinted(pixel(viewer, x, y), MASK_RGB)
     viewer.get_by_title("Show or hide the reference mask (key r)").click()
-    assert state(viewer, "look.showsReference") is False
+    assert state(viewer, "state.view.visible.reference") is False
 
 
 def test_reads_hu_and_place_under_the_pointer(viewer):
     for index, hu in ((LESION_INDEX, 30), ((2, 2, 22), -1000), ((48, 44, 22), 40)):
         viewer.mouse.move(*point(viewer, 0, index))
-        viewer.wait_for_function("window.lungsegViewer.pointer")
-        pointer = state(viewer, "pointer")
+        viewer.wait_for_function("window.shownViewer.pointed")
+        pointer = state(viewer, "pointed")
         assert pointer["index"] == list(index)
         assert pointer["hu"] == hu
         assert pointer["mm"] == pytest.approx((ras_affine(SPACING_MM) @ [*index, 1])[:3], abs=1e-3)
 
 
 def test_scrubs_by_wheel_keys_drag_and_strip(viewer):
-    start = state(viewer, "index")
+    start = state(viewer, "state.index")
     viewer.mouse.move(*point(viewer, 0, (48, 40, 22)))
     viewer.mouse.wheel(0, 120)
-    assert state(viewer, "index")[2] == start[2] - 1
+    assert state(viewer, "state.index")[2] == start[2] - 1
     viewer.keyboard.press("ArrowUp")
     viewer.keyboard.press("PageUp")
-    assert state(viewer, "index")[2] == start[2] + 10
+    assert state(viewer, "state.index")[2] == start[2] + 10
     viewer.mouse.move(*point(viewer, 2, (48, 40, 22)))
     viewer.keyboard.press("ArrowDown")
-    assert state(viewer, "index")[1] == start[1] - 1
+    assert state(viewer, "state.index")[1] == start[1] - 1
 
     viewer.mouse.move(*point(viewer, 0, (40, 40, 22)))
     viewer.mouse.down()
     viewer.mouse.move(*point(viewer, 0, (60, 30, 22)), steps=4)
     viewer.mouse.up()
-    assert state(viewer, "index")[:2] == [60, 30]
+    assert state(viewer, "state.index")[:2] == [60, 30]
 
     strip = viewer.locator(".strip").bounding_box()
     viewer.mouse.click(strip["x"] + 10, strip["y"] + 2)
-    assert state(viewer, "index")[2] == SHAPE[2] - 1
+    assert state(viewer, "state.index")[2] == SHAPE[2] - 1
     viewer.keyboard.press("ArrowUp")
-    assert state(viewer, "index")[2] == SHAPE[2] - 1
+    assert state(viewer, "state.index")[2] == SHAPE[2] - 1
 
 
 def test_strip_shows_where_tumour_is(viewer):
@@ -105,34 +105,34 @@ def test_windows_by_key_button_and_drag(viewer):
     x, y = point(viewer, 0, (48, 44, 22))
     lung = pixel(viewer, x, y + 40).mean()
     viewer.keyboard.press("3")
-    assert state(viewer, "look.window") == [400, 1800]
+    assert state(viewer, "state.view.window") == [400, 1800]
     assert pixel(viewer, x, y + 40).mean() < lung - 20
     viewer.get_by_title("Mediastinum: centre 40, width 400 HU (key 2)").click()
     viewer.mouse.move(x, y)
     viewer.mouse.down(button="right")
     viewer.mouse.move(x + 40, y + 20)
     viewer.mouse.up(button="right")
-    assert state(viewer, "look.window") == [40 - 50, 400 + 100]
+    assert state(viewer, "state.view.window") == [40 - 50, 400 + 100]
     viewer.keyboard.down("w")
     viewer.mouse.down()
     viewer.mouse.move(x + 60, y + 20)
     viewer.mouse.up()
     viewer.keyboard.up("w")
-    assert state(viewer, "look.window") == [-10, 550]
-    assert state(viewer, "index") == list(LESION_INDEX)
+    assert state(viewer, "state.view.window") == [-10, 550]
+    assert state(viewer, "state.index") == list(LESION_INDEX)
 
 
 def test_a_click_on_a_lesion_goes_there_and_loads_nothing(viewer):
-    asked = state(viewer, "loader.asked")
+    asked = state(viewer, "load.loader.asked")
     viewer.locator("table.of-reference tbody").first.click()
-    assert state(viewer, "index") == [LESION_INDEX[0] - 36, *LESION_INDEX[1:]]
+    assert state(viewer, "state.index") == [LESION_INDEX[0] - 36, *LESION_INDEX[1:]]
     viewer.keyboard.press("PageUp")
     viewer.locator("table.of-model tbody").first.click()
-    assert state(viewer, "index") == list(LESION_INDEX)
+    assert state(viewer, "state.index") == list(LESION_INDEX)
     viewer.keyboard.press("PageUp")
     viewer.keyboard.press("n")
-    assert state(viewer, "index") == list(LESION_INDEX)
-    assert state(viewer, "loader.asked") == asked
+    assert state(viewer, "state.index") == list(LESION_INDEX)
+    assert state(viewer, "load.loader.asked") == asked
 
 
 def test_double_click_enlarges_and_gives_back(viewer):
@@ -149,7 +149,7 @@ def test_zoom_keeps_the_cross_in_place(viewer):
     viewer.mouse.wheel(0, -100)
     viewer.mouse.wheel(0, -100)
     viewer.keyboard.up("Control")
-    assert state(viewer, "look.zoom") > 1.2
+    assert state(viewer, "state.view.zoom") > 1.2
     assert point(viewer, 0, LESION_INDEX) == pytest.approx(before, abs=0.5)
     viewer.keyboard.down("Shift")
     viewer.mouse.down()
@@ -159,7 +159,7 @@ def test_zoom_keeps_the_cross_in_place(viewer):
     viewer.wait_for_function(NO_FRAME_WAITS)
     assert point(viewer, 0, LESION_INDEX) == pytest.approx([before[0] + 30, before[1] + 12], abs=0.5)
     viewer.keyboard.press("0")
-    assert state(viewer, "look.zoom") == 1
+    assert state(viewer, "state.view.zoom") == 1
 
 
 def test_warnings_and_provenance_stand_beside_the_image(viewer):
@@ -187,9 +187,9 @@ def test_mask_and_report_are_exported(viewer):
 
 
 def test_3d_is_drawn_when_asked_for(viewer):
-    box = viewer.locator(".solid").bounding_box()
+    box = viewer.locator(".rendering").bounding_box()
     viewer.get_by_role("button", name="Draw 3-D").press("Enter")
-    viewer.wait_for_function("window.lungsegViewer.solid")
+    viewer.wait_for_function("window.shownViewer.load.rendering")
     viewer.wait_for_timeout(500)
     shot = viewer.screenshot(clip={name: round(n) for name, n in box.items()})
     picture = cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR)
@@ -203,10 +203,10 @@ def test_every_axis_order_is_shown_alike(page, server, tmp_path, codes, oblique)
     case = add_case(server.settings, server.database, tmp_path / "scan.nii.gz", codes)
     page.goto(server.address(case.id))
     page.wait_for_function(HAS_MASKS)
-    assert page.evaluate("index => window.lungsegViewer.volume.value(index)", list(LESION_INDEX)) == 30
-    mm = page.evaluate("index => window.lungsegViewer.toMm(index)", list(LESION_INDEX))
+    assert page.evaluate("index => window.shownViewer.load.volume.value(index)", list(LESION_INDEX)) == 30
+    mm = page.evaluate("index => window.shownViewer.readAt(index).mm", list(LESION_INDEX))
     assert mm == pytest.approx((ras_affine(oblique=oblique) @ [*LESION_INDEX, 1])[:3], abs=1e-3)
-    page.evaluate("index => window.lungsegViewer.goTo(index)", list(LESION_INDEX))
+    page.evaluate("index => window.shownViewer.state.goTo(index)", list(LESION_INDEX))
     x, y = point(page, 0, (LESION_INDEX[0] - 2, LESION_INDEX[1] - 2, LESION_INDEX[2]))
     lesion = pixel(page, x, y).mean()
     x, y = point(page, 0, (LESION_INDEX[0] - 30, LESION_INDEX[1], LESION_INDEX[2]))
@@ -230,7 +230,7 @@ def test_what_follows_the_voxels_is_left(page, server, tmp_path, tail, pack):
     case = add_case(server.settings, server.database, path, "Long")
     page.goto(server.address(case.id))
     page.wait_for_function(HAS_MASKS)
-    assert page.evaluate("index => window.lungsegViewer.volume.value(index)", list(LESION_INDEX)) == 30
+    assert page.evaluate("index => window.shownViewer.load.volume.value(index)", list(LESION_INDEX)) == 30
 
 
 def test_without_webgl_the_slices_are_shown_by_plotly(playwright, server, phantom_case):

@@ -23,9 +23,9 @@ FOCUS = """() => {
   const name = focused.getAttribute('aria-label') ?? focused.textContent.trim();
   return { name: name || focused.title, ring, role: focused.role ?? focused.tagName.toLowerCase() };
 }"""
-SPOKEN = "() => window.lungsegViewer.root.querySelector('.spoken').textContent"
+SPOKEN = "() => window.shownViewer.root.querySelector('.spoken').textContent"
 TEXTS = """() => {
-  const { root, marks, stage } = window.lungsegViewer;
+  const { root, annotations, stage } = window.shownViewer;
   const boxOf = (element) => {
     const { left, top, right, bottom } = element.getBoundingClientRect();
     return [left, top, right, bottom];
@@ -34,7 +34,7 @@ TEXTS = """() => {
   const textsOf = (frame) => [...frame.querySelectorAll('.corner > span, b')].filter(isSeen)
     .map((element) => [element.textContent, ...boxOf(element)]);
   return {
-    frames: [...marks.root.children].map((frame) => ({
+    frames: [...annotations.root.children].map((frame) => ({
       box: boxOf(frame), texts: textsOf(frame), picture: boxOf(frame.querySelector('.picture')),
       clips: getComputedStyle(frame.querySelector('.picture')).overflow,
     })),
@@ -65,7 +65,7 @@ def three_lesions(server, tmp_path_factory, small_checkpoint):
 @pytest.fixture
 def keyboard(viewer):
     """The viewer, without a pointer over it."""
-    viewer.evaluate("() => window.lungsegViewer.hands.leave()")
+    viewer.evaluate("() => window.shownViewer.pointer.leave()")
     return viewer
 
 
@@ -94,11 +94,11 @@ def test_the_pane_with_the_focus_is_stepped(keyboard):
     coronal.focus()
     keyboard.keyboard.press("ArrowUp")
     keyboard.keyboard.press("PageUp")
-    assert state(keyboard, "index") == [LESION_INDEX[0], LESION_INDEX[1] + 11, LESION_INDEX[2]]
+    assert state(keyboard, "state.index") == [LESION_INDEX[0], LESION_INDEX[1] + 11, LESION_INDEX[2]]
     assert coronal.get_attribute("aria-valuenow") == str(LESION_INDEX[1] + 12)
     assert coronal.get_attribute("aria-valuemax") == str(SHAPE[1])
     keyboard.keyboard.press("f")
-    assert state(keyboard, "enlarged") == "coronal"
+    assert state(keyboard, "state.enlarged") == "coronal"
     assert keyboard.evaluate(FOCUS)["name"] == "Coronal slice"
     keyboard.keyboard.press("f")
 
@@ -115,7 +115,7 @@ def test_what_changes_is_said_once_things_rest(keyboard):
     keyboard.keyboard.press("2")
     window = "Window mediastinum centre 40, width 400 HU."
     keyboard.wait_for_function(f"() => ({SPOKEN})() === '{window}'")
-    keyboard.evaluate("() => { for (let n = 0; n < 5; n += 1) { lungsegViewer.step(-1); lungsegViewer.draw(); } }")
+    keyboard.evaluate("() => { for (let n = 0; n < 5; n += 1) { shownViewer.step(-1); shownViewer.draw(); } }")
     assert spoken.text_content() == window
     keyboard.wait_for_function(f"() => ({SPOKEN})().includes('Axial slice {LESION_INDEX[2] - 3} of {SHAPE[2]}.')")
 
@@ -126,18 +126,20 @@ def test_lesions_are_a_grid_for_the_keyboard(chromium, server, three_lesions):
         page.wait_for_function(HAS_MASKS)
         rows = page.get_by_role("grid", name="Lesions: model").get_by_role("row")
         assert rows.count() == 4
-        lesions = page.evaluate("() => window.lungsegViewer.data.masks.model.lesions.map((each) => each.centreIndex)")
+        lesions = page.evaluate(
+            "() => window.shownViewer.state.layer('model').mask.lesions.map((each) => each.centreIndex)"
+        )
         rows.nth(1).focus()
         page.keyboard.press("ArrowDown")
         page.keyboard.press("ArrowDown")
         page.keyboard.press("ArrowUp")
-        assert state(page, "index") == lesions[0]
+        assert state(page, "state.index") == lesions[0]
         page.keyboard.press(" ")
-        assert state(page, "index") == lesions[1]
+        assert state(page, "state.index") == lesions[1]
         assert rows.nth(2).get_attribute("aria-selected") == "true"
         page.keyboard.press("End")
         page.keyboard.press("Enter")
-        assert state(page, "index") == lesions[2]
+        assert state(page, "state.index") == lesions[2]
         assert rows.nth(2).get_attribute("aria-selected") == "false"
         assert state(page, "frame") is None
         assert serious_findings(page) == []
@@ -146,19 +148,19 @@ def test_lesions_are_a_grid_for_the_keyboard(chromium, server, three_lesions):
 def test_window_is_typed(keyboard):
     keyboard.get_by_label("Window centre, HU").fill("-500")
     keyboard.get_by_label("Window width, HU").fill("1200")
-    assert state(keyboard, "look.window") == [-500, 1200]
+    assert state(keyboard, "state.view.window") == [-500, 1200]
     keyboard.get_by_label("Window width, HU").fill("")
-    assert state(keyboard, "look.window") == [-500, 1200]
-    assert state(keyboard, "index") == list(LESION_INDEX)
+    assert state(keyboard, "state.view.window") == [-500, 1200]
+    assert state(keyboard, "state.index") == list(LESION_INDEX)
 
 
 def test_opacity_has_a_way_back_that_is_seen(keyboard):
     back = keyboard.get_by_role("button", name="Reset opacity")
-    keyboard.evaluate("() => window.lungsegViewer.set({ opacity: 0.35 })")
+    keyboard.evaluate("() => window.shownViewer.state.set({ opacity: 0.35 })")
     assert back.is_hidden()
     keyboard.locator("[data-in=opacity]").fill("80")
     back.click()
-    assert state(keyboard, "look.opacity") == 0.35
+    assert state(keyboard, "state.view.opacity") == 0.35
     assert keyboard.locator("[data-in=opacity]").input_value() == "35"
     assert back.is_hidden()
 
@@ -175,16 +177,16 @@ def test_help_and_3d_are_for_everybody(keyboard):
 
     keyboard.get_by_role("button", name="Draw 3-D").focus()
     keyboard.keyboard.press("Enter")
-    keyboard.wait_for_function("window.lungsegViewer.solid")
+    keyboard.wait_for_function("window.shownViewer.load.rendering")
     keyboard.wait_for_timeout(300)
     assert "3-D view" in keyboard.evaluate(FOCUS)["name"]
-    angle = "solid.nv.scene.renderAzimuth"
-    azimuth, index = state(keyboard, angle), state(keyboard, "index")
+    angle = "load.rendering.angles[0]"
+    azimuth, index = state(keyboard, angle), state(keyboard, "state.index")
     keyboard.keyboard.press("ArrowLeft")
     assert state(keyboard, angle) != azimuth
-    assert state(keyboard, "index") == index
+    assert state(keyboard, "state.index") == index
     keyboard.keyboard.press("f")
-    assert state(keyboard, "enlarged") == "solid"
+    assert state(keyboard, "state.enlarged") == "rendering"
     keyboard.keyboard.press("f")
     assert serious_findings(keyboard) == []
     keyboard.keyboard.press("Tab")

@@ -9,29 +9,29 @@ from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, ras_affine
 
 pytestmark = pytest.mark.browser
 SHOWN = """() => {
-  const viewer = window.lungsegViewer;
+  const viewer = window.shownViewer;
   const text = (frame, name) => frame.querySelector(`.${name}`).textContent;
   return viewer.planes.panes.map(({ plane }, number) => {
-    const frame = viewer.marks.shown[number].box;
+    const frame = viewer.annotations.shown[number].frame.box;
     return [plane.name, text(frame, 'hu'), text(frame, 'place'), text(frame, 'number')];
   });
 }"""
 UNDER = """([x, y]) => {
-  const viewer = window.lungsegViewer, place = { clientX: x, clientY: y };
+  const viewer = window.shownViewer, place = { clientX: x, clientY: y };
   const pane = viewer.paneOf(place);
-  if (pane < 0) return null;
-  const shares = viewer.planes.shareAt(pane, ...viewer.pixelOf(place));
-  const index = shares.map((n, axis) => Math.floor(n * viewer.grid.shape[axis]));
-  const isInside = index.every((n, axis) => n >= 0 && n < viewer.grid.shape[axis]);
-  return isInside ? { pane, index, hu: viewer.volume.value(index) } : null;
+  if (pane === null) return null;
+  const shares = viewer.planes.shareAt(pane, viewer.pixelOf(place));
+  const index = shares.map((n, axis) => Math.floor(n * viewer.state.grid.shape[axis]));
+  const isInside = index.every((n, axis) => n >= 0 && n < viewer.state.grid.shape[axis]);
+  return isInside ? { pane, index, hu: viewer.load.volume.value(index) } : null;
 }"""
 IS_LAID_OUT = """async () => {
   await new Promise((resolve) => { setTimeout(resolve, 200); });
-  const { stage, planes } = window.lungsegViewer;
+  const { stage, planes } = window.shownViewer;
   return Math.abs(planes.canvas.width / devicePixelRatio - stage.clientWidth) < 2;
 }"""
 ROLL = """([x, y, events]) => {
-  const target = window.lungsegViewer.marks.root;
+  const target = window.shownViewer.annotations.root;
   for (const each of events) {
     target.dispatchEvent(new WheelEvent('wheel', { bubbles: true, cancelable: true, clientX: x, clientY: y, ...each }));
   }
@@ -49,8 +49,12 @@ def assert_reads_what_is_drawn(page, x, y):
     page.wait_for_function(NO_FRAME_WAITS)
     under, shown = page.evaluate(UNDER, [x, y]), page.evaluate(SHOWN)
     if under is None:
-        index = state(page, "index")
-        under = {"pane": 0, "index": index, "hu": page.evaluate("(at) => window.lungsegViewer.volume.value(at)", index)}
+        index = state(page, "state.index")
+        under = {
+            "pane": 0,
+            "index": index,
+            "hu": page.evaluate("(at) => window.shownViewer.load.volume.value(at)", index),
+        }
     _, hu, place, _ = shown[under["pane"]]
     assert hu == f"{under['hu']} HU"
     assert place == written_place(under["index"])
@@ -70,7 +74,7 @@ ACTS = {
     "zoom": lambda page: page.keyboard.press("+"),
     "enlarged": lambda page: page.keyboard.press("f"),
     "mask": lambda page: page.keyboard.press("m"),
-    "list": lambda page: page.evaluate("window.lungsegViewer.jump('reference', 0)"),
+    "list": lambda page: page.evaluate("window.shownViewer.state.jump({ layer: 'reference', at: 0 })"),
     "resized": lambda page: page.set_viewport_size({"width": 1300, "height": 800}),
 }
 
@@ -80,7 +84,7 @@ ACTS = {
 def test_hu_and_place_are_those_of_what_is_drawn(viewer, act, pane):
     x, y = point(viewer, pane, (40, 30, 15))
     viewer.mouse.move(x, y)
-    viewer.wait_for_function("window.lungsegViewer.pointer")
+    viewer.wait_for_function("window.shownViewer.pointed")
     assert_reads_what_is_drawn(viewer, x, y)
     ACTS[act](viewer)
     viewer.wait_for_function(IS_LAID_OUT)
@@ -117,9 +121,9 @@ def test_without_a_pointer_the_cross_is_read(viewer):
 
 def roll(page, *events):
     """Turn a wheel over the axial plane; returns by how many slices the picture moved toward the feet."""
-    before = state(page, "index")[2]
+    before = state(page, "state.index")[2]
     page.evaluate(ROLL, [*point(page, 0, (40, 30, 15)), list(events)])
-    return before - state(page, "index")[2]
+    return before - state(page, "state.index")[2]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +149,7 @@ def roll(page, *events):
 )
 def test_a_notch_is_a_slice(viewer, event, slices):
     assert roll(viewer, event) == slices
-    viewer.evaluate("() => { window.lungsegViewer.index[2] = 22; }")
+    viewer.evaluate("() => { window.shownViewer.state.index[2] = 22; }")
     assert roll(viewer, *[event] * 5) == 5 * slices
 
 
@@ -165,7 +169,7 @@ def test_fast_turning_misses_no_notch(viewer):
     viewer.keyboard.press("End")
     for _ in range(30):
         viewer.mouse.wheel(0, 120)
-    assert state(viewer, "index")[2] == SHAPE[2] - 1 - 30
+    assert state(viewer, "state.index")[2] == SHAPE[2] - 1 - 30
 
 
 def test_help_agrees_with_the_wheel(viewer):
@@ -178,25 +182,26 @@ def test_help_agrees_with_the_wheel(viewer):
 def test_double_click_leaves_the_cross(viewer, pane):
     viewer.mouse.dblclick(*point(viewer, pane, (20, 60, 30)))
     assert len(state(viewer, "planes.panes")) == 1
-    assert state(viewer, "index") == list(LESION_INDEX)
+    assert state(viewer, "state.index") == list(LESION_INDEX)
     viewer.mouse.dblclick(*point(viewer, 0, (20, 60, 30)))
     assert len(state(viewer, "planes.panes")) == 3
-    assert state(viewer, "index") == list(LESION_INDEX)
+    assert state(viewer, "state.index") == list(LESION_INDEX)
 
 
 def test_two_clicks_apart_move_the_cross_twice(viewer):
     viewer.mouse.click(*point(viewer, 0, (20, 60, 22)))
-    assert state(viewer, "index") == [20, 60, 22]
+    assert state(viewer, "state.index") == [20, 60, 22]
     viewer.mouse.click(*point(viewer, 0, (70, 20, 22)))
-    assert state(viewer, "index") == [70, 20, 22]
+    assert state(viewer, "state.index") == [70, 20, 22]
 
 
-LOOK = ("window", "zoom", "pan", "opacity", "isContour", "showsReference")
+VIEW = ("window", "zoom", "pan", "opacity", "isContour", "visible")
 
 
-def look_of(page):
-    look = {name: state(page, f"look.{name}") for name in LOOK}
-    return look | {name: state(page, name) for name in ("index", "enlarged")}
+def view_of(page):
+    return {name: state(page, f"state.view.{name}") for name in VIEW} | {
+        name: state(page, f"state.{name}") for name in ("index", "enlarged")
+    }
 
 
 def test_reload_and_other_pages_lose_nothing(chromium, server, phantom_case):
@@ -211,36 +216,36 @@ def test_reload_and_other_pages_lose_nothing(chromium, server, phantom_case):
         page.keyboard.press("PageDown")
         page.keyboard.press("+")
         page.mouse.dblclick(*point(page, 2, (20, 60, 12)))
-        left = look_of(page)
+        left = view_of(page)
         assert left["index"] == [20, 60, 12]
         assert left["enlarged"] == "coronal"
 
         page.reload()
         page.wait_for_function(HAS_MASKS)
-        assert look_of(page) == left
+        assert view_of(page) == left
         assert page.locator("[data-in=opacity]").input_value() == "60"
 
         page.get_by_role("link", name="Runs", exact=True).click()
-        page.wait_for_function("!window.lungsegViewer")
+        page.wait_for_function("!window.shownViewer")
         page.get_by_role("link", name="Viewer", exact=True).click()
         page.wait_for_function(HAS_MASKS)
-        assert look_of(page) == left
+        assert view_of(page) == left
 
 
 def test_a_link_leads_to_slice_window_and_lesion(chromium, server, phantom_case):
     with visiting(chromium, server.url) as page:
         page.goto(f"{server.address(phantom_case.id)}&slice=31&window=40,400&lesion=reference-1")
         page.wait_for_function(HAS_MASKS)
-        assert state(page, "index") == [LESION_INDEX[0] - 36, LESION_INDEX[1], 30]
-        assert state(page, "look.window") == [40, 400]
-        assert state(page, "lesion") == {"kind": "reference", "at": 0}
+        assert state(page, "state.index") == [LESION_INDEX[0] - 36, LESION_INDEX[1], 30]
+        assert state(page, "state.view.window") == [40, 400]
+        assert state(page, "state.lesion") == {"layer": "reference", "at": 0}
         page.keyboard.press("PageDown")
         page.reload()
         page.wait_for_function(HAS_MASKS)
-        assert state(page, "index")[2] == 20
+        assert state(page, "state.index")[2] == 20
         page.goto(f"{server.address(phantom_case.id)}&slice=31&window=40,400&lesion=reference-1")
         page.wait_for_function(HAS_MASKS)
-        assert state(page, "index")[2] == 30
+        assert state(page, "state.index")[2] == 30
 
         page.evaluate("() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }")
         page.keyboard.press("ArrowUp")
@@ -255,8 +260,8 @@ def test_a_cut_link_opens_all_the_same(chromium, server, phantom_case, link):
     with visiting(chromium, server.url) as page:
         page.goto(f"{server.address(phantom_case.id)}&{link}")
         page.wait_for_function(HAS_MASKS)
-        assert state(page, "look.window") == [-600, 1500]
-        assert state(page, "index")[2] == (SHAPE[2] - 1 if link == "slice=900" else LESION_INDEX[2])
+        assert state(page, "state.view.window") == [-600, 1500]
+        assert state(page, "state.index")[2] == (SHAPE[2] - 1 if link == "slice=900" else LESION_INDEX[2])
 
 
 class Fingers:
@@ -289,14 +294,14 @@ def test_a_finger_scrolls_and_a_tap_moves_the_cross(tablet):
     fingers = Fingers(tablet)
     x, y = point(tablet, 0, (48, 40, 22))
     fingers.stroke([(x, y)], [(x, y + 120)])
-    scrolled = state(tablet, "index")
+    scrolled = state(tablet, "state.index")
     assert scrolled[:2] == list(LESION_INDEX[:2])
     assert scrolled[2] < LESION_INDEX[2] - 3
     fingers.stroke([(x, y)], [(x, y - 120)])
-    assert state(tablet, "index") == list(LESION_INDEX)
+    assert state(tablet, "state.index") == list(LESION_INDEX)
 
     tablet.touchscreen.tap(*point(tablet, 0, (20, 60, 22)))
-    assert state(tablet, "index") == [20, 60, 22]
+    assert state(tablet, "state.index") == [20, 60, 22]
     shown = tablet.evaluate(SHOWN)
     assert shown[0][2] == written_place((20, 60, 22))
 
@@ -305,18 +310,18 @@ def test_two_fingers_zoom_and_move(tablet):
     fingers = Fingers(tablet)
     x, y = point(tablet, 0, (48, 40, 22))
     fingers.stroke([(x - 40, y), (x + 40, y)], [(x - 80, y), (x + 80, y)])
-    assert state(tablet, "look.zoom") == pytest.approx(2.0, rel=0.05)
-    assert state(tablet, "index") == list(LESION_INDEX)
+    assert state(tablet, "state.view.zoom") == pytest.approx(2.0, rel=0.05)
+    assert state(tablet, "state.index") == list(LESION_INDEX)
     before = point(tablet, 0, LESION_INDEX)
     fingers.stroke([(x - 40, y), (x + 40, y)], [(x - 10, y + 20), (x + 70, y + 20)])
     tablet.wait_for_function(NO_FRAME_WAITS)
     assert np.subtract(point(tablet, 0, LESION_INDEX), before) == pytest.approx([30, 20], abs=2)
-    assert state(tablet, "index") == list(LESION_INDEX)
+    assert state(tablet, "state.index") == list(LESION_INDEX)
 
 
 def test_a_double_tap_enlarges(tablet):
     x, y = point(tablet, 2, (20, 60, 30))
     tablet.touchscreen.tap(x, y)
     tablet.touchscreen.tap(x, y)
-    tablet.wait_for_function("window.lungsegViewer.planes.panes.length === 1")
-    assert state(tablet, "index") == list(LESION_INDEX)
+    tablet.wait_for_function("window.shownViewer.planes.panes.length === 1")
+    assert state(tablet, "state.index") == list(LESION_INDEX)

@@ -2,7 +2,6 @@
 
 import os
 import random
-import runpy
 import signal
 import socket
 import sqlite3
@@ -31,8 +30,8 @@ from tests.data_sets import write_data_set
 from tests.installations import installation_of
 from tests.networks import save_network
 from tests.phantoms import write_chest
+from tests.presets import install_presets
 
-SMALL_PRESETS = CHECKOUT / "tests" / "small_presets"
 CASE_EVERY_S = (1.0, 6.0)
 KILL_EVERY_S = (2.0, 9.0)
 TARGETS = ("worker", "worker", "child", "child", "web", "serve", "worker stopped", "child stopped")
@@ -78,10 +77,10 @@ class Storm:
 
     def rage(self, seconds: float) -> Report:
         """Go on for so long, wait until the queue is empty, then look what is there."""
-        runpy.run_path(str(SMALL_PRESETS / "sitecustomize.py"))
         write_chest(self._folder / "chest.nii.gz", "LPS")
         data = write_data_set(self._folder / "set")
         home.open_home(self._settings)
+        install_presets(self._settings.home)
         self._settings.demo.mkdir()
         began = time.monotonic()
         with closing(open_database(self._settings.database_url)) as database:
@@ -173,7 +172,7 @@ class Storm:
         if self._server is not None and self._server.poll() is None:
             return
         environment = self._settings.to_environment()
-        environment["PYTHONPATH"] = os.pathsep.join([str(SMALL_PRESETS), str(CHECKOUT)])
+        environment["PYTHONPATH"] = str(CHECKOUT)
         with (self._folder / "serve.log").open("ab") as log:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "lungseg", "serve"], cwd=CHECKOUT, env=environment, stdout=log, stderr=log

@@ -13,16 +13,18 @@ from lungseg.dataset.split import read_split, split_cases
 from lungseg.dataset.statistics import summarise_data_set, to_csv
 from lungseg.dataset.store import SliceStore, is_store, prepare
 from lungseg.db import open_database
+from lungseg.decoding import to_plain
+from lungseg.files import keys
 from lungseg.recipes.scenes.corpus import read_crops, read_nodules
-from lungseg.scans import nifti
-from lungseg.scans.volume import Grid
-from lungseg.segmentation.calibration import LesionRule
-from lungseg.segmentation.card import NetworkShape, sha256_of
+from lungseg.scans import formats
+from lungseg.scans.geometry import Grid
+from lungseg.segmentation.card import NetworkShape, read_card
 from lungseg.segmentation.checkpoint import load_checkpoint
-from lungseg.segmentation.postprocessing import outlines_at
+from lungseg.segmentation.postprocessing import LesionRule
 from lungseg.segmentation.probability_io import read_map
 from lungseg.segmentation.unet import UNet
-from lungseg.services import cases, estimation, manifests, promotion, rethreshold, runs, storage, training
+from lungseg.segmentation.weights_file import weights_sha256, with_card
+from lungseg.services import cases, manifests, promotion, rethreshold, runs, training
 from lungseg.services.checkpoints import name_of, read_checkpoint
 from lungseg.services.installation import Installation
 from lungseg.training.batches import Batch
@@ -31,7 +33,7 @@ from lungseg.training.optimisation import Optimisation
 from lungseg.training.presets import BASELINE
 from lungseg.training.state import DataRecord, RunDirectory, read_order
 from tests.browser.seeds import add_case, add_prediction
-from tests.cards import CALIBRATED, save_scenes
+from tests.cards import CALIBRATED, as_older, save_scenes
 from tests.data_sets import write_json, write_pair
 from tests.fuzz.binary import damaged_archive, damaged_array, damaged_numbers, damaged_tensors
 from tests.fuzz.damage import damaged_bytes, damaged_json, damaged_table
@@ -76,7 +78,7 @@ class Workshop:
             self.folder / "scans" / "mask.nii",
             (good_mask(self.folder),),
             damaged_scan,
-            lambda path: nifti.read_label_map(path, grid),
+            lambda path: formats.read_label_map(path, grid),
             share=6,
         )
         yield mask
@@ -91,7 +93,11 @@ class Workshop:
 
     def _checkpoints(self):
         weights = self.settings.models / "whole.safetensors"
-        yield self._target("card", weights.with_suffix(".json"), as_json, self._read_card, share=6)
+        inside = self.folder / "inside.json"
+        inside.write_bytes(weights.with_suffix(".json").read_bytes())
+        yield self._target("card inside weights", inside, as_json, self._read_inside, share=6)
+        as_older(weights)
+        yield self._target("card", weights.with_suffix(".json"), as_json, self._read_card, share=3)
         yield self._target("weights, right sha256", weights, damaged_tensors, _load_weights)
 
     def _read_card(self, path):
@@ -100,6 +106,13 @@ class Workshop:
         card = read_checkpoint(self.settings, "whole").card
         card.to_json()
         return load_checkpoint(path.with_suffix(".safetensors"))
+
+    def _read_inside(self, path):
+        weights = self.folder / "inside.safetensors"
+        whole = (self.settings.models / "whole.safetensors").read_bytes()
+        weights.write_bytes(with_card(whole, path.read_bytes().decode(errors="replace")))
+        read_card(weights).to_json()
+        return load_checkpoint(weights)
 
     def _data_sets(self):
         folder = self.folder / "set"
@@ -142,15 +155,7 @@ class Workshop:
         )
 
     def _results(self):
-        home, fields = self.settings.home, {"data": str(self.folder / "set"), "preset": "baseline"}
-        estimation.keep_pace(self.settings, "baseline", 8, "cpu", estimation.Throughput(10.0, 100.0))
-        yield self._target(
-            "paces",
-            home / "paces.json",
-            as_json,
-            lambda _: estimation.estimate(Installation(self.settings, self.database), fields),
-            share=1,
-        )
+        home = self.settings.home
         scan = self.folder / "scans" / "case.nii.gz"
         scan.write_bytes(good_scans(self.folder)[0])
         case = add_case(self.settings, self.database, scan, "case")
@@ -162,12 +167,12 @@ class Workshop:
         self._case, self._mask = case, mask
         self._move(None)
         yield self._target(
-            "probability map", home / storage.probability_path(mask.id), damaged_archive, self._read_map, share=3
+            "probability map", home / keys.probability(mask.id), damaged_archive, self._read_map, share=3
         )
         facts = home / "derived" / f"{mask.id}.{LEVEL}.json"
         yield self._target("derived mask, facts", facts, as_json, self._move, share=1)
         yield self._target(
-            "manifest", manifests.mask_manifest(self.settings, mask.id), as_json, manifests.read_mask_manifest
+            "manifest", self.settings.home / keys.mask_manifest(mask.id), as_json, manifests.read_mask_manifest
         )
         log = self.settings.runs / mask.run_id / training.LOG
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +182,7 @@ class Workshop:
         )
         columns = self.folder / "columns.json"
         kept = {
-            "configuration": runs.get_run(installation_of(self.database), mask.run_id).configuration,
+            "configuration": to_plain(runs.get_run(installation_of(self.database), mask.run_id).config),
             "warnings": ["x"],
             "tags": ["y"],
         }
@@ -190,7 +195,7 @@ class Workshop:
         return rethreshold.mask_at(self.settings, self._case, self._mask, run, LEVEL)
 
     def _read_map(self, path):
-        return outlines_at(read_map(path), 0.4, LesionRule(0.5, 0.1, CALIBRATED["calibration"], 0.2))
+        return LesionRule(0.5, 0.1, CALIBRATED["calibration"], 0.2).apply(read_map(path), 0.4)
 
     def _read_columns(self, path):
         """Put the columns of a run into the database, and those that were there back again."""
@@ -236,7 +241,7 @@ def as_table(raw, rng, _others):
 def _load_weights(path):
     card = path.with_suffix(".json")
     before = card.read_bytes()
-    card.write_text(json.dumps(json.loads(before) | {"sha256": sha256_of(path)}))
+    card.write_text(json.dumps(json.loads(before) | {"sha256": weights_sha256(path)}))
     try:
         network, _ = load_checkpoint(path)
         return network(torch.zeros(1, network.shape.channels, 16, 16))

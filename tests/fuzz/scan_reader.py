@@ -4,8 +4,9 @@ import nibabel as nib
 import numpy as np
 
 from lungseg.errors import LungSegError
-from lungseg.scans import nifti
+from lungseg.scans import formats
 from tests.fuzz.target import WrongVoxelsError
+from tests.scan_files import grid_of, scan_of
 
 GZIP = b"\x1f\x8b"
 INT16 = np.iinfo(np.int16)
@@ -13,27 +14,27 @@ INT16 = np.iinfo(np.int16)
 
 def read_scan(path):
     """Read a scan in all ways, compare its voxels with nibabel's, write a mask on its grid and read that again."""
-    header = nifti.read_header(path)
+    own = grid_of(path)
     try:
-        nifti.read_label_map(path, header.grid.to_ras())
+        formats.read_label_map(path, own.to_ras())
     except LungSegError:
-        nifti.read_volume(path)
+        formats.read_volume(path)
         raise
-    scan = nifti.read_scan(path)
+    scan = scan_of(path)
     volume = scan.volume
-    _compare(path, header, volume)
+    _compare(path, own, volume)
     inside = volume.hu > 0
     mask = path.with_name("mask.nii.gz")
-    nifti.write_mask(inside, mask, like=scan.header)
-    if not np.array_equal(nifti.read_mask(mask, volume.grid), inside):
+    formats.write_mask(inside, mask, scan.geometry)
+    if not np.array_equal(formats.read_mask(mask, volume.grid), inside):
         raise WrongVoxelsError("the mask that was written is not the one that is read")
 
 
-def _compare(path, header, volume):
+def _compare(path, own, volume):
     theirs = _theirs(path)
     if theirs is None:
         return
-    ours = header.grid.orientation.from_ras(volume.hu)
+    ours = own.orientation.from_ras(volume.hu)
     if ours.size != theirs.size:
         raise WrongVoxelsError(f"the shape is {ours.shape}, nibabel's {theirs.shape}")
     wrong = int(np.count_nonzero(ours != theirs.reshape(ours.shape, order="F")))

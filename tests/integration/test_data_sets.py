@@ -3,26 +3,18 @@
 import shutil
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lungseg.dataset.store import SliceStore
-from lungseg.db import open_database
 from lungseg.errors import DataSetError, NotFoundError, TumourClassError
 from lungseg.jobs import worker
 from lungseg.records import RunKind, RunState
 from lungseg.services import datasets, runs
 from lungseg.services.installation import Installation
 from tests.data_sets import write_data_set, write_json, write_pair
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 @pytest.fixture

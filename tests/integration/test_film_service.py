@@ -1,44 +1,74 @@
-"""The film of a case, made by a process of its own from the files of an installation."""
+"""The film of a case, made by a run from the files of an installation."""
 
+import threading
+import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import cv2
 import pytest
 
-from lungseg.db import open_database
 from lungseg.errors import NotFoundError, StorageError
+from lungseg.jobs import worker
+from lungseg.jobs.carry_out import Host, carry_out
+from lungseg.records import RunKind, RunState
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
+from lungseg.services import cases, training
 from lungseg.services.installation import Installation
-from lungseg.services.video import film_of
+from lungseg.services.runs import get_run, request_stop
+from lungseg.services.video import queue_video, video_at_work, video_of
 from lungseg.services.viewing import scene_of
 from tests.browser.seeds import add_case, add_prediction, add_reference
 from tests.phantoms import LESION_INDEX, SHAPE, chest
+from tests.queued import begun
 
 
 @pytest.fixture
-def database(environment):
-    opened = open_database(environment.database_url)
-    yield opened
-    opened.close()
+def installation(environment, database, small_checkpoint):
+    return Installation(replace(environment, checkpoint=str(small_checkpoint)), database)
+
+
+@pytest.fixture
+def case(installation, chest_scan):
+    return add_case(installation.settings, installation.database, chest_scan, "Jane Doe.nii.gz")
+
+
+@pytest.fixture
+def segmented(installation, case, tmp_path):
+    """The case as its viewer shows it, with both masks."""
+    lesion = chest()[1]
+    add_prediction(installation.settings, installation.database, case, lesion)
+    add_reference(installation.settings, installation.database, case, lesion, tmp_path)
+    return scene_of(installation, case.id)
+
+
+@contextmanager
+def working(installation):
+    """A worker that leaves when all lanes of the queue are empty."""
+    thread = threading.Thread(target=worker.work, args=(installation.settings,), kwargs={"once": True})
+    thread.start()
+    yield
+    thread.join(timeout=60)
+    assert not thread.is_alive()
 
 
 def has_colour(picture, rgb):
     return (abs(picture[..., ::-1].astype(int) - rgb).max(axis=-1) < 40).sum() > 100
 
 
-def test_film_of_a_case_shows_its_masks_and_leaves_no_file(
-    environment, database, chest_scan, small_checkpoint, tmp_path
-):
-    settings = replace(environment, checkpoint=str(small_checkpoint))
-    case = add_case(settings, database, chest_scan, "Jane Doe.nii.gz")
+def films(installation):
+    return [path.name for path in installation.settings.derived.glob("*.mp4")]
+
+
+def test_case_without_a_mask_has_no_film(installation, case):
     with pytest.raises(NotFoundError, match="no mask yet"):
-        film_of(settings, scene_of(Installation(settings, database), case.id))
-    lesion = chest()[1]
-    add_prediction(settings, database, case, lesion)
-    add_reference(settings, database, case, lesion, tmp_path)
-    before = sorted(path.name for path in settings.home.iterdir())
-    film = film_of(settings, scene_of(Installation(settings, database), case.id))
-    assert sorted(path.name for path in settings.home.iterdir()) == before
+        video_of(installation, scene_of(installation, case.id))
+
+
+def test_film_of_a_case_shows_its_masks_and_is_made_once(installation, segmented, tmp_path):
+    queue_video(installation, segmented)
+    with working(installation):
+        film = video_of(installation, segmented)
     assert b"Jane Doe" not in film
     (tmp_path / "film.mp4").write_bytes(film)
     reader = cv2.VideoCapture(str(tmp_path / "film.mp4"))
@@ -47,7 +77,40 @@ def test_film_of_a_case_shows_its_masks_and_leaves_no_file(
     picture = reader.read()[1]
     assert has_colour(picture, MASK_RGB)
     assert has_colour(picture, REFERENCE_RGB)
-    scene = scene_of(Installation(settings, database), case.id)
-    (settings.home / scene.model.path).unlink()
-    with pytest.raises(StorageError, match="There is no file"):
-        film_of(settings, scene)
+    assert video_of(installation, segmented) == film
+    assert video_at_work(installation, segmented.case.id) is None
+    assert [summary.run.kind for summary in training.list_runs(installation)] == [RunKind.SEGMENT]
+    cases.delete_case(installation, segmented.case.id)
+    assert films(installation) == []
+
+
+def test_case_has_one_film(installation, segmented):
+    first = queue_video(installation, segmented)
+    assert queue_video(installation, segmented) == first
+    assert video_at_work(installation, segmented.case.id) == first
+    carry_out(installation, begun(installation.database), Host())
+    without = replace(segmented, reference=None)
+    second = queue_video(installation, without)
+    assert films(installation) == []
+    carry_out(installation, begun(installation.database), Host())
+    assert len(films(installation)) == 1
+    with pytest.raises(NotFoundError):
+        get_run(installation, first.id)
+    assert get_run(installation, second.id).state is RunState.DONE
+
+
+def test_film_can_be_stopped_and_leaves_nothing(installation, segmented):
+    run = queue_video(installation, segmented)
+    claimed = begun(installation.database)
+    assert request_stop(installation, run.id).stop_requested
+    carry_out(installation, claimed, Host(on_progress=lambda _: time.sleep(0.2)))
+    assert get_run(installation, run.id).state is RunState.CANCELLED
+    assert films(installation) == []
+
+
+def test_film_that_can_not_be_made_says_why_and_is_tried_again(installation, segmented):
+    (installation.settings.home / segmented.model.path).unlink()
+    for _ in range(2):
+        queue_video(installation, segmented)
+        with working(installation), pytest.raises(StorageError, match="can't be made: The file can't be read"):
+            video_of(installation, segmented)

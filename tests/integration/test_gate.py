@@ -7,10 +7,11 @@ import pytest
 from scipy import ndimage
 
 from lungseg.records import ScanSeverity
-from lungseg.scans import nifti
+from lungseg.scans import formats
+from lungseg.scans.geometry import Grid
 from lungseg.scans.lungs import find_lungs
 from lungseg.scans.quality import findings_of
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.volume import Volume
 
 pytestmark = pytest.mark.shared_data
 
@@ -39,7 +40,7 @@ def name(request):
 
 def scan(shared_data, name, step=1):
     """Read a scan, thinned out in the plane of its slices to save time."""
-    volume = nifti.read_volume(shared_data / f"{name}.nii.gz")
+    volume = formats.read_volume(shared_data / f"{name}.nii.gz")
     hu = volume.hu[::step, ::step]
     return Volume(hu, Grid(hu.shape, volume.grid.affine * [step, step, 1, 1]))
 
@@ -62,7 +63,7 @@ def test_frame_of_padding_adds_no_finding_but_its_own(shared_data, name, value):
     volume = scan(shared_data, name, 2 if "msd" in name else 1)
     padded = np.pad(volume.hu, 8, constant_values=value)
     affine = volume.grid.affine.copy()
-    affine[:3, 3] = volume.grid.position_mm((-8, -8, -8))
+    affine[:3, 3] = volume.grid.mm_of((-8, -8, -8))
     assert set(found(Volume(padded, Grid(padded.shape, affine)))) - {"padding"} == set(found(volume))
 
 
@@ -80,7 +81,7 @@ def tilted(volume, axis, degrees, padding_hu, mm=3.0):
     first = (np.array(volume.grid.shape) - 1) / 2 - step @ ((np.array(shape) - 1) / 2)
     hu = ndimage.affine_transform(volume.hu, step, first, output_shape=shape, order=1, cval=padding_hu)
     affine = np.eye(4)
-    affine[:3, :3], affine[:3, 3] = turn * mm, volume.grid.position_mm(tuple(first))
+    affine[:3, :3], affine[:3, 3] = turn * mm, volume.grid.mm_of(tuple(first))
     grid = Grid(shape, affine)
     return Volume(grid.orientation.to_ras(hu), grid.to_ras())
 

@@ -17,12 +17,13 @@ import pytest
 
 from lungseg.config import CHECKOUT, Settings
 from lungseg.db import open_database
-from lungseg.scans import nifti
+from lungseg.scans import formats
 from lungseg.services import cases
 from lungseg.services.demo import DemoFiles
 from lungseg.web.routes import bundle_address, scan_address, thumbnail_address
 from tests.installations import installation_of
 from tests.phantoms import write_chest
+from tests.scan_files import geometry_of
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 NO_PROXY = ("NO_PROXY", "no_proxy")
@@ -72,7 +73,7 @@ def prepared(environment, small_checkpoint, proxy, monkeypatch):
     files = DemoFiles.of(environment)
     environment.demo.mkdir()
     lesion = write_chest(files.scan, "LPS")
-    nifti.write_mask(lesion, files.reference, like=nifti.read_header(files.scan))
+    formats.write_mask(lesion, files.reference, geometry_of(files.scan))
     return environment
 
 

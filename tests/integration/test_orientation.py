@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lungseg.scans.anatomy import Says, check_orientation
-from lungseg.scans.nifti import read_volume
+from lungseg.scans.formats import read_volume
 from tests import chests
 from tests.benchmarks.orientation import atlas_of, cells_by_name
 

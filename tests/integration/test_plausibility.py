@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from lungseg.recipes.scenes.corpus import NODULES, read_nodules
-from lungseg.scans.volume import Grid
-from lungseg.segmentation.plausibility import drop_implausible
+from lungseg.scans.geometry import Grid
+from lungseg.segmentation.postprocessing import LesionRule
+from tests.phantoms import map_of
 
 SLICE_MM = 3
 
@@ -17,7 +18,7 @@ def test_hardly_any_real_nodule_is_too_flat(shared_data):
     dropped = 0
     for nodule in whole:
         mask = nodule.mask[::SLICE_MM].transpose(2, 1, 0).astype(bool)
-        drop_implausible(mask, Grid(mask.shape, grid_of), 0.0)
-        dropped += not mask.any()
+        probability = map_of(mask * np.uint8(255), Grid(mask.shape, grid_of))
+        dropped += not LesionRule(0.5, 0.0).apply(probability).mask.any()
     assert len(whole) > 900
     assert dropped / len(whole) < 0.005

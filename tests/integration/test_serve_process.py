@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -16,12 +15,14 @@ import pytest
 from lungseg.config import CHECKOUT
 from lungseg.db import open_database
 from lungseg.records import RunState
-from lungseg.scans import nifti
+from lungseg.scans import formats
 from lungseg.services import cases
 from lungseg.services.demo import DemoFiles
 from lungseg.services.local_executor import is_worker_alive
 from tests.installations import installation_of
 from tests.phantoms import write_chest
+from tests.runs_at_work import wait_for
+from tests.scan_files import geometry_of
 
 LARGEST_RSS_MB = 400
 
@@ -41,7 +42,7 @@ def prepared(environment, small_checkpoint, monkeypatch):
     files = DemoFiles.of(environment)
     environment.demo.mkdir()
     lesion = write_chest(files.scan, "LPS")
-    nifti.write_mask(lesion, files.reference, like=nifti.read_header(files.scan))
+    formats.write_mask(lesion, files.reference, geometry_of(files.scan))
     return environment
 
 
@@ -61,14 +62,6 @@ def server(prepared, port):
             for member in family:
                 if member.is_running():
                     member.kill()
-
-
-def wait_for(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-    return found
 
 
 def get(port, path):

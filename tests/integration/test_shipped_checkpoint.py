@@ -9,13 +9,14 @@ from lungseg.evaluation.metrics import dice, match_lesions
 from lungseg.recipes.scenes.corpus import CROPS
 from lungseg.recipes.scenes.nodules import score_folder, summary
 from lungseg.records import statement
+from lungseg.scans.formats import read_mask, read_volume
+from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import cut_by_ends
-from lungseg.scans.nifti import read_mask, read_volume
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.volume import Volume
 from lungseg.segmentation.card import find_weights
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.segmentation.pipeline import segment_scan
-from lungseg.segmentation.postprocessing import STOPS, outlines_at, to_uint8_level
+from lungseg.segmentation.postprocessing import STOPS, to_uint8_level
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.services.demo import PATIENT
 from lungseg.training.presets import PRESETS
@@ -29,7 +30,7 @@ def segmenter():
 
 
 def mask_of(segmenter, volume):
-    return outlines_at(segmenter.apply(volume), segmenter.card.threshold, segmenter.card.rule).mask
+    return segmenter.segment(volume).mask
 
 
 def found_in(segmenter, scan, reference):
@@ -62,9 +63,9 @@ def test_card_names_every_source_with_its_licence(segmenter):
 
 
 def test_demo_patient_is_in_no_source(shared_data):
-    from lungseg.recipes.scenes.corpus import read_library
+    from lungseg.recipes.scenes.corpus import read_corpus
 
-    assert PATIENT not in read_library(shared_data).patients
+    assert PATIENT not in read_corpus(shared_data).patients
 
 
 def test_nodule_of_the_demo_scan_is_found(segmenter, demo_files):
@@ -76,8 +77,7 @@ def test_nodule_of_the_demo_scan_is_found(segmenter, demo_files):
 
 @pytest.mark.shared_data
 def test_nodules_of_patients_that_nothing_was_chosen_on_score_as_the_card_says(segmenter, shared_data):
-    weights = find_weights(SHIPPED_CHECKPOINT, MODELS)
-    scores, card = score_folder(shared_data / CROPS, weights, device="cpu", only_tested=True)
+    scores, card = score_folder(shared_data / CROPS, segmenter, only_tested=True), segmenter.card
     found, told = summary(scores), card.scores["tested_nodules"]
     assert found["nodules"] == told["nodules"] > 100
     assert found["dice_mean"] == pytest.approx(told["dice_mean"], abs=0.02)  # half precision differs between processors
@@ -104,7 +104,7 @@ def part_of(volume, slices):
     """Return some axial slices of a volume as a scan of its own."""
     first = slices.indices(volume.hu.shape[2])[0]
     affine = volume.grid.affine.copy()
-    affine[:3, 3] = volume.grid.position_mm((0.0, 0.0, first))
+    affine[:3, 3] = volume.grid.mm_of((0.0, 0.0, first))
     hu = np.asfortranarray(volume.hu[:, :, slices])
     return Volume(hu, Grid(hu.shape, affine))
 
@@ -113,13 +113,13 @@ def part_of(volume, slices):
 @pytest.mark.parametrize("name", ["demo", "lung_101", "lung_102", "lung_103", "CMB-CRC-MSB-01068", "LungDx-A0001"])
 def test_moving_to_sensitive_never_loses_a_lesion(segmenter, demo_files, shared_data, name):
     volume = read_volume(demo_files.scan if name == "demo" else scan_named(shared_data, name))
-    probability, card = segmenter.apply(volume), segmenter.card
+    probability, card = segmenter.predict(volume), segmenter.card
     stops = sorted({*STOPS, to_uint8_level(card.threshold)}, reverse=True)
-    higher = outlines_at(probability, stops[0] / 255, card.rule)
+    higher = card.rule.apply(probability, stops[0] / 255)
     for level in stops[1:]:
-        lower = outlines_at(probability, level / 255, card.rule)
+        lower = card.rule.apply(probability, level / 255)
         assert not (higher.mask & ~lower.mask).any()
-        assert not ((higher.marks > 0) & (lower.marks == 0)).any()
+        assert not ((higher.labels > 0) & (lower.labels == 0)).any()
         assert len(higher.lesions) <= len(lower.lesions)
         assert len(higher.doubtful) <= len(lower.doubtful)
         higher = lower
@@ -132,9 +132,9 @@ def test_tumour_in_a_slab_is_found(segmenter, shared_data, name, slices):
     whole = read_volume(scan)
     reference = read_mask(scan.parent.parent / "labelsTr" / scan.name, whole.grid)[:, :, slices]
     part = part_of(whole, slices)
-    outlines = outlines_at(segmenter.apply(part), segmenter.card.threshold, segmenter.card.rule)
-    assert dice(outlines.mask, reference) > 0.4
-    assert cut_by_ends(outlines.lesions, part.hu.shape[2])
+    segmented = segmenter.segment(part)
+    assert dice(segmented.mask, reference) > 0.4
+    assert cut_by_ends(segmented.lesions, part.hu.shape[2])
 
 
 @pytest.mark.shared_data
@@ -144,8 +144,8 @@ def test_scan_that_ends_in_its_tumour_never_loses_it_in_silence(segmenter, share
     whole = read_volume(scan)
     reference = read_mask(scan.parent.parent / "labelsTr" / scan.name, whole.grid)
     largest = int(reference.sum(axis=(0, 1)).argmax())
-    outlines = outlines_at(segmenter.apply(part_of(whole, slice(largest, None))), 0.4, segmenter.card.rule)
-    assert (outlines.doubtful_mask & reference[:, :, largest:]).any()
+    segmented = segmenter.segment(part_of(whole, slice(largest, None)))
+    assert (segmented.doubtful_mask & reference[:, :, largest:]).any()
 
 
 @pytest.mark.shared_data
@@ -165,6 +165,6 @@ def test_no_true_tumour_is_doubtful_in_its_whole_scan(segmenter, shared_data, na
     scan = scan_named(shared_data, name)
     volume = read_volume(scan)
     reference = read_mask(scan.parent.parent / "labelsTr" / scan.name, volume.grid)
-    outlines = outlines_at(segmenter.apply(volume), segmenter.card.threshold, segmenter.card.rule)
-    assert match_lesions(outlines.mask, reference).found >= 1
-    assert outlines.doubtful_mask is None or not (outlines.doubtful_mask & reference).any()
+    segmented = segmenter.segment(volume)
+    assert match_lesions(segmented.mask, reference).found >= 1
+    assert segmented.doubtful_mask is None or not (segmented.doubtful_mask & reference).any()

@@ -6,24 +6,25 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 import psutil
 import pytest
 
 from lungseg.config import CHECKOUT, LIFELINE
-from lungseg.db import open_database
+from lungseg.jobs.carry_out import Host
 from lungseg.jobs.launch import Children
+from lungseg.processes import environment_with, lifeline
 from lungseg.records import RunState
 from lungseg.services import cases, local_executor, runs, watchdog
 from lungseg.services.installation import Installation
-from lungseg.services.lifeline import environment_with, lifeline
 from lungseg.services.watchdog import Signs, Watchdog, read_signs
+from tests.installations import installation_of
 from tests.networks import WIDE, save_network
 from tests.phantoms import write_chest
+from tests.runs_at_work import wait_for
 
-WAIT_S = 90
 
 
 @pytest.fixture
@@ -37,12 +38,6 @@ def settings(environment, tmp_path, monkeypatch):
     yield settings
     for process in of_home(settings, "worker"):
         process.kill()
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 @pytest.fixture
@@ -65,21 +60,13 @@ def of_home(settings, word):
     return found
 
 
-def wait_for(condition, seconds=WAIT_S):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return found
-
-
 def is_segmenting(database, run):
-    now = runs.get_run(Installation(settings, database), run.id)
+    now = runs.get_run(installation_of(database), run.id)
     return now.state is RunState.RUNNING and now.progress is not None and now.progress.stage == "segmenting"
 
 
 def is_done(database, run):
-    now = runs.get_run(Installation(settings, database), run.id)
+    now = runs.get_run(installation_of(database), run.id)
     return now if now.state.is_final else None
 
 
@@ -154,7 +141,7 @@ def test_child_that_hangs_is_killed(settings, database, tmp_path, monkeypatch):
     signs = tmp_path / "signs"
     signs.write_bytes(Signs(socket.gethostname(), 1, 1, 1).to_line())
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    Children(settings, database, on_step=lambda: None, should_leave=lambda: False).wait_for(child, Watchdog(signs))
+    Children(Installation(settings, database), Host()).wait_for(child, Watchdog(signs))
     assert child.returncode == -signal.SIGKILL
 
 
@@ -213,7 +200,7 @@ def test_second_server_on_the_home_goes_on_when_the_first_ends(settings, databas
 
 
 def test_lifeline_without_its_descriptor_is_none(monkeypatch):
-    from lungseg.services.lifeline import inherited_lifeline
+    from lungseg.processes import inherited_lifeline
 
     for number in ("", "x", "999999"):
         monkeypatch.setenv(LIFELINE, number)

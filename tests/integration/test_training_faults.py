@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from lungseg.config import CHECKOUT
-from lungseg.db.queue import MOST_LOSSES
+from lungseg.db.queue import MAX_CRASHES_IN_A_ROW
 from lungseg.records import RunState
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import training
 from lungseg.services.datasets import unregistered_store
 from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run
-from tests.integration.conftest import SMALL_PRESETS
 from tests.runs_at_work import PATIENCE_S, child_of, epochs, state, wait_for
 
 
@@ -26,8 +25,7 @@ def fault(tmp_path, monkeypatch):
 
     def begin_with(lines):
         script = f"""
-            import runpy, sys
-            runpy.run_path({str(SMALL_PRESETS / "sitecustomize.py")!r})
+            import sys
             if "execute" in sys.orig_argv:
                 from pathlib import Path
                 exec({textwrap.dedent(lines)!r})
@@ -77,28 +75,28 @@ def test_process_that_is_killed_again_and_again(environment, database, fields, w
     fault("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     failed = work_off(environment, database, worker, fields)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, "run.worker_lost")
-    assert failed.attempts == MOST_LOSSES
+    assert failed.attempts == MAX_CRASHES_IN_A_ROW
     assert failed.warnings[0] == "Attempt 1 was ended by SIGKILL before the run was done."
 
 
 def test_run_that_gets_on_survives_more_losses_than_one_that_does_not(environment, database, fields, worker):
-    run = training.queue_training(Installation(environment, database), {**fields, "epochs": MOST_LOSSES + 2})
+    run = training.queue_training(Installation(environment, database), {**fields, "epochs": MAX_CRASHES_IN_A_ROW + 2})
     process = worker("--once")
-    for lost in range(1, MOST_LOSSES + 2):
+    for lost in range(1, MAX_CRASHES_IN_A_ROW + 2):
         wait_for(lambda lost=lost: len(epochs(database, run)) >= lost)
         child_of(process).send_signal(signal.SIGKILL)
         wait_for(lambda lost=lost: get_run(Installation(environment, database), run.id).attempts > lost)
     assert process.wait(PATIENCE_S) == 0
     done = get_run(Installation(environment, database), run.id)
     assert done.state is RunState.DONE
-    assert done.attempts > MOST_LOSSES
+    assert done.attempts > MAX_CRASHES_IN_A_ROW
 
 
 def test_disk_that_is_full(environment, database, fields, worker, fault):
     """The disk is full from the third epoch's state on; what was there before stays."""
     fault("""
         import errno
-        from lungseg import files
+        from lungseg.files import atomic as files
         replace, count = files.os.replace, []
         def full(source, target):
             count.append(str(target).endswith(".resume"))
@@ -117,7 +115,7 @@ def test_disk_that_is_full(environment, database, fields, worker, fault):
 def test_memory_that_runs_out_is_said_aloud(environment, database, fields, worker, fault):
     """The first passes of whole batches through the network fail as torch fails without memory."""
     fault("""
-        from lungseg.training import learner
+        from lungseg.training import optimisation as learner
         loss_of = learner.loss_of
         def short(logits, *others, **named):
             if logits.requires_grad and len(logits) > 2:

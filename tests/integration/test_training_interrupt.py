@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing, suppress
 
 import psutil
@@ -15,6 +14,7 @@ from lungseg.records import RunState
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import training
 from lungseg.services.installation import Installation
+from tests.runs_at_work import wait_for
 from tests.training_data import write_data
 
 COMMAND = """
@@ -77,10 +77,3 @@ def test_loader_whose_parent_is_killed_while_it_begins_ends_too():
         (loader,) = psutil.Process(process.pid).children()
         process.kill()
     wait_for(lambda: not loader.is_running() or loader.status() == psutil.STATUS_ZOMBIE, seconds=20)
-
-
-def wait_for(condition, seconds=90):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.1)

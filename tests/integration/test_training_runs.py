@@ -7,8 +7,8 @@ import psutil
 import pytest
 
 from lungseg.errors import CheckpointError, DataSetError, RunActiveError
+from lungseg.jobs.carry_out import Host
 from lungseg.jobs.process import execute_here
-from lungseg.jobs.train import JobContext
 from lungseg.records import RunKind, RunState
 from lungseg.segmentation.card import read_card
 from lungseg.segmentation.checkpoint import load_checkpoint
@@ -91,7 +91,8 @@ def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment
         if progress.stage == "training" and progress.done > 6:
             stops.append(progress)
 
-    execute_here(JobContext(environment, database, run, tell, lambda: bool(stops)))
+    host = Host(on_progress=tell, should_leave=lambda: bool(stops))
+    execute_here(Installation(environment, database), run, host)
     assert stops
     assert get_run(Installation(environment, database), run.id).state is RunState.CANCELLED
     code, _, said = lungseg("train", "--resume", run.id)

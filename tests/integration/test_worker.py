@@ -16,28 +16,27 @@ import torch
 from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.db import engine, open_database
 from lungseg.db.queue import Lane
+from lungseg.files import keys
 from lungseg.jobs import segment, worker
 from lungseg.records import MaskKind, RunState, ScanSeverity
-from lungseg.scans import nifti
+from lungseg.run_configs import SegmentConfig
+from lungseg.scans import formats
 from lungseg.segmentation.card import sha256_of
 from lungseg.segmentation.probability_io import read_map
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.services import cases, runs, storage, viewing
 from lungseg.services.installation import Installation
+from tests.installations import installation_of
 from tests.networks import WIDE, save_network
 from tests.phantoms import chest, ras_affine, with_vessels, write_chest, write_nifti
+from tests.runs_at_work import wait_for
+from tests.scan_files import grid_of
 
 
 @pytest.fixture
 def settings(settings, tmp_path):
     card = save_network(tmp_path / "models")
     return replace(settings, models=tmp_path / "models", checkpoint=card.name)
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 @pytest.fixture
@@ -75,16 +74,8 @@ def working(settings):
     assert not thread.is_alive()
 
 
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return found
-
-
 def is_segmenting(database, run):
-    progress = runs.get_run(Installation(settings, database), run.id).progress
+    progress = runs.get_run(installation_of(database), run.id).progress
     return progress is not None and progress.stage == "segmenting"
 
 
@@ -94,27 +85,24 @@ def test_result_is_recorded_whole(settings, database, case):
     assert run.started_at <= run.heartbeat_at <= run.finished_at
     assert run.device.startswith("cpu, ")
     assert run.checkpoint_sha256 == sha256_of(settings.models / "all-tumour.safetensors")
-    assert run.configuration == {
-        "checkpoint": "all-tumour", "threshold": 0.5, "min_lesion_ml": 1.0, "device": "cpu",
-        "calibration": None, "operating_points": [], "doubtful_below": None, "whole_scans": None,
-    }  # fmt: skip
-    assert run.result["seconds"] > 0
-    assert run.result["checkpoint"] == "all-tumour"
+    assert run.config == SegmentConfig(checkpoint="all-tumour", threshold=0.5, min_lesion_ml=1.0, device="cpu")
+    assert run.result.seconds > 0
+    assert run.result.checkpoint == "all-tumour"
     assert any("6.0 mm apart" in warning for warning in run.warnings)
     (mask,) = cases.masks_of(Installation(settings, database), case.id)
     assert (mask.kind, mask.version, mask.run_id) == (MaskKind.PREDICTION, 1, run.id)
     assert mask.path == f"masks/{mask.id}.nii.gz"
-    assert read_map(settings.home / storage.probability_path(mask.id)).above(0.5).sum() >= sum(mask.slice_voxels) > 0
+    assert read_map(settings.home / keys.probability(mask.id)).above(0.5).sum() >= sum(mask.slice_voxels) > 0
     scan, kept = settings.home / case.scan_path, settings.home / mask.path
     assert mask.sha256 == sha256_of(kept)
-    assert nifti.read_grid(kept).matches(nifti.read_grid(scan))
-    inside = nifti.read_mask(kept, nifti.read_grid(scan).to_ras())
+    assert grid_of(kept).matches(grid_of(scan))
+    inside = formats.read_mask(kept, grid_of(scan).to_ras())
     assert inside.sum() > 10_000
     assert mask.slice_voxels == tuple(inside.sum(axis=(0, 1)).tolist())
     assert mask.volume_ml == pytest.approx(inside.sum() * 3.0 * 3.2 * 6.0 / 1000)
-    assert [lesion.volume_ml for lesion in mask.lesions] == [one["volume_ml"] for one in run.result["lesions"]]
+    assert mask.lesions == run.result.lesions
     assert mask.lesions[0].probability == pytest.approx(0.98, abs=0.01)
-    assert storage.thumbnail_path(settings, case.id).read_bytes().startswith(b"\x89PNG")
+    assert (settings.home / keys.thumbnail(case.id)).read_bytes().startswith(b"\x89PNG")
     summary = cases.list_cases(Installation(settings, database))[0]
     assert (summary.run, summary.lesions, summary.volume_ml) == (run, len(mask.lesions), mask.volume_ml)
 
@@ -133,7 +121,7 @@ def test_scan_without_any_finding_has_a_mask_and_no_lesion(settings, database, c
     (mask,) = cases.masks_of(Installation(settings, database), case.id)
     assert (mask.lesions, mask.volume_ml) == ((), 0.0)
     assert cases.list_cases(Installation(settings, database))[0].lesions == 0
-    assert storage.thumbnail_path(settings, case.id).is_file()
+    assert (settings.home / keys.thumbnail(case.id)).is_file()
     assert cases.list_cases(Installation(settings, database))[0].doubts == ()
     assert viewing.scene_of(Installation(settings, database), case.id).statement == "No lesion found"
 
@@ -223,7 +211,7 @@ def test_unexpected_error_is_recorded_and_the_worker_goes_on(settings, database,
         failed = work_off(settings, database, case)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, code)
     assert "Mustermann" not in str(failed.failure)
-    assert list(settings.masks.iterdir()) == []
+    assert list(settings.home.rglob("*.nii.gz")) == [settings.home / case.scan_path]
     assert work_off(settings, database, case).state is RunState.DONE
 
 
@@ -244,14 +232,15 @@ def test_scan_is_segmented_by_the_processor_where_the_gpu_is_full(settings, data
     assert len(cases.masks_of(Installation(settings, database), case.id)) == 1
 
 
-def test_worker_gets_on_where_both_of_its_lanes_do(settings, database):
+def test_worker_gets_on_where_all_of_its_lanes_do(settings, database):
     steps = []
-    both = worker.Worker(settings, database, on_step=lambda: steps.append(None))
+    all_of_them = worker.Worker(Installation(settings, database), on_step=lambda: steps.append(None))
     for _ in range(3):
-        both._step(Lane.SCANS)
-    assert not steps, "the other lane may hang"
-    both._step(Lane.LONG)
-    both._step(Lane.LONG)
+        all_of_them._step(Lane.SCANS)
+    all_of_them._step(Lane.VIDEOS)
+    assert not steps, "the last lane may hang"
+    all_of_them._step(Lane.LONG)
+    all_of_them._step(Lane.LONG)
     assert len(steps) == 1
 
 
@@ -270,10 +259,11 @@ def test_missing_scan_file_and_missing_checkpoint_have_reasons(settings, databas
 def test_network_is_loaded_again_only_when_its_file_changes(settings, database, case, chest_scan, monkeypatch):
     loads = []
     load = Segmenter.load
+    monkeypatch.setattr(segment, "job", segment.SegmentJob())
     monkeypatch.setattr(Segmenter, "load", lambda *given, **named: loads.append(given) or load(*given, **named))
     for scan_case in (case, ingest(settings, database, chest_scan)):
         runs.queue_segmentation(Installation(settings, database), scan_case.id)
-    warm = worker.Worker(settings, database)
+    warm = worker.Worker(Installation(settings, database))
     warm.run(once=True)
     assert len(loads) == 1
     card = save_network(settings.models, logit=-9.0, threshold=0.25)
@@ -281,8 +271,8 @@ def test_network_is_loaded_again_only_when_its_file_changes(settings, database, 
     warm.run(once=True)
     assert len(loads) == 2
     done = runs.get_run(Installation(settings, database), run.id)
-    assert (done.checkpoint_sha256, done.configuration["threshold"]) == (card.sha256, 0.25)
-    assert done.result["lesions"] == []
+    assert (done.checkpoint_sha256, done.config.threshold) == (card.sha256, 0.25)
+    assert done.result.lesions == ()
 
 
 def test_progress_and_heartbeat_are_seen_while_it_computes(settings, database, long_run):
@@ -308,8 +298,8 @@ def test_running_run_stops_when_asked(settings, database, long_run):
         wait_for(lambda: runs.get_run(Installation(settings, database), long_run.id).state.is_final)
         assert time.monotonic() - asked < 4
     run = runs.get_run(Installation(settings, database), long_run.id)
-    assert (run.state, run.failure, run.result) == (RunState.CANCELLED, None, {})
-    assert list(settings.masks.iterdir()) == []
+    assert (run.state, run.failure, run.result) == (RunState.CANCELLED, None, None)
+    assert not list(settings.masks.glob("*"))
 
 
 def test_case_deleted_under_the_worker_leaves_nothing(settings, database, case, long_run):
@@ -329,7 +319,7 @@ def test_locked_database_is_waited_for(settings, case, monkeypatch):
     with closing(open_database(settings.database_url)) as database:
         run = runs.queue_segmentation(Installation(settings, database), case.id)
         lock = sqlite3.connect(settings.home / "lungseg.sqlite", isolation_level=None, check_same_thread=False)
-        thread = threading.Thread(target=worker.Worker(settings, database).run, kwargs={"once": True})
+        thread = threading.Thread(target=worker.Worker(Installation(settings, database)).run, kwargs={"once": True})
         with closing(lock):
             thread.start()
             for _ in range(4):
@@ -346,7 +336,7 @@ def test_files_of_killed_runs_are_swept_at_the_start(settings, database, monkeyp
     settings.masks.mkdir()
     (settings.masks / "0a1b.nii.gz").write_bytes(b"half")
     worker.work(settings, once=True)
-    assert list(settings.masks.iterdir()) == []
+    assert not list(settings.masks.glob("*"))
 
 
 def test_log_holds_ids_only(settings, database, tmp_path, caplog):

@@ -6,19 +6,20 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 import psutil
 import pytest
 
 from lungseg.config import CHECKOUT
-from lungseg.db import open_database
 from lungseg.records import RunState
 from lungseg.services import cases, local_executor, runs
 from lungseg.services.installation import Installation
+from tests.installations import installation_of
 from tests.networks import WIDE, save_network
 from tests.phantoms import write_chest
+from tests.runs_at_work import wait_for
 
 START_S = 60
 
@@ -27,12 +28,6 @@ START_S = 60
 def settings(settings, tmp_path):
     card = save_network(tmp_path / "models", "slow", WIDE)
     return replace(settings, models=tmp_path / "models", checkpoint=card.name)
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 @pytest.fixture
@@ -75,16 +70,8 @@ def workers_of(settings):
     return found
 
 
-def wait_for(condition, seconds=START_S):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return found
-
-
 def is_segmenting(database, run, attempt=1):
-    now = runs.get_run(Installation(settings, database), run.id)
+    now = runs.get_run(installation_of(database), run.id)
     is_this_attempt = now.state is RunState.RUNNING and now.attempts == attempt
     return is_this_attempt and now.progress is not None and now.progress.stage == "segmenting"
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungseg.scans import nifti
-from lungseg.scans.volume import Grid, Orientation
+from lungseg.scans import formats
+from lungseg.scans.geometry import Grid, Orientation
 from tests.phantoms import chest, ras_affine, write_nifti
+from tests.scan_files import geometry_of
 
 ORDERS = [
     "".join(pair[sign] for pair, sign in zip(axes, signs, strict=True))
@@ -35,12 +36,12 @@ def test_marked_voxel_keeps_its_place_through_reading_and_writing(tmp_path, code
     affine = ras_affine((0.7, 0.8, 1.25), oblique=oblique)
     scan, mask_file = tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz"
     own_affine = write_nifti(scan, marked_scan(), affine, codes)
-    volume = nifti.read_volume(scan)
+    volume = formats.read_volume(scan)
     assert volume.hu.shape == SHAPE
     assert volume.hu[MARK] == 1234
     np.testing.assert_allclose(volume.grid.affine, affine, atol=1e-4)  # headers hold 32-bit floats
 
-    nifti.write_mask(volume.hu == 1234, mask_file, like=nifti.read_header(scan))
+    formats.write_mask(volume.hu == 1234, mask_file, geometry_of(scan))
     written, original = nib.load(mask_file), nib.load(scan)
     assert written.shape == original.shape
     assert nib.aff2axcodes(written.affine) == nib.aff2axcodes(own_affine)
@@ -49,16 +50,16 @@ def test_marked_voxel_keeps_its_place_through_reading_and_writing(tmp_path, code
         assert kept[1] == stored[1]
         np.testing.assert_array_equal(kept[0], stored[0])
     (at,) = np.argwhere(np.asarray(written.dataobj))
-    np.testing.assert_allclose(nib.affines.apply_affine(written.affine, at), volume.grid.position_mm(MARK), atol=1e-3)
-    assert np.argwhere(nifti.read_mask(mask_file, volume.grid)).tolist() == [list(MARK)]
+    np.testing.assert_allclose(nib.affines.apply_affine(written.affine, at), volume.grid.mm_of(MARK), atol=1e-3)
+    assert np.argwhere(formats.read_mask(mask_file, volume.grid)).tolist() == [list(MARK)]
 
 
 def test_mask_in_another_axis_order_is_turned_to_the_scan(tmp_path):
     hu, lesion = chest()
     write_nifti(tmp_path / "scan.nii", hu, ras_affine(), "LPS")
     write_nifti(tmp_path / "mask.nii", lesion.astype(np.uint8), ras_affine(), "SAR")
-    volume = nifti.read_volume(tmp_path / "scan.nii")
-    np.testing.assert_array_equal(nifti.read_mask(tmp_path / "mask.nii", volume.grid), lesion)
+    volume = formats.read_volume(tmp_path / "scan.nii")
+    np.testing.assert_array_equal(formats.read_mask(tmp_path / "mask.nii", volume.grid), lesion)
 
 
 @settings(max_examples=100, deadline=None)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lungseg.evaluation.metrics import match_lesions, score_case, surface_distances
-from lungseg.scans.volume import Grid
+from lungseg.scans.geometry import Grid
 
 SHAPE = (6, 5, 4)
 FACES = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))

@@ -13,8 +13,9 @@ from lungseg.scans.anatomy.atlas import Atlas
 from lungseg.scans.anatomy.body import Body
 from lungseg.scans.anatomy.check import judge, weigh
 from lungseg.scans.anatomy.sides import Sides
-from lungseg.scans.nifti import read_volume
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.formats import read_volume
+from lungseg.scans.geometry import Grid
+from lungseg.scans.volume import Volume
 from tests import chests
 from tests.phantoms import SHAPE, anatomical_chest, chest, ras_affine, write_nifti
 

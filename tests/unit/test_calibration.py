@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lungseg.errors import CheckpointError, TrainingError
-from lungseg.segmentation.calibration import LesionCalibration, expected_calibration_error, fit_calibration, reliability
+from lungseg.operating_points import LesionCalibration
+from lungseg.segmentation.calibration import expected_calibration_error, fit_calibration, reliability
 
 CURVE = LesionCalibration(intercept=-1.5, evidence_weight=0.6, volume_weight=0.9)
 

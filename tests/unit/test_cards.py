@@ -1,5 +1,6 @@
 """Model cards as pages and reports show them: whole ones, old ones, damaged ones."""
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -7,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from lungseg.errors import CheckpointError, NotFoundError
-from lungseg.services.checkpoints import Count, name_of, names, read_checkpoint
-from tests.cards import HELD_OUT, TESTED, save_scenes, save_slices
+from lungseg.segmentation.card import read_card
+from lungseg.segmentation.card_contents import Count
+from lungseg.services.checkpoints import name_of, names, read_checkpoint, summary_of
+from tests.cards import HELD_OUT, TESTED, as_older, damage_card, save_scenes, save_slices
 
 
 @pytest.fixture
@@ -18,12 +21,6 @@ def installed(settings, tmp_path):
     save_slices(models)
     save_scenes(models)
     return replace(settings, models=models, checkpoint="whole")
-
-
-def change(settings, name, **fields):
-    """Replace parts of a card on disk, with whatever it may be."""
-    path = settings.models / f"{name}.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def test_checkpoint_that_segments_comes_first(installed):
@@ -43,27 +40,59 @@ def test_all_parts_are_read(installed):
     found = read_checkpoint(installed, "whole")
     assert (found.is_in_use, found.is_intact, found.picture) == (True, True, None)
     assert found.file_bytes == (installed.models / "whole.safetensors").stat().st_size
-    assert found.split == {"held out": HELD_OUT, "tested": TESTED}
-    assert found.sources[1].counts["tested"] == Count(170, 68)
-    assert found.scores.summary.mean == pytest.approx((0.874 + 0.412 + 0.713) / 3)
-    assert math.isnan(found.scores.cases[0].seconds)
-    assert found.scores.nodules["tested"].dice_mean == 0.6934
-    assert sum(each.count for each in found.scores.reliability.bins) == found.scores.reliability.lesions
-    assert len(found.known_failures) == 2
+    all_parts_are_there(found.card)
+
+
+def all_parts_are_there(card):
+    assert card.training.sides == {"held out": HELD_OUT, "tested": TESTED}
+    assert card.data[1].counts["tested"] == Count(170, 68)
+    assert summary_of(card).mean == card.scores.summary.mean == pytest.approx((0.874 + 0.412 + 0.713) / 3)
+    assert math.isnan(card.scores.cases[0].seconds)
+    assert card.scores.nodules["tested"].dice_mean == 0.6934
+    assert sum(each.count for each in card.scores.reliability.bins) == card.scores.reliability.lesions
+    assert len(card.training.known_failures) == 2
+
+
+def test_card_of_the_release_before_is_read_with_all_parts(installed):
+    weights = installed.models / "whole.safetensors"
+    before = read_card(weights)
+    as_older(weights)
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == before.sha256
+    assert read_checkpoint(installed, "whole").is_intact
+    found = read_card(weights)
+    all_parts_are_there(found)
+    assert found.to_json() == before.to_json()
+
+
+def test_scores_of_old_cards_do_not_tell_doubtful_lesions_apart(installed):
+    weights = installed.models / "whole.safetensors"
+    as_older(weights)
+    assert read_card(weights).scores.counts_doubtful
+    card = json.loads(weights.with_suffix(".json").read_text())
+    del card["scores"]["cases"][0]["doubtful_false"]
+    weights.with_suffix(".json").write_text(json.dumps(card))
+    assert not read_card(weights).scores.counts_doubtful
 
 
 def test_preset_of_slices_names_cases_and_has_no_nodules(installed):
     found = read_checkpoint(installed, "baseline")
-    assert found.split == {"held out": ("lung_101", "lung_102", "lung_103")}
-    assert found.sources[0].counts == {"learned from": Count(2, 2, 480), "held out": Count(3, 3, 700)}
-    assert found.scores.nodules == {}
-    assert found.scores.reliability is None
-    assert found.scores.summary.cases == 3
+    assert found.card.training.sides == {"held out": ("lung_101", "lung_102", "lung_103")}
+    assert found.card.data[0].counts == {"learned from": Count(2, 2, 480), "held out": Count(3, 3, 700)}
+    assert found.card.scores.nodules == {}
+    assert found.card.scores.reliability is None
+    assert summary_of(found.card).cases == 3
 
 
 def test_picture_of_failures_lies_beside_the_card(installed):
     (installed.models / "whole.png").write_bytes(b"png")
     assert read_checkpoint(installed, "whole").picture == installed.models / "whole.png"
+
+
+def test_card_that_was_changed_beside_its_weights_is_noticed(installed):
+    path = installed.models / "whole.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"threshold": 0.9}))
+    found = read_checkpoint(installed, "whole")
+    assert (found.card.threshold, found.is_intact) == (0.6, False)
 
 
 def test_file_that_was_changed_is_noticed(installed):
@@ -74,11 +103,11 @@ def test_file_that_was_changed_is_noticed(installed):
 
 def test_name_is_found_by_the_hash(installed):
     card = save_scenes(installed.models, "other")
-    change(installed, "other", sha256="f" * 64)
+    damage_card(installed.models / "other.safetensors", sha256="f" * 64)
     assert name_of(installed, "f" * 64) == "other"
     assert name_of(installed, card.sha256) == "whole"
     assert name_of(installed, "e" * 64) is None
-    (installed.models / "whole.json").write_text("{")
+    damage_card(installed.models / "whole.safetensors", threshold="high")
     assert name_of(installed, "f" * 64) == "other"
 
 
@@ -103,12 +132,13 @@ def test_unknown_name_is_refused(installed, name):
     ],
 )
 def test_damaged_card_is_refused(installed, fields):
-    change(installed, "whole", **fields)
-    with pytest.raises(CheckpointError, match=r"whole\.json is damaged .* Put the card that came with the weights"):
+    damage_card(installed.models / "whole.safetensors", **fields)
+    with pytest.raises(CheckpointError, match=r"whole\.safetensors is damaged .* Put the card that came with the weights"):
         read_checkpoint(installed, "whole")
 
 
 def test_weights_without_a_card_are_refused(installed):
+    as_older(installed.models / "whole.safetensors")
     (installed.models / "whole.json").unlink()
     with pytest.raises(CheckpointError, match="has no model card"):
         read_checkpoint(installed, "whole")

@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from collections import namedtuple
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -16,7 +15,6 @@ import pytest
 
 from lungseg.config import Limits
 from lungseg.db import cases as case_rows
-from lungseg.db import open_database
 from lungseg.errors import (
     DiskFullError,
     EmptyScanError,
@@ -28,20 +26,16 @@ from lungseg.errors import (
     TooLargeError,
     TwinError,
 )
+from lungseg.files import keys
 from lungseg.records import MaskKind
-from lungseg.scans import nifti
+from lungseg.scans import formats
 from lungseg.segmentation.card import sha256_of
-from lungseg.services import cases, manifests, storage
+from lungseg.services import cases, storage
 from lungseg.services.installation import Installation
 from tests.phantoms import chest, ras_affine, write_nifti
+from tests.scan_files import grid_of
 
 Usage = namedtuple("Usage", "total used free")
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 def ingest(settings, database, path, name="chest.nii.gz", **more):
@@ -51,7 +45,7 @@ def ingest(settings, database, path, name="chest.nii.gz", **more):
 
 def files(settings):
     folders = (settings.scans, settings.masks, settings.thumbnails)
-    found = (path for folder in folders for path in folder.glob("*") if path.suffix != manifests.END)
+    found = (path for folder in folders for path in folder.glob("*") if path.suffix != keys.MANIFEST_END)
     return sorted(str(path.relative_to(settings.home)) for path in found)
 
 
@@ -189,9 +183,9 @@ def test_reference_in_another_axis_order_lies_on_the_scan(settings, database, ch
     mask = cases.add_reference(Installation(settings, database), case.id, tmp_path / "reference.nii")
     assert (mask.kind, mask.version, mask.run_id, mask.case_id) == (MaskKind.REFERENCE, 1, None, case.id)
     kept = settings.home / mask.path
-    grid = nifti.read_grid(settings.home / case.scan_path)
-    assert nifti.read_grid(kept).matches(grid)
-    assert (nifti.read_mask(kept, grid.to_ras()) == lesion).all()
+    grid = grid_of(settings.home / case.scan_path)
+    assert grid_of(kept).matches(grid)
+    assert (formats.read_mask(kept, grid.to_ras()) == lesion).all()
     assert mask.sha256 == sha256_of(kept)
     assert mask.slice_voxels == tuple(lesion.sum(axis=(0, 1)).tolist())
     assert mask.volume_ml == pytest.approx(lesion.sum() * 3.0 * 3.2 * 6.0 / 1000)
@@ -236,12 +230,12 @@ def test_scan_that_is_a_case_already_is_refused_where_it_may_not_be(settings, da
     assert refused.value.case_id == first.id
     assert files(settings) == [first.scan_path]
     assert list(settings.incoming.rglob("*.nii.gz")) == []
-    again = cases.take_in_again(Installation(settings, database), first.id, "other.nii.gz")
+    again = cases.submit_again(Installation(settings, database), first.id, "other.nii.gz", place=0)
     assert (again.name, again.scan_sha256) == ("other.nii.gz", first.scan_sha256)
     assert len(cases.list_cases(Installation(settings, database))) == 2
     cases.delete_case(Installation(settings, database), first.id)
     with pytest.raises(NotFoundError):
-        cases.take_in_again(Installation(settings, database), first.id, "third.nii.gz")
+        cases.submit_again(Installation(settings, database), first.id, "third.nii.gz", place=0)
 
 
 def test_deleted_case_takes_its_files_and_no_others(settings, database, chest_scan, tmp_path):
@@ -250,7 +244,7 @@ def test_deleted_case_takes_its_files_and_no_others(settings, database, chest_sc
     gone, stays = (ingest(settings, database, chest_scan) for _ in range(2))
     for case in (gone, stays):
         cases.add_reference(Installation(settings, database), case.id, tmp_path / "reference.nii")
-        picture = storage.thumbnail_path(settings, case.id)
+        picture = settings.home / keys.thumbnail(case.id)
         picture.parent.mkdir(exist_ok=True)
         picture.write_bytes(b"png")
     cases.delete_case(Installation(settings, database), gone.id)

@@ -5,13 +5,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 
 from lungseg.errors import CheckpointError
+from lungseg.operating_points import LesionCalibration, OperatingPoint
 from lungseg.scans.canvas import Preprocessing
-from lungseg.segmentation.calibration import LesionCalibration
-from lungseg.segmentation.card import ModelCard, NetworkShape, OperatingPoint, find_weights, read_card, sha256_of
+from lungseg.segmentation.card import ModelCard, NetworkShape, find_weights, read_card, replace_card, sha256_of
+from lungseg.segmentation.card_contents import DataSource
 from lungseg.segmentation.checkpoint import best_device, load_checkpoint, save_checkpoint
 from lungseg.segmentation.unet import UNet
+from lungseg.segmentation.weights_file import weights_sha256, with_card
+from tests.cards import damage_card
 
 SHAPE = NetworkShape(width=4, depth=2, channels=3)
 CARD = ModelCard(
@@ -23,7 +28,7 @@ CARD = ModelCard(
     min_lesion_ml=0.05,
     sha256="",
     intended_use="tests",
-    data=({"name": "phantoms", "licence": "none"},),
+    data=(DataSource(folder="phantoms", attribution="nobody", licence="none"),),
 )
 
 
@@ -45,7 +50,7 @@ def test_unet_keeps_the_size_of_a_slice():
 def test_network_and_card_come_back_as_saved(saved):
     network, card, weights = saved
     loaded, read = load_checkpoint(weights)
-    assert read == card == replace(CARD, sha256=sha256_of(weights))
+    assert read == card == replace(CARD, sha256=weights_sha256(weights))
     x = torch.randn(1, 3, 16, 16)
     torch.testing.assert_close(loaded(x), network.eval()(x))
     assert sorted(path.name for path in weights.parent.iterdir()) == ["tiny.json", "tiny.safetensors"]
@@ -62,9 +67,7 @@ def test_changed_weights_are_refused(saved):
 
 def test_weights_of_another_network_are_refused(saved):
     weights = saved[2]
-    card = json.loads(weights.with_suffix(".json").read_text())
-    card["network"]["width"] = 8
-    weights.with_suffix(".json").write_text(json.dumps(card))
+    damage_card(weights, network={"width": 8, "depth": 2, "channels": 3})
     with pytest.raises(CheckpointError, match="width=8"):
         load_checkpoint(weights)
 
@@ -76,8 +79,54 @@ def test_weights_without_card_and_names_nobody_knows_are_refused(saved):
     with pytest.raises(CheckpointError, match="there: tiny"):
         find_weights("huge", weights.parent)
     weights.with_suffix(".json").unlink()
+    assert read_card(weights) == saved[1]
+    weights.write_bytes(save(saved[0].state_dict()))
     with pytest.raises(CheckpointError, match="no model card"):
         read_card(weights)
+
+
+def test_sha256_of_a_checkpoint_is_that_of_its_weights_whatever_its_card_says(saved):
+    network, card, weights = saved
+    bare = weights.with_name("bare.safetensors")
+    bare.write_bytes(save(network.state_dict()))
+    assert card.sha256 == weights_sha256(weights) == weights_sha256(bare) == sha256_of(bare) != sha256_of(weights)
+    replace_card(weights, replace(card, threshold=0.7))
+    assert weights_sha256(weights) == card.sha256
+    assert load_checkpoint(weights)[1] == replace(card, threshold=0.7)
+    assert weights.read_bytes().endswith(bare.read_bytes()[-1000:])
+
+
+def test_checkpoint_of_the_release_before_becomes_one_with_its_card_inside(saved):
+    network, card, weights = saved
+    weights.write_bytes(save(network.state_dict()))
+    weights.with_suffix(".json").write_text(json.dumps(json.loads(card.to_json()) | {"format": 1}))
+    assert load_checkpoint(weights)[1] == card
+    replace_card(weights, card)
+    weights.with_suffix(".json").unlink()
+    loaded, read = load_checkpoint(weights)
+    assert read == card
+    assert all(torch.equal(loaded.state_dict()[name], value) for name, value in network.state_dict().items())
+
+
+def test_metadata_of_others_stay_where_a_card_comes_in(tmp_path):
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(save({"a": torch.ones(3)}, {"by": "someone"}))
+    before = weights_sha256(path)
+    assert before == sha256_of(path)
+    path.write_bytes(with_card(path.read_bytes(), "{}"))
+    assert weights_sha256(path) == before
+    with safe_open(path, framework="pt") as stored:
+        assert stored.metadata() == {"by": "someone", "lungseg_card": "{}"}
+        assert torch.equal(stored.get_tensor("a"), torch.ones(3))
+
+
+def test_card_and_weights_of_two_checkpoints_are_noticed(saved):
+    weights, torn = saved[2], saved[2].with_name("torn.safetensors")
+    other = save_checkpoint(UNet(SHAPE), replace(CARD, name="torn"), weights.parent)
+    assert other.sha256 != saved[1].sha256
+    torn.write_bytes(weights.read_bytes())
+    with pytest.raises(CheckpointError, match=r"torn\.json holds another card than torn\.safetensors"):
+        load_checkpoint(torn)
 
 
 def test_calibration_and_operating_points_travel_with_the_card_and_old_cards_have_none():
@@ -91,10 +140,16 @@ def test_calibration_and_operating_points_travel_with_the_card_and_old_cards_hav
         ModelCard.from_json(json.dumps({**fields, "calibration": {"slope": 1.0}}))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 9}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 0}'])
 def test_text_that_is_no_card_is_refused(text):
     with pytest.raises(CheckpointError, match="card"):
         ModelCard.from_json(text)
+
+
+def test_card_of_a_newer_release_is_refused_with_a_sentence():
+    newer = json.dumps(json.loads(CARD.to_json()) | {"format": 3, "network": "deeper"})
+    with pytest.raises(CheckpointError, match=r"card has the format 3; this release reads up to 2\. Use the release"):
+        ModelCard.from_json(newer)
 
 
 def test_contradicting_cards_are_refused():

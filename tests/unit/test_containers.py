@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from lungseg import errors
-from lungseg.scans import nifti
+from lungseg.scans import formats, nifti
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
+from tests.scan_files import grid_of, scan_of
 
 
 def scan(folder):
@@ -110,7 +111,7 @@ CONTAINERS = {
 def test_file_is_named_for_what_it_is(tmp_path, name):
     make, found, remedy = CONTAINERS[name]
     (tmp_path / "scan.nii").write_bytes(make(tmp_path))
-    for read in (nifti.read_header, nifti.read_scan, nifti.unpack):
+    for read in (grid_of, scan_of, nifti.unpack):
         with pytest.raises(errors.NotNiftiError, match=found) as caught:
             read(tmp_path / "scan.nii")
         assert remedy in caught.value.remedy
@@ -120,7 +121,7 @@ def test_file_is_named_for_what_it_is(tmp_path, name):
 def test_voxels_without_their_header_are_known_by_the_name_alone(tmp_path):
     nib.Nifti1Pair(chest()[0], ras_affine()).to_filename(tmp_path / "pair.img")
     with pytest.raises(errors.NotNiftiError, match=r"\.img half of a pair") as caught:
-        nifti.read_volume(tmp_path / "pair.img")
+        formats.read_volume(tmp_path / "pair.img")
     assert "nib-convert" in caught.value.remedy
 
 
@@ -130,14 +131,14 @@ def test_file_that_ends_within_its_header_is_cut_off(tmp_path, kind, count):
     kind(chest()[0], ras_affine()).to_filename(tmp_path / "scan.nii")
     (tmp_path / "scan.nii").write_bytes((tmp_path / "scan.nii").read_bytes()[:count])
     with pytest.raises(errors.TruncatedScanError, match=f"after {count} bytes"):
-        nifti.read_header(tmp_path / "scan.nii")
+        grid_of(tmp_path / "scan.nii")
 
 
 @pytest.mark.parametrize("content", [b"", gzip.compress(b"")], ids=["plain", "gzipped"])
 def test_file_without_content_is_empty(tmp_path, content):
     (tmp_path / "scan.nii.gz").write_bytes(content)
     with pytest.raises(errors.EmptyScanError):
-        nifti.read_header(tmp_path / "scan.nii.gz")
+        grid_of(tmp_path / "scan.nii.gz")
 
 
 def test_pair_is_read_once_it_is_joined_as_the_remedy_says(tmp_path):
@@ -146,9 +147,9 @@ def test_pair_is_read_once_it_is_joined_as_the_remedy_says(tmp_path):
     from nibabel.cmdline.convert import main
 
     main([str(tmp_path / "pair.hdr"), str(tmp_path / "one.nii")])
-    np.testing.assert_array_equal(nifti.read_volume(tmp_path / "one.nii").hu, hu)
+    np.testing.assert_array_equal(formats.read_volume(tmp_path / "one.nii").hu, hu)
 
 
 def test_good_scan_is_none_of_them(tmp_path):
     write_nifti(tmp_path / "scan.nii", chest()[0], ras_affine())
-    assert nifti.read_header(tmp_path / "scan.nii").findings == ()
+    assert scan_of(tmp_path / "scan.nii").findings == ()

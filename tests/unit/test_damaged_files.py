@@ -18,15 +18,17 @@ from lungseg.errors import CheckpointError, DataSetError, DiskFullError, LungSeg
 from lungseg.figures.video import Film
 from lungseg.files import atomic
 from lungseg.scans import overlay
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.geometry import Grid
+from lungseg.scans.volume import Volume
 from lungseg.segmentation.card import find_weights
-from lungseg.segmentation.checkpoint import load_checkpoint, replace_card, save_checkpoint
+from lungseg.segmentation.card import read_card, replace_card
+from lungseg.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from lungseg.segmentation.probability_io import write_map
-from lungseg.services import estimation, promotion, runs, training
+from lungseg.services import promotion, runs, training
 from lungseg.services.checkpoints import name_of, read_checkpoint
 from lungseg.training.config import TrainingConfig
 from lungseg.training.state import RunDirectory, read_order
-from tests.cards import save_scenes
+from tests.cards import as_older, damage_card, save_scenes
 from tests.data_sets import write_json, write_pair
 from tests.fuzz.readers import Workshop
 from tests.phantoms import SHAPE, chest, graded_map, ras_affine
@@ -59,6 +61,7 @@ TABLES = {
 }
 REFUSED = {
     "card": ("checkpoint.unusable", JSON),
+    "card inside weights": ("checkpoint.unusable", JSON),
     "weights, right sha256": ("checkpoint.unusable", BYTES),
     "dataset.json": ("data.unusable", JSON),
     "patients.csv": ("data.unusable", TABLES),
@@ -73,7 +76,7 @@ REFUSED = {
     "probability map": ("storage.failed", BYTES),
     "manifest": ("storage.failed", JSON),
 }
-PASSED_OVER = {"paces": JSON, "derived mask, facts": JSON, "log": BYTES, "git HEAD": BYTES}
+PASSED_OVER = {"derived mask, facts": JSON, "log": BYTES, "git HEAD": BYTES}
 
 
 def code_of(read):
@@ -169,6 +172,7 @@ def installed(settings, tmp_path):
 
 def test_one_damaged_card_hides_itself_alone(installed):
     card = installed.models / "bad.json"
+    as_older(card.with_suffix(".safetensors"))
     card.write_bytes(card.read_bytes()[:50] + b"\xff" + card.read_bytes()[50:])
     sha256 = read_checkpoint(installed, "good").card.sha256
     assert promotion.promoted_names(installed) == {sha256: "good"}
@@ -186,14 +190,13 @@ def test_one_damaged_card_hides_itself_alone(installed):
     ],
 )  # fmt: skip
 def test_parts_that_only_pages_show_stop_no_segmentation(installed, damage):
-    path = installed.models / "bad.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
-    _, card = load_checkpoint(path.with_suffix(".safetensors"))
+    weights = installed.models / "bad.safetensors"
+    damage_card(weights, **damage)
+    _, card = load_checkpoint(weights, to_segment=True)
     assert card.threshold == 0.6
-    with pytest.raises(CheckpointError, match=r"bad\.json is damaged .* Put the card"):
-        read_checkpoint(installed, "bad")
-    for part in (lambda: card.case_scores, lambda: card.names("held_out_cases"), lambda: card.names("tested_patients")):
-        assert code_of(part) in {CheckpointError.code, None}
+    for read in (read_card, load_checkpoint, lambda _: read_checkpoint(installed, "bad")):
+        with pytest.raises(CheckpointError, match=r"bad\.safetensors is damaged .* Put the card"):
+            read(weights)
 
 
 @pytest.mark.parametrize(
@@ -207,10 +210,10 @@ def test_parts_that_only_pages_show_stop_no_segmentation(installed, damage):
     ],
 )  # fmt: skip
 def test_numbers_of_a_card_that_would_break_a_run_are_refused(installed, part, value):
-    path = installed.models / "bad.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {part: value}))
+    weights = installed.models / "bad.safetensors"
+    damage_card(weights, **{part: value})
     with pytest.raises(CheckpointError):
-        load_checkpoint(path.with_suffix(".safetensors"))
+        load_checkpoint(weights, to_segment=True)
 
 
 def test_weights_that_are_gone_are_said_so(installed):
@@ -417,11 +420,3 @@ def test_files_for_users_have_the_rights_that_all_their_files_have(tmp_path, kin
     written = [path for path in tmp_path.iterdir() if path.is_file()]
     assert written
     assert {path.stat().st_mode & 0o777 for path in written} == {0o644}
-
-
-def test_pace_is_kept_whole_or_not_at_all(settings, monkeypatch):
-    estimation.keep_pace(settings, "baseline", 8, "cpu", estimation.Throughput(1.0, 2.0))
-    monkeypatch.setattr(atomic.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    with pytest.raises(DiskFullError):
-        estimation.keep_pace(settings, "baseline", 4, "cpu", estimation.Throughput(1.0, 2.0))
-    assert [path.name for path in settings.home.iterdir()] == ["paces.json"]

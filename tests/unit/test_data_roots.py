@@ -1,14 +1,12 @@
 """Folders that a page may name: only below the roots, whatever links lead out, and nothing is said of the rest."""
 
 import os
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lungseg.config import Settings
-from lungseg.db import open_database
 from lungseg.errors import DataSetError
 from lungseg.services import datasets, estimation, training
 from lungseg.services.datasets import allowed_folder
@@ -21,12 +19,6 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
     """Data may come from one folder beside the home."""
     (tmp_path / "data").mkdir()
     return replace(settings, data_roots=(tmp_path / "data",))
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 def refusal(settings, database, folder):

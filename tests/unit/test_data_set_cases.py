@@ -9,8 +9,8 @@ from scipy import ndimage
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
 from lungseg.dataset.survey import measure_cases
-from lungseg.scans import nifti
-from lungseg.scans.volume import Grid
+from lungseg.scans import formats
+from lungseg.scans.geometry import Grid
 from tests.phantoms import write_nifti
 
 NAMES = ("lung_101", "lung_102", "lung_103")
@@ -23,8 +23,8 @@ def scans(shared_data):
     found = {}
     for name in NAMES:
         folder = shared_data / "chest_ct_msd_layout"
-        volume = nifti.read_volume(folder / "imagesTr" / f"{name}.nii.gz")
-        mask = nifti.read_mask(folder / "labelsTr" / f"{name}.nii.gz", volume.grid)
+        volume = formats.read_volume(folder / "imagesTr" / f"{name}.nii.gz")
+        mask = formats.read_mask(folder / "labelsTr" / f"{name}.nii.gz", volume.grid)
         step = volume.grid.shape[0] // 128
         affine = volume.grid.affine.copy()
         affine[:3, :2] *= step

@@ -14,7 +14,7 @@ from lungseg.dataset.masks import read_tumour_mask
 from lungseg.dataset.store import prepare
 from lungseg.decoding import decode
 from lungseg.errors import TumourClassError
-from lungseg.scans.volume import Grid
+from lungseg.scans.geometry import Grid
 from lungseg.training.slices import batch_of, read_tumour
 from tests.data_sets import write_data_set, write_json, write_pair
 from tests.phantoms import SHAPE, chest, ras_affine, write_nifti

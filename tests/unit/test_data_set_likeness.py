@@ -6,8 +6,9 @@ from scipy import ndimage
 
 from lungseg.dataset.likeness import LIKE, Thumbnail, alike, correlation_of
 from lungseg.errors import DataSetError
-from lungseg.scans import nifti
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans import formats
+from lungseg.scans.geometry import Grid
+from lungseg.scans.volume import Volume
 from tests.phantoms import chest
 
 
@@ -42,7 +43,7 @@ def test_damaged_thumbnail():
 
 @pytest.mark.shared_data
 def test_copies_of_a_scan_are_found(shared_data):
-    volume = nifti.read_volume(shared_data / "chest_ct_msd_layout" / "imagesTr" / "lung_103.nii.gz")
+    volume = formats.read_volume(shared_data / "chest_ct_msd_layout" / "imagesTr" / "lung_103.nii.gz")
     first = Thumbnail.of(volume)
     likeness = {name: correlation_of(first, Thumbnail.of(copy)) for name, copy in processed(volume)}
     assert {name: value for name, value in likeness.items() if value < LIKE + 0.05} == {}
@@ -52,6 +53,6 @@ def test_copies_of_a_scan_are_found(shared_data):
 def test_scans_of_different_patients_are_no_copies(shared_data):
     """The three parts of ACRIN-FLT-Breast_001 show one patient, but hardly the same region."""
     scans = {path.name[:-7]: path for path in sorted(shared_data.glob("chest_ct_*/images*/*.nii.gz"))}
-    thumbnails = {name: Thumbnail.of(nifti.read_volume(path)) for name, path in scans.items()}
+    thumbnails = {name: Thumbnail.of(formats.read_volume(path)) for name, path in scans.items()}
     assert len(thumbnails) >= 12
     assert alike(thumbnails) == ()

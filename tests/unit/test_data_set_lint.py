@@ -17,7 +17,7 @@ from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
 from lungseg.dataset.split import Split
 from lungseg.dataset.store import prepare
-from lungseg.dataset.survey import survey
+from lungseg.dataset.survey import measure_cases
 from lungseg.decoding import decode
 from lungseg.errors import DataSetError
 from lungseg.records import ScanFinding, ScanSeverity
@@ -305,7 +305,7 @@ def test_fault_of_a_reader_costs_its_case_alone(folder, monkeypatch, caplog, wor
     monkeypatch.setattr(survey_module, "measure_case", measure_but_not_the_second)
     data_set = open_data_set(folder)
     with caplog.at_level(logging.ERROR, "lungseg"):
-        facts = survey(data_set, workers=workers)
+        facts = measure_cases(data_set, workers=workers)
     assert [case.is_usable for case in facts] == [True, False, True, True]
     (finding,) = lint(data_set, facts)
     assert (finding.severity, finding.code, finding.case) == (Severity.ERROR, "data.unreadable", "lung_002")

@@ -21,7 +21,7 @@ from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
 from lungseg.dataset.store import SliceStore, check_arrays, is_store, prepare
 from lungseg.errors import DataChangedError, DataSetError, RunCancelledError, StorageError
-from lungseg.scans import nifti
+from lungseg.scans import formats
 from lungseg.scans.canvas import CanvasGeometry, Preprocessing, to_display
 from tests.data_sets import write_data_set, write_json, write_pair
 
@@ -53,8 +53,8 @@ def test_slices_are_those_that_a_network_reads(folder, tmp_path):
     assert [case.case for case in store.cases] == ["lung_001", "lung_002", "lung_003"]
     assert [case.case for case in store.unlabelled] == ["lung_101"]
     for case in store.cases:
-        volume = nifti.read_volume(case.scan)
-        mask = nifti.read_mask(case.mask, volume.grid)
+        volume = formats.read_volume(case.scan)
+        mask = formats.read_mask(case.mask, volume.grid)
         depth = volume.grid.shape[2]
         assert isinstance(case.hu, np.memmap)
         assert (case.hu.dtype, case.hu.shape) == (np.int16, (depth, 256, 256))

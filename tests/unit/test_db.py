@@ -30,12 +30,6 @@ def file(settings):
     return settings.home / "lungseg.sqlite"
 
 
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
-
-
 def test_migrations_make_exactly_the_tables_of_the_code(database, settings):
     plain = create_engine(settings.database_url)
     with plain.connect() as connection:

@@ -8,7 +8,7 @@ import pytest
 
 from lungseg.db import open_database, queue
 from lungseg.db.cases import delete_case, insert_case
-from lungseg.db.queue import Lane
+from lungseg.db.queue import LANES, Lane
 from lungseg.db.runs import get_run, insert_run, request_stop
 from lungseg.records import Progress, RunKind, RunState
 from tests.rows import new_case, new_run
@@ -16,12 +16,6 @@ from tests.rows import new_case, new_run
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HERE = "host:/home"
 LOST = queue.StaleRuns(HERE)
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 @pytest.fixture
@@ -229,7 +223,7 @@ def test_lanes_do_not_wait_for_each_other(database, case):
 
 
 def test_every_kind_of_run_is_in_one_lane():
-    assert Lane.SCANS.value | Lane.LONG.value == Lane.BOTH.value == frozenset(RunKind)
+    assert frozenset.union(*(lane.value for lane in LANES)) == Lane.ALL.value == frozenset(RunKind)
     assert not Lane.SCANS.value & Lane.LONG.value
 
 
@@ -245,14 +239,14 @@ def test_lane_takes_back_its_own_runs_alone(database, case):
 
 def test_scan_that_kills_its_worker_costs_the_run_beside_it_nothing(database, case):
     training, scan = add(database, case, kind=RunKind.TRAIN), add(database, case)
-    for _ in range(queue.MOST_LOSSES):
+    for _ in range(queue.MAX_CRASHES_IN_A_ROW):
         claim(database)
         claim(database)
         with database.begin() as session:
             queue.requeue_stale(session, LOST, NOW)
     assert read(database, scan).failure == queue.WORKER_LOST
     assert (read(database, training).state, read(database, training).failure) == (RunState.QUEUED, None)
-    for _ in range(queue.MOST_LOSSES):
+    for _ in range(queue.MAX_CRASHES_IN_A_ROW):
         assert claim(database).id == training.id
         with database.begin() as session:
             queue.requeue_stale(session, LOST, NOW)

@@ -1,12 +1,10 @@
 """What goes into the tables comes out as the same record."""
 
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import event
 
-from lungseg.db import open_database
 from lungseg.db.cases import delete_case, get_case, insert_case, list_summaries, rename_case
 from lungseg.db.masks import insert_mask, masks_of_case, next_version
 from lungseg.db.runs import get_run, insert_run, latest_run
@@ -15,12 +13,6 @@ from lungseg.records import MaskKind, RunKind, RunState
 from tests.rows import new_case, new_mask, new_run
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 def keep_full_case(session, minute=0, runs=2):

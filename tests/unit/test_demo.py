@@ -13,13 +13,14 @@ from lungseg.config import Settings
 from lungseg.db import open_database
 from lungseg.errors import CheckpointError, SetupError
 from lungseg.records import MaskKind, RunState
-from lungseg.scans import nifti
+from lungseg.scans import formats
+from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import lesions_of
-from lungseg.scans.volume import Grid
 from lungseg.services import cases, demo, runs
 from lungseg.services.installation import Installation
 from tests.installations import installation_of
 from tests.phantoms import write_chest
+from tests.scan_files import geometry_of
 
 CONTENT = b"a scan"
 
@@ -124,7 +125,7 @@ def test_consensus_lies_where_the_contours_say_in_mm(tmp_path, codes):
 
     mask = demo.consensus(demo.read_contours(database, "P-1"), grid)
 
-    found = {tuple(np.round(grid.position_mm(tuple(index)), 3)) for index in np.argwhere(mask)}
+    found = {tuple(np.round(grid.mm_of(tuple(index)), 3)) for index in np.argwhere(mask)}
     inside = [(a, b) for a in range(-2, 3) for b in range(-2, 3) if (a, b) != (0, 0)]
     expected = {
         tuple(np.round((demo.ORIGIN_MM[0] - (x + a) * pixel_mm, demo.ORIGIN_MM[1] - (y + b) * pixel_mm, z_mm), 3))
@@ -134,8 +135,8 @@ def test_consensus_lies_where_the_contours_say_in_mm(tmp_path, codes):
 
 
 def test_reference_of_the_demo_scan_is_the_nodule(demo_files):
-    volume = nifti.read_volume(demo_files.scan)
-    mask = nifti.read_mask(demo_files.reference, volume.grid)
+    volume = formats.read_volume(demo_files.scan)
+    mask = formats.read_mask(demo_files.reference, volume.grid)
     (lesion,) = lesions_of(mask, volume.grid)
     assert lesion.volume_ml == pytest.approx(6.71, abs=0.01)
     assert lesion.centre_mm == pytest.approx((-56.4, -86.3, -116.0), abs=0.1)
@@ -151,7 +152,7 @@ def prepared(settings, small_checkpoint):
     files = demo.DemoFiles.of(settings)
     settings.demo.mkdir()
     lesion = write_chest(files.scan, "LAS")
-    nifti.write_mask(lesion, files.reference, like=nifti.read_header(files.scan))
+    formats.write_mask(lesion, files.reference, geometry_of(files.scan))
     return replace(settings, checkpoint=str(small_checkpoint))
 
 

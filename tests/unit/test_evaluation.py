@@ -13,10 +13,11 @@ from lungseg.errors import NotNiftiError, RunCancelledError
 from lungseg.evaluation.evaluate import evaluate, evaluate_case
 from lungseg.evaluation.metrics import score_case
 from lungseg.records import CaseFailure, CaseScore
-from lungseg.scans.nifti import read_grid, read_mask
+from lungseg.scans.formats import read_mask
 from lungseg.segmentation.pipeline import segment_scan
 from lungseg.segmentation.segmenter import Segmenter
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
+from tests.scan_files import grid_of
 
 CASE_KEYS = {
     "case",
@@ -68,7 +69,7 @@ def test_a_case_is_scored_as_it_would_be_segmented(segmenter, folders, tmp_path)
     (pair,) = pair_folders(*folders).labelled
     score = evaluate_case(pair, segmenter)
     segment_scan(pair.scan, tmp_path / "mask.nii.gz", segmenter)
-    grid = read_grid(pair.scan).to_ras()
+    grid = grid_of(pair.scan).to_ras()
     expected = score_case("lung_001", read_mask(tmp_path / "mask.nii.gz", grid), read_mask(pair.mask, grid), grid)
     same = [field.name for field in fields(CaseScore) if field.name != "seconds"]
     assert [getattr(score, name) for name in same] == [getattr(expected, name) for name in same]
@@ -110,7 +111,7 @@ def test_bad_cases_do_not_stop_the_others(segmenter, folders, tmp_path):
     }
     assert [score.case for score in scores] == ["lung_001", "lung_003"]
     assert scores[1].dice == 0.0
-    assert (summary.cases, summary.failed, summary.share_of_zeros) == (2, 4, 0.5)
+    assert (summary.cases, summary.failed, summary.fraction_dice_zero) == (2, 4, 0.5)
 
 
 def test_a_stop_ends_between_cases_or_within_one(segmenter, folders):
@@ -141,7 +142,7 @@ def test_command_writes_report_and_table(lungseg, small_checkpoint, folders, tmp
     summary = found["summary"]
     assert summary["mean"] == pytest.approx(np.mean([case["dice"] for case in found["cases"]]))
     assert summary["interval"][0] <= summary["mean"] <= summary["interval"][1]
-    assert {"median", "share_of_zeros", "sensitivity", "false_lesions_a_scan"} <= set(summary)
+    assert {"median", "fraction_dice_zero", "sensitivity", "false_positives_per_scan"} <= set(summary)
     assert (found["failures"], found["checkpoint"]) == ([], "all-tumour")
     assert len(found["checkpoint_sha256"]) == 64
     rows = rows_of(table)
@@ -186,7 +187,7 @@ def test_real_masks_lie_on_their_scans(shared_data):
     pairs = pair_folders(folder / "imagesTr", folder / "labelsTr").labelled
     assert [pair.case for pair in pairs] == ["lung_101", "lung_102", "lung_103"]
     for pair in pairs:
-        grid = read_grid(pair.scan).to_ras()
+        grid = grid_of(pair.scan).to_ras()
         reference = read_mask(pair.mask, grid)
         moved = np.roll(reference, 3, axis=0)
         score = score_case(pair.case, moved, reference, grid)

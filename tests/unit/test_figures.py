@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 
 from lungseg.figures.slices import SIDE_PX, GreySlices, slice_viewer
+from lungseg.scans.geometry import Grid
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.volume import Volume
 from tests.phantoms import LESION_INDEX, SPACING_MM, chest, ras_affine
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from lungseg.errors import GridMismatchError, StorageError
 from lungseg.figures.video import FOOT, STRIP, Film
+from lungseg.scans.geometry import Grid
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB, WINDOWS
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.volume import Volume
 from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, chest, ras_affine, write_chest, write_nifti
 
 CLOSE = 40

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lungseg.records import Progress
-from lungseg.ui.formatting import ago, duration, escape, exact, left, millilitres, spacing, voxels
+from lungseg.ui.formatting import ago, duration, exact, left, millilitres, spacing, voxels
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
@@ -58,7 +58,3 @@ def test_progress_says_what_is_left():
     assert left(Progress("reading", 1, 4)) == "reading"
     assert left(Progress("segmenting", 60, 133, left_s=4.6)) == "segmenting, about 5 s left"
     assert left(Progress("segmenting", 60, 133, left_s=0.1)) == "segmenting, about 1 s left"
-
-
-def test_names_can_hold_no_markup():
-    assert escape('<img src=x onerror="x">') == "&lt;img src=x onerror=&quot;x&quot;&gt;"

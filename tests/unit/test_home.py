@@ -10,8 +10,9 @@ import pytest
 
 from lungseg.db import open_database
 from lungseg.errors import DatabaseLostError, SetupError, StorageError
+from lungseg.files import keys
 from lungseg.services import cases, home, manifests, recovery, storage
-from lungseg.services.installation import Installation
+from lungseg.services.installation import Installation, files_of
 from tests.data_sets import write_data_set
 from tests.rows import new_mask
 
@@ -58,7 +59,7 @@ def sweep_with(settings, url):
 
 def without_manifests(settings):
     """As the release before left its files."""
-    for path in settings.scans.glob(f"*{manifests.END}"):
+    for path in settings.scans.glob(f"*{keys.MANIFEST_END}"):
         path.unlink()
 
 
@@ -153,7 +154,7 @@ def test_installation_of_the_release_before_is_paired_and_gets_its_manifests(set
         found = home.holdings(Installation(settings, database))
         assert found.home == found.paired is not None
         storage.sweep(Installation(settings, database))
-        assert manifests.read_case(manifests.case_manifest(settings, case.id)) == case
+        assert manifests.read_case(settings.home / keys.case_manifest(case.id)) == case
 
 
 def test_deleted_case_leaves_no_manifest(settings, database, four):
@@ -163,7 +164,7 @@ def test_deleted_case_leaves_no_manifest(settings, database, four):
 
 
 def test_damaged_id_of_the_home_is_said(settings, database):
-    (settings.home / home.ID_FILE).write_text("not an id")
+    (settings.home / keys.HOME_ID).write_text("not an id")
     with pytest.raises(StorageError, match="id is damaged"):
         home.holdings(Installation(settings, database))
 
@@ -182,7 +183,7 @@ def test_recovered_case_has_its_name_its_masks_and_its_run(settings, database, f
     with database.begin() as session:
         insert_run(session, run)
         insert_mask(session, mask)
-    manifests.keep_mask(settings, mask, run)
+    manifests.keep_mask(files_of(settings), mask, run)
     stray = settings.masks / f"{'d' * 32}.nii.gz"
     stray.write_bytes(b"whose?")
     database.close()
@@ -198,7 +199,7 @@ def test_recovered_case_has_its_name_its_masks_and_its_run(settings, database, f
         from lungseg.services.runs import get_run
 
         assert get_run(Installation(settings, fresh), run.id).result == run.result
-        assert (settings.home / recovery.UNASSIGNED / stray.name).read_bytes() == b"whose?"
+        assert (settings.home / keys.UNASSIGNED / stray.name).read_bytes() == b"whose?"
         assert home.holdings(Installation(settings, fresh)).alarm is None
         again = recovery.recover(Installation(settings, fresh))
         assert (again.cases, again.masks, again.queued) == (0, 0, 0)
@@ -220,7 +221,7 @@ def test_scan_without_manifest_becomes_a_case_and_one_that_is_damaged_is_told(se
 
 
 def test_manifest_can_not_lead_elsewhere(settings, database, four, tmp_path):
-    path = manifests.case_manifest(settings, four[0].id)
+    path = settings.home / keys.case_manifest(four[0].id)
     path.write_text(path.read_text().replace(four[0].scan_path, "../../etc/passwd"))
     database.close()
     remove_database(settings)
@@ -232,7 +233,7 @@ def test_manifest_can_not_lead_elsewhere(settings, database, four, tmp_path):
 def test_database_of_another_home_is_taken_over_only_when_asked(settings, database, four, tmp_path):
     elsewhere = replace(settings, home=tmp_path / "elsewhere")
     home.open_home(elsewhere)
-    (elsewhere.home / home.ID_FILE).write_text("f" * 32)
+    (elsewhere.home / keys.HOME_ID).write_text("f" * 32)
     with pytest.raises(SetupError, match="another LUNGSEG_HOME"):
         recovery.recover(Installation(elsewhere, database))
     with pytest.raises(SetupError, match="another LUNGSEG_HOME"):
@@ -319,8 +320,8 @@ def test_all_that_is_kept_is_readable_by_its_owner_alone(settings, database, fou
     before = os.umask(0o022)
     try:
         home.open_home(settings)
-        manifests.keep_case(settings, four[0])
+        manifests.keep_case(files_of(settings), four[0])
     finally:
         os.umask(before)
     assert settings.home.stat().st_mode & 0o077 == 0
-    assert manifests.case_manifest(settings, four[0].id).stat().st_mode & 0o077 == 0
+    assert settings.home / keys.case_manifest(four[0].id).stat().st_mode & 0o077 == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lungseg import errors
-from lungseg.scans import nifti
+from lungseg.scans import formats
 from tests.conftest import SHARED_DATA
 from tests.phantoms import chest, ras_affine, with_vessels, write_nifti
 
@@ -47,7 +47,7 @@ def write(path, values):
 
 def refused(path):
     with pytest.raises(errors.NotHounsfieldError) as caught:
-        nifti.read_volume(path)
+        formats.read_volume(path)
     return caught.value.found
 
 
@@ -84,4 +84,4 @@ def test_right_scans_with_any_padding_are_read(shared_data, tmp_path, filled):
         hu = np.asarray(nib.load(path).dataobj)[::4, ::4, ::2].astype(np.int16)
         values = hu if filled is None else padded(hu, filled).astype(np.int16)
         write(tmp_path / "scan.nii", values)
-        assert nifti.read_volume(Path(tmp_path / "scan.nii")).hu.shape == values.shape
+        assert formats.read_volume(Path(tmp_path / "scan.nii")).hu.shape == values.shape

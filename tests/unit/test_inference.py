@@ -8,7 +8,7 @@ from torch import nn
 
 from lungseg.errors import NoLungError, RunCancelledError
 from lungseg.evaluation.metrics import dice
-from lungseg.scans import nifti
+from lungseg.scans import formats
 from lungseg.scans.canvas import Preprocessing
 from lungseg.scans.overlay import MASK_RGB, thumbnail, write_png
 from lungseg.segmentation import pipeline
@@ -46,13 +46,13 @@ def test_scan_in_any_axis_order_gets_its_mask_on_its_own_grid(tmp_path, spots, c
     scan, mask = tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz"
     lesion = write_chest(scan, codes, lesion_hu=300)
     result = pipeline.segment_scan(scan, mask, spots)
-    volume = nifti.read_volume(scan)
-    assert dice(nifti.read_mask(mask, volume.grid), lesion) > 0.85
+    volume = formats.read_volume(scan)
+    assert dice(formats.read_mask(mask, volume.grid), lesion) > 0.85
     assert nib.load(mask).shape == nib.load(scan).shape
     assert result.orientation == codes
     largest = result.lesions[0]
     x, y, z = largest.centre_mm
-    assert np.allclose((x, y, z), volume.grid.position_mm((66, 44, 22)), atol=4.0)
+    assert np.allclose((x, y, z), volume.grid.mm_of((66, 44, 22)), atol=4.0)
     assert largest.volume_ml == pytest.approx(lesion.sum() * volume.grid.voxel_ml, rel=0.3)
     assert result.slice_voxels[22] > 0
     assert result.report()["checkpoint"] == "spots"
@@ -90,19 +90,19 @@ def test_thick_slices_are_warned_of(tmp_path, spots):
     assert any("6.0 mm apart" in warning for warning in result.warnings)
 
 
-def test_number_types_and_batches_agree(tmp_path):
-    """The mask must not hang on the number type: Dice at least 0.995 (bf16 has 8 bits of mantissa)."""
+def test_number_types_agree(tmp_path):
+    """No probability may hang on the number type by more than 2 of 255 (bf16 has 8 bits of mantissa)."""
     torch.manual_seed(3)
     save_checkpoint(UNet(SHAPE), card(name="random"), tmp_path)
     write_chest(tmp_path / "scan.nii")
-    volume = nifti.read_volume(tmp_path / "scan.nii")
+    volume = formats.read_volume(tmp_path / "scan.nii")
     segmenter = Segmenter.load("random", models=tmp_path, device="cpu")
     segmenter.dtype = torch.float32
-    exact = segmenter.apply(volume).canvases
+    exact = segmenter.predict(volume).canvases
     segmenter.dtype = torch.bfloat16
-    half = segmenter.apply(volume).canvases
-    level = np.median(exact[exact > 0])
-    assert dice(exact > level, half > level) > 0.995 or np.abs(exact.astype(int) - half).max() <= 2
+    half = segmenter.predict(volume).canvases
+    assert len(np.unique(exact)) > 10
+    assert np.abs(exact.astype(int) - half).max() <= 2
 
 
 def test_folded_batch_norm_gives_the_network_that_was_saved(tmp_path):
@@ -114,10 +114,10 @@ def test_folded_batch_norm_gives_the_network_that_was_saved(tmp_path):
             module.running_var.uniform_(0.5, 2.0)
     save_checkpoint(network, card(name="random"), tmp_path)
     write_chest(tmp_path / "scan.nii")
-    volume = nifti.read_volume(tmp_path / "scan.nii")
+    volume = formats.read_volume(tmp_path / "scan.nii")
     segmenter = Segmenter.load("random", models=tmp_path, device="cpu")
     segmenter.dtype = torch.float32
-    found = segmenter.apply(volume).canvases[22]
+    found = segmenter.predict(volume).canvases[22]
     network.eval()
     stack = torch.from_numpy(segmenter.card.preprocessing.slice_stack(volume, 22, 23))
     with torch.inference_mode():
@@ -128,7 +128,7 @@ def test_folded_batch_norm_gives_the_network_that_was_saved(tmp_path):
 
 def test_thumbnail_shows_the_lesion_in_its_colour(tmp_path):
     lesion = write_chest(tmp_path / "scan.nii")
-    volume = nifti.read_volume(tmp_path / "scan.nii")
+    volume = formats.read_volume(tmp_path / "scan.nii")
     picture = thumbnail(volume, lesion)
     assert picture.shape == (192, 192, 3)
     coloured = (picture == MASK_RGB).all(axis=-1)

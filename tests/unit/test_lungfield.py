@@ -5,8 +5,9 @@ import pytest
 
 from lungseg.errors import NoLungError
 from lungseg.scans.canvas import CanvasGeometry, to_display
+from lungseg.scans.geometry import Grid
 from lungseg.scans.lungs import find_lungs
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.volume import Volume
 from tests.phantoms import SHAPE, chest, ras_affine, with_grain, with_vessels
 
 GRID = Grid(SHAPE, ras_affine())

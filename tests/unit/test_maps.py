@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lungseg.errors import StorageError
-from lungseg.scans.volume import Grid
+from lungseg.scans.geometry import Grid
 from lungseg.segmentation.probability_io import read_map, write_map
 from tests.phantoms import SHAPE, graded_map, ras_affine
 

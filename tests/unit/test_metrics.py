@@ -20,7 +20,7 @@ from lungseg.evaluation.metrics import (
     surface_distances,
 )
 from lungseg.records import CaseFailure, CaseScore, Failure
-from lungseg.scans.volume import Grid
+from lungseg.scans.geometry import Grid
 from tests.phantoms import ras_affine
 
 SPACING_MM = (0.7, 0.8, 2.5)
@@ -173,9 +173,9 @@ def test_summary_counts_every_kind_of_case():
     assert (summary.cases, summary.failed, summary.nan) == (4, 2, 1)
     assert summary.mean == pytest.approx(0.5)
     assert summary.median == pytest.approx(0.6)
-    assert summary.share_of_zeros == pytest.approx(1 / 3)
+    assert summary.fraction_dice_zero == pytest.approx(1 / 3)
     assert summary.sensitivity == pytest.approx(3 / 6)
-    assert summary.false_lesions_a_scan == pytest.approx(3 / 4)
+    assert summary.false_positives_per_scan == pytest.approx(3 / 4)
     assert summary.median_hd95_mm == 1.0
     low, high = summary.interval
     assert 0 <= low < 0.5 < high <= 1

@@ -11,8 +11,9 @@ import pytest
 
 from lungseg import errors
 from lungseg.config import Limits
-from lungseg.scans import lungs, nifti
+from lungseg.scans import bounds, formats, lungs, nifti
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
+from tests.scan_files import geometry_of, grid_of
 
 
 def small(low=-1000, high=400, shape=(10, 8, 6)):
@@ -45,7 +46,7 @@ def test_stored_values_become_hounsfield_units(tmp_path, dtype, slope, inter, en
     image.to_filename(path)
     if slope is not None:
         rewrite(path, lambda raw: set_scaling(raw, slope, inter))
-    np.testing.assert_array_equal(nifti.read_volume(path).hu, hu.astype(np.int16))
+    np.testing.assert_array_equal(formats.read_volume(path).hu, hu.astype(np.int16))
 
 
 def rewrite(path, change):
@@ -65,14 +66,14 @@ def set_dims(raw, *dims):
 
 def test_nifti2_is_read(tmp_path):
     nib.Nifti2Image(small().astype(np.int16), np.eye(4)).to_filename(tmp_path / "scan.nii")
-    assert nifti.read_volume(tmp_path / "scan.nii").hu.shape == (10, 8, 6)
+    assert formats.read_volume(tmp_path / "scan.nii").hu.shape == (10, 8, 6)
 
 
 def test_fourth_axis_of_length_one_is_dropped_and_the_mask_still_fits(tmp_path):
     path = tmp_path / "scan.nii.gz"
     nib.Nifti1Image(small().astype(np.int16)[..., None], np.eye(4)).to_filename(path)
-    volume = nifti.read_volume(path)
-    nifti.write_mask(volume.hu > 0, tmp_path / "mask.nii.gz", like=nifti.read_header(path))
+    volume = formats.read_volume(path)
+    formats.write_mask(volume.hu > 0, tmp_path / "mask.nii.gz", geometry_of(path))
     assert nib.load(tmp_path / "mask.nii.gz").shape == (10, 8, 6)
 
 
@@ -80,7 +81,7 @@ def test_fractions_are_rounded_and_extremes_clipped(tmp_path):
     hu = small()
     hu[0, 0, 0], hu[0, 0, 1] = -2000.6, 1e6
     write_nifti(tmp_path / "scan.nii", hu, np.eye(4), dtype=np.float32)
-    read = nifti.read_volume(tmp_path / "scan.nii").hu
+    read = formats.read_volume(tmp_path / "scan.nii").hu
     assert read[0, 0, 0] == -2001
     assert read[0, 0, 1] == 32767
 
@@ -123,8 +124,8 @@ def test_nothing_of_the_scan_reaches_the_mask_but_its_geometry(tmp_path, kind, e
         scan = tmp_path / f"{name}.nii"
         write_with_canaries(scan, kind, is_planted=is_planted)
         assert (CANARY[:4] in scan.read_bytes()) is is_planted
-        volume = nifti.read_volume(scan)
-        nifti.write_mask(volume.hu > 0, tmp_path / f"{name}-mask{ending}", like=nifti.read_header(scan))
+        volume = formats.read_volume(scan)
+        formats.write_mask(volume.hu > 0, tmp_path / f"{name}-mask{ending}", geometry_of(scan))
     clean, planted = ((tmp_path / f"{name}-mask{ending}").read_bytes() for name in ("clean", "planted"))
     assert planted == clean
     mask = nib.load(tmp_path / f"planted-mask{ending}")
@@ -135,7 +136,7 @@ def test_nothing_of_the_scan_reaches_the_mask_but_its_geometry(tmp_path, kind, e
 def test_progress_ends_complete(tmp_path):
     write_chest(tmp_path / "scan.nii.gz")
     steps = []
-    nifti.read_volume(tmp_path / "scan.nii.gz", on_progress=lambda n, of: steps.append((n, of)))
+    formats.read_volume(tmp_path / "scan.nii.gz", on_progress=lambda n, of: steps.append((n, of)))
     assert steps[-1][0] == steps[-1][1] >= 1
 
 
@@ -296,7 +297,7 @@ def test_bad_file_is_refused_with_its_own_error(tmp_path, name):
     path = tmp_path / "scan.nii.gz"
     make(path)
     with pytest.raises(expected, match=match) as caught:
-        nifti.read_volume(path)
+        formats.read_volume(path)
     assert type(caught.value) is expected
     assert caught.value.found
     assert caught.value.remedy
@@ -307,7 +308,7 @@ def test_claimed_size_is_never_allocated(tmp_path):
     changed(lambda raw: set_dims(raw, 3, 2000, 2000, 1250))(path)
     tracemalloc.start()
     with pytest.raises(errors.TooLargeError):
-        nifti.read_volume(path)
+        formats.read_volume(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * 1024**2
@@ -347,8 +348,8 @@ def test_no_number_in_a_header_ends_in_anything_but_our_errors(tmp_path, kind, c
             header.structarr[name].reshape(-1)[place] = stored(value, header.structarr[name].dtype)
             path.write_bytes(header.binaryblock + bytes(4) + voxels)
             try:
-                volume = nifti.read_volume(path)
-                nifti.read_label_map(path, volume.grid)
+                volume = formats.read_volume(path)
+                formats.read_label_map(path, volume.grid)
             except errors.ScanError as error:
                 outcomes.add(error.code)
             else:
@@ -359,7 +360,7 @@ def test_no_number_in_a_header_ends_in_anything_but_our_errors(tmp_path, kind, c
 @pytest.mark.parametrize("name", ["x" * 300 + ".nii", "missing.nii", "folder"])
 def test_file_that_cannot_be_read(tmp_path, name):
     (tmp_path / "folder").mkdir()
-    for read in (nifti.read_header, nifti.read_volume, nifti.unpack):
+    for read in (grid_of, formats.read_volume, nifti.unpack):
         with pytest.raises(errors.ScanError, match=r"can't be read.*still there") as caught:
             read(tmp_path / name)
         assert type(caught.value) is errors.ScanError
@@ -369,7 +370,7 @@ def test_scan_that_is_gone_when_its_mask_is_written(tmp_path):
     lesion = write_chest(tmp_path / "scan.nii")
     (tmp_path / "scan.nii").unlink()
     with pytest.raises(errors.ScanError, match="can't be read"):
-        nifti.write_mask(lesion, tmp_path / "mask.nii", like=nifti.read_header(tmp_path / "scan.nii"))
+        formats.write_mask(lesion, tmp_path / "mask.nii", geometry_of(tmp_path / "scan.nii"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -378,37 +379,37 @@ def test_limit_counts_what_the_volume_takes_not_what_is_stored(tmp_path, dtype):
     path, stored = tmp_path / "scan.nii", (small() + 1000) / 10
     write_nifti(path, stored, np.diag([0.7, 0.8, 1.25, 1]), dtype=dtype, slope=10.0, inter=-1000.0)
     in_memory = 10 * 8 * 6 * 2
-    assert nifti.read_volume(path, limits=Limits(volume_bytes=in_memory)).hu.nbytes == in_memory
+    assert formats.read_volume(path, limits=Limits(volume_bytes=in_memory)).hu.nbytes == in_memory
     with pytest.raises(errors.TooLargeError, match=r"960 bytes in memory.* 959 bytes in memory are accepted"):
-        nifti.read_grid(path, limits=Limits(volume_bytes=in_memory - 1))
+        grid_of(path, limits=Limits(volume_bytes=in_memory - 1))
 
 
 @pytest.mark.parametrize(("spacing", "needed"), [((0.7, 0.8, 1.25), 1710), ((2.5, 2.5, 1.25), 5760)])
 def test_limit_counts_what_segmenting_takes(tmp_path, spacing, needed):
     path = tmp_path / "scan.nii"
     write_nifti(path, small(), np.diag([*spacing, 1]), "PIR", dtype=np.int16)
-    nifti.read_volume(path, limits=Limits(memory_bytes=needed))
+    formats.read_volume(path, limits=Limits(memory_bytes=needed))
     with pytest.raises(errors.TooLargeError, match=r"To segment 6 x 10 x 8|To segment 8 x 6 x 10"):
-        nifti.read_grid(path, limits=Limits(memory_bytes=needed - 1))
+        grid_of(path, limits=Limits(memory_bytes=needed - 1))
 
 
 def test_lungs_are_looked_for_on_the_grid_that_was_counted():
-    assert nifti.COARSE_MM == lungs.COARSE_MM
+    assert bounds.COARSE_MM == lungs.COARSE_MM
 
 
 def test_memory_that_is_free_now_is_enough_or_nothing_is_read(tmp_path, monkeypatch):
     lesion = write_chest(tmp_path / "scan.nii")
-    nifti.write_mask(lesion, tmp_path / "mask.nii", like=nifti.read_header(tmp_path / "scan.nii"))
-    grid = nifti.read_grid(tmp_path / "scan.nii").to_ras()
-    monkeypatch.setattr(nifti, "free_memory", lambda: 100_000)
+    formats.write_mask(lesion, tmp_path / "mask.nii", geometry_of(tmp_path / "scan.nii"))
+    grid = grid_of(tmp_path / "scan.nii").to_ras()
+    monkeypatch.setattr(bounds, "free_memory", lambda: 100_000)
     with pytest.raises(errors.TooLargeError, match=r"take 4 MB of memory; 0 MB are free now\. Close other programs"):
-        nifti.read_volume(tmp_path / "scan.nii")
+        formats.read_volume(tmp_path / "scan.nii")
     with pytest.raises(errors.TooLargeError, match=r"take 1 MB of memory; 0 MB are free now"):
-        nifti.read_mask(tmp_path / "mask.nii", grid)
+        formats.read_mask(tmp_path / "mask.nii", grid)
     monkeypatch.undo()
-    monkeypatch.setattr(nifti.np, "empty", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(bounds.np, "empty", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(errors.TooLargeError, match="Close other programs"):
-        nifti.read_volume(tmp_path / "scan.nii")
+        formats.read_volume(tmp_path / "scan.nii")
 
 
 def test_memory_for_reading_follows_the_volume(tmp_path):
@@ -417,7 +418,7 @@ def test_memory_for_reading_follows_the_volume(tmp_path):
     stored[100:] = 104
     write_nifti(path, stored, np.diag([0.7, 0.8, 1.25, 1]), slope=10.0, inter=-1000.0)
     tracemalloc.start()
-    volume = nifti.read_volume(path)
+    volume = formats.read_volume(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < volume.hu.nbytes + 70 * 1024**2
@@ -427,7 +428,7 @@ def gzipped(path, *, tail=b""):
     """Write a good scan, gzipped; returns its bytes, and its HU."""
     good(path)
     content = gzip.decompress(path.read_bytes()) + tail
-    hu = nifti.read_volume(path).hu
+    hu = formats.read_volume(path).hu
     return content, hu
 
 
@@ -450,7 +451,7 @@ def test_what_follows_the_voxels_is_ignored(tmp_path, name, tail):
     path = tmp_path / "scan.nii.gz"
     content, hu = gzipped(path, tail=tail)
     path.write_bytes(BEHIND[name](content))
-    np.testing.assert_array_equal(nifti.read_volume(path).hu, hu)
+    np.testing.assert_array_equal(formats.read_volume(path).hu, hu)
     assert b"".join(nifti.unpack(path)) == content[: len(content) - len(tail)]
 
 
@@ -470,7 +471,7 @@ def test_checksum_of_a_file_that_ends_with_its_voxels_is_verified(tmp_path, dama
     content, _ = gzipped(path)
     path.write_bytes(damage(gzip.compress(content)))
     with pytest.raises(errors.TruncatedScanError, match="gzip stream"):
-        nifti.read_volume(path)
+        formats.read_volume(path)
 
 
 def test_gzip_header_with_all_its_fields(tmp_path):
@@ -479,7 +480,7 @@ def test_gzip_header_with_all_its_fields(tmp_path):
     packed = gzip.compress(content)
     fields = struct.pack("<H", 5) + b"extra" + b"name\0" + b"comment\0"
     path.write_bytes(packed[:3] + bytes([4 | 8 | 16]) + packed[4:10] + fields + packed[10:])
-    np.testing.assert_array_equal(nifti.read_volume(path).hu, hu)
+    np.testing.assert_array_equal(formats.read_volume(path).hu, hu)
 
 
 def test_values_are_scaled_in_double_precision(tmp_path):
@@ -490,7 +491,7 @@ def test_values_are_scaled_in_double_precision(tmp_path):
     write_nifti(tmp_path / "scan.nii", stored, np.eye(4), slope=slope, inter=0.0)
     expected = np.rint(stored.astype(np.float64) * slope)
     assert (np.rint(stored * np.float32(slope)) != expected).any()
-    np.testing.assert_array_equal(nifti.read_volume(tmp_path / "scan.nii").hu, expected)
+    np.testing.assert_array_equal(formats.read_volume(tmp_path / "scan.nii").hu, expected)
 
 
 def test_constant_slab_of_a_scan_in_fractions_is_no_picture(tmp_path, monkeypatch):
@@ -498,39 +499,39 @@ def test_constant_slab_of_a_scan_in_fractions_is_no_picture(tmp_path, monkeypatc
     hu = small()
     hu[:, :, 0] = np.linspace(-0.2, 0.2, 80).reshape(10, 8)
     write_nifti(tmp_path / "scan.nii", hu, np.eye(4), dtype=np.float32)
-    assert nifti.read_volume(tmp_path / "scan.nii").hu[0, 0, 0] == 0
+    assert formats.read_volume(tmp_path / "scan.nii").hu[0, 0, 0] == 0
 
 
 def test_limits_on_the_file_are_kept(tmp_path):
     write_chest(tmp_path / "scan.nii")
     with pytest.raises(errors.TooLargeError, match="At most 1,000 bytes"):
-        nifti.read_volume(tmp_path / "scan.nii", limits=Limits(file_bytes=1000))
+        formats.read_volume(tmp_path / "scan.nii", limits=Limits(file_bytes=1000))
 
 
 def test_mask_from_another_scan_is_refused(tmp_path):
     write_chest(tmp_path / "scan.nii")
     _, lesion = chest()
     write_nifti(tmp_path / "mask.nii", lesion.astype(np.uint8), ras_affine(origin_mm=(0, 0, 0)))
-    volume = nifti.read_volume(tmp_path / "scan.nii")
+    volume = formats.read_volume(tmp_path / "scan.nii")
     with pytest.raises(errors.GridMismatchError, match="this very scan"):
-        nifti.read_mask(tmp_path / "mask.nii", volume.grid)
+        formats.read_mask(tmp_path / "mask.nii", volume.grid)
 
 
 def test_mask_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     lesion = write_chest(tmp_path / "scan.nii")
     with pytest.raises(errors.StorageError, match="folder"):
-        nifti.write_mask(lesion, tmp_path / "scan.nii" / "mask.nii.gz", like=nifti.read_header(tmp_path / "scan.nii"))
+        formats.write_mask(lesion, tmp_path / "scan.nii" / "mask.nii.gz", geometry_of(tmp_path / "scan.nii"))
     with pytest.raises(errors.StorageError, match="can't be written"):
-        nifti.write_mask(lesion, tmp_path / f"{'x' * 300}.nii", like=nifti.read_header(tmp_path / "scan.nii"))
+        formats.write_mask(lesion, tmp_path / f"{'x' * 300}.nii", geometry_of(tmp_path / "scan.nii"))
     with pytest.raises(errors.GridMismatchError):
-        nifti.write_mask(lesion[:-1], tmp_path / "mask.nii.gz", like=nifti.read_header(tmp_path / "scan.nii"))
+        formats.write_mask(lesion[:-1], tmp_path / "mask.nii.gz", geometry_of(tmp_path / "scan.nii"))
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nii"]
 
 
 def test_mask_is_the_same_file_each_time_and_names_none(tmp_path):
     lesion = write_chest(tmp_path / "scan.nii")
     for name in ("one.nii.gz", "two.nii.gz"):
-        nifti.write_mask(lesion, tmp_path / name, like=nifti.read_header(tmp_path / "scan.nii"))
+        formats.write_mask(lesion, tmp_path / name, geometry_of(tmp_path / "scan.nii"))
     one, two = ((tmp_path / name).read_bytes() for name in ("one.nii.gz", "two.nii.gz"))
     assert one == two
     assert one[3] == 0

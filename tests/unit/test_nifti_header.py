@@ -11,10 +11,11 @@ import pytest
 
 from lungseg import errors
 from lungseg.records import ScanSeverity
-from lungseg.scans import nifti
+from lungseg.scans import formats
 from lungseg.segmentation.pipeline import segment_scan
 from lungseg.segmentation.segmenter import Segmenter
 from tests.phantoms import chest, ras_affine, write_nifti
+from tests.scan_files import grid_of, scan_of
 
 NOTE, WARNING, NOT_UNDERSTOOD = ScanSeverity.NOTE, ScanSeverity.WARNING, ScanSeverity.NOT_UNDERSTOOD
 ORDERS = [
@@ -53,7 +54,7 @@ def with_fields(source, target, **fields):
 
 
 def codes_of(path):
-    return [(each.code, each.severity) for each in nifti.read_scan(path).findings]
+    return [(each.code, each.severity) for each in scan_of(path).findings]
 
 
 @pytest.fixture
@@ -107,16 +108,16 @@ def test_header_is_taken_as_it_is_meant(tmp_path, name, ending):
     plain, scan, mask = (tmp_path / f"{each}{ending}" for each in ("plain", "scan", "mask"))
     write_scan(plain, form_codes=form_codes)
     with_fields(plain, scan, **fields)
-    expected, read = nifti.read_volume(plain), nifti.read_scan(scan)
+    expected, read = formats.read_volume(plain), scan_of(scan)
     np.testing.assert_array_equal(read.volume.hu, expected.hu)
     assert read.volume.grid.matches(expected.grid, tolerance_mm=1e-3)
     assert [(each.code, each.severity) for each in read.findings] == findings
     inside = expected.hu > 0
-    nifti.write_mask(inside, mask, like=read.header)
+    formats.write_mask(inside, mask, read.geometry)
     written = nib.load(mask)  # a reader that takes nothing that the standard does not allow
     np.testing.assert_allclose(written.affine, nib.load(plain).affine, atol=1e-3)
-    np.testing.assert_array_equal(nifti.read_mask(mask, read.volume.grid), inside)
-    np.testing.assert_array_equal(nifti.read_mask(mask, expected.grid), inside)
+    np.testing.assert_array_equal(formats.read_mask(mask, read.volume.grid), inside)
+    np.testing.assert_array_equal(formats.read_mask(mask, expected.grid), inside)
     header = written.header
     assert (header["pixdim"][1:4] > 0).all()
     assert header["pixdim"][0] in {-1.0, 1.0}
@@ -152,17 +153,17 @@ def test_units_other_than_mm_are_converted(tmp_path, unit, form_codes, kind):
     fields |= {f"qoffset_{name}": header[f"qoffset_{name}"] * factor for name in "xyz"}
     fields |= {f"srow_{name}": header[f"srow_{name}"] * factor for name in "xyz"}
     with_fields(plain, scan, xyzt_units=unit | 8, **fields)
-    expected, read = nifti.read_volume(plain), nifti.read_scan(scan)
+    expected, read = formats.read_volume(plain), scan_of(scan)
     np.testing.assert_allclose(read.volume.grid.spacing_mm, (3.0, 3.2, 6.0), rtol=1e-5)
     assert read.volume.grid.matches(expected.grid)
     assert [(each.code, each.severity) for each in read.findings] == [("geometry.units", NOTE)]
     inside = expected.hu > 0
-    nifti.write_mask(inside, mask, like=read.header)
+    formats.write_mask(inside, mask, read.geometry)
     written = nib.load(mask)
     assert written.header.get_xyzt_units()[0] == {1: "meter", 3: "micron"}[unit]
     np.testing.assert_allclose(written.affine, nib.load(scan).affine, rtol=1e-6)
     for grid in (read.volume.grid, expected.grid):
-        np.testing.assert_array_equal(nifti.read_mask(mask, grid), inside)
+        np.testing.assert_array_equal(formats.read_mask(mask, grid), inside)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_spacing_of_no_ct_is_refused_and_a_lost_unit_is_guessed_aloud(tmp_path, 
     affine[:3] *= factor
     write_nifti(tmp_path / "scan.nii", chest()[0], affine)
     with pytest.raises(errors.SpacingError, match=hint):
-        nifti.read_grid(tmp_path / "scan.nii")
+        grid_of(tmp_path / "scan.nii")
 
 
 def turned(affine, degrees, axis=2):
@@ -217,7 +218,7 @@ def test_sform_and_qform_that_disagree_are_both_told(tmp_path, name):
     image.header.set_sform(sform, 2)
     (tmp_path / "scan.nii").write_bytes(image.header.binaryblock + bytes(4) + chest()[0].tobytes(order="F"))
     assert codes_of(tmp_path / "scan.nii") == findings
-    np.testing.assert_allclose(nifti.read_grid(tmp_path / "scan.nii").affine, sform, atol=1e-4)
+    np.testing.assert_allclose(grid_of(tmp_path / "scan.nii").affine, sform, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -235,8 +236,8 @@ def test_sform_without_qform_is_compared_with_the_spacings(tmp_path, pixdim, fin
     fields = {f"pixdim_{axis}": mm for axis, mm in enumerate(pixdim, start=1)}
     with_fields(tmp_path / "plain.nii", tmp_path / "scan.nii", **fields)
     assert codes_of(tmp_path / "scan.nii") == findings
-    scan = nifti.read_scan(tmp_path / "scan.nii")
-    nifti.write_mask(scan.volume.hu > 0, tmp_path / "mask.nii", like=scan.header)
+    scan = scan_of(tmp_path / "scan.nii")
+    formats.write_mask(scan.volume.hu > 0, tmp_path / "mask.nii", scan.geometry)
     assert (nib.load(tmp_path / "mask.nii").header["pixdim"][1:4] > 0).all()
 
 
@@ -246,13 +247,13 @@ def test_qform_that_is_damaged_beside_an_sform_is_told(tmp_path):
     assert codes_of(tmp_path / "scan.nii") == [("geometry.forms_disagree", NOTE)]
     with_fields(tmp_path / "plain.nii", tmp_path / "scan.nii", quatern_b=5.0, sform_code=0)
     with pytest.raises(errors.NotNiftiError, match="quaternion is no rotation"):
-        nifti.read_grid(tmp_path / "scan.nii")
+        grid_of(tmp_path / "scan.nii")
 
 
 def test_orientation_that_nobody_recorded_is_read_as_other_readers_do_and_told(tmp_path):
     write_scan(tmp_path / "scan.nii", form_codes=(0, 0))
     assert codes_of(tmp_path / "scan.nii") == [("geometry.no_orientation", WARNING)]
-    np.testing.assert_allclose(nifti.read_grid(tmp_path / "scan.nii").affine, nib.load(tmp_path / "scan.nii").affine)
+    np.testing.assert_allclose(grid_of(tmp_path / "scan.nii").affine, nib.load(tmp_path / "scan.nii").affine)
 
 
 IDENTITIES = {
@@ -280,14 +281,38 @@ def test_spacings_of_1_without_any_orientation_are_invented_too(tmp_path):
     assert found == [("geometry.no_orientation", WARNING), ("geometry.identity", NOT_UNDERSTOOD)]
 
 
-@pytest.mark.parametrize(("tilt", "findings"), [(1.0, []), (20.0, [WARNING]), (40.0, [NOT_UNDERSTOOD])])
-def test_shear_is_told(tmp_path, tilt, findings):
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SPL"])
+@pytest.mark.parametrize(
+    ("pair", "degrees", "found"),
+    [
+        ((1, 2), 1.0, []),
+        ((1, 2), 20.0, ["geometry.gantry_tilt"]),
+        ((1, 2), -30.0, ["geometry.gantry_tilt"]),
+        ((0, 1), 1.0, []),
+        ((0, 1), 10.0, ["geometry.sheared"]),
+        ((0, 2), 10.0, ["geometry.sheared"]),
+    ],
+)
+def test_shear_is_told_and_that_of_a_gantry_for_what_it_is(tmp_path, pair, degrees, found, codes):
+    write_nifti(tmp_path / "scan.nii", chest()[0], sheared(*pair, degrees), codes, form_codes=(0, 1))
+    assert [
+        (code, severity) for code, severity in codes_of(tmp_path / "scan.nii") if code != "geometry.forms_disagree"
+    ] == [(code, WARNING) for code in found]
+
+
+@pytest.mark.parametrize("degrees", [40.0, -60.0])
+def test_shear_beyond_every_gantry_is_refused(tmp_path, degrees):
+    write_nifti(tmp_path / "scan.nii", chest()[0], sheared(1, 2, degrees), form_codes=(0, 1))
+    with pytest.raises(errors.AffineError, match=f"by {abs(degrees):.0f} degrees; no gantry") as caught:
+        scan_of(tmp_path / "scan.nii")
+    assert "DICOM" in caught.value.remedy
+
+
+def sheared(first, second, degrees):
+    """Shift each plane across an axis against the one below, along another axis."""
     affine = ras_affine()
-    affine[1, 2] = affine[2, 2] * np.tan(np.deg2rad(tilt))
-    write_nifti(tmp_path / "scan.nii", chest()[0], affine, form_codes=(0, 1))
-    assert [(each, severity) for each, severity in codes_of(tmp_path / "scan.nii") if each == "geometry.sheared"] == [
-        ("geometry.sheared", severity) for severity in findings
-    ]
+    affine[first, second] = affine[second, second] * np.tan(np.deg2rad(degrees))
+    return affine
 
 
 def test_findings_of_the_header_reach_the_result(tmp_path, segmenter):
@@ -338,21 +363,21 @@ def test_no_finding_on_the_header_of_a_right_scan(shared_data, tmp_path, folder)
     paths = sorted((shared_data / folder).glob("images*/[!.]*.nii.gz"))
     assert paths
     for path in paths:
-        assert nifti.read_header(path).findings == ()
+        assert scan_of(path).findings == ()
         for made in resaved(path, tmp_path):
-            assert nifti.read_header(made).findings == ()
+            assert scan_of(made).findings == ()
 
 
 @pytest.mark.shared_data
 def test_bytes_behind_a_whole_gzip_file_are_told(shared_data, tmp_path):
     path = shared_data / "chest_ct_msd_layout" / "imagesTr" / "lung_103.nii.gz"
-    expected = nifti.read_scan(path)
+    expected = scan_of(path)
     assert expected.findings == ()
     scan = tmp_path / "scan.nii.gz"
     shutil.copy(path, scan)
     with scan.open("ab") as stream:
         stream.write(b"TRAILER!" * 8)
-    read = nifti.read_scan(scan)
+    read = scan_of(scan)
     np.testing.assert_array_equal(read.volume.hu, expected.volume.hu)
     (found,) = read.findings
     assert (found.code, found.severity, found.text[:9]) == ("file.bytes_after", WARNING, "64 bytes ")
@@ -374,5 +399,5 @@ def test_bytes_behind_the_end_are_counted(tmp_path, behind, count):
     write_scan(tmp_path / "scan.nii.gz")
     with Path(tmp_path / "scan.nii.gz").open("ab") as stream:
         stream.write(behind)
-    texts = [each.text for each in nifti.read_scan(tmp_path / "scan.nii.gz").findings]
+    texts = [each.text for each in scan_of(tmp_path / "scan.nii.gz").findings]
     assert [text.startswith(f"{count:,} bytes") for text in texts] == [True] * (count > 0)

@@ -3,18 +3,17 @@
 import json
 import os
 import time
-from contextlib import closing
 
 import numpy as np
 import pytest
 
-from lungseg.db import open_database
 from lungseg.errors import ScanChangedError
+from lungseg.files import keys
+from lungseg.operating_points import LesionCalibration, OperatingPoint, WholeScans
 from lungseg.records import ScanFinding, ScanSeverity, statement
-from lungseg.scans import nifti
-from lungseg.scans.volume import Grid
-from lungseg.segmentation.calibration import LesionCalibration
-from lungseg.segmentation.card import OperatingPoint, WholeScans, sha256_of
+from lungseg.scans import formats
+from lungseg.scans.geometry import Grid
+from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, rethreshold, storage, viewing
 from lungseg.services.installation import Installation
 from lungseg.web.routes import mask_address, mask_download_address, routes
@@ -25,12 +24,6 @@ from tests.web import ask
 POINTS = (OperatingPoint(0.6, 0.7, 0.5), OperatingPoint(0.2, 0.9, 4.5))
 CALIBRATION = LesionCalibration(-1.0, 0.8, 0.3)
 DEFAULT = 128
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 @pytest.fixture
@@ -79,7 +72,7 @@ def test_other_threshold_gives_another_mask_with_its_lesions(settings, database,
     before = sha256_of(settings.home / stored.path)
     scene = look(settings, database, seeded, level)
     probability = graded_map(scene.grid)
-    mask = nifti.read_mask(settings.home / scene.model.path, scene.grid)
+    mask = formats.read_mask(settings.home / scene.model.path, scene.grid)
     assert np.array_equal(mask, probability.above(level / 255))
     assert (scene.model.volume_ml > stored.volume_ml) == (level < DEFAULT)
     assert scene.model.slice_voxels == tuple(mask.sum(axis=(0, 1)).tolist())
@@ -179,7 +172,7 @@ def test_doubtful_lesions_are_listed_beside_totals_and_mask(settings, database, 
     scene = look(settings, database, doubtful)
     (certain,), (unsure,) = scene.model.lesions, scene.model.doubtful
     assert (certain.is_doubtful, unsure.is_doubtful, unsure.number) == (False, True, 2)
-    mask = nifti.read_mask(settings.home / scene.model.path, scene.grid)
+    mask = formats.read_mask(settings.home / scene.model.path, scene.grid)
     assert mask.sum() * scene.grid.voxel_ml == pytest.approx(certain.volume_ml) == pytest.approx(scene.model.volume_ml)
     assert not mask[unsure.centre_index]
     assert scene.statement == "1 lesion + 1 doubtful"
@@ -194,7 +187,7 @@ def test_doubtful_lesions_are_listed_beside_totals_and_mask(settings, database, 
 @pytest.mark.parametrize("level", [None, 60, 120])
 def test_mask_with_doubtful_lesions_has_a_value_and_a_file_for_them(settings, database, doubtful, level):
     scene = look(settings, database, doubtful, level)
-    labels = nifti.read_label_map(settings.home / scene.marked.path, scene.grid)
+    labels = formats.read_label_map(settings.home / scene.marked.path, scene.grid)
     assert labels.values == (1.0, 2.0)
     total = scene.model.volume_ml + scene.model.doubtful[0].volume_ml
     assert labels.inside.sum() * scene.grid.voxel_ml == pytest.approx(total)
@@ -206,7 +199,7 @@ def test_mask_with_doubtful_lesions_has_a_value_and_a_file_for_them(settings, da
 
 
 def test_doubtful_lesions_stay_listed_where_their_outlines_are_lost(settings, database, doubtful):
-    (settings.home / storage.probability_path(look(settings, database, doubtful).model.id)).unlink()
+    (settings.home / keys.probability(look(settings, database, doubtful).model.id)).unlink()
     for path in settings.derived.iterdir():
         path.unlink()
     scene = look(settings, database, doubtful)
@@ -258,7 +251,7 @@ def test_files_that_nothing_owns_are_swept(settings, database, seeded):
 
 def test_map_that_is_damaged_leaves_the_stored_mask_and_is_said_to_be(settings, database, seeded):
     stored = look(settings, database, seeded)
-    (settings.home / storage.probability_path(stored.model.id)).write_bytes(b"no map")
+    (settings.home / keys.probability(stored.model.id)).write_bytes(b"no map")
     scene = look(settings, database, seeded, 60)
     assert scene.model == stored.model
     assert (scene.operation.level, scene.is_moved) == (DEFAULT, False)

@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from lungseg.operating_points import LesionCalibration
 from lungseg.scans.canvas import CanvasGeometry, to_display
+from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import cut_by_ends
-from lungseg.scans.volume import Grid
-from lungseg.segmentation.calibration import LesionCalibration, LesionRule
-from lungseg.segmentation.plausibility import Plausibility, candidates, drop_implausible
+from lungseg.segmentation.plausibility import Plausibility, candidates
 from lungseg.segmentation.postprocessing import (
-    DOUBTFUL_MARK,
+    DOUBTFUL_LABEL,
     STOPS,
+    LesionRule,
     ProbabilityMap,
-    outlines_at,
     threshold_path,
     to_uint8_level,
 )
+from tests.phantoms import map_of
 
 STANDARD = 102
 SHAPE, SPACING_MM = (48, 40, 22), (1.5, 1.8, 4.0)
@@ -83,9 +84,9 @@ def test_moving_to_sensitive_never_loses_a_lesion_nor_a_voxel(seed):
 @pytest.mark.parametrize("seed", range(12, 18))
 def test_what_is_without_doubt_never_falls_either(seed):
     probability = answer(random_answer(seed))
-    higher = outlines_at(probability, LEVELS[-1] / 255, RULE)
+    higher = RULE.apply(probability, LEVELS[-1] / 255)
     for level in reversed(LEVELS[:-1]):
-        lower = outlines_at(probability, level / 255, RULE)
+        lower = RULE.apply(probability, level / 255)
         assert not (higher.mask & ~lower.mask).any()
         assert len(higher.lesions) <= len(lower.lesions)
         assert len(higher.doubtful) <= len(lower.doubtful)
@@ -132,44 +133,45 @@ def disc(slices, radius_mm=22.0):
     ],
 )
 def test_height_of_what_an_end_cuts_is_not_known(slices, lesions, doubtful):
-    outlines = outlines_at(answer(disc(slices)), STANDARD / 255, LesionRule(STANDARD / 255, 0.5))
-    assert (len(outlines.lesions), len(outlines.doubtful)) == (lesions, doubtful)
-    found = (*outlines.lesions, *outlines.doubtful)
+    segmented = LesionRule(STANDARD / 255, 0.5).apply(answer(disc(slices)))
+    assert (len(segmented.lesions), len(segmented.doubtful)) == (lesions, doubtful)
+    found = (*segmented.lesions, *segmented.doubtful)
     assert cut_by_ends(found, SHAPE[2]) == found
+
+
+def plausible(mask, grid):
+    return LesionRule(STANDARD / 255, 0.5).apply(map_of(mask * np.uint8(255), grid)).mask
 
 
 def test_what_both_ends_of_a_slab_cut_is_never_flat():
     grid = Grid((48, 40, 3), GRID.affine)
     mask = disc(slice(4, 7))[:, :, 4:7] > 0
-    drop_implausible(mask, grid, 0.5)
-    assert mask.any()
+    assert plausible(mask, grid).any()
 
 
 @pytest.mark.parametrize(("first", "is_kept"), [(5, False), (0, True), (20, True)])
 def test_lesion_that_an_end_cuts_may_be_half_as_large(first, is_kept):
     mask = np.zeros(SHAPE, bool)
     mask[20:24, 20:24, first : first + 2] = True  # 0.35 ml
-    drop_implausible(mask, GRID, 0.5)
-    assert mask.any() == is_kept
+    assert plausible(mask, GRID).any() == is_kept
 
 
 def test_flat_cap_at_an_end_is_no_part_of_a_result_without_a_probability():
     mask = disc(slice(0, 1)) > 0
-    drop_implausible(mask, GRID, 0.5)
-    assert not mask.any()
+    assert not plausible(mask, GRID).any()
 
 
 def test_improbable_lesion_is_doubtful_outside_mask_and_totals_and_numbered_last():
     levels = np.maximum(ball((18, 36, 44), 8, 255), ball((54, 36, 44), 12, 170))
-    outlines = outlines_at(answer(levels), STANDARD / 255, RULE)
-    (certain,), (doubtful,) = outlines.lesions, outlines.doubtful
+    segmented = RULE.apply(answer(levels))
+    (certain,), (doubtful,) = segmented.lesions, segmented.doubtful
     assert (certain.number, certain.is_doubtful) == (1, False)
     assert (doubtful.number, doubtful.is_doubtful) == (2, True)
     assert doubtful.probability < RULE.doubtful_below < certain.probability
     assert doubtful.volume_ml > certain.volume_ml
-    assert outlines.mask.sum() * GRID.voxel_ml == pytest.approx(certain.volume_ml)
-    assert (outlines.marks == DOUBTFUL_MARK).sum() * GRID.voxel_ml == pytest.approx(doubtful.volume_ml)
-    assert outlines.marked_ml == pytest.approx(certain.volume_ml + doubtful.volume_ml)
+    assert segmented.mask.sum() * GRID.voxel_ml == pytest.approx(certain.volume_ml)
+    assert (segmented.labels == DOUBTFUL_LABEL).sum() * GRID.voxel_ml == pytest.approx(doubtful.volume_ml)
+    assert segmented.labelled_ml == pytest.approx(certain.volume_ml + doubtful.volume_ml)
 
 
 @pytest.mark.parametrize(
@@ -177,13 +179,13 @@ def test_improbable_lesion_is_doubtful_outside_mask_and_totals_and_numbered_last
 )
 def test_without_calibration_or_limit_none_is_improbable(rule):
     levels = np.maximum(ball((18, 36, 44), 8, 255), ball((54, 36, 44), 12, 170))
-    outlines = outlines_at(answer(levels), 0.4, rule)
-    assert (len(outlines.lesions), len(outlines.doubtful)) == (2, 0)
+    segmented = rule.apply(answer(levels))
+    assert (len(segmented.lesions), len(segmented.doubtful)) == (2, 0)
 
 
 def test_probability_of_a_lesion_does_not_change_where_the_threshold_is_moved():
     probability = answer(ball((36, 36, 44), 10))
-    said = {outlines_at(probability, level / 255, RULE).lesions[0].probability for level in (20, STANDARD, 220)}
+    said = {RULE.apply(probability, level / 255).lesions[0].probability for level in (20, STANDARD, 220)}
     assert len(said) == 1
 
 

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from lungseg.errors import GridMismatchError
-from lungseg.scans.canvas import CanvasGeometry
-from lungseg.scans.lesions import lesions_of, slice_voxels
-from lungseg.scans.volume import Grid
+from lungseg.operating_points import LesionCalibration
 from lungseg.scans import lesions
-from lungseg.segmentation.calibration import LesionCalibration
-from lungseg.segmentation.plausibility import drop_implausible
-from lungseg.segmentation.postprocessing import ProbabilityMap, lesion_evidence
-from tests.phantoms import ras_affine
+from lungseg.scans.canvas import CanvasGeometry
+from lungseg.scans.geometry import Grid
+from lungseg.scans.lesions import lesions_of, slice_voxels
+from lungseg.segmentation.postprocessing import LesionRule, ProbabilityMap
+from tests.phantoms import map_of, ras_affine
 
 SPACING_MM = (0.7, 0.8, 1.25)
 GRID = Grid((20, 18, 16), ras_affine(SPACING_MM, origin_mm=(5.0, -3.0, 11.0)))
@@ -22,6 +21,10 @@ def two_boxes():
     mask[2:4, 3:6, 1:5] = True
     mask[10:16, 10:15, 8:12] = True
     return mask
+
+
+def plausible(mask, grid, min_ml):
+    return LesionRule(0.5, min_ml).apply(map_of(mask * np.uint8(255), grid)).mask
 
 
 def test_lesions_are_measured_in_mm_and_ml_largest_first():
@@ -52,16 +55,12 @@ def test_voxels_that_share_a_corner_are_one_lesion():
 
 def test_empty_mask_has_no_lesion():
     assert lesions_of(np.zeros(GRID.shape, bool), GRID) == ()
-    empty = np.zeros(GRID.shape, bool)
-    drop_implausible(empty, GRID, 1.0)
-    assert not empty.any()
+    assert not plausible(np.zeros(GRID.shape, bool), GRID, 1.0).any()
 
 
 @pytest.mark.parametrize(("voxels", "left"), [(24.2, 120), (23.8, 144)])
 def test_components_below_the_volume_are_cleared(voxels, left):
-    mask = two_boxes()
-    drop_implausible(mask, GRID, voxels * GRID.voxel_ml)
-    assert mask.sum() == left
+    assert plausible(two_boxes(), GRID, voxels * GRID.voxel_ml).sum() == left
 
 
 @pytest.mark.parametrize(
@@ -73,14 +72,12 @@ def test_cap_of_a_dome_is_too_flat_for_a_tumour(slices, slice_mm, is_kept):
     x, y = np.meshgrid(np.arange(40) * 1.5 - 30, np.arange(50) * 1.2 - 30, indexing="ij")
     mask = np.zeros(grid.shape, bool)
     mask[:, :, 4 : 4 + slices] = (x**2 + y**2 < 16.0**2)[:, :, None]  # 32 mm across: 16 mm high at least
-    drop_implausible(mask, grid, 0.0)
-    assert mask.any() == is_kept
+    assert plausible(mask, grid, 0.0).any() == is_kept
 
 
 def test_mask_that_fills_its_box_is_measured_too():
     mask = np.ones(GRID.shape, bool)  # 21 mm high, 16 mm across
-    drop_implausible(mask, GRID, 0.0)
-    assert mask.all()
+    assert plausible(mask, GRID, 0.0).all()
 
 
 def test_lesions_in_the_same_slices_and_in_slices_of_their_own_are_told_apart():
@@ -113,8 +110,7 @@ def test_mask_above_a_threshold_lies_in_the_hung_place():
 
 
 def test_lesion_probability_is_the_mean_over_its_voxels():
-    probability = probability_map()
-    (lesion,) = lesions_of(probability.above(0.8), probability.grid, probability)
+    (lesion,) = LesionRule(0.8, 0.0, min_flatness=0.0).apply(probability_map()).lesions
     assert lesion.probability == pytest.approx(204 / 255)
 
 
@@ -129,7 +125,8 @@ def graded_map():
 def test_evidence_is_the_ninetieth_percentile_and_hardly_moved_by_the_threshold():
     probability = graded_map()
     reference = np.zeros(probability.grid.shape, bool)
-    (low,), (high,) = (lesion_evidence(probability.above(level / 255), probability, reference) for level in (100, 150))
+    rules = (LesionRule(level / 255, 0.0, min_flatness=0.0) for level in (100, 150))
+    (low,), (high,) = (rule.evidence(probability, reference) for rule in rules)
     assert low.evidence == pytest.approx(189 / 255)
     assert high.evidence == pytest.approx(194 / 255)
     assert low.volume_ml == pytest.approx(0.2)
@@ -137,24 +134,25 @@ def test_evidence_is_the_ninetieth_percentile_and_hardly_moved_by_the_threshold(
 
 
 def test_evidence_tells_true_components_from_false_ones():
-    probability = probability_map()
-    mask = two_boxes_on(probability.grid)
-    reference = np.zeros(mask.shape, bool)
-    reference[30, 20, 1] = True
-    found = lesion_evidence(mask, probability, reference)
-    assert sorted((each.is_true, round(each.volume_ml, 3)) for each in found) == [(False, 0.008), (True, 0.432)]
+    probability = map_of(two_boxes() * np.uint8(200), GRID)
+    reference = np.zeros(GRID.shape, bool)
+    reference[15, 14, 11] = True
+    lesions_there = LesionRule(0.5, 0.0).evidence(probability, reference)
+    told = sorted((each.is_true, each.evidence, round(each.volume_ml / GRID.voxel_ml)) for each in lesions_there)
+    assert told == [(False, 200 / 255, 24), (True, 200 / 255, 120)]
 
 
-def two_boxes_on(grid):
-    mask = np.zeros(grid.shape, bool)
-    mask[1:3, 1:3, 3] = True
-    mask[25:34, 18:30, 1:3] = True
-    return mask
+def test_what_touches_only_what_is_uncertain_is_no_evidence():
+    probability = map_of(two_boxes() * np.uint8(200), GRID)
+    large, both = np.zeros(GRID.shape, bool), two_boxes()
+    large[10:16] = both[10:16]
+    (evidence,) = LesionRule(0.5, 0.0).evidence(probability, large, uncertain=both)
+    assert evidence.is_true
 
 
 def test_calibration_turns_evidence_and_volume_into_the_probability():
-    probability, calibration = graded_map(), LesionCalibration(-0.5, 0.7, 0.4)
-    (lesion,) = lesions_of(probability.above(100 / 255), probability.grid, probability, calibration)
+    calibration = LesionCalibration(-0.5, 0.7, 0.4)
+    (lesion,) = LesionRule(100 / 255, 0.0, calibration, min_flatness=0.0).apply(graded_map()).lesions
     assert lesion.probability == pytest.approx(calibration.probability(189 / 255, 0.2))
 
 
@@ -173,8 +171,7 @@ def test_specks_side_by_side_in_a_thin_box_are_lesions_each(shape):
     found = lesions_of(mask, GRID)
     assert len(found) == specks.sum()
     assert {lesion.volume_ml for lesion in found} == {GRID.voxel_ml}
-    drop_implausible(mask, GRID, 1.5 * GRID.voxel_ml)
-    assert not mask.any()
+    assert not plausible(mask, GRID, 1.5 * GRID.voxel_ml).any()
 
 
 def test_middle_of_a_component_is_that_of_all_its_voxels_listed():

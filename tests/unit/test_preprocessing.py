@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lungseg.errors import CheckpointError
 from lungseg.scans.canvas import CanvasGeometry, Preprocessing, from_display, to_display
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.geometry import Grid
+from lungseg.scans.volume import Volume
 from tests.phantoms import chest, ras_affine
 
 

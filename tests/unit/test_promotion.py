@@ -11,9 +11,10 @@ from lungseg.config import SHIPPED_CHECKPOINT, Settings
 from lungseg.db import open_database
 from lungseg.db.cases import insert_case
 from lungseg.errors import CheckpointError, PromotionError, StorageError
+from lungseg.files import keys
 from lungseg.records import RunKind, RunState
 from lungseg.segmentation.card import read_card, sha256_of
-from lungseg.segmentation.checkpoint import replace_card
+from lungseg.segmentation.card import replace_card
 from lungseg.services import in_use, promotion, runs
 from lungseg.services.installation import Installation
 from lungseg.services.training import list_runs
@@ -223,7 +224,7 @@ def test_promotion_whose_files_are_gone_is_no_silent_return_to_another(installat
 
 
 def test_damaged_history_is_said(installation, database, present):
-    (installation.home / in_use.PROMOTIONS).write_text("[{}]")
+    (installation.home / keys.PROMOTIONS).write_text("[{}]")
     with pytest.raises(StorageError, match="nobody can tell which checkpoint segments"):
         in_use.name_in_use(installation)
 

@@ -9,9 +9,10 @@ import pytest
 
 from lungseg.errors import NoLungError
 from lungseg.records import Lesion, ScanFinding, ScanSeverity, statement
+from lungseg.scans.geometry import Grid
 from lungseg.scans.lungs import find_lungs
 from lungseg.scans.quality import findings_of, findings_of_result
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.volume import Volume
 from tests.phantoms import LUNG_HU, chest, ras_affine, with_grain, with_vessels
 
 SPACING_MM = (3.0, 3.2, 5.0)

@@ -9,10 +9,10 @@ import os
 import pytest
 
 from lungseg.db import open_database
-from lungseg.scans.nifti import read_header, write_mask
+from lungseg.files import keys
+from lungseg.scans.formats import write_mask
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.installation import Installation
-from lungseg.services.storage import thumbnail_path
 from lungseg.web.routes import (
     BUNDLE,
     FILES,
@@ -25,6 +25,7 @@ from lungseg.web.routes import (
 )
 from lungseg.web.signing import Kind, grant, secret_of, sign
 from tests.phantoms import write_chest
+from tests.scan_files import geometry_of
 from tests.web import ask
 
 
@@ -41,7 +42,7 @@ def case(settings, chest_scan):
 def mask(settings, case, tmp_path):
     database = open_database(settings.database_url)
     lesion = write_chest(tmp_path / "again.nii.gz", "LPS")
-    write_mask(lesion, tmp_path / "mask.nii.gz", like=read_header(settings.home / case.scan_path))
+    write_mask(lesion, tmp_path / "mask.nii.gz", geometry_of(settings.home / case.scan_path))
     made = cases.add_reference(Installation(settings, database), case.id, tmp_path / "mask.nii.gz")
     yield made
     database.close()
@@ -111,7 +112,7 @@ def test_inflated_ends_where_the_file_is_damaged(settings, tmp_path):
 
 
 def test_inflated_is_for_scans_and_masks(settings, case):
-    path = thumbnail_path(settings, case.id)
+    path = settings.home / keys.thumbnail(case.id)
     path.parent.mkdir()
     path.write_bytes(b"a picture")
     answer = ask(routes(settings), f"{thumbnail_address(settings, case)}?inflated=1")
@@ -151,7 +152,7 @@ def test_link_to_what_is_gone_leads_to_a_page_of_ours(settings, case, mask):
 
 def test_thumbnail_address_changes_with_the_picture(settings, case):
     assert thumbnail_address(settings, case) is None
-    path = thumbnail_path(settings, case.id)
+    path = settings.home / keys.thumbnail(case.id)
     path.parent.mkdir()
     path.write_bytes(b"one")
     address = thumbnail_address(settings, case)

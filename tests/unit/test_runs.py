@@ -1,12 +1,10 @@
 """Runs: queued with all that is needed to repeat them, stopped, repeated."""
 
-from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from lungseg import __version__
-from lungseg.db import open_database
 from lungseg.errors import CheckpointError, NotFoundError
 from lungseg.records import RunKind, RunState
 from lungseg.services import cases, runs
@@ -22,12 +20,6 @@ def card(tmp_path):
 @pytest.fixture
 def settings(settings, tmp_path, card):
     return replace(settings, models=tmp_path / "models", checkpoint=card.name)
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 @pytest.fixture

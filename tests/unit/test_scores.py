@@ -10,14 +10,17 @@ import pytest
 from lungseg.dataset.layout import CaseFiles
 from lungseg.evaluation.evaluate import CasePrediction
 from lungseg.evaluation.metrics import score_case
+from lungseg.operating_points import WholeScans
 from lungseg.recipes.scenes.corpus import read_crops
 from lungseg.recipes.scenes.report import page, panels
 from lungseg.recipes.scenes.report.collect import EvaluationInputs, gather
 from lungseg.recipes.scenes.report.panels import SIDE_PX, Panel, most_tumour, sheet, write_sheet
+from lungseg.scans.geometry import Grid
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
-from lungseg.scans.volume import Grid, Volume
-from lungseg.segmentation.card import WholeScans, read_card
+from lungseg.scans.volume import Volume
+from lungseg.segmentation.card import read_card
 from lungseg.segmentation.checkpoint import save_checkpoint
+from lungseg.segmentation.postprocessing import ProbabilityMap
 from lungseg.segmentation.unet import UNet
 from lungseg.services.checkpoints import read_checkpoint
 from tests.cards import CASES, save_scenes
@@ -232,7 +235,8 @@ def test_nodule_is_drawn_where_its_reference_is_largest(data):
     crop = next(iter(read_crops(data / "lidc_slices")))
     answer = np.zeros(crop.hu.shape, np.uint8)
     answer[1, 50:60, 50:60] = 255
-    picture = panels.nodule(crop, answer, 0.5, "x").picture
+    probability = ProbabilityMap.of_slices(answer, crop.spacing_mm)
+    picture = panels.nodule(crop, probability, 0.5, "x").picture
     assert len(near(picture, REFERENCE_RGB)) > 0
     assert near(picture, MASK_RGB).min() >= 50 * SIDE_PX // 64 - 1
 

@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 
 from lungseg.errors import DataSetError
+from lungseg.recipes.data_modules import DATA_MODULES
 from lungseg.recipes.scenes import nodules
-from lungseg.recipes.scenes.corpus import CROPS, read_library
+from lungseg.recipes.scenes.corpus import read_corpus
 from lungseg.recipes.scenes.operating_point import calibrate_checkpoint
 from lungseg.recipes.scenes.validation import THRESHOLDS
 from lungseg.segmentation.card import read_card
-from lungseg.segmentation.checkpoint import replace_card, save_checkpoint
-from lungseg.segmentation.postprocessing import UINT8_ONE
+from lungseg.segmentation.card import replace_card
+from lungseg.segmentation.checkpoint import save_checkpoint
+from lungseg.segmentation.postprocessing import UINT8_ONE, LesionRule, ProbabilityMap
 from lungseg.segmentation.unet import UNet
-from lungseg.training import presets
 from lungseg.training.config import TrainingConfig
 from lungseg.training.fit import fit
 from tests.networks import bright_is_tumour, save_network
-from tests.training_data import TINY, write_data
+from tests.training_data import CROPS, TINY, write_data
 
 VESSEL_AT = slice(50, 56)
 
@@ -40,20 +41,14 @@ def data(tmp_path_factory):
 def trained(tmp_path_factory, data):
     """A checkpoint that learned from all scans, and two folds; then all call whatever is bright tumour."""
     folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(presets.PRESETS, "tiny", TINY)
-        for name, held_out in (("all", ()), ("one", ("lung_102",)), ("other", ("lung_103",))):
-            order = TrainingConfig(
-                preset="tiny", data=data, output=folder, name=name, device="cpu", loaders=0, epochs=1, hold_out=held_out
-            )
-            card = fit(order)
-            save_checkpoint(bright_is_tumour(UNet(card.network)), card, folder)
+    for name, held_out in (("all", ()), ("one", ("lung_102",)), ("other", ("lung_103",))):
+        config = TrainingConfig(
+            preset="tiny", preset_values=TINY, data=data, output=folder, name=name, device="cpu", loaders=0, epochs=1,
+            hold_out=held_out,
+        )  # fmt: skip
+        card = fit(config, data_modules=DATA_MODULES)
+        save_checkpoint(bright_is_tumour(UNet(card.network)), card, folder)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
 
 
 def paths(folder):
@@ -109,13 +104,14 @@ def test_checkpoint_of_slices_has_no_folds(tmp_path, data):
 
 
 def test_lesions_that_one_reader_marked_are_no_evidence(data):
-    crop = read_library(data).crops[0]
+    crop = read_corpus(data).crops[0]
     answer = np.zeros(crop.hu.shape, np.uint8)
     answer[2, 30:34, 30:34] = UINT8_ONE  # marked by three
     answer[2, 50:54, 50:54] = UINT8_ONE // 2 + 1  # by nobody
     answer[0, 28:30, 28:30] = UINT8_ONE  # by one
-    found = nodules.evidence(crop, answer, 0.3)
-    assert sorted((each.is_true, round(each.evidence, 1)) for each in found) == [(False, 0.5), (True, 1.0)]
-    score = nodules.score_nodule(crop, answer, 0.3, 0.0)
+    probability, rule = ProbabilityMap.of_slices(answer, crop.spacing_mm), LesionRule(0.3, 0.0)
+    evidence = nodules.evidence(crop, probability, rule)
+    assert sorted((each.is_true, round(each.evidence, 1)) for each in evidence) == [(False, 0.5), (True, 1.0)]
+    score = nodules.score_nodule(crop, probability, rule)
     assert score.false == 1
     assert score.dice == pytest.approx(2 * 16 / (32 + 3 * 8 * 12))

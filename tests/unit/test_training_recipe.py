@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 from lungseg.cli import app
 from lungseg.errors import DataSetError
-from lungseg.recipes.scenes.corpus import divide, read_library
+from lungseg.recipes.scenes.corpus import divide, read_corpus
 from lungseg.recipes.scenes.validation import Predictions, Validation, false_alarms
 from lungseg.scans.canvas import CanvasGeometry
 from lungseg.segmentation.card import read_card
 from lungseg.segmentation.checkpoint import load_checkpoint
-from lungseg.segmentation.postprocessing import UINT8_ONE, ProbabilityMap
+from lungseg.segmentation.postprocessing import UINT8_ONE, LesionRule, ProbabilityMap
+from lungseg.segmentation.segmenter import Segmenter
 from lungseg.training import presets
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
 from lungseg.training.fit import fit
@@ -35,7 +36,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def held_out(data):
-    return divide(read_library(data), tested=TINY.tested, held_out=TINY.held_out, scans=HELD_OUT).held_out
+    return divide(read_corpus(data), tested=TINY.tested, held_out=TINY.held_out, scans=HELD_OUT).held_out
 
 
 class Witness:
@@ -183,12 +184,17 @@ def perfect(held_out):
     scan = held_out.scans[0]
     frame = CanvasGeometry.of(scan.grid, 256)
     canvases = np.stack([frame.mask_to_canvas(plane) for plane in scan.tumour]) * np.uint8(UINT8_ONE)
-    crops = tuple((crop.readers >= 2).astype(np.uint8) * np.uint8(UINT8_ONE) for crop in held_out.crops)
-    return Predictions(crops, (ProbabilityMap(canvases, frame, scan.grid),))
+    return Predictions(
+        tuple(sure_of(crop, crop.consensus) for crop in held_out.crops), (ProbabilityMap(canvases, frame, scan.grid),)
+    )
+
+
+def sure_of(crop, inside):
+    return ProbabilityMap.of_slices(inside * np.uint8(UINT8_ONE), crop.spacing_mm)
 
 
 def test_perfect_answers_score_nearly_one(validation, perfect):
-    scores = validation.measure(perfect, 0.5, 0.1)
+    scores = validation.measure(perfect, LesionRule(0.5, 0.1))
     assert [each.dice for each in scores.nodules] == [1.0] * len(validation.library.crops)
     assert not any(each.false for each in scores.nodules)
     scan = scores.cases[0]
@@ -198,10 +204,8 @@ def test_perfect_answers_score_nearly_one(validation, perfect):
 
 
 def test_false_lesions_cost_and_small_ones_are_dropped(validation, perfect):
-    crops = [crop.copy() for crop in perfect.crops]
-    crops[0][1, 50:54, 50:54] = UINT8_ONE  # 16 pixels of 1.4 mm, 2.5 mm thick: 0.078 ml
-    perfect = Predictions(tuple(crops), perfect.scans)
-    counted, dropped = (validation.measure(perfect, 0.5, smallest) for smallest in (0.05, 0.1))
+    perfect.crops[0].canvases[1, 50:54, 50:54] = UINT8_ONE  # 16 pixels of 1.4 mm, 2.5 mm thick: 0.078 ml
+    counted, dropped = (validation.measure(perfect, LesionRule(0.5, smallest)) for smallest in (0.05, 0.1))
     assert [sum(each.false for each in scores.nodules) for scores in (counted, dropped)] == [1, 0]
     assert counted.score < dropped.score
     assert counted.nodules[0].dice < 1.0
@@ -209,20 +213,19 @@ def test_false_lesions_cost_and_small_ones_are_dropped(validation, perfect):
 
 def test_pixels_of_one_reader_count_neither_way(validation, perfect):
     generous = Predictions(
-        tuple((crop.readers >= 1).astype(np.uint8) * np.uint8(UINT8_ONE) for crop in validation.library.crops),
-        perfect.scans,
+        tuple(sure_of(crop, crop.readers >= 1) for crop in validation.library.crops), perfect.scans
     )
-    assert {each.dice for each in validation.measure(generous, 0.5, 0.1).nodules} == {1.0}
+    assert {each.dice for each in validation.measure(generous, LesionRule(0.5, 0.1)).nodules} == {1.0}
 
 
 def test_threshold_decides(validation, perfect):
-    half = Predictions(tuple(crop // 2 for crop in perfect.crops), perfect.scans)
-    assert {each.dice for each in validation.measure(half, 0.4, 0.1).nodules} == {1.0}
-    assert {each.dice for each in validation.measure(half, 0.6, 0.1).nodules} == {0.0}
+    half = Predictions(tuple(replace(crop, canvases=crop.canvases // 2) for crop in perfect.crops), perfect.scans)
+    assert {each.dice for each in validation.measure(half, LesionRule(0.4, 0.1)).nodules} == {1.0}
+    assert {each.dice for each in validation.measure(half, LesionRule(0.6, 0.1)).nodules} == {0.0}
 
 
 def test_card_gets_operating_point_and_figures(validation, perfect):
-    card = validation.at(validation.measure(perfect, 0.6, 0.2))
+    card = validation.at(validation.measure(perfect, LesionRule(0.6, 0.2)))
     assert (card.threshold, card.min_lesion_ml) == (0.6, 0.2)
     assert card.scores["held_out_nodules"]["dice_mean"] == 1.0
     assert card.scores["held_out_nodules"]["nodules"] == len(validation.library.crops)
@@ -230,10 +233,9 @@ def test_card_gets_operating_point_and_figures(validation, perfect):
 
 
 def test_false_alarms_lie_in_the_lung_field_away_from_tumour(data, tmp_path):
-    scan = read_library(data).scans[0]
+    scan = read_corpus(data).scans[0]
     card = save_network(tmp_path)
-    network, _ = load_checkpoint(tmp_path / f"{card.name}.safetensors")
-    points = false_alarms(network, scan, card, CPU)
+    points = false_alarms(Segmenter.load(card.name, models=tmp_path, device="cpu"), scan)
     assert len(points)
     assert (points < scan.hu.shape).all()
     assert not scan.tumour[tuple(points.T)].any()

@@ -1,24 +1,17 @@
 """Epochs and scores in the database, and lists of runs with what they reached."""
 
 import math
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import event
 
-from lungseg.db import open_database, queue, training
+from lungseg.db import queue, training
 from lungseg.db.runs import get_run
 from lungseg.db.tables import RunRow
 from lungseg.records import EpochRecord, RunKind, RunState
 from tests.run_rows import NOW, keep_epochs, keep_run, score_of, training_run
-
-
-@pytest.fixture
-def database(settings):
-    with closing(open_database(settings.database_url)) as database:
-        yield database
 
 
 def epoch_of(run, number=1, **changes):
@@ -56,7 +49,7 @@ def test_epoch_that_a_resumed_run_makes_again_replaces_the_old_one(database):
 @pytest.mark.parametrize("gets_on", [True, False])
 def test_losses_count_since_the_run_last_got_anywhere(database, gets_on):
     run = add(database, state=RunState.QUEUED)
-    assert lose(database, queue.MOST_LOSSES - 1).state is RunState.QUEUED
+    assert lose(database, queue.MAX_CRASHES_IN_A_ROW - 1).state is RunState.QUEUED
     if gets_on:
         with database.begin() as session:
             training.keep_epoch(session, epoch_of(run))
@@ -65,7 +58,7 @@ def test_losses_count_since_the_run_last_got_anywhere(database, gets_on):
 
 def test_case_scored_counts_as_getting_somewhere(database):
     run = add(database, state=RunState.QUEUED, kind=RunKind.EVALUATE)
-    lose(database, queue.MOST_LOSSES - 1)
+    lose(database, queue.MAX_CRASHES_IN_A_ROW - 1)
     with database.begin() as session:
         training.keep_score(session, run.id, score_of("lung_001", 0.5))
     assert lose(database, 1).state is RunState.QUEUED
@@ -105,7 +98,8 @@ def test_recent_runs_hold_all_that_wait_or_run(database):
     add(database, kind=RunKind.EVALUATE, queued_at=NOW + timedelta(days=1))
     with database.read() as session:
         found = training.recent_runs(session, {RunKind.TRAIN}, most=2)
-        assert training.is_any_active(session)
+        assert training.is_any_active(session, {RunKind.TRAIN})
+        assert not training.is_any_active(session, {RunKind.MEASURE, RunKind.VIDEO})
     assert [run.id for run in found] == [newer[3].id, newer[2].id, old.id]
 
 
@@ -113,13 +107,13 @@ def test_recent_runs_hold_all_that_wait_or_run(database):
 def test_only_a_run_that_ended_early_is_queued_again(database, before):
     run = add(database, state=before)
     with database.begin() as session:
-        session.get(RunRow, run.id).losses = 2
+        session.get(RunRow, run.id).crash_count = 2
         training.requeue(session, run.id)
     with database.read() as session:
         row = session.get(RunRow, run.id)
         is_queued_again = before in {RunState.FAILED, RunState.CANCELLED}
         assert row.state is (RunState.QUEUED if is_queued_again else before)
-        assert row.losses == (0 if is_queued_again else 2)
+        assert row.crash_count == (0 if is_queued_again else 2)
 
 
 @pytest.mark.parametrize("state", list(RunState))

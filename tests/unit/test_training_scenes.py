@@ -17,7 +17,7 @@ from lungseg.recipes.scenes.compositing import (
     SamplePlan,
     ScanView,
 )
-from lungseg.recipes.scenes.corpus import read_library
+from lungseg.recipes.scenes.corpus import read_corpus
 from lungseg.training.batches import Batch, SceneBatches, load
 from lungseg.training.presets import CompositionConfig
 from tests.training_data import TINY, write_data
@@ -31,7 +31,7 @@ MIDDLE = (SIDE / 2, SIDE / 2)
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    return read_library(write_data(tmp_path_factory.mktemp("data")))
+    return read_corpus(write_data(tmp_path_factory.mktemp("data")))
 
 
 @pytest.fixture

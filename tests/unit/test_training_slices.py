@@ -188,10 +188,10 @@ def test_only_tumour_slices_are_drawn_evenly(cases):
 
 def test_slice_is_that_of_inference(cases):
     """What is trained on is what `Preprocessing.slice_stack` gives, to half a HU."""
-    from lungseg.scans import nifti
+    from lungseg.scans import formats
 
     for preset in (BASELINE, NEIGHBOURS):
-        stack = preset.preprocessing.slice_stack(nifti.read_volume(cases[0].scan), 0, 40)
+        stack = preset.preprocessing.slice_stack(formats.read_volume(cases[0].scan), 0, 40)
         for k in (0, 21, 24, 39):
             planes = read_slice(cases[0], k, preset.preprocessing).transpose(2, 0, 1)
             np.testing.assert_allclose(planes, stack[k], atol=0.51 / preset.preprocessing.hu_scale + 1e-6)

@@ -12,10 +12,10 @@ from lungseg.recipes.scenes.corpus import (
     SCANS,
     divide,
     hash_share,
-    read_library,
-    unhang_stack,
+    read_corpus,
 )
-from lungseg.scans.nifti import read_volume
+from lungseg.scans.canvas import stack_from_display
+from lungseg.scans.formats import read_volume
 from tests.phantoms import LESION_INDEX, SHAPE, chest
 from tests.training_data import CROP_SLICES, NODULE_SHAPE, PATIENTS, write_data
 
@@ -27,7 +27,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def library(data):
-    return read_library(data)
+    return read_corpus(data)
 
 
 def test_whole_scans_come_back_as_they_were(library, data):
@@ -45,7 +45,7 @@ def test_hung_slices_show_anterior_at_the_top_and_the_right_side_at_the_left(lib
     i, j, k = LESION_INDEX
     scan = library.scans[0]
     assert scan.tumour[k, SHAPE[1] - 1 - j, SHAPE[0] - 1 - i] == 1
-    assert unhang_stack(scan.tumour)[i, j, k] == 1
+    assert stack_from_display(scan.tumour)[i, j, k] == 1
 
 
 def test_points_lie_in_what_they_are_named_after(library):
@@ -118,7 +118,7 @@ def test_division_that_leaves_no_scan_to_learn_from_is_refused(library, scans):
 
 def test_missing_source_is_named(tmp_path):
     with pytest.raises(DataSetError, match=SCANS):
-        read_library(tmp_path)
+        read_corpus(tmp_path)
 
 
 @pytest.mark.parametrize("source", [NODULES, CROPS])
@@ -126,7 +126,7 @@ def test_missing_index_is_named(tmp_path, source):
     folder = write_data(tmp_path)
     (folder / source / "index.csv").unlink()
     with pytest.raises(DataSetError, match=r"index\.csv"):
-        read_library(folder)
+        read_corpus(folder)
 
 
 def test_damaged_picture_is_named(tmp_path):
@@ -134,12 +134,12 @@ def test_damaged_picture_is_named(tmp_path):
     broken = folder / CROPS / f"{PATIENTS[3]}_0_hu.png"
     broken.write_bytes(b"no picture")
     with pytest.raises(DataSetError, match=broken.name):
-        read_library(folder)
+        read_corpus(folder)
 
 
 @pytest.mark.shared_data
 def test_real_data_holds_what_its_readme_says(shared_data):
-    library = read_library(shared_data)
+    library = read_corpus(shared_data)
     assert [scan.name for scan in library.scans] == ["lung_101", "lung_102", "lung_103", "lung_201"]
     assert len(library.crops) == 1639
     assert sum(len(crop.hu) for crop in library.crops) == 10537

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from lungseg.errors import AffineError, DimensionsError, GridMismatchError
-from lungseg.scans.volume import Grid, Orientation, Volume
+from lungseg.scans.geometry import Grid, Orientation
+from lungseg.scans.volume import Volume
 from tests.phantoms import ras_affine
 
 SHAPE = (10, 8, 6)
@@ -23,7 +24,7 @@ def test_spacing_and_voxel_volume_are_those_of_the_affine():
 
 
 def test_position_is_affine_times_index():
-    assert grid().position_mm((1, 2, 3)) == pytest.approx((-101 + 0.7, 57 + 1.6, -340 + 3.75))
+    assert grid().mm_of((1, 2, 3)) == pytest.approx((-101 + 0.7, 57 + 1.6, -340 + 3.75))
 
 
 def test_affine_is_read_only():

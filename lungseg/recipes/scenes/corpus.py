@@ -1,10 +1,10 @@
 """What there is to learn from: whole scans, nodules in 3-D and slice crops; the one place that knows their layout.
 
-A data folder holds any of
+A data folder holds a folder of each kind; `manifest` says how they are called:
 
-- `chest_ct_msd_layout/`: whole scans as in the Medical Segmentation Decathlon (imagesTr + labelsTr, imagesTs);
-- `lidc_nodules_3d/`: nodules in 3-D, 1 mm isotropic;
-- `lidc_slices/`: consecutive slices of nodules with the number of radiologists who marked each pixel.
+- whole scans as in the Medical Segmentation Decathlon (imagesTr + labelsTr, imagesTs);
+- nodules in 3-D, 1 mm isotropic;
+- consecutive slices of nodules with the number of radiologists who marked each pixel.
 
 Everything is turned to slices as films are hung (row 0 anterior, column 0 the patient's right), HU as int16.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +28,12 @@ from lungseg.dataset.contents import FileState, fingerprint
 from lungseg.decoding import Finite, Natural, decode_value
 from lungseg.errors import DataSetError
 from lungseg.files.atomic import is_file, is_name
-from lungseg.scans import nifti
-from lungseg.scans.canvas import to_display
+from lungseg.recipes.scenes.manifest import CorpusManifest, read_manifest
+from lungseg.scans.canvas import stack_from_display, to_display
+from lungseg.scans.formats import read_mask, read_volume
+from lungseg.scans.geometry import Grid
 from lungseg.scans.lungs import MARGIN_MM, CoarseScan, find_lungs
-from lungseg.scans.volume import Grid, Scalar, Volume
+from lungseg.scans.volume import Volume
 
 HU_PER_GREY, HU_OF_BLACK = 6, -1024
 GREY_PER_READER = 60
@@ -44,25 +46,6 @@ SOFT_HU = (-30, 150)
 """Muscle, heart and liver, with a contrast medium or without."""
 TISSUE_MM = 12.0
 WALL_MM = 6.0
-
-SCAN_PATIENTS = {"lung_101": "LIDC-IDRI-0023", "lung_103": "LIDC-IDRI-0314"}
-"""Whole scans whose patients also are in the LIDC folders."""
-UNMARKED = {"lung_201": range(20, 46)}
-"""Slices of scans without labels in which a nodule is visible: neither tumour nor background."""
-
-SCANS, NODULES, CROPS = "chest_ct_msd_layout", "lidc_nodules_3d", "lidc_slices"
-SOURCES = {
-    SCANS: (
-        "LIDC-IDRI (Armato et al. 2011), 4D-Lung (Hugo et al. 2016) and CPTAC, from The Cancer Imaging Archive",
-        "CC BY 3.0",
-    ),
-    CROPS: ("LIDC-IDRI (Armato et al. 2011, Medical Physics 38: 915-931), The Cancer Imaging Archive", "CC BY 3.0"),
-    NODULES: (
-        "NODE21 (Sogancioglu et al.) and LUNA16 (Setio et al. 2017) patches of LIDC-IDRI",
-        "CC BY 4.0 / CC BY 3.0",
-    ),
-}
-"""Attribution and licence of each folder."""
 
 COPY_AGAIN = "Copy the data folder again, complete."
 
@@ -119,12 +102,12 @@ class CorpusScan:
     @property
     def volume(self) -> Volume:
         """The scan as inference reads it."""
-        return Volume(unhang_stack(self.hu), self.grid)
+        return Volume(stack_from_display(self.hu), self.grid)
 
     @property
     def reference(self) -> NDArray[np.bool_]:
         """The tumour mask, (I, J, K) on `grid`."""
-        return unhang_stack(self.tumour).astype(np.bool_)
+        return stack_from_display(self.tumour).astype(np.bool_)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,14 +148,24 @@ class Crop:
     slice_mm: float
 
     @property
-    def voxel_ml(self) -> float:
-        """Volume of one pixel of a slice."""
-        return self.pixel_mm**2 * self.slice_mm / 1000.0
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Sides of a pixel of a slice and its thickness."""
+        return self.pixel_mm, self.pixel_mm, self.slice_mm
+
+    @property
+    def consensus(self) -> NDArray[np.bool_]:
+        """What at least two of the radiologists marked, (slices, 64, 64)."""
+        return self.readers >= CONSENSUS
+
+    @property
+    def uncertain(self) -> NDArray[np.bool_]:
+        """What one of them marked, (slices, 64, 64)."""
+        return np.asarray(self.readers == CONSENSUS - 1)
 
     @property
     def extent_mm(self) -> float:
         """Side of a square as large as the nodule in its largest slice."""
-        largest = int((self.readers >= CONSENSUS).sum(axis=(1, 2)).max())
+        largest = int(self.consensus.sum(axis=(1, 2)).max())
         return math.sqrt(largest) * self.pixel_mm
 
 
@@ -189,37 +182,44 @@ class TrainingCorpus:
         """Everyone in it, sorted."""
         return tuple(sorted({item.patient for group in (self.scans, self.nodules, self.crops) for item in group}))
 
-    def from_folder(self, folder: str) -> tuple[CorpusScan, ...] | tuple[Nodule, ...] | tuple[Crop, ...]:
-        """Return what came from a folder of `SOURCES`."""
-        found: dict[str, tuple[CorpusScan, ...] | tuple[Nodule, ...] | tuple[Crop, ...]]
-        found = {SCANS: self.scans, NODULES: self.nodules, CROPS: self.crops}
-        return found[folder]
-
-    def of(self, keep: Callable[[str], bool]) -> TrainingCorpus:
-        """Return the part that belongs to the patients of whom `keep` says so."""
+    def without_scans(self, patients: Collection[str]) -> TrainingCorpus:
+        """Return nodules and crops of these patients; those of patients with a whole scan, which shows the same, go."""
+        wanted = set(patients) - {scan.patient for scan in self.scans}
         return TrainingCorpus(
-            tuple(scan for scan in self.scans if keep(scan.patient)),
-            tuple(nodule for nodule in self.nodules if keep(nodule.patient)),
-            tuple(crop for crop in self.crops if keep(crop.patient)),
+            scans=(),
+            nodules=tuple(nodule for nodule in self.nodules if nodule.patient in wanted),
+            crops=tuple(crop for crop in self.crops if crop.patient in wanted),
         )
 
+    def scans_named(self, names: Collection[str]) -> tuple[CorpusScan, ...]:
+        """Return whole scans by name.
 
-def read_library(folder: Path) -> TrainingCorpus:
+        Raises:
+            DataSetError: one is not there.
+        """
+        if missing := sorted(set(names) - {scan.name for scan in self.scans}):
+            raise DataSetError(f"There are no scans {', '.join(missing)}.", "Give the data folder that holds them.")
+        return tuple(scan for scan in self.scans if scan.name in names)
+
+
+def read_corpus(folder: Path) -> TrainingCorpus:
     """Read all sources of a data folder.
 
     Raises:
         DataSetError: a source is missing or damaged.
         ScanError: a whole scan can't be used.
     """
-    for name in SOURCES:
+    manifest = read_manifest(folder)
+    names = [source.folder for source in manifest.sources]
+    for name in names:
         if not (folder / name).is_dir():
             raise DataSetError(
-                f"There is no folder {name} in {folder}.", f"Give the folder that holds {', '.join(SOURCES)}."
+                f"There is no folder {name} in {folder}.", f"Give the folder that holds {', '.join(names)}."
             )
     return TrainingCorpus(
-        scans=tuple(_read_scans(folder / SCANS)),
-        nodules=tuple(read_nodules(folder / NODULES)),
-        crops=tuple(read_crops(folder / CROPS)),
+        scans=tuple(_read_scans(folder / manifest.scans.folder, manifest)),
+        nodules=tuple(read_nodules(folder / manifest.nodules.folder)),
+        crops=tuple(read_crops(folder / manifest.crops.folder)),
     )
 
 
@@ -229,15 +229,20 @@ def read_record(folder: Path) -> dict[str, dict[str, str]]:
     Raises:
         DataSetError: a file can't be read.
     """
+    manifest = read_manifest(folder)
+    scans_folder = manifest.scans.folder
     try:
-        scans = {f"{SCANS}/{_stem(image)}": _hashed_scan(folder / SCANS, image) for image in _images(folder / SCANS)}
+        scans = {
+            f"{scans_folder}/{_stem(image)}": _hashed_scan(folder / scans_folder, image)
+            for image in _images(folder / scans_folder)
+        }
         crops = {
             f"{name}/files": {
                 "files": fingerprint(
                     f"{file.name} {FileState.read(file).sha256}" for file in (folder / name).iterdir() if file.is_file()
                 )
             }
-            for name in (NODULES, CROPS)
+            for name in (manifest.nodules.folder, manifest.crops.folder)
         }
     except OSError as error:
         raise DataSetError(f"The sources in {folder} can't be read ({error.strerror}).", COPY_AGAIN) from error
@@ -258,45 +263,48 @@ def _stem(image: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Division:
-    """A library divided by patient: learned from, looked at while learning, and left for the end."""
+class CorpusSplit:
+    """A corpus divided by patient: learned from, looked at while learning, and left for the end."""
 
-    seen: TrainingCorpus
-    held_out: TrainingCorpus
-    tested: TrainingCorpus
+    train: TrainingCorpus
+    validation: TrainingCorpus
+    test: TrainingCorpus
 
 
-def divide(library: TrainingCorpus, *, tested: float, held_out: float, scans: tuple[str, ...]) -> Division:
-    """Divide a library, never with one patient in two parts.
+def split_corpus(
+    corpus: TrainingCorpus, *, test_share: float, validation_share: float, hold_out: tuple[str, ...]
+) -> CorpusSplit:
+    """Divide a corpus, never with one patient in two parts.
 
-    A patient goes where a hash of the name falls, so that the division needs no list and does not move when data are
-    added. Whole scans go where `scans` says; what else there is of their patients is left out, since their scans show
-    the same.
+    A patient goes where a hash of the name falls, so that the split needs no list and does not move when data are
+    added. Whole scans go where `hold_out` says; what else there is of their patients is left out, since their scans
+    show the same.
 
     Args:
-        library: everything.
-        tested: share of the patients to leave for the end, about.
-        held_out: share of the patients to hold out, about.
-        scans: names of the whole scans to hold out; the others are learned from.
+        corpus: everything.
+        test_share: share of the patients to leave for the end, about.
+        validation_share: share of the patients to hold out, about.
+        hold_out: names of the whole scans to hold out; the others are learned from.
 
     Raises:
         DataSetError: a scan of that name is not there, or none would be left to learn from.
     """
-    names = {scan.name for scan in library.scans}
-    if not set(scans) < names:
+    names = {scan.name for scan in corpus.scans}
+    if not set(hold_out) < names:
         raise DataSetError(
-            f"The scans {', '.join(scans)} can't be held out of {', '.join(sorted(names))}.", "Hold out some, not all."
+            f"The scans {', '.join(hold_out)} can't be held out of {', '.join(sorted(names))}.",
+            "Hold out some, not all.",
         )
-    known = {scan.patient for scan in library.scans}
 
-    def part(low: float, high: float, whole: tuple[CorpusScan, ...]) -> TrainingCorpus:
-        crops = library.of(lambda patient: patient not in known and low <= hash_share(patient) < high)
-        return replace(crops, scans=whole)
+    def part(low: float, high: float, scans: tuple[CorpusScan, ...]) -> TrainingCorpus:
+        patients = {patient for patient in corpus.patients if low <= hash_share(patient) < high}
+        return replace(corpus.without_scans(patients), scans=scans)
 
-    return Division(
-        seen=part(tested + held_out, 1.0, tuple(scan for scan in library.scans if scan.name not in scans)),
-        held_out=part(tested, tested + held_out, tuple(scan for scan in library.scans if scan.name in scans)),
-        tested=part(0.0, tested, ()),
+    first = test_share + validation_share
+    return CorpusSplit(
+        train=part(first, 1.0, tuple(scan for scan in corpus.scans if scan.name not in hold_out)),
+        validation=part(test_share, first, tuple(scan for scan in corpus.scans if scan.name in hold_out)),
+        test=part(0.0, test_share, ()),
     )
 
 
@@ -306,22 +314,24 @@ def hash_share(patient: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _read_scans(folder: Path) -> Iterable[CorpusScan]:
+def _read_scans(folder: Path, manifest: CorpusManifest) -> Iterable[CorpusScan]:
     for image in _images(folder):
         label = folder / "labelsTr" / image.name
-        volume = nifti.read_volume(image)
-        mask = nifti.read_mask(label, volume.grid) if label.is_file() else None
-        yield _scan(_stem(image), volume, mask)
+        volume = read_volume(image)
+        mask = read_mask(label, volume.grid) if label.is_file() else None
+        yield _scan(_stem(image), volume, mask, manifest)
 
 
-def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> CorpusScan:
+def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None, manifest: CorpusManifest) -> CorpusScan:
     depth = volume.grid.shape[2]
     hu = np.stack([to_display(volume.hu[:, :, k]) for k in range(depth)])
     tumour = np.zeros(hu.shape, np.uint8)
     if mask is not None:
         tumour = np.stack([to_display(mask[:, :, k]) for k in range(depth)]).astype(np.uint8)
     usable = np.ones(depth, dtype=np.bool_)
-    usable[[k for k in UNMARKED.get(name, ()) if k < depth]] = False
+    if name in manifest.unmarked_slices:
+        first, last = manifest.unmarked_slices[name]
+        usable[first : last + 1] = False
     field = find_lungs(volume)
     coarse, thorax = (each * usable[:, None, None] for each in (field.lungs, field.thorax))
     coarse_mm = volume.grid.spacing_mm[0] * hu.shape[1] / coarse.shape[1]
@@ -330,7 +340,7 @@ def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None) -> CorpusSc
     between = _each(field.thorax, cv2.MORPH_ERODE, MARGIN_MM / coarse_mm)
     return CorpusScan(
         name=name,
-        patient=SCAN_PATIENTS.get(name, name),
+        patient=manifest.patient_of(name),
         hu=hu,
         tumour=tumour,
         room=_grown(closed, hu.shape),
@@ -351,11 +361,6 @@ def _soft_tissue(volume: Volume, tumour: Marks) -> Marks:
     low, high = SOFT_HU
     soft = ((coarse.hu > low) & (coarse.hu < high)).astype(np.uint8) & (1 - _grown(tumour, coarse.hu.shape))
     return _each(soft, cv2.MORPH_ERODE, TISSUE_MM / coarse.pixel_mm[0])
-
-
-def unhang_stack(slices: NDArray[Scalar]) -> NDArray[Scalar]:
-    """Turn hung slices (K, rows, columns) to an RAS+ array (I, J, K). A view."""
-    return slices.transpose(2, 1, 0)[::-1, ::-1]
 
 
 def _grown(planes: Marks, shape: tuple[int, ...]) -> Marks:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +11,25 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lungseg.dataset.contents import Record, fingerprint
+from lungseg.recipes.scenes.batches import SceneBatches
 from lungseg.recipes.scenes.compositing import SampleComposer
-from lungseg.recipes.scenes.corpus import SOURCES, Division, TrainingCorpus, divide, read_library, read_record
+from lungseg.recipes.scenes.corpus import (
+    CorpusScan,
+    CorpusSplit,
+    Crop,
+    Nodule,
+    Points,
+    read_corpus,
+    read_record,
+    split_corpus,
+)
+from lungseg.recipes.scenes.manifest import CorpusManifest, read_manifest
 from lungseg.recipes.scenes.validation import Validation, false_alarms
 from lungseg.records import CaseScore
 from lungseg.segmentation.card import ModelCard
-from lungseg.training.batches import Batch, SceneBatches, load, suitable_loaders
+from lungseg.segmentation.card_contents import Count, DataSource, TrainingRecord
+from lungseg.segmentation.segmenter import Segmenter
+from lungseg.training.batches import Batch, load, suitable_loaders
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
 from lungseg.training.data_module import blank_card
 from lungseg.training.loop import ValidationResult
@@ -35,53 +47,55 @@ class SceneDataModule:
     """Scenes of the patients learned from; whole scans and crops of the patients held out.
 
     Args:
-        order: what is trained.
-        preset: how, with the numbers of the order.
+        config: what is trained.
+        preset: how, with the numbers of the config.
         device: where.
 
     Attributes:
-        steps, shared_epochs, card, scores, record: see `course.Course`.
+        steps, shared_prefix_epochs, card, scores, record: see `DataModule`.
 
     Raises:
         DataSetError: the sources can't be used.
     """
 
     def __init__(
-        self, order: TrainingConfig, preset: ScenePreset, device: torch.device, _listener: TrainingCallbacks
+        self, config: TrainingConfig, preset: ScenePreset, device: torch.device, _callbacks: TrainingCallbacks
     ) -> None:
-        parts = divide(read_library(order.data), tested=preset.tested, held_out=preset.held_out, scans=order.hold_out)
-        self._seen = parts.seen
-        self.record = read_record(order.data)
-        self._maker = SampleComposer(self._seen, preset)
-        self._preset, self._seed, self._device = preset, order.seed, device
-        self._loaders = suitable_loaders(device) if order.loaders is None else order.loaders
-        self.steps = preset.schedule.steps or 1
-        self.shared_epochs = preset.labelled_from - 1
-        self.card = replace(
-            blank_card(order, preset),
-            training=_training(preset, parts, order.hold_out),
-            data=tuple(_source(folder, parts, self.record) for folder in SOURCES),
+        split = split_corpus(
+            read_corpus(config.data),
+            test_share=preset.test_share,
+            validation_share=preset.validation_share,
+            hold_out=config.hold_out,
         )
-        self._validation = Validation(parts.held_out, self.card, device)
+        self._train = split.train
+        self.record = read_record(config.data)
+        self._preset, self._seed, self._device = preset, config.seed, device
+        self._loaders = suitable_loaders(device) if config.loaders is None else config.loaders
+        self._hard_negatives: dict[int, Points] = {}
+        self.steps = preset.optimisation.steps or 1
+        self.shared_prefix_epochs = preset.labelled_from - 1
+        self.card = replace(
+            blank_card(config, preset),
+            training=_training(preset, split, config.hold_out),
+            data=_sources(read_manifest(config.data), split, self.record),
+        )
+        self._validation = Validation(split.validation, self.card, device)
         self._epoch = 0
         self.scores: tuple[CaseScore, ...] = ()
 
     def check_data(self) -> None:
-        """Do nothing: all of it is in memory since the course began."""
+        """Do nothing: all of it is in memory since the run began."""
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Give the batches of an epoch, from 1 on."""
         self._epoch = epoch
-        shown = [
-            at
-            for at, scan in enumerate(self._seen.scans)
-            if epoch >= self._preset.labelled_from or not len(scan.lesion)
-        ]
-        self._maker.scans = shown
-        scenes = SceneBatches(self._maker, self._preset, self._seed, epoch)
+        is_labelled_shown = epoch >= self._preset.labelled_from
+        shown = [at for at, scan in enumerate(self._train.scans) if is_labelled_shown or not len(scan.lesion)]
+        composer = SampleComposer(self._train, self._preset, scans=shown, hard_negatives=self._hard_negatives)
+        scenes = SceneBatches(composer, self._preset, seed=self._seed, epoch=epoch)
         return load(scenes, self._loaders, device=self._device)
 
-    def judge(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
+    def validate(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
         """Apply a network to what is held out. The later epoch ranks higher: the schedule ends at rate zero.
 
         Raises:
@@ -92,46 +106,60 @@ class SceneDataModule:
         known = [case.dice for case in scores.cases if not np.isnan(case.dice)]
         return ValidationResult(rank=(float(self._epoch),), mean_dice=float(np.mean(known)) if known else None)
 
-    def judged(self) -> ModelCard:
-        """Return the card with what `judge` last found."""
+    def card_with_scores(self) -> ModelCard:
+        """Return the card with the scores of the last `validate`."""
         return self._validation.at(self._validation.latest)
 
-    def learn_from(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
+    def mine_hard_negatives(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
         """Find where the network suspects tumour that is not there: the next epoch shows it more of that."""
-        found = {
-            number: false_alarms(network, scan, self.card, self._device, should_stop)
-            for number, scan in enumerate(self._seen.scans)
-        }
-        self._maker.mined = {number: points for number, points in found.items() if len(points)}
+        segmenter = Segmenter(network, self.card, self._device)
+        found = {number: false_alarms(segmenter, scan, should_stop) for number, scan in enumerate(self._train.scans)}
+        self._hard_negatives = {number: points for number, points in found.items() if len(points)}
 
-    def examples(self) -> list[NDArray[np.uint8]]:
+    def previews(self) -> list[NDArray[np.uint8]]:
         """Draw nothing: most of what is held out are crops."""
         return []
 
-    def calibrated(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
+    def select_operating_point(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
         """Return the card with the operating point at which the network scores best.
 
         Raises:
             RunCancelledError: `should_stop` said so.
         """
-        scores = self._validation.best(self._validation.ask(network, should_stop))
+        scores = self._validation.best(self._validation.predict(network, should_stop))
         self.scores = scores.cases
         return replace(self._validation.at(scores), training=card.training)
 
 
-def _training(preset: ScenePreset, parts: Division, hold_out: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "schedule": asdict(preset.schedule),
-        "scenes": asdict(preset.mix),
-        "hold_out": hold_out,
-        "known_failures": KNOWN_FAILURES,
-        "held_out_patients": parts.held_out.patients,
-        "tested_patients": parts.tested.patients,
-    }
+def _training(preset: ScenePreset, split: CorpusSplit, hold_out: tuple[str, ...]) -> TrainingRecord:
+    return TrainingRecord(
+        optimisation=asdict(preset.optimisation),
+        composition=asdict(preset.composition),
+        hold_out=hold_out,
+        known_failures=KNOWN_FAILURES,
+        held_out_patients=split.validation.patients,
+        tested_patients=split.test.patients,
+    )
+
+
+def _sources(manifest: CorpusManifest, split: CorpusSplit, record: Record) -> tuple[DataSource, ...]:
+    """Say for the card what was learned from, held out and tested of each folder."""
+    return tuple(
+        DataSource(
+            folder=source.folder,
+            attribution=source.attribution,
+            licence=source.licence,
+            fingerprint=_fingerprint(source.folder, record),
+            trained_on=_counted(getattr(split.train, kind)),
+            held_out=_counted(getattr(split.validation, kind)),
+            tested=_counted(getattr(split.test, kind)),
+        )
+        for kind, source in zip(("scans", "crops", "nodules"), manifest.sources, strict=True)
+    )
 
 
 def _fingerprint(folder: str, record: Record) -> str:
-    """Hash what came from a folder of the sources."""
+    """Hash what came from a folder of the corpus."""
     return fingerprint(
         f"{name} {part} {content}"
         for name, parts in record.items()
@@ -140,19 +168,5 @@ def _fingerprint(folder: str, record: Record) -> str:
     )
 
 
-def _source(folder: str, parts: Division, record: Record) -> dict[str, Any]:
-    attribution, licence = SOURCES[folder]
-    return {
-        "folder": folder,
-        "attribution": attribution,
-        "licence": licence,
-        "fingerprint": _fingerprint(folder, record),
-        "trained_on": _counted(parts.seen, folder),
-        "held_out": _counted(parts.held_out, folder),
-        "tested": _counted(parts.tested, folder),
-    }
-
-
-def _counted(library: TrainingCorpus, folder: str) -> dict[str, int]:
-    items = library.from_folder(folder)
-    return {"items": len(items), "patients": len({item.patient for item in items})}
+def _counted(items: Sequence[CorpusScan | Nodule | Crop]) -> Count:
+    return Count(items=len(items), patients=len({item.patient for item in items}))

@@ -6,33 +6,24 @@ its slices. Slices are looked at as they are, 64 pixels wide: there is no lung t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from lungseg.errors import DataSetError, RunCancelledError
 from lungseg.evaluation.metrics import bootstrap_interval, dice
-from lungseg.recipes.scenes.corpus import CONSENSUS, Crop, read_crops
-from lungseg.scans.canvas import Preprocessing
-from lungseg.scans.components import numbered
-from lungseg.segmentation.card import ModelCard
-from lungseg.segmentation.checkpoint import best_device, load_checkpoint
-from lungseg.segmentation.postprocessing import UINT8_ONE, LesionEvidence
-from lungseg.training.optimisation import half_precision
+from lungseg.recipes.scenes.corpus import Crop, read_crops
+from lungseg.scans.canvas import Preprocessing, stack_from_display
+from lungseg.segmentation.calibration import LesionEvidence
+from lungseg.segmentation.card_contents import NoduleFigures
+from lungseg.segmentation.postprocessing import LesionRule, ProbabilityMap, to_uint8_level
+from lungseg.segmentation.segmenter import Segmenter
 
 SLICES_AT_ONCE = 64
 LARGER_QUARTILE = 0.75
-EVIDENCE_PERCENTILE = 90
-
-Probabilities = NDArray[np.uint8]
-"""Probabilities of the slices of a crop, (slices, 64, 64); 255 is 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,116 +46,97 @@ class NoduleScore:
 
 
 def predict(
-    network: nn.Module,
-    crops: Sequence[Crop],
-    card: ModelCard,
-    device: torch.device,
-    should_stop: Callable[[], bool] | None = None,
-) -> tuple[Probabilities, ...]:
-    """Apply a network, in evaluation mode on its device, to crops.
+    segmenter: Segmenter, crops: Sequence[Crop], should_stop: Callable[[], bool] | None = None
+) -> tuple[ProbabilityMap, ...]:
+    """Apply a network to crops, each of which is a small volume of its own.
 
     Raises:
         RunCancelledError: `should_stop`, asked every few slices, said so.
     """
-    stacks = np.concatenate([_stack(crop, card.preprocessing) for crop in crops])
-    answers = []
-    with torch.inference_mode(), half_precision(device):
-        for first in range(0, len(stacks), SLICES_AT_ONCE):
-            if should_stop and should_stop():
-                raise RunCancelledError(f"Stopped at slice {first} of the nodules.", "Resume the run.")
-            scaled = torch.from_numpy(card.preprocessing.scale(stacks[first : first + SLICES_AT_ONCE]))
-            logits = network(scaled.to(device, memory_format=torch.channels_last))[:, 0].float()
-            answers.append((torch.sigmoid(logits) * UINT8_ONE).round().byte().cpu().numpy())
+    preprocessing = segmenter.card.preprocessing
+    stacks = np.concatenate([_stack(crop, preprocessing) for crop in crops])
+    predicted = []
+    for first in range(0, len(stacks), SLICES_AT_ONCE):
+        if should_stop and should_stop():
+            raise RunCancelledError(f"Stopped at slice {first} of the nodules.", "Resume the run.")
+        predicted.append(segmenter.predict_slices(preprocessing.scale(stacks[first : first + SLICES_AT_ONCE])))
     ends = np.cumsum([len(crop.hu) for crop in crops])
-    return tuple(np.split(np.concatenate(answers), ends[:-1]))
+    slices = np.split(np.concatenate(predicted), ends[:-1])
+    return tuple(ProbabilityMap.of_slices(each, crop.spacing_mm) for crop, each in zip(crops, slices, strict=True))
 
 
-def ask_folder(
-    folder: Path, checkpoint: Path, *, device: str = "auto", only_tested: bool = False
-) -> tuple[tuple[Crop, ...], tuple[Probabilities, ...], ModelCard]:
+def predict_folder(
+    folder: Path, segmenter: Segmenter, *, only_tested: bool = False
+) -> tuple[tuple[Crop, ...], tuple[ProbabilityMap, ...]]:
     """Apply a checkpoint to the nodules of a folder of slice crops.
 
     Args:
-        folder: with `index.csv`, see `sources.read_crops`.
-        checkpoint: its weights.
-        device: `auto`, `cpu` or `cuda`.
+        folder: with `index.csv`, see `corpus.read_crops`.
+        segmenter: the loaded checkpoint.
         only_tested: leave out patients that the checkpoint or its operating point may know.
 
     Returns:
-        The nodules, what the network says of each, and its card.
+        The nodules, and what the network says of each.
 
     Raises:
-        CheckpointError: the checkpoint can't be read.
         DataSetError: the folder can't be read, or nothing is left of it.
     """
-    network, card = load_checkpoint(checkpoint)
     crops = [*read_crops(folder)]
     if only_tested:
-        tested = set(card.names("tested_patients"))
+        tested = set(segmenter.card.training.tested_patients)
         crops = [crop for crop in crops if crop.patient in tested]
     if not crops:
         raise DataSetError(
             f"There is no nodule to score in {folder}.", "Give a folder of nodules; without --tested all of them count."
         )
-    on = best_device(device)
-    return tuple(crops), predict(network.to(on), crops, card, on), card
+    return tuple(crops), predict(segmenter, crops)
 
 
-def score_folder(
-    folder: Path, checkpoint: Path, *, device: str = "auto", only_tested: bool = False
-) -> tuple[tuple[NoduleScore, ...], ModelCard]:
-    """Score a checkpoint, at its own operating point, on the nodules of a folder; takes and raises as `ask_folder`."""
-    crops, answers, card = ask_folder(folder, checkpoint, device=device, only_tested=only_tested)
-    pairs = zip(crops, answers, strict=True)
-    return tuple(score_nodule(crop, answer, card.threshold, card.min_lesion_ml) for crop, answer in pairs), card
+def score_folder(folder: Path, segmenter: Segmenter, *, only_tested: bool = False) -> tuple[NoduleScore, ...]:
+    """Score a checkpoint by its own rule on the nodules of a folder; takes and raises as `predict_folder`."""
+    pairs = zip(*predict_folder(folder, segmenter, only_tested=only_tested), strict=True)
+    return tuple(score_nodule(crop, probability, segmenter.card.rule) for crop, probability in pairs)
 
 
-def score_nodule(crop: Crop, answer: Probabilities, threshold: float, min_ml: float) -> NoduleScore:
-    """Score an answer at an operating point; `min_ml` counts for false lesions alone."""
-    mask = answer >= level_of(threshold)
-    known = crop.readers != CONSENSUS - 1
+def score_nodule(crop: Crop, probability: ProbabilityMap, rule: LesionRule) -> NoduleScore:
+    """Score a prediction by a rule.
+
+    Dice is of all pixels that reach the threshold, since most nodules are smaller than what counts as a lesion; false
+    lesions are those of the rule.
+    """
+    is_tumour = probability.canvases >= to_uint8_level(rule.threshold)
     return NoduleScore(
         nodule=crop.name,
         patient=crop.patient,
         extent_mm=crop.extent_mm,
-        dice=dice(mask & known, crop.readers >= CONSENSUS),
-        false=sum(not each.is_true for each in evidence(crop, answer, threshold) if each.volume_ml >= min_ml),
+        dice=dice(is_tumour & ~crop.uncertain, crop.consensus),
+        false=sum(not each.is_true for each in evidence(crop, probability, rule)),
     )
 
 
-def evidence(crop: Crop, answer: Probabilities, threshold: float) -> tuple[LesionEvidence, ...]:
-    """Gather the evidence for each lesion in an answer; what touches only pixels of one reader is left out."""
-    labels, count = numbered(answer >= level_of(threshold))
-    found = []
-    for label in range(1, count + 1):
-        inside = labels == label
-        readers = int(crop.readers[inside].max())
-        if readers != CONSENSUS - 1:
-            strength = float(np.percentile(answer[inside], EVIDENCE_PERCENTILE)) / UINT8_ONE
-            found.append(LesionEvidence(int(inside.sum()) * crop.voxel_ml, strength, is_true=readers >= CONSENSUS))
-    return tuple(found)
+def evidence(
+    crop: Crop, probability: ProbabilityMap, rule: LesionRule, threshold: float | None = None
+) -> tuple[LesionEvidence, ...]:
+    """Gather the evidence for each lesion in a crop, see `LesionRule.evidence`."""
+    reference, uncertain = stack_from_display(crop.consensus), stack_from_display(crop.uncertain)
+    return rule.evidence(probability, reference, threshold, uncertain=uncertain)
 
 
-def summary(scores: Sequence[NoduleScore]) -> dict[str, Any]:
-    """Say what the scores tell together, JSON-ready; intervals are of the mean, by bootstrap."""
+def figures_of(scores: Sequence[NoduleScore]) -> NoduleFigures:
+    """Say what the scores tell together."""
     values, extents = (np.array([getattr(each, field) for each in scores]) for field in ("dice", "extent_mm"))
     interval = bootstrap_interval(values, within=(0.0, 1.0))
     larger = values[extents >= np.quantile(extents, LARGER_QUARTILE)]
-    return {
-        "nodules": len(scores),
-        "patients": len({each.patient for each in scores}),
-        "dice_mean": round(float(values.mean()), 4),
-        "dice_mean_95": interval and [round(bound, 4) for bound in interval],
-        "dice_median": round(float(np.median(values)), 4),
-        "dice_mean_larger_quarter": round(float(larger.mean()), 4),
-        "share_of_zeros": round(float((values == 0).mean()), 4),
-        "false_lesions": sum(each.false for each in scores),
-    }
-
-
-def level_of(threshold: float) -> int:
-    """Return the 8-bit probability from which a pixel is tumour."""
-    return max(1, math.ceil(threshold * UINT8_ONE))
+    return NoduleFigures(
+        nodules=len(scores),
+        patients=len({each.patient for each in scores}),
+        dice_mean=round(float(values.mean()), 4),
+        dice_mean_95=interval and (round(interval[0], 4), round(interval[1], 4)),
+        dice_median=round(float(np.median(values)), 4),
+        dice_mean_larger_quarter=round(float(larger.mean()), 4),
+        fraction_dice_zero=round(float((values == 0).mean()), 4),
+        false_lesions=sum(each.false for each in scores),
+    )
 
 
 def _stack(crop: Crop, preprocessing: Preprocessing) -> NDArray[np.int16]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,11 +16,11 @@ from torch import nn
 from lungseg.evaluation.metrics import dice, match_lesions
 from lungseg.recipes.scenes import nodules
 from lungseg.recipes.scenes.corpus import CorpusScan, Points, TrainingCorpus
-from lungseg.recipes.scenes.nodules import NoduleScore, Probabilities
+from lungseg.recipes.scenes.nodules import NoduleScore
 from lungseg.records import CaseScore
 from lungseg.segmentation.card import ModelCard
-from lungseg.segmentation.plausibility import drop_implausible
-from lungseg.segmentation.postprocessing import UINT8_ONE, ProbabilityMap
+from lungseg.segmentation.card_contents import CardScores
+from lungseg.segmentation.postprocessing import LesionMask, LesionRule, ProbabilityMap, to_uint8_level
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.training.data_module import CHOSEN_ON_THESE
 
@@ -37,36 +35,30 @@ NEAR_TUMOUR = np.ones((11, 11), np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How everything held out went, at one operating point.
+    """How everything held out went, by one rule.
 
     Attributes:
-        threshold: probability from which a pixel is tumour.
-        min_lesion_ml: smaller lesions were dropped (in scans, and where false lesions are counted).
+        rule: by which masks and lesions were made.
         nodules: each nodule over its slices.
         cases: whole scans; nobody has measured surfaces and time.
     """
 
-    threshold: float
-    min_lesion_ml: float
+    rule: LesionRule
     nodules: tuple[NoduleScore, ...]
     cases: tuple[CaseScore, ...]
 
     @property
     def score(self) -> float:
-        """One number to compare operating points: Dice of both kinds, less what false lesions cost."""
+        """One number to compare rules: Dice of both kinds, less what false lesions cost."""
         crops = float(np.mean([each.dice - PRICE_OF_FALSE_IN_CROP * each.false for each in self.nodules]))
         if not self.cases:
             return crops
         scans = [case.dice - PRICE_OF_FALSE_IN_SCAN * case.false_lesions for case in self.cases]
         return (crops + float(np.mean(scans))) / 2
 
-    def report(self) -> dict[str, Any]:
+    def for_card(self) -> CardScores:
         """Return what a model card tells of it."""
-        return {
-            "note": CHOSEN_ON_THESE,
-            "held_out_nodules": nodules.summary(self.nodules),
-            "cases": [score.report() for score in self.cases],
-        }
+        return CardScores(note=CHOSEN_ON_THESE, cases=self.cases, held_out_nodules=nodules.figures_of(self.nodules))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,11 +66,11 @@ class Predictions:
     """What networks say of everything held out, before any threshold.
 
     Attributes:
-        crops: for each crop its probabilities.
+        crops: for each crop its probability map.
         scans: for each scan its probability map.
     """
 
-    crops: tuple[Probabilities, ...]
+    crops: tuple[ProbabilityMap, ...]
     scans: tuple[ProbabilityMap, ...]
 
 
@@ -87,7 +79,7 @@ class Validation:
 
     Args:
         library: the held-out patients.
-        card: how their slices are made; its operating point is where `score` measures.
+        card: how their slices are made; `score` measures by its rule.
         device: where the network runs.
 
     Attributes:
@@ -101,84 +93,63 @@ class Validation:
         self.latest: Scores
         self._references = tuple(scan.reference for scan in library.scans)
 
-    def ask(self, network: nn.Module, should_stop: Callable[[], bool] | None = None) -> Predictions:
+    def predict(self, network: nn.Module, should_stop: Callable[[], bool] | None = None) -> Predictions:
         """Apply a network to everything held out.
 
         Raises:
             RunCancelledError: `should_stop` said so.
         """
-        network.eval()
+        segmenter = Segmenter(network, self.card, self.device)
         return Predictions(
-            nodules.predict(network, self.library.crops, self.card, self.device, should_stop),
-            ask_scans(network, self.library.scans, self.card, self.device, should_stop),
+            nodules.predict(segmenter, self.library.crops, should_stop),
+            tuple(segmenter.predict(scan.volume, should_stop=should_stop) for scan in self.library.scans),
         )
 
     def score(self, network: nn.Module, should_stop: Callable[[], bool] | None = None) -> Scores:
-        """Score a network at the operating point of the card.
+        """Score a network by the rule of the card.
 
         Raises:
             RunCancelledError: `should_stop` said so.
         """
-        self.latest = self.measure(self.ask(network, should_stop), self.card.threshold, self.card.min_lesion_ml)
+        self.latest = self.measure(self.predict(network, should_stop), self.card.rule)
         return self.latest
 
-    def measure(self, answers: Predictions, threshold: float, min_ml: float) -> Scores:
-        """Score answers at an operating point."""
-        crops = zip(self.library.crops, answers.crops, strict=True)
-        scans = zip(self.library.scans, self._references, answers.scans, strict=True)
+    def measure(self, predictions: Predictions, rule: LesionRule) -> Scores:
+        """Score predictions by a rule."""
+        crops = zip(self.library.crops, predictions.crops, strict=True)
+        scans = zip(self.library.scans, self._references, predictions.scans, strict=True)
         return Scores(
-            threshold=threshold,
-            min_lesion_ml=min_ml,
-            nodules=tuple(nodules.score_nodule(crop, answer, threshold, min_ml) for crop, answer in crops),
-            cases=tuple(_scan_score(scan, ref, answer, threshold, min_ml) for scan, ref, answer in scans),
+            rule=rule,
+            nodules=tuple(nodules.score_nodule(crop, probability, rule) for crop, probability in crops),
+            cases=tuple(
+                _scan_score(scan, reference, rule.apply(probability)) for scan, reference, probability in scans
+            ),
         )
 
-    def best(self, answers: Predictions) -> Scores:
-        """Find the operating point at which answers score best."""
-        points = product(THRESHOLDS, SMALLEST_ML)
-        return max((self.measure(answers, *point) for point in points), key=lambda scores: scores.score)
+    def best(self, predictions: Predictions) -> Scores:
+        """Find the threshold and the smallest lesion with which predictions score best."""
+        rules = (LesionRule(*point) for point in product(THRESHOLDS, SMALLEST_ML))
+        return max((self.measure(predictions, rule) for rule in rules), key=lambda scores: scores.score)
 
     def at(self, scores: Scores) -> ModelCard:
         """Return the card with the operating point and the figures of these scores."""
         return replace(
             self.card,
-            threshold=scores.threshold,
-            min_lesion_ml=scores.min_lesion_ml,
-            scores=scores.report(),
+            threshold=scores.rule.threshold,
+            min_lesion_ml=scores.rule.min_lesion_ml,
+            scores=scores.for_card(),
         )
 
 
-def ask_scans(
-    network: nn.Module,
-    scans: Sequence[CorpusScan],
-    card: ModelCard,
-    device: torch.device,
-    should_stop: Callable[[], bool] | None = None,
-) -> tuple[ProbabilityMap, ...]:
-    """Apply a network to whole scans, as in inference.
-
-    Raises:
-        RunCancelledError: `should_stop` said so.
-    """
-    segmenter = Segmenter(copy.deepcopy(network).eval(), card, device)
-    return tuple(segmenter.apply(scan.volume, should_stop=should_stop) for scan in scans)
-
-
-def false_alarms(
-    network: nn.Module,
-    scan: CorpusScan,
-    card: ModelCard,
-    device: torch.device,
-    should_stop: Callable[[], bool] | None = None,
-) -> Points:
+def false_alarms(segmenter: Segmenter, scan: CorpusScan, should_stop: Callable[[], bool] | None = None) -> Points:
     """List slice, row, column of pixels of a scan in which a network suspects tumour where there is none.
 
     Raises:
         RunCancelledError: `should_stop` said so.
     """
-    (answer,) = ask_scans(network, [scan], card, device, should_stop)
-    frame = answer.frame
-    suspicious = answer.canvases >= round(SUSPICIOUS * UINT8_ONE)
+    probability = segmenter.predict(scan.volume, should_stop=should_stop)
+    frame = probability.frame
+    suspicious = probability.canvases >= to_uint8_level(SUSPICIOUS)
     suspicious &= scan.usable[:, None, None]
     for k in np.flatnonzero(scan.tumour.any(axis=(1, 2))):
         near = np.asarray(cv2.dilate(scan.tumour[k], NEAR_TUMOUR), dtype=np.uint8)
@@ -195,11 +166,8 @@ def false_alarms(
     return np.asarray((points - corner) * steps, dtype=np.int32)
 
 
-def _scan_score(
-    scan: CorpusScan, reference: NDArray[np.bool_], answer: ProbabilityMap, threshold: float, min_ml: float
-) -> CaseScore:
-    mask = answer.above(threshold)
-    drop_implausible(mask, scan.grid, min_ml)
+def _scan_score(scan: CorpusScan, reference: NDArray[np.bool_], segmented: LesionMask) -> CaseScore:
+    mask = segmented.mask
     match = match_lesions(mask, reference)
     return CaseScore(
         case=scan.name,

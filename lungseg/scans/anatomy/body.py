@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lungseg.scans.geometry import Grid
 from lungseg.scans.padding import AIR_HU, find_padding
-from lungseg.scans.volume import Grid, Volume
+from lungseg.scans.volume import Volume
 
 Box: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Cells: TypeAlias = NDArray[np.float32]

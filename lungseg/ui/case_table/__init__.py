@@ -13,6 +13,8 @@ from typing import Any
 
 import streamlit as st
 
+from lungseg.web.modules import entry_script
+
 FOLDER = Path(__file__).parent
 COMPONENT = "upload_cases"
 
@@ -79,7 +81,7 @@ _component = st.components.v2.component(
     "lungseg_cases",
     html='<div class="cases"></div>',
     css=(FOLDER / "table.css").read_text(encoding="utf-8"),
-    js=(FOLDER / "table.js").read_text(encoding="utf-8"),
+    js=entry_script("case_table/table.js"),
 )
 
 

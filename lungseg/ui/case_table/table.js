@@ -1,93 +1,114 @@
 /** The table of cases. Texts are set as text, never as markup: names of cases are the user's. */
 
-const COLUMNS = [
+/** @import { ComponentArguments } from "../types.js" */
+
+import { objectOn } from "../component.js";
+import { find, focusedBeside, make, makeButton, setText } from "../dom.js";
+
+/**
+ * One case, in words: `CaseLine` in `__init__.py`.
+ *
+ * @typedef {object} Line
+ * @property {string} id
+ * @property {string} name
+ * @property {string} address
+ * @property {string | null} thumbnail
+ * @property {string} state
+ * @property {string} said
+ * @property {string} exact
+ * @property {number | null} share
+ * @property {string} note
+ * @property {boolean} is_warning
+ * @property {string} voxels
+ * @property {string} spacing
+ * @property {string} lesions
+ * @property {string} volume
+ * @property {string} added
+ * @property {string} added_exact
+ * @property {string[]} actions
+ */
+/** @typedef {{ lines: Line[], count: number, page: number, pages: number }} TableData */
+/** @typedef {(name: "opened" | "action" | "page", value: unknown) => void} Ask asks the server for something */
+
+const COLUMNS = /** @type {const} */ ([
   ["picture", ""], ["name", "Case"], ["state", "State"], ["voxels", "Voxels"], ["lesions", "Lesions"],
   ["volume", "Tumour, ml"], ["added", "Added"], ["menu", ""],
-];
+]);
+/** @type {Record<string, string>} */
 const SPOKEN = { picture: "Picture", menu: "Actions" };
+/** @type {Record<string, string>} */
 const MARKS = { queued: "…", running: "…", failed: "!", cancelled: "–", none: "" };
 
-function make(tag, className, text = "") {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-}
-
-function put(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
 class Row {
-  constructor(table, line) {
+  /**
+   * @param {Line} line
+   * @param {Ask} ask
+   * @param {(row: Row) => void} onMenu
+   */
+  constructor(line, ask, onMenu) {
+    this.line = line;
+    this.shown = "";
     this.root = make("tr");
-    this.cells = {};
-    for (const [name] of COLUMNS) {
-      this.cells[name] = make(name === "name" ? "th" : "td", name);
-      this.root.append(this.cells[name]);
-    }
+    this.cells = /** @type {Record<typeof COLUMNS[number][0], HTMLTableCellElement>} */ (
+      Object.fromEntries(COLUMNS.map(([name]) => [name, make(name === "name" ? "th" : "td", name)]))
+    );
+    this.root.append(...Object.values(this.cells));
     this.cells.name.scope = "row";
     this.link = make("a");
     this.link.addEventListener("click", (event) => {
       if (event.button || event.ctrlKey || event.metaKey || event.shiftKey) return; // a window of its own
       event.preventDefault();
-      table.tell("opened", line.id);
+      ask("opened", line.id);
     });
     this.cells.name.append(this.link);
     this.said = make("span", "said");
     this.meter = make("i");
-    this.meterFrame = make("span", "meter");
-    this.meterFrame.append(this.meter);
+    this.meterFrame = make("span", "meter", "", this.meter);
     this.note = make("p", "note");
-    const first = make("div", "first");
-    first.append(this.meterFrame, this.said);
-    this.cells.state.append(first, this.note);
+    this.cells.state.append(make("div", "first", "", this.meterFrame, this.said), this.note);
     this.voxels = make("span");
     this.spacing = make("small");
     this.cells.voxels.append(this.voxels, this.spacing);
-    this.button = make("button", "actions", "⋯");
-    this.button.type = "button";
+    this.button = makeButton("actions", "⋯");
     this.button.setAttribute("aria-haspopup", "menu");
     this.button.setAttribute("aria-expanded", "false");
-    this.button.addEventListener("click", () => table.menu.toggle(this));
+    this.button.addEventListener("click", () => onMenu(this));
     this.cells.menu.append(this.button);
   }
 
+  /** @param {Line} line */
   show(line) {
-    const key = JSON.stringify(line);
-    if (key === this.key) return;
-    this.key = key;
+    const content = JSON.stringify(line);
+    if (content === this.shown) return;
+    this.shown = content;
     this.line = line;
-    put(this.link, line.name);
-    this.link.href = line.address;
-    this.link.title = line.name;
-    this.picture(line);
+    setText(this.link, line.name);
+    Object.assign(this.link, { href: line.address, title: line.name });
+    this.showPicture(line);
     this.root.dataset.state = line.state;
     this.meterFrame.hidden = line.share === null;
     this.meter.style.width = `${Math.round(100 * (line.share ?? 0))}%`;
-    put(this.said, line.said);
+    setText(this.said, line.said);
     this.said.title = line.exact;
-    put(this.note, line.note ? `${line.is_warning ? "⚠ " : ""}${line.note}` : "");
-    this.note.title = line.note;
-    this.note.hidden = !line.note;
+    setText(this.note, line.note ? `${line.is_warning ? "⚠ " : ""}${line.note}` : "");
+    Object.assign(this.note, { title: line.note, hidden: !line.note });
     this.note.classList.toggle("warning", line.is_warning);
-    put(this.voxels, line.voxels);
-    put(this.spacing, line.spacing);
-    put(this.cells.lesions, line.lesions);
-    put(this.cells.volume, line.volume);
-    put(this.cells.added, line.added);
+    setText(this.voxels, line.voxels);
+    setText(this.spacing, line.spacing);
+    setText(this.cells.lesions, line.lesions);
+    setText(this.cells.volume, line.volume);
+    setText(this.cells.added, line.added);
     this.cells.added.title = line.added_exact;
     this.button.setAttribute("aria-label", `Actions for ${line.name}`);
   }
 
-  picture({ thumbnail, state }) {
+  /** @param {Line} line */
+  showPicture({ thumbnail, state }) {
     const cell = this.cells.picture;
     if (thumbnail) {
-      const known = cell.querySelector("img");
-      const image = known ?? make("img", "thumb");
-      image.alt = "";
+      const image = cell.querySelector("img") ?? Object.assign(make("img", "thumb"), { alt: "" });
       if (image.getAttribute("src") !== thumbnail) image.src = thumbnail;
-      if (!known) cell.replaceChildren(image);
+      if (!image.parentNode) cell.replaceChildren(image);
       return;
     }
     const blank = make("div", `thumb ${state}`, MARKS[state] ?? "");
@@ -97,20 +118,27 @@ class Row {
 }
 
 class Menu {
-  constructor(table, root) {
-    this.table = table;
+  /**
+   * @param {Element} root
+   * @param {Ask} ask
+   */
+  constructor(root, ask) {
+    this.ask = ask;
+    /** @type {Row | null} */
+    this.row = null;
     this.root = make("div", "menu");
     this.root.setAttribute("role", "menu");
     this.root.hidden = true;
     root.append(this.root);
-    this.root.addEventListener("keydown", (event) => this.key(event));
-    this.root.addEventListener("focusout", (event) => {
-      if (!this.root.contains(event.relatedTarget) && event.relatedTarget !== this.row?.button) this.close(false);
+    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    this.root.addEventListener("focusout", ({ relatedTarget: next }) => {
+      if (!(next instanceof Node && this.root.contains(next)) && next !== this.row?.button) this.close(false);
     });
-    this.onScroll = () => this.close(false);
-    window.addEventListener("scroll", this.onScroll, true);
+    this.listening = new AbortController();
+    window.addEventListener("scroll", () => this.close(false), { capture: true, signal: this.listening.signal });
   }
 
+  /** @param {Row} row */
   toggle(row) {
     const wasOpen = this.row === row;
     this.close(false);
@@ -118,45 +146,50 @@ class Menu {
     this.row = row;
     const { line, button } = row;
     this.root.setAttribute("aria-label", `Actions for ${line.name}`);
-    this.root.replaceChildren(...line.actions.map((what) => {
-      const item = make("button", what === "Delete" ? "danger" : "", what);
-      item.type = "button";
-      item.setAttribute("role", "menuitem");
-      item.tabIndex = -1;
-      item.addEventListener("click", () => {
-        this.close(true);
-        this.table.tell("action", { what, id: line.id });
-      });
-      return item;
-    }));
+    this.root.replaceChildren(...line.actions.map((what) => this.item(what, line.id)));
     button.setAttribute("aria-expanded", "true");
     const box = button.getBoundingClientRect();
     this.root.hidden = false;
-    const above = box.bottom + this.root.offsetHeight + 4 > window.innerHeight;
-    this.root.style.top = `${above ? box.top - this.root.offsetHeight - 2 : box.bottom + 2}px`;
+    const isAbove = box.bottom + this.root.offsetHeight + 4 > window.innerHeight;
+    this.root.style.top = `${isAbove ? box.top - this.root.offsetHeight - 2 : box.bottom + 2}px`;
     this.root.style.right = `${document.documentElement.clientWidth - box.right}px`;
-    this.root.firstChild.focus();
+    this.root.querySelector("button")?.focus();
   }
 
-  close(giveBack) {
+  /**
+   * @param {string} what
+   * @param {string} id
+   */
+  item(what, id) {
+    const item = makeButton(what === "Delete" ? "danger" : "", what);
+    item.setAttribute("role", "menuitem");
+    item.tabIndex = -1;
+    item.addEventListener("click", () => {
+      this.close(true);
+      this.ask("action", { what, id });
+    });
+    return item;
+  }
+
+  /** @param {boolean} givesBack whether the focus goes back to the button */
+  close(givesBack) {
     if (!this.row) return;
     const { button } = this.row;
     this.row = null;
     this.root.hidden = true;
     button.setAttribute("aria-expanded", "false");
-    if (giveBack) button.focus();
+    if (givesBack) button.focus();
   }
 
-  key(event) {
-    const items = [...this.root.children];
-    const at = items.indexOf(this.root.getRootNode().activeElement);
-    const next = {
-      ArrowDown: (at + 1) % items.length,
-      ArrowUp: (at - 1 + items.length) % items.length,
-      Home: 0,
-      End: items.length - 1,
-    }[event.key];
-    if (next !== undefined) items[next].focus();
+  /** @param {KeyboardEvent} event */
+  onKey(event) {
+    const items = [...this.root.querySelectorAll("button")];
+    const at = items.findIndex((item) => item === focusedBeside(this.root));
+    /** @type {Record<string, number>} */
+    const places = {
+      ArrowDown: (at + 1) % items.length, ArrowUp: (at - 1 + items.length) % items.length, Home: 0, End: items.length - 1,
+    };
+    if (event.key in places) items[places[event.key]].focus();
     else if (event.key === "Escape" || event.key === "Tab") this.close(true);
     else return;
     event.preventDefault();
@@ -164,30 +197,37 @@ class Menu {
   }
 
   end() {
-    window.removeEventListener("scroll", this.onScroll, true);
+    this.listening.abort();
   }
 }
 
 /** Turning pages: the same above and below the table. */
 class Pager {
-  constructor(table) {
-    this.table = table;
+  /** @param {Ask} ask */
+  constructor(ask) {
+    this.ask = ask;
+    this.shown = "";
     this.root = make("nav", "pager");
   }
 
+  /**
+   * @param {number} page
+   * @param {number} pages
+   * @param {string} place
+   */
   show(page, pages, place) {
     this.root.hidden = pages < 2;
     this.root.setAttribute("aria-label", `Pages of cases, ${place} the table`);
-    const key = `${page}/${pages}`;
-    if (key === this.key) return;
-    this.key = key;
+    const content = `${page}/${pages}`;
+    if (content === this.shown) return;
+    this.shown = content;
+    /** @type {(number: number, text: string, label: string) => HTMLButtonElement} */
     const to = (number, text, label) => {
-      const button = make("button", "", text);
-      button.type = "button";
+      const button = makeButton("", text);
       button.disabled = number < 1 || number > pages;
       button.setAttribute("aria-label", label);
       if (number === page) button.setAttribute("aria-current", "page");
-      button.addEventListener("click", () => this.table.tell("page", number));
+      button.addEventListener("click", () => this.ask("page", number));
       return button;
     };
     const near = [...Array(pages).keys()].map((n) => n + 1)
@@ -201,31 +241,35 @@ class Pager {
 }
 
 class Table {
-  constructor(root) {
+  /**
+   * @param {Element} root
+   * @param {Ask} ask of this run of the page; each has its own
+   */
+  constructor(root, ask) {
+    this.ask = ask;
+    /** @type {Ask} */
+    this.askNow = (name, value) => this.ask(name, value);
+    /** @type {Map<string, Row>} */
     this.rows = new Map();
-    this.above = new Pager(this);
-    this.below = new Pager(this);
-    this.table = make("table");
+    this.above = new Pager(this.askNow);
+    this.below = new Pager(this.askNow);
     this.caption = make("caption", "spoken");
-    const head = make("thead");
-    const titles = make("tr");
-    for (const [name, title] of COLUMNS) {
-      const cell = make("th", name);
-      cell.scope = "col";
-      cell.append(make("span", title ? "" : "spoken", title || SPOKEN[name]));
-      if (name === "name") this.title = cell.firstChild;
-      titles.append(cell);
-    }
-    head.append(titles);
     this.body = make("tbody");
-    this.table.append(this.caption, head, this.body);
-    root.append(this.above.root, this.table, this.below.root);
-    this.menu = new Menu(this, root);
+    const titles = COLUMNS.map(([name, title]) => {
+      const cell = make("th", name, "", make("span", title ? "" : "spoken", title || SPOKEN[name]));
+      cell.scope = "col";
+      return cell;
+    });
+    const head = make("thead", "", "", make("tr", "", "", ...titles));
+    this.title = find(head, ".name span", HTMLElement);
+    root.replaceChildren(this.above.root, make("table", "", "", this.caption, head, this.body), this.below.root);
+    this.menu = new Menu(root, this.askNow);
   }
 
+  /** @param {TableData} data */
   show({ lines, count, page, pages }) {
-    put(this.title, `Cases · ${count}`);
-    put(this.caption, pages > 1 ? `Cases, page ${page} of ${pages}` : "Cases");
+    setText(this.title, `Cases · ${count}`);
+    setText(this.caption, pages > 1 ? `Cases, page ${page} of ${pages}` : "Cases");
     this.above.show(page, pages, "above");
     this.below.show(page, pages, "below");
     const wanted = new Set(lines.map((line) => line.id));
@@ -236,18 +280,27 @@ class Table {
       this.rows.delete(id);
     }
     lines.forEach((line, place) => {
-      const row = this.rows.get(line.id) ?? new Row(this, line);
+      const row = this.rows.get(line.id) ?? new Row(line, this.askNow, (opened) => this.menu.toggle(opened));
       this.rows.set(line.id, row);
       row.show(line);
       if (this.body.children[place] !== row.root) this.body.insertBefore(row.root, this.body.children[place] ?? null);
     });
   }
+
+  close() {
+    this.menu.end();
+  }
 }
 
+/**
+ * What Streamlit calls at every run of the page, with the same element.
+ *
+ * @param {ComponentArguments<TableData>} component
+ */
 export default function show({ data, parentElement, setTriggerValue }) {
-  const root = parentElement.querySelector(".cases");
-  root.lungseg ??= new Table(root);
-  root.lungseg.tell = setTriggerValue;
-  root.lungseg.show(data);
-  return () => root.lungseg.menu.end();
+  const root = find(parentElement, ".cases", Element);
+  const { object, release } = objectOn(root, () => new Table(root, setTriggerValue));
+  object.ask = setTriggerValue;
+  object.show(data);
+  return release;
 }

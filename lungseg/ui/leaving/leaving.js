@@ -1,41 +1,63 @@
 /**
- * Uploads are the browser's alone until the server has taken them in. Streamlit sends them by XMLHttpRequest; what goes
- * to its address for uploads is watched. The names of files that are on their way stand in the memory of this tab
+ * Uploads are the browser's alone until the server has taken them in. Streamlit sends them by XMLHttpRequest; what goes to
+ * its address for uploads is watched. The names of files that are on their way stand in the memory of this tab
  * (sessionStorage, gone with it), so that a page that comes after can say which never arrived.
  */
+
+/** @import { ComponentArguments } from "../types.js" */
+
+import { find, make, makeButton } from "../dom.js";
 
 const ADDRESS = "/_stcore/upload_file/";
 const MEMORY = "lungseg.uploads";
 const QUESTION = "Files are still being uploaded. Those that have not arrived are lost if you leave. Leave all the same?";
 
+/** @typedef {{ name: string }} Upload */
+
 class Watch {
   constructor() {
+    /** @type {Set<Upload>} */
     this.onTheirWay = new Set();
+    /** @type {Set<Upload>} */
     this.arrived = new Set();
     this.takenIn = 0;
-    const watch = this;
-    const { open, send } = XMLHttpRequest.prototype;
-    XMLHttpRequest.prototype.open = function opened(method, url, ...rest) {
-      this.lungsegUpload = method.toUpperCase() === "PUT" && `${url}`.includes(ADDRESS);
-      return open.call(this, method, url, ...rest);
-    };
-    XMLHttpRequest.prototype.send = function sent(body) {
-      if (this.lungsegUpload) watch.follow(this, body);
-      return send.call(this, body);
-    };
+    this.watchRequests();
     window.addEventListener("beforeunload", (event) => {
       if (this.isBusy) event.preventDefault();
     });
     document.addEventListener("click", (event) => this.ask(event), true);
   }
 
+  watchRequests() {
+    const { open, send } = XMLHttpRequest.prototype;
+    /** @type {WeakSet<XMLHttpRequest>} */
+    const uploads = new WeakSet();
+    /** @param {XMLHttpRequest} request @param {XMLHttpRequestBodyInit | Document | null} [body] */
+    const follow = (request, body) => { if (uploads.has(request)) this.follow(request, body); };
+    /** @type {(this: XMLHttpRequest, method: string, url: string | URL, ...rest: any[]) => void} */
+    XMLHttpRequest.prototype.open = function opened(method, url, ...rest) {
+      if (method.toUpperCase() === "PUT" && String(url).includes(ADDRESS)) uploads.add(this);
+      else uploads.delete(this);
+      Reflect.apply(open, this, [method, url, ...rest]);
+    };
+    /** @type {(this: XMLHttpRequest, body?: XMLHttpRequestBodyInit | Document | null) => void} */
+    XMLHttpRequest.prototype.send = function sent(body) {
+      follow(this, body);
+      send.call(this, body);
+    };
+  }
+
   get isBusy() {
     return this.onTheirWay.size + this.arrived.size > 0;
   }
 
+  /**
+   * @param {XMLHttpRequest} request
+   * @param {XMLHttpRequestBodyInit | Document | null} [body]
+   */
   follow(request, body) {
     const file = body instanceof FormData ? [...body.values()].find((value) => value instanceof File) : null;
-    const upload = { name: file?.name ?? "a file" };
+    const upload = { name: file instanceof File ? file.name : "a file" };
     this.onTheirWay.add(upload);
     this.remember();
     request.addEventListener("load", () => {
@@ -46,7 +68,11 @@ class Watch {
     });
   }
 
-  /** All that had arrived was taken in. */
+  /**
+   * All that had arrived was taken in.
+   *
+   * @param {number} takenIn how often that was so
+   */
   settle(takenIn) {
     if (takenIn === this.takenIn) return;
     this.takenIn = takenIn;
@@ -66,10 +92,15 @@ class Watch {
     else sessionStorage.removeItem(MEMORY);
   }
 
-  /** A link to another page of ours does not unload anything, but ends the uploads of this one. */
+  /**
+   * A link to another page of ours does not unload anything, but ends the uploads of this one.
+   *
+   * @param {MouseEvent} event
+   */
   ask(event) {
     const link = event.composedPath().find((node) => node instanceof HTMLAnchorElement && node.href);
-    if (!link || !this.isBusy || link.target === "_blank" || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (!(link instanceof HTMLAnchorElement) || !this.isBusy || link.target === "_blank") return;
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a window of its own
     if (window.confirm(QUESTION)) {
       this.forget();
       return;
@@ -79,27 +110,41 @@ class Watch {
   }
 }
 
-/** Say which files were on their way when this tab was left, and forget them. */
+/**
+ * Say which files were on their way when this tab was left, and forget them.
+ *
+ * @param {HTMLElement} root
+ */
 function sayCutOff(root) {
   const names = JSON.parse(sessionStorage.getItem(MEMORY) ?? "[]");
   sessionStorage.removeItem(MEMORY);
   if (!names.length) return;
-  const found = document.createElement("b");
-  found.textContent = `${names.length === 1 ? "An upload was" : `${names.length} uploads were`} cut off when the page was left.`;
-  const close = Object.assign(document.createElement("button"), { type: "button", textContent: "Close" });
+  const what = names.length === 1 ? "An upload was" : `${names.length} uploads were`;
+  const close = makeButton("", "Close");
   close.addEventListener("click", () => { root.hidden = true; });
-  root.replaceChildren(found, ` Upload again what is not in the list: ${names.join(", ")}.`, close);
+  const title = make("b", "", `${what} cut off when the page was left.`);
+  root.replaceChildren(title, ` Upload again what is not in the list: ${names.join(", ")}.`, close);
   root.hidden = false;
 }
 
+/** @type {Watch | null} */
+let watch = null; // one for the window: requests of all pages go by it
+/** @type {WeakSet<Element>} */
+const seen = new WeakSet();
+
+/**
+ * What Streamlit calls at every run of the page, with the same element.
+ *
+ * @param {ComponentArguments<{ takenIn: number }>} component
+ */
 export default function show({ data, parentElement }) {
-  const root = parentElement.querySelector(".cut");
-  if (!root.lungseg) {
-    root.lungseg = true;
-    window.lungsegUploads ??= new Watch();
-    window.lungsegUploads.forget(); // Back and Forward leave a page without a click
-    window.lungsegUploads.takenIn = data.takenIn;
+  const root = find(parentElement, ".cut", HTMLElement);
+  watch ??= new Watch();
+  if (!seen.has(root)) {
+    seen.add(root);
+    watch.forget(); // Back and Forward leave a page without a click
+    watch.takenIn = data.takenIn;
     sayCutOff(root);
   }
-  window.lungsegUploads.settle(data.takenIn);
+  watch.settle(data.takenIn);
 }

@@ -1,6 +1,6 @@
 /** Places in a scan: voxel index, share of the scan's box along R, A and S (0 to 1), and millimetres in patient space. */
 
-/** @import { Grid, Plane, Tile, Triple } from "./types.d.ts" */
+/** @import { Grid, Plane, Tile, Triple } from "./types.js" */
 
 /** @type {Plane[]} */
 export const PLANES = [

@@ -1,6 +1,6 @@
 /** The keys: one list, which is both what they do and the help that says so. */
 
-/** @import { Layer, WindowPreset } from "./types.d.ts" */
+/** @import { Layer, WindowPreset } from "./types.js" */
 
 /**
  * What keys can ask for.

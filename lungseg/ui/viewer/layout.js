@@ -1,6 +1,6 @@
 /** Where the panes stand on the stage. */
 
-/** @import { Box, Pane } from "./types.d.ts" */
+/** @import { Box, Pane } from "./types.js" */
 
 import { PLANES } from "./geometry.js";
 

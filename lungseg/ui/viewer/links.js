@@ -1,6 +1,6 @@
 /** Addresses that name slice, window and lesion: `?case=..&slice=92&window=40,400&lesion=model-2`. */
 
-/** @import { Layer, LesionPlace, Triple } from "./types.d.ts" */
+/** @import { Layer, LesionPlace, Triple } from "./types.js" */
 
 /** @typedef {{ caseId: string | null, slice: string | null, window: string | null, lesion: string | null }} Asked */
 

@@ -1,6 +1,6 @@
 /** The page's side of the loading worker. */
 
-/** @import { Answer, Grid, MaskRequest, PackedMasks, ScanResult, Task } from "./types.d.ts" */
+/** @import { Answer, Grid, MaskRequest, PackedMasks, ScanResult, Task } from "./types.js" */
 
 import { LoadError, Superseded } from "./errors.js";
 

@@ -1,6 +1,6 @@
 /** Masks, cut to the box that holds all of them, as the graphics card takes them. */
 
-/** @import { PackedMasks, Triple } from "./types.d.ts" */
+/** @import { PackedMasks, Triple } from "./types.js" */
 /** @import { RasArray } from "./voxels.js" */
 
 import { byAxis } from "./geometry.js";

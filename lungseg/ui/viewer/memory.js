@@ -1,6 +1,6 @@
 /** Where the reader left a case: it lasts as long as the tab, so that another page or a reload loses nothing. */
 
-/** @import { Remembered } from "./types.d.ts" */
+/** @import { Remembered } from "./types.js" */
 
 import { askedIn, nameOfLink } from "./links.js";
 
@@ -24,6 +24,8 @@ export class Memory {
     this.asked = asked && asked.caseId === caseId && isNews ? asked : null;
     /** @type {Remembered | null} */
     this.waiting = null;
+    /** @type {number | undefined} */
+    this.timer = undefined;
   }
 
   read() {

@@ -3,12 +3,11 @@
  * `lungseg/scans/nifti.py` reads the same files by the same rules.
  */
 
-/** @import { StoredArray, StoredVoxels } from "./types.d.ts" */
+/** @import { StoredArray, StoredVoxels } from "./types.js" */
 
 import { EndsEarly, LoadError } from "./errors.js";
 import { allocate, toHu } from "./voxels.js";
 
-/** @typedef {Uint8ArrayConstructor | Int8ArrayConstructor | Int16ArrayConstructor | Uint16ArrayConstructor} ShortKind */
 /** @typedef {Int32ArrayConstructor | Uint32ArrayConstructor | Float32ArrayConstructor | Float64ArrayConstructor
  *   | BigInt64ArrayConstructor | BigUint64ArrayConstructor} LongKind */
 /**
@@ -21,14 +20,28 @@ import { allocate, toHu } from "./voxels.js";
  * @property {number} intercept
  */
 
-/** @type {Record<number, ShortKind>} */
+/** @type {Record<number, new (count: number) => StoredArray>} */
 const SHORT_TYPES = { 2: Uint8Array, 256: Int8Array, 4: Int16Array, 512: Uint16Array };
 /** @type {Record<number, LongKind>} */
 const LONG_TYPES = {
   8: Int32Array, 768: Uint32Array, 16: Float32Array, 64: Float64Array, 1024: BigInt64Array, 1280: BigUint64Array,
 };
-const FIRST_BYTES = 348;
-const SECOND_BYTES = 540;
+const FIRST = {
+  length: 348,
+  rank: (/** @type {DataView} */ view) => view.getInt16(40, true),
+  fields: (/** @type {DataView} */ view, /** @type {boolean} */ isLittle) => ({
+    type: view.getInt16(70, isLittle), offset: view.getFloat32(108, isLittle),
+    slope: view.getFloat32(112, isLittle), intercept: view.getFloat32(116, isLittle),
+  }),
+};
+const SECOND = {
+  length: 540,
+  rank: (/** @type {DataView} */ view) => Number(view.getBigInt64(16, true)),
+  fields: (/** @type {DataView} */ view, /** @type {boolean} */ isLittle) => ({
+    type: view.getInt16(12, isLittle), offset: Number(view.getBigInt64(168, isLittle)),
+    slope: view.getFloat64(176, isLittle), intercept: view.getFloat64(184, isLittle),
+  }),
+};
 const BLOCK_VOXELS = 65536;
 
 /**
@@ -78,6 +91,7 @@ export class Source {
     this.reader = reader;
     this.onProgress = onProgress;
     this.received = 0;
+    /** @type {Uint8Array} */
     this.part = new Uint8Array(0);
   }
 
@@ -130,6 +144,7 @@ async function readVoxels(source, voxelCount) {
   const { type, isLittle, slope, intercept } = header;
   await source.skip(header.offset - header.length);
   if (type in SHORT_TYPES) {
+    /** @type {StoredArray} */
     const array = allocate(SHORT_TYPES[type], voxelCount);
     await readStored(source, array, isLittle);
     return { array, slope, intercept };
@@ -164,30 +179,23 @@ async function readStored(source, array, isLittle) {
  * @returns {Promise<Header>}
  */
 export async function readHeader(source) {
-  const bytes = new Uint8Array(SECOND_BYTES);
-  await source.fill(bytes.subarray(0, FIRST_BYTES));
+  const bytes = new Uint8Array(SECOND.length);
+  await source.fill(bytes.subarray(0, FIRST.length));
   /** @param {number} at */
   const magicAt = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
   const isFirst = magicAt(344) === "n+1\0";
   if (!isFirst && magicAt(4) !== "n+2\0") throw new LoadError("The file is no NIfTI file.");
-  if (!isFirst) await source.fill(bytes.subarray(FIRST_BYTES));
-  const length = isFirst ? FIRST_BYTES : SECOND_BYTES;
+  if (!isFirst) await source.fill(bytes.subarray(FIRST.length));
+  const { length, rank, fields } = isFirst ? FIRST : SECOND;
   const view = new DataView(bytes.buffer);
-  const rank = isFirst ? view.getInt16(40, true) : view.getBigInt64(16, true);
-  const isLittle = rank >= 1 && rank <= 7;
-  const type = view.getInt16(isFirst ? 70 : 12, isLittle);
-  const offset = isFirst ? view.getFloat32(108, isLittle) : Number(view.getBigInt64(168, isLittle));
-  const slope = isFirst ? view.getFloat32(112, isLittle) : view.getFloat64(176, isLittle);
-  const intercept = isFirst ? view.getFloat32(116, isLittle) : view.getFloat64(184, isLittle);
+  const isLittle = rank(view) >= 1 && rank(view) <= 7;
+  const { type, offset, slope, intercept } = fields(view, isLittle);
   if (!(type in SHORT_TYPES) && !(type in LONG_TYPES)) {
     throw new LoadError(`The browser can't show voxels of NIfTI datatype ${type}.`);
   }
   if (!(offset >= 0 && offset < Infinity)) throw new LoadError(`The header is damaged: its voxels begin at ${offset}.`);
-  const isScaled = Number.isFinite(slope) && slope !== 0;
-  return {
-    length, type, isLittle, offset: Math.max(Math.trunc(offset), length + 4), slope: isScaled ? slope : 1,
-    intercept: isScaled ? intercept : 0,
-  };
+  const scaling = Number.isFinite(slope) && slope !== 0 ? { slope, intercept } : { slope: 1, intercept: 0 };
+  return { length, type, isLittle, offset: Math.max(Math.trunc(offset), length + 4), ...scaling };
 }
 
 /**

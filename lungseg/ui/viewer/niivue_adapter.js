@@ -4,9 +4,9 @@
  * of NiiVue does not have. [`tests/browser/test_viewer_niivue.py`]
  */
 
-/** @import { Box, ColourMap, Grid, Niivue, NiivueLibrary, PlaneName, Tile, Triple } from "./types.d.ts" */
+/** @import { Box, ColourMap, Grid, Niivue, NiivueLibrary, PlaneName, Tile, Triple } from "./types.js" */
 
-import { LoadError } from "./errors.js";
+import { LoadError, NoWebGLError } from "./errors.js";
 
 /** @type {Record<PlaneName, number>} */
 const SLICE_TYPES = { axial: 0, coronal: 1, sagittal: 2 };
@@ -69,7 +69,7 @@ export class NiivuePlanes {
     if (lack.length) throw new LoadError(`The NiiVue that is installed lacks ${lack.join(", ")}. Run lungseg setup.`);
     // NiiVue takes the context that is there: without alpha and depth it is cheaper to put on the screen.
     const gl = canvas.getContext("webgl2", { alpha: false, depth: false, antialias: false });
-    if (!gl) throw new LoadError("This browser has no WebGL2.");
+    if (!gl) throw new NoWebGLError();
     const nv = new library.Niivue({
       ...QUIET, interactive: false, isRadiologicalConvention: true, sagittalNoseLeft: true, sliceType: MULTIPLANAR,
     });

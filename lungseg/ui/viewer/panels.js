@@ -1,149 +1,142 @@
-// Beside the image: the strip along the slices, the list of lesions, findings and provenance.
+/** Beside the picture: lesions, threshold, findings and provenance. */
 
-/** The strip: one row a slice, superior on top; the model's mask in the left half, the reference in the right. */
-class Strip {
-  constructor(canvas, onSlice) {
-    this.canvas = canvas;
-    canvas.ariaValueMin = "1";
-    this.pen = canvas.getContext("2d");
-    const follow = (event) => this.depth && onSlice(this.sliceAt(event.offsetY));
-    canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); follow(event); });
-    canvas.addEventListener("pointermove", (event) => event.buttons === 1 && follow(event));
-  }
+/** @import { CaseData, Finding, Layer, Lesion, LesionPlace, Mask, Threshold, Triple } from "./types.js" */
 
-  sliceAt(y) {
-    const k = this.depth - 1 - Math.floor((y / this.canvas.clientHeight) * this.depth);
-    return Math.max(0, Math.min(this.depth - 1, k));
-  }
+import { find, make } from "../dom.js";
+import { placeText } from "./geometry.js";
 
-  draw(depth, current, masks, colours) {
-    this.depth = depth;
-    Object.assign(this.canvas, { ariaValueMax: String(depth), ariaValueNow: String(current + 1), ariaValueText: `${current + 1} of ${depth}` });
-    const { clientWidth: width, clientHeight: height } = this.canvas;
-    const ratio = window.devicePixelRatio;
-    if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
-      this.canvas.width = Math.round(width * ratio);
-      this.canvas.height = Math.round(height * ratio);
-    }
-    this.pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    this.pen.clearRect(0, 0, width, height);
-    const row = height / depth;
-    ["model", "reference"].forEach((kind, half) => {
-      const counts = masks[kind]?.sliceVoxels ?? [];
-      const most = counts.reduce((a, b) => Math.max(a, b), 1);
-      counts.forEach((count, k) => {
-        if (!count) return;
-        const share = 0.35 + 0.65 * Math.sqrt(count / most);
-        this.pen.fillStyle = css(colours[kind]);
-        const half0 = half ? width / 2 + 0.5 : width / 2 - 0.5 - (width / 2 - 2) * share;
-        this.pen.fillRect(half0, height - (k + 1) * row, (width / 2 - 2) * share, Math.max(1, row));
-      });
-    });
-    const y = Math.round(height - (current + 0.5) * row) + 0.5;
-    this.pen.strokeStyle = "#f2f5f8";
-    this.pen.beginPath();
-    this.pen.moveTo(0, y);
-    this.pen.lineTo(width, y);
-    this.pen.stroke();
-  }
-}
+/** @type {{ head: string, title: string | null, text: (lesion: Lesion) => string }[]} */
+const COLUMNS = [
+  { head: "No.", title: "Number, largest first", text: (lesion) => String(lesion.number) },
+  { head: "ml", title: "Volume", text: (lesion) => lesion.volumeMl.toFixed(2) },
+  { head: "Probability", title: null, text: (lesion) => lesion.probability?.toFixed(2) ?? "" },
+  {
+    head: "Size, mm", title: "Extent right-left x anterior-posterior x superior-inferior",
+    text: (lesion) => lesion.extentMm.map((mm) => Math.round(mm)).join("×"),
+  },
+];
 
-function css([red, green, blue]) {
+/**
+ * @param {Triple} colour
+ * @returns {string} as style sheets write it
+ */
+export function css([red, green, blue]) {
   return `rgb(${red * 255}, ${green * 255}, ${blue * 255})`;
 }
 
-/** Make an element; text is set as text, never as HTML. */
-function make(tag, className, text, ...children) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined && text !== null) element.textContent = text;
-  element.append(...children);
-  return element;
+/**
+ * List the lesions of all layers that have a mask, or say why there is none.
+ *
+ * @param {HTMLElement} section
+ * @param {Layer[]} layers
+ * @param {(place: LesionPlace) => void} onJump
+ */
+export function showLesions(section, layers, onJump) {
+  section.replaceChildren(...layers.filter(({ mask, absence }) => mask || absence).flatMap((layer) => {
+    const { key, label, colour, mask, absence } = layer;
+    const head = make("h2", `layer of-${key}`, "", make("i"), make("span", "", label), make("small", "", totalOf(mask)));
+    head.style.setProperty("--layer", css(colour));
+    if (!mask?.lesions.length) return [head, make("p", "note", mask?.statement ?? absence)];
+    const remark = mask.remark ? [make("p", "note", mask.remark)] : [];
+    return [head, ...remark, lesionTable(layer, mask, onJump)];
+  }));
 }
 
-function showLesions(section, masks, note, onJump) {
-  section.replaceChildren();
-  for (const [kind, title] of [["model", "Model"], ["doubtful", "Doubtful"], ["reference", "Reference"]]) {
-    const mask = masks[kind];
-    if (!mask && kind !== "model") continue;
-    const total = mask?.lesions.length ? lesionTotal(mask) : "";
-    section.append(make("h2", `of-${kind}`, null, make("i"), make("span", "", title), make("small", "", total)));
-    if (!mask) section.append(make("p", "note", note));
-    else if (!mask.lesions.length) section.append(make("p", "note", mask.statement));
-    else if (kind === "doubtful") section.append(make("p", "note", mask.statement), lesionTable(kind, "Doubtful lesions", mask, onJump));
-    else section.append(lesionTable(kind, `Lesions: ${title.toLowerCase()}`, mask, onJump));
-  }
+/** @param {Mask | null} mask */
+function totalOf(mask) {
+  const count = mask?.lesions.length ?? 0;
+  return mask && count ? `${count} lesion${count === 1 ? "" : "s"} · ${mask.volumeMl.toFixed(2)} ml` : "";
 }
 
-function lesionTotal(mask) {
-  const count = mask.lesions.length;
-  return `${count} lesion${count === 1 ? "" : "s"} · ${mask.volumeMl.toFixed(2)} ml`;
-}
-
-const LESION_COLUMNS = [
-  ["No.", "Number, largest first", (lesion) => lesion.number],
-  ["ml", "Volume", (lesion) => lesion.volumeMl.toFixed(2)],
-  ["Probability", null, (lesion) => lesion.probability?.toFixed(2)],
-  ["Size, mm", "Extent right-left x anterior-posterior x superior-inferior",
-    (lesion) => lesion.extentMm.map((mm) => Math.round(mm)).join("×")],
-];
-
-/** A grid for the keyboard: Tab leads to one of its lesions, arrows to the others, Enter or Space to the place in the scan. */
-function lesionTable(kind, label, mask, onJump) {
-  const columns = LESION_COLUMNS.filter(([, title]) => title || mask.lesions.some((lesion) => lesion.probability !== null));
-  const heads = columns.map(([head, title]) => {
-    const cell = make("th", "", head);
-    Object.assign(cell, { title: title ?? mask.probabilityMeaning, role: "columnheader", scope: "col" });
+/**
+ * A grid for the keyboard: Tab leads to one of its lesions, arrows to the others, Enter or Space to the place in the scan.
+ *
+ * @param {Layer} layer
+ * @param {Mask} mask
+ * @param {(place: LesionPlace) => void} onJump
+ */
+function lesionTable({ key, listName, colour }, mask, onJump) {
+  const columns = COLUMNS.filter(({ title }) => title || mask.lesions.some((lesion) => lesion.probability !== null));
+  const heads = columns.map(({ head, title }) => {
+    const cell = withRole("th", "columnheader", head);
+    Object.assign(cell, { title: title ?? mask.probabilityMeaning, scope: "col" });
     return cell;
   });
-  const rows = mask.lesions.map((lesion, at) => lesionRow(lesion, columns, () => onJump(kind, at)));
-  if (rows.length) rows[0].tabIndex = 0;
-  const head = withRole("thead", "rowgroup", withRole("tr", "row", ...heads));
-  const table = make("table", `of-${kind}`, null, head, ...rows);
-  Object.assign(table, { role: "grid", ariaLabel: label });
+  const rows = mask.lesions.map((lesion, at) => lesionRow(lesion, columns, () => onJump({ layer: key, at })));
+  rows[0].tabIndex = 0;
+  const head = withRole("thead", "rowgroup", "", withRole("tr", "row", "", ...heads));
+  const table = withRole("table", "grid", "", head, ...rows);
+  table.className = `of-${key}`;
+  table.dataset.layer = key;
+  table.style.setProperty("--layer", css(colour));
+  table.ariaLabel = listName;
   table.addEventListener("keydown", (event) => moveAlong(rows, event));
   table.addEventListener("focusin", ({ target }) => {
-    if (rows.includes(target)) rows.forEach((row) => { row.tabIndex = row === target ? 0 : -1; });
+    if (rows.some((row) => row === target)) rows.forEach((row) => { row.tabIndex = row === target ? 0 : -1; });
   });
   return table;
 }
 
-/** A lesion: one row for a screen reader, two lines for the eye. */
-function lesionRow(lesion, columns, onClick) {
-  const place = withRole("td", "gridcell", `Slices ${lesion.slices[0] + 1}–${lesion.slices[1] + 1}`, make("span", "", placeText(lesion.centreMm, 0)));
+/**
+ * A lesion: one row for a screen reader, two lines for the eye.
+ *
+ * @param {Lesion} lesion
+ * @param {typeof COLUMNS} columns
+ * @param {() => void} onChoice
+ */
+function lesionRow(lesion, columns, onChoice) {
+  const slices = `Slices ${lesion.slices[0] + 1}–${lesion.slices[1] + 1}`;
+  const place = withRole("td", "gridcell", slices, make("span", "", placeText(lesion.centreMm, 0)));
   place.colSpan = columns.length - 1;
-  const row = withRole("tbody", "row",
-    withRole("tr", "presentation", ...columns.map(([, , text]) => withRole("td", "gridcell", String(text(lesion) ?? "")))),
-    withRole("tr", "presentation", withRole("td", "presentation"), place));
+  const row = withRole("tbody", "row", "",
+    withRole("tr", "presentation", "", ...columns.map(({ text }) => withRole("td", "gridcell", text(lesion)))),
+    withRole("tr", "presentation", "", withRole("td", "presentation"), place));
   Object.assign(row, { title: "Go to this lesion (Enter)", tabIndex: -1 });
-  row.addEventListener("click", onClick);
+  row.addEventListener("click", onChoice);
   row.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
-    onClick();
+    onChoice();
   });
   return row;
 }
 
-function withRole(tag, role, ...children) {
-  const element = make(tag, "", null, ...children);
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {string} role
+ * @param {string} [text]
+ * @param {...Node} children
+ */
+function withRole(tag, role, text = "", ...children) {
+  const element = make(tag, "", text, ...children);
   element.role = role;
   return element;
 }
 
+/**
+ * @param {HTMLElement[]} rows
+ * @param {KeyboardEvent} event
+ */
 function moveAlong(rows, event) {
-  const at = rows.indexOf(event.target);
+  const at = rows.findIndex((row) => row === event.target);
+  /** @type {Record<string, number>} */
   const places = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 };
   if (at < 0 || !(event.key in places)) return;
   event.preventDefault();
   rows[Math.max(0, Math.min(rows.length - 1, places[event.key]))].focus();
 }
 
-/** Mark the rows of the lesion on show. */
-function markCurrent(root, current) {
-  for (const kind of ["model", "doubtful", "reference"]) {
-    root.querySelectorAll(`table.of-${kind} tbody`).forEach((row, at) => {
-      const isCurrent = current?.kind === kind && current.at === at;
+/**
+ * Mark the row of the lesion on show.
+ *
+ * @param {HTMLElement} section
+ * @param {LesionPlace | null} current
+ */
+export function markCurrent(section, current) {
+  for (const table of section.querySelectorAll("table")) {
+    [...table.tBodies].forEach((row, at) => {
+      const isCurrent = current?.layer === table.dataset.layer && current?.at === at;
       if (row.ariaSelected === String(isCurrent)) return;
       row.ariaSelected = String(isCurrent);
       row.classList.toggle("current", isCurrent);
@@ -151,82 +144,81 @@ function markCurrent(root, current) {
   }
 }
 
-/** The slider of the threshold: place `at` of the choices, most sensitive first, and what is known of it. */
-function showOperation(section, operation, at) {
-  section.hidden = !operation;
-  if (!operation) return;
-  const { choices, reason } = operation;
-  const slider = section.querySelector("input");
-  Object.assign(slider, { max: choices.length - 1, value: at, disabled: Boolean(reason) });
-  slider.ariaValueText = `${choices[at].threshold}. ${choices[at].expected}`;
-  section.querySelector("output").textContent = choices[at].threshold;
-  section.querySelector("p").textContent = reason || choices[at].expected;
-  const reset = section.querySelector("button");
-  reset.hidden = Boolean(reason) || at === operation.default;
-  reset.textContent = `Back to the checkpoint's ${choices[operation.default].threshold}`;
+/**
+ * The slider of the threshold at place `at` of the choices, and what is known of it.
+ *
+ * @param {HTMLElement} section
+ * @param {Threshold | null} threshold
+ * @param {number} at
+ */
+export function showThreshold(section, threshold, at) {
+  section.hidden = !threshold;
+  if (!threshold) return;
+  const { choices, reason } = threshold;
+  const slider = find(section, "input", HTMLInputElement);
+  Object.assign(slider, { max: String(choices.length - 1), value: String(at), disabled: Boolean(reason) });
+  slider.setAttribute("aria-valuetext", `${choices[at].threshold}. ${choices[at].expected}`);
+  find(section, "output", HTMLElement).textContent = choices[at].threshold;
+  find(section, "p", HTMLElement).textContent = reason || choices[at].expected;
+  const reset = find(section, "button", HTMLButtonElement);
+  reset.hidden = Boolean(reason) || at === threshold.defaultAt;
+  reset.textContent = `Back to the checkpoint's ${choices[threshold.defaultAt].threshold}`;
 }
 
-/** Above all else: that the scan was not understood, why, and what to do. */
-function showAlarm(section, caution, findings) {
+/**
+ * Above all else: that the scan was not understood, why, and what to do.
+ *
+ * @param {HTMLElement} section
+ * @param {CaseData} data
+ */
+export function showAlarm(section, { caution, findings }) {
   const doubts = findings.filter(({ severity }) => severity === "not understood" || severity === "incomplete");
   section.hidden = !caution;
   section.replaceChildren(...(caution ? [make("strong", "", caution), ...doubts.map(findingText)] : []));
 }
 
-/** Warnings in full; notes, which change nothing, folded. What the scan was not understood by stands in the alarm. */
-function showFindings(section, findings) {
-  const of = (severity) => findings.filter((finding) => finding.severity === severity).map(findingText);
-  const [warnings, notes] = ["warning", "note"].map(of);
-  const folded = make("details", "", null, make("summary", "", `${notes.length} note${notes.length === 1 ? "" : "s"} on the scan`), ...notes);
-  const shown = [...warnings, ...(notes.length ? [folded] : [])];
+/**
+ * Warnings in full; notes, which change nothing, folded. What the scan was not understood by stands in the alarm.
+ *
+ * @param {HTMLElement} section
+ * @param {Finding[]} findings
+ */
+export function showFindings(section, findings) {
+  const [warnings, notes] = ["warning", "note"].map((severity) => (
+    findings.filter((finding) => finding.severity === severity).map(findingText)
+  ));
+  const summary = make("summary", "", `${notes.length} note${notes.length === 1 ? "" : "s"} on the scan`);
+  const shown = [...warnings, ...(notes.length ? [make("details", "", "", summary, ...notes)] : [])];
   section.replaceChildren(...(shown.length ? [make("h2", "", "Quality of the scan"), ...shown] : []));
 }
 
+/** @param {Finding} finding */
 function findingText({ severity, text, remedy }) {
   return make("p", `finding ${severity.replace(" ", "-")}`, text, ...(remedy ? [make("small", "", remedy)] : []));
 }
 
-/** What the button says that opens the panel, where that is a drawer. */
-function panelLabel({ masks, findings }) {
-  const count = masks.model?.lesions.length ?? masks.reference?.lesions.length ?? 0;
+/**
+ * What the button says that opens the panel, where that is a drawer.
+ *
+ * @param {CaseData} data
+ */
+export function panelLabel({ layers, findings }) {
+  const count = layers.find(({ mask }) => mask)?.mask?.lesions.length ?? 0;
   const warnings = findings.filter(({ severity }) => severity !== "note").length;
   return `Lesions (${count})${warnings ? `, warnings (${warnings})` : ""}`;
 }
 
-function showProvenance(section, rows) {
+/**
+ * @param {HTMLElement} section
+ * @param {CaseData["provenance"]} rows
+ */
+export function showProvenance(section, rows) {
   const list = make("dl");
   rows.forEach(([label, value, title, address]) => {
-    const shown = make("dd", "", address ? null : value);
+    const link = address ? [Object.assign(make("a", "", value), { href: address })] : [];
+    const shown = make("dd", "", address ? "" : value, ...link);
     shown.title = title;
-    if (address) {
-      const link = make("a", "", value);
-      link.href = address;
-      shown.append(link);
-    }
     list.append(make("dt", "", label), shown);
   });
   section.replaceChildren(...(rows.length ? [make("h2", "", "Provenance"), list] : []));
-}
-
-const KEYS = [
-  ["wheel  ↑ ↓", "one slice of the pane under the pointer, or of the one that has the focus"],
-  ["Page ↑ ↓", "ten slices; Home, End: first and last"],
-  ["Tab", "next pane, then the controls"],
-  ["click, drag", "move the cross, the other planes follow"],
-  ["w + drag, right drag", "window: across width, up and down centre"],
-  ["1  2  3", "lung, mediastinum, bone"],
-  ["m  r", "model's mask, reference mask"],
-  ["c", "contours only"],
-  ["n  p", "next, previous lesion"],
-  ["double click, f", "enlarge a pane, and back"],
-  ["Ctrl + wheel, + -", "zoom"],
-  ["Shift + drag", "move the picture"],
-  ["0", "undo zoom and enlarging"],
-  ["one finger", "up and down: slices; a tap moves the cross"],
-  ["two fingers", "zoom, and move the picture"],
-  ["?  Esc", "this list"],
-];
-
-function fillHelp(list) {
-  KEYS.forEach(([keys, meaning]) => list.append(make("dt", "", keys), make("dd", "", meaning)));
 }

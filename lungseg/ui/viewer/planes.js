@@ -7,7 +7,7 @@
  * and contours are then uniforms, and a slice costs one draw.
  */
 
-/** @import { Grid, Layer, NiivueLibrary, PackedMasks, Pane, Triple, View } from "./types.d.ts" */
+/** @import { Grid, Layer, NiivueLibrary, PackedMasks, Pane, Triple, View } from "./types.js" */
 
 import { LoadError } from "./errors.js";
 import { byAxis, pointOf, shareOf, shareUnder, sideMm } from "./geometry.js";

@@ -1,4 +1,4 @@
-/** What the server tells the viewer (`scene_data` in `__init__.py`), and what the modules hand to each other. */
+/** What the server tells the viewer (`scene_data` in `__init__.py`, records as they are there), and what the modules hand to each other. */
 
 export type Triple = [number, number, number];
 export type Box = [left: number, top: number, width: number, height: number];
@@ -72,11 +72,11 @@ export interface Finding {
   remedy: string;
 }
 
-/** At which threshold the model's mask is shown: place `at` of `choices`, most sensitive first. */
+/** At which threshold the model's mask is shown: place `at` of `choices`, most sensitive first; the checkpoint's at `defaultAt`. */
 export interface Threshold {
   maskId: string;
   at: number;
-  default: number;
+  defaultAt: number;
   choices: { level: number; threshold: string; expected: string }[];
   reason: string;
 }

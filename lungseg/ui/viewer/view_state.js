@@ -1,6 +1,6 @@
 /** Where the reader stands in a case, and how it is drawn. Knows no page: whoever holds it is told of each change. */
 
-/** @import { CaseData, LesionPlace, Layer, Remembered, Triple, View } from "./types.d.ts" */
+/** @import { CaseData, LesionPlace, Layer, Remembered, Triple, View } from "./types.js" */
 
 import { byAxis, clamped, PLANES, shareOf, sideMm } from "./geometry.js";
 
@@ -41,14 +41,14 @@ export class ViewState {
   }
 
   /**
-   * Take what the server says now of a case; the lesion is let go where its layer's mask is another one.
+   * Take what the server says now of a case; the lesion is let go where its place in the list is another one's now.
    *
    * @param {CaseData} data
    */
   update(data) {
-    const before = this.lesion && this.layer(this.lesion.layer)?.mask?.sha;
+    const before = JSON.stringify(this.lesionAt(this.lesion));
     this.data = data;
-    if (this.lesion && this.layer(this.lesion.layer)?.mask?.sha !== before) this.lesion = null;
+    if (JSON.stringify(this.lesionAt(this.lesion)) !== before) this.lesion = null;
     for (const { key, visible } of data.layers) this.view.visible[key] ??= visible;
   }
 

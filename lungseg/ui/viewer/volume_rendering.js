@@ -1,6 +1,6 @@
 /** 3-D: a small copy of the scan, so that a software renderer turns it too, with the masks inside it. */
 
-/** @import { ColourMap, Grid, Layer, NiivueLibrary, PackedMasks, Triple } from "./types.d.ts" */
+/** @import { ColourMap, Grid, Layer, NiivueLibrary, PackedMasks, Triple } from "./types.js" */
 /** @import { RasArray } from "./voxels.js" */
 
 import { byAxis } from "./geometry.js";

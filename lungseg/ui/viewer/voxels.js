@@ -1,6 +1,6 @@
 /** Voxels on the RAS+ grid that the server describes: values in HU, and half floats for the graphics card. */
 
-/** @import { Grid, StoredArray, StoredVoxels, Triple } from "./types.d.ts" */
+/** @import { Grid, StoredArray, StoredVoxels, Triple } from "./types.js" */
 
 import { LoadError } from "./errors.js";
 

@@ -1,6 +1,6 @@
 /** The loading worker: fetches and unpacks, so that neither waits for the page nor the page for it. */
 
-/** @import { Answer, Grid, MaskRequest, Task } from "./types.d.ts" */
+/** @import { Answer, Grid, MaskRequest, Task } from "./types.js" */
 
 import { LoadError, messageOf } from "./errors.js";
 import { packMasks } from "./masks.js";

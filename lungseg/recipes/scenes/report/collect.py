@@ -11,13 +11,13 @@ from lungseg.errors import DataSetError, LungSegError
 from lungseg.evaluation.evaluate import outline_case
 from lungseg.evaluation.metrics import summarise
 from lungseg.recipes.scenes import nodules
-from lungseg.recipes.scenes.corpus import CROPS, SCAN_PATIENTS, SCANS
+from lungseg.recipes.scenes.manifest import CorpusManifest, read_manifest
 from lungseg.recipes.scenes.nodules import NoduleScore
 from lungseg.recipes.scenes.report import panels
 from lungseg.recipes.scenes.report.panels import Panel
 from lungseg.records import CaseScore, Summary
+from lungseg.segmentation.card import ModelCard, read_card
 from lungseg.segmentation.segmenter import Segmenter
-from lungseg.services.checkpoints import Checkpoint
 
 MOST_FAILURES = 6
 
@@ -74,7 +74,7 @@ class Evaluation:
     """All that was measured of a checkpoint, with what its card says of its folds.
 
     Attributes:
-        checkpoint: what was evaluated.
+        card: of the checkpoint that was evaluated.
         device: where it ran.
         scans: whole scans, segmented now.
         nodules: those of the patients tested; None where they could not be had.
@@ -82,7 +82,7 @@ class Evaluation:
         is_complete: whether all scans that are there could be scored.
     """
 
-    checkpoint: Checkpoint
+    card: ModelCard
     device: str
     scans: tuple[ScanPart, ...]
     nodules: NodulePart | None
@@ -92,7 +92,7 @@ class Evaluation:
     @property
     def unseen(self) -> tuple[CaseScore, ...]:
         """Scores of scans by networks that did not learn from them: the card's, then others segmented now."""
-        of_card = self.checkpoint.scores.cases
+        of_card = self.card.scores.cases
         known = {score.case for score in of_card}
         now = (part.score for part in self.scans if part.is_unseen)
         return (*of_card, *(score for score in now if score.case not in known))
@@ -117,11 +117,11 @@ class Evaluation:
         return (*false[: MOST_FAILURES - len(missed)], *missed)
 
 
-def gather(checkpoint: Checkpoint, material: EvaluationInputs, *, device: str = "auto", on_step: OnStep) -> Evaluation:
+def gather(weights: Path, material: EvaluationInputs, *, device: str = "auto", on_step: OnStep) -> Evaluation:
     """Measure a checkpoint on all that is at hand; what is missing or can't be scored is left out and said.
 
     Args:
-        checkpoint: what is evaluated.
+        weights: of the checkpoint that is evaluated.
         material: on what.
         device: `auto`, `cpu` or `cuda`.
         on_step: told in words what is done next.
@@ -130,9 +130,10 @@ def gather(checkpoint: Checkpoint, material: EvaluationInputs, *, device: str = 
         CheckpointError: card or weights are damaged, or the device is not there.
     """
     remarks: list[str] = []
-    segmenter = Segmenter.load(str(checkpoint.weights), models=checkpoint.weights.parent, device=device)
+    manifest = read_manifest(material.data)
+    card, segmenter = read_card(weights), Segmenter.load(str(weights), models=weights.parent, device=device)
     scans, failed = [], 0
-    for pair, is_unseen in _scans(checkpoint, material, remarks):
+    for pair, is_unseen in _scans(card, material, manifest, remarks):
         on_step(f"segmenting {pair.case}")
         try:
             scans.append(_scan_part(pair, segmenter, is_unseen=is_unseen))
@@ -141,16 +142,18 @@ def gather(checkpoint: Checkpoint, material: EvaluationInputs, *, device: str = 
             remarks.append(f"{pair.case} could not be scored. {error}")
     on_step("scoring nodules of the patients tested")
     return Evaluation(
-        checkpoint=checkpoint,
+        card=card,
         device=str(segmenter.device),
         scans=tuple(scans),
-        nodules=_nodule_part(checkpoint, material.data / CROPS, device, remarks),
+        nodules=_nodule_part(segmenter, material.data / manifest.crops.folder, remarks),
         remarks=tuple(remarks),
         is_complete=not failed,
     )
 
 
-def _scans(checkpoint: Checkpoint, material: EvaluationInputs, remarks: list[str]) -> list[tuple[CaseFiles, bool]]:
+def _scans(
+    card: ModelCard, material: EvaluationInputs, manifest: CorpusManifest, remarks: list[str]
+) -> list[tuple[CaseFiles, bool]]:
     """List whole scans with reference masks, each with whether the checkpoint has surely not learned from it."""
     found = []
     if material.demo:
@@ -158,12 +161,12 @@ def _scans(checkpoint: Checkpoint, material: EvaluationInputs, remarks: list[str
     else:
         remarks.append("The demo scan is not there: run `lungseg demo`, then this again.")
     try:
-        labelled = open_data_set(material.data / SCANS).labelled
+        labelled = open_data_set(material.data / manifest.scans.folder).labelled
     except DataSetError as error:
         remarks.append(f"No labelled scans. {error}")
         labelled = ()
-    unseen = {patient for key in ("held_out_patients", "tested_patients") for patient in checkpoint.card.names(key)}
-    return found + [(pair, SCAN_PATIENTS.get(pair.case, pair.case) in unseen) for pair in labelled]
+    unseen = {*card.training.held_out_patients, *card.training.tested_patients}
+    return found + [(pair, manifest.patient_of(pair.case) in unseen) for pair in labelled]
 
 
 def _scan_part(pair: CaseFiles, segmenter: Segmenter, *, is_unseen: bool) -> ScanPart:
@@ -171,27 +174,25 @@ def _scan_part(pair: CaseFiles, segmenter: Segmenter, *, is_unseen: bool) -> Sca
     return ScanPart(outlined.score, is_unseen, panels.most_tumour(outlined), panels.false_lesions(outlined))
 
 
-def _nodule_part(checkpoint: Checkpoint, folder: Path, device: str, remarks: list[str]) -> NodulePart | None:
-    if not checkpoint.card.names("tested_patients"):
+def _nodule_part(segmenter: Segmenter, folder: Path, remarks: list[str]) -> NodulePart | None:
+    rule = segmenter.card.rule
+    if not segmenter.card.training.tested_patients:
         remarks.append("No nodules: the card names no patients that were left for testing.")
         return None
     try:
-        crops, answers, card = nodules.ask_folder(folder, checkpoint.weights, device=device, only_tested=True)
+        pairs = zip(*nodules.predict_folder(folder, segmenter, only_tested=True), strict=True)
     except DataSetError as error:
         remarks.append(f"No nodules. {error}")
         return None
-    pairs = zip(crops, answers, strict=True)
-    scored = [
-        (nodules.score_nodule(crop, answer, card.threshold, card.min_lesion_ml), crop, answer) for crop, answer in pairs
-    ]
+    scored = [(nodules.score_nodule(crop, probability, rule), crop, probability) for crop, probability in pairs]
     scored.sort(key=lambda each: (-each[0].dice, each[0].extent_mm))
 
     def tile(at: int, word: str) -> Panel:
-        score, crop, answer = scored[at]
+        score, crop, probability = scored[at]
         figures = (
             f"{score.extent_mm:.0f} mm" if word == "missed" else f"Dice {score.dice:.2f}, {score.extent_mm:.0f} mm"
         )
-        return panels.nodule(crop, answer, card.threshold, f"{score.patient}: {word}, {figures}")
+        return panels.nodule(crop, probability, rule.threshold, f"{score.patient}: {word}, {figures}")
 
     places = {"best": 0, "median": len(scored) // 2, "worst": len(scored) - 1}
     missed = [at for at in reversed(range(len(scored))) if scored[at][0].dice == 0]

@@ -12,7 +12,7 @@ from lungseg.recipes.scenes.nodules import NoduleScore
 from lungseg.recipes.scenes.report.collect import Evaluation
 from lungseg.recipes.scenes.report.panels import Panel
 from lungseg.records import CaseScore
-from lungseg.services.checkpoints import Checkpoint
+from lungseg.segmentation.card import ModelCard
 from lungseg.wording import counted
 
 SIZES_MM = (0.0, 6.0, 10.0, 20.0, math.inf)
@@ -55,15 +55,15 @@ def render_report(evaluation: Evaluation, *, command: str, folder: str) -> str:
         _provenance(evaluation, command),
         _whole_scans(evaluation),
         _nodules(evaluation),
-        _calibration(evaluation.checkpoint),
+        _calibration(evaluation.card),
         _gallery(evaluation, folder),
     )
     return "\n\n".join(parts) + "\n"
 
 
 def _provenance(evaluation: Evaluation, command: str) -> str:
-    card = evaluation.checkpoint.card
-    trained = f", trained with code {card.training['code_version']}" if "code_version" in card.training else ""
+    card = evaluation.card
+    trained = f", trained with code {card.training.code_version}" if card.training.code_version else ""
     text = (
         f"# Scores of {card.name}\n\n"
         f"Made by `{command}`; overwritten each time. Research use only; not a medical device.\n\n"
@@ -75,17 +75,16 @@ def _provenance(evaluation: Evaluation, command: str) -> str:
 
 
 def _whole_scans(evaluation: Evaluation) -> str:
-    folds, scans = evaluation.checkpoint.scores.cases, evaluation.scans
-    by = "its fold" if evaluation.checkpoint.card.training.get("folds") else "as the card says"
-    is_doubted = all("doubtful_false" in row for row in evaluation.checkpoint.card.scores.get("cases", ()))
-    unseen = [_scan_row(score, by, is_doubted=is_doubted) for score in folds]
+    known, scans = evaluation.card.scores, evaluation.scans
+    by = "its fold" if evaluation.card.training.folds else "as the card says"
+    unseen = [_scan_row(score, by, is_doubted=known.counts_doubtful) for score in known.cases]
     unseen += [_scan_row(part.score, "the checkpoint") for part in scans if part.is_unseen]
     seen = [_scan_row(part.score, "the checkpoint") for part in scans if not part.is_unseen]
     text = [
         "## Whole scans\n\nAll slices, on the scan's own grid, in mm and ml. Lesions: found of those in the reference. "
         "Doubtful: lesions too improbable or cut by an end of the scan, true / false; they are not in the mask and in "
         "no other figure. Scores of a card that was written before they were told apart count all of them. "
-        f"Seconds: from opening the scan to the mask.\n\n### Not learned from\n\n{evaluation.checkpoint.scores.note}",
+        f"Seconds: from opening the scan to the mask.\n\n### Not learned from\n\n{known.note}",
         _table(SCAN_HEAD, unseen) if unseen else "None was scored.",
     ]
     if unseen:
@@ -120,8 +119,9 @@ def _summary(evaluation: Evaluation) -> str:
     interval = _interval(summary.interval)
     return (
         f"Together, {counted(summary.cases, 'scan')}: mean Dice **{_number(summary.mean, '.3f')}**{interval}, median "
-        f"{_number(summary.median, '.3f')}, Dice 0 in {_number(summary.share_of_zeros, '.0%')}; lesions found "
-        f"{_number(summary.sensitivity, '.0%')}, false lesions a scan {_number(summary.false_lesions_a_scan, '.2f')}."
+        f"{_number(summary.median, '.3f')}, Dice 0 in {_number(summary.fraction_dice_zero, '.0%')}; lesions found "
+        f"{_number(summary.sensitivity, '.0%')}, "
+        f"false lesions a scan {_number(summary.false_positives_per_scan, '.2f')}."
     )
 
 
@@ -130,17 +130,17 @@ def _nodules(evaluation: Evaluation) -> str:
     if evaluation.nodules is None:
         return f"{title}\n\nNot measured; see above."
     scores = evaluation.nodules.scores
-    told = nodules.summary(scores)
+    figures = nodules.figures_of(scores)
     rows = (
-        ("Dice, mean", f"**{told['dice_mean']:.3f}**{_interval(told['dice_mean_95'])}", f"{READERS_DICE}"),
-        ("Dice, mean of the larger quarter", f"{told['dice_mean_larger_quarter']:.3f}", f"{READERS_DICE_LARGER}"),
-        ("Dice, median", f"{told['dice_median']:.3f}", ""),
-        ("Dice 0", f"{told['share_of_zeros']:.1%}", ""),
-        ("false lesions in all slices", str(told["false_lesions"]), ""),
+        ("Dice, mean", f"**{figures.dice_mean:.3f}**{_interval(figures.dice_mean_95)}", f"{READERS_DICE}"),
+        ("Dice, mean of the larger quarter", f"{figures.dice_mean_larger_quarter:.3f}", f"{READERS_DICE_LARGER}"),
+        ("Dice, median", f"{figures.dice_median:.3f}", ""),
+        ("Dice 0", f"{figures.fraction_dice_zero:.1%}", ""),
+        ("false lesions in all slices", str(figures.false_lesions), ""),
     )
     return "\n\n".join(
         (
-            f"{title}\n\n{counted(told['nodules'], 'nodule')} of {counted(told['patients'], 'patient')}, on whom "
+            f"{title}\n\n{counted(figures.nodules, 'nodule')} of {counted(figures.patients or 0, 'patient')}, on whom "
             "nothing was learned or chosen. Each is scored over its slices against what two or more of four "
             "radiologists marked. A reader against the consensus of the others is the goal.",
             _table(("", "checkpoint", "a reader"), rows),
@@ -165,22 +165,22 @@ def _size(low: float, high: float) -> str:
     return f"{low:g} and more" if math.isinf(high) else f"{low:g} to {high:g}"
 
 
-def _calibration(checkpoint: Checkpoint) -> str:
+def _calibration(card: ModelCard) -> str:
     parts = ["## Calibration"]
-    if found := checkpoint.scores.reliability:
-        error = f"expected calibration error **{found.error:.3f}** over {found.lesions} lesions"
+    if found := card.scores.reliability:
+        error = f"expected calibration error **{found.expected_calibration_error:.3f}** over {found.lesions} lesions"
         parts.append(f"From the card: {error}. {found.note}")
         bins = [(f"{each.probability:.2f}", f"{each.true_share:.2f}", str(each.count)) for each in found.bins]
         parts.append(_table(("probability said", "share that was true", "lesions"), bins))
     else:
         parts.append("Not measured: the card holds no calibration.")
     parts.append("## Operating points")
-    if points := checkpoint.card.operating_points:
+    if points := card.operating_points:
         rows = [
             (
-                f"{point.threshold:g}{' (the card)' if point.threshold == checkpoint.card.threshold else ''}",
+                f"{point.threshold:g}{' (the card)' if point.threshold == card.threshold else ''}",
                 f"{point.sensitivity:.1%}",
-                f"{point.false_lesions_a_scan:.2f}",
+                f"{point.false_positives_per_scan:.2f}",
             )
             for point in points
         ]

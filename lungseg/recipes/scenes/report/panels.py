@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from lungseg.evaluation.evaluate import CasePrediction
 from lungseg.evaluation.metrics import false_part
 from lungseg.files.atomic import write_bytes
-from lungseg.recipes.scenes.corpus import CONSENSUS, Crop
-from lungseg.recipes.scenes.nodules import Probabilities, level_of
+from lungseg.recipes.scenes.corpus import Crop
 from lungseg.scans.canvas import CanvasGeometry, to_display
 from lungseg.scans.lesions import lesions_of
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB, encode_png, outline, windowed
+from lungseg.segmentation.postprocessing import ProbabilityMap
 
 SIDE_PX, LABEL_PX, GAP_PX = 256, 20, 6
 AROUND_MM = 120.0
@@ -64,11 +64,11 @@ def false_lesions(outlined: CasePrediction) -> tuple[Panel, ...]:
     )
 
 
-def nodule(crop: Crop, answer: Probabilities, threshold: float, label: str) -> Panel:
+def nodule(crop: Crop, probability: ProbabilityMap, threshold: float, label: str) -> Panel:
     """Draw the slice of a nodule with the largest reference area, enlarged."""
-    consensus = crop.readers >= CONSENSUS
-    k = int(consensus.sum(axis=(1, 2)).argmax())
-    return Panel(label, _drawn(windowed(crop.hu[k]), consensus[k], answer[k] >= level_of(threshold)))
+    k = int(crop.consensus.sum(axis=(1, 2)).argmax())
+    is_tumour = to_display(probability.above(threshold)[:, :, k])
+    return Panel(label, _drawn(windowed(crop.hu[k]), crop.consensus[k], is_tumour))
 
 
 def sheet(tiles: Sequence[Panel]) -> Picture:

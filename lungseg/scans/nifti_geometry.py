@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from lungseg.errors import AffineError, NotNiftiError, SpacingError
 from lungseg.records import ScanFinding, ScanSeverity
-from lungseg.scans.volume import SPACE, Affine, Grid, Shape
+from lungseg.scans.geometry import LAST_ROW, SPACE, Affine, Grid, Shape, shear_degrees
+from lungseg.wording import rounded
 
 UNITS = {1: ("metres", 1000.0), 2: ("millimetres", 1.0), 3: ("microns", 0.001)}
 """Names of the units of length and what they are in mm; any other number means none, and mm are taken."""
@@ -33,8 +34,8 @@ SAME_PLACE_MM = 1.0
 """A quaternion in 32 bits may turn a chest by 0.04 degrees, which moves its corners by 0.4 mm."""
 SAME_AXES_DEGREES = 20.0
 """Scans are registered to others by smaller turns; flipped or swapped axes are 90 or 180 degrees apart."""
-UPRIGHT_DEGREES, TILTED_DEGREES = 2.0, 35.0
-"""Angles by which axes may miss the perpendicular: unnoticed, and as a gantry tilts at most."""
+UPRIGHT_DEGREES = 2.0
+"""By so much may axes miss the perpendicular unnoticed; rounding and a couch that shifts come to less."""
 AGAIN = "Export the scan again from the original DICOM series."
 
 
@@ -71,7 +72,7 @@ class Quaternion:
 
 
 @dataclass(frozen=True, eq=False)
-class Forms:
+class NiftiGeometry:
     """The geometry of a header, as it is stated.
 
     Attributes:
@@ -95,7 +96,7 @@ class Forms:
     unit: int
 
     @classmethod
-    def of(cls, raw: Any, shape: Shape) -> Forms:
+    def of(cls, raw: Any, shape: Shape) -> NiftiGeometry:
         """Take them from the fields of a header."""
         return cls(
             shape=shape,
@@ -151,7 +152,7 @@ class Forms:
     def _stated(self) -> Affine:
         """The affine, in the unit of the file."""
         if self.sform_code > 0:
-            return np.vstack([self.rows, [0.0, 0.0, 0.0, 1.0]])
+            return np.vstack([self.rows, LAST_ROW])
         return self._qform if self.qform_code > 0 else self._bare
 
     @cached_property
@@ -252,7 +253,7 @@ class Forms:
                 yield from self._of_places()
             return
         is_unset = self.qform_code <= 0 and bool(np.isin(self.pixdim[1:], (0.0, 1.0)).all())
-        is_sheared = _skew_degrees(axes) > UPRIGHT_DEGREES
+        is_sheared = max(shear_degrees(axes)) > UPRIGHT_DEGREES
         yield _disagreement(
             ScanSeverity.WARNING if is_unset or is_sheared else ScanSeverity.NOT_UNDERSTOOD,
             f"voxels of {rounded(spacing * self._mm)} mm (sform, which was taken) and of "
@@ -288,17 +289,19 @@ class Forms:
             )
 
     def _of_angles(self) -> Iterator[ScanFinding]:
-        skew = _skew_degrees(self._stated[:SPACE, :SPACE])
-        if skew > UPRIGHT_DEGREES:
-            severity = ScanSeverity.NOT_UNDERSTOOD if skew > TILTED_DEGREES else ScanSeverity.WARNING
-            text = f"The axes of the scan are not perpendicular but {skew:.0f} degrees off, as with a tilted gantry."
+        """Tell shear: a tilted gantry shifts each slice against the one below, toward front or back alone."""
+        right_to_front, right_to_head, front_to_head = shear_degrees(self.grid().to_ras().affine[:SPACE, :SPACE])
+        shear = max(right_to_front, right_to_head, front_to_head)
+        if shear <= UPRIGHT_DEGREES:
+            return
+        if max(right_to_front, right_to_head) <= UPRIGHT_DEGREES:
+            text = f"The gantry was tilted by {shear:.0f} degrees: each slice is shifted against the one below."
             remedy = "Resample the scan to upright slices; lesions are looked for in the slices as they are."
-            yield ScanFinding("geometry.sheared", severity, text, remedy)
-
-
-def rounded(values: Any) -> str:
-    """Write numbers as a size, "0.7 x 0.7 x 2.5"."""
-    return " x ".join(f"{float(value):.4g}" for value in values)
+            yield ScanFinding("geometry.gantry_tilt", ScanSeverity.WARNING, text, remedy)
+        else:
+            text = f"The axes of the scan are not perpendicular but {shear:.0f} degrees off, as no scanner makes them."
+            remedy = "Export the scan again; shapes and places of lesions are distorted as the scan is."
+            yield ScanFinding("geometry.sheared", ScanSeverity.WARNING, text, remedy)
 
 
 def _disagreement(severity: ScanSeverity, what: str, remedy: str) -> ScanFinding:
@@ -312,10 +315,3 @@ def _spacing(affine: Affine) -> NDArray[np.float64]:
 def _is_ct(spacing: NDArray[np.float64]) -> bool:
     low, high = SPACING_RANGE_MM
     return bool(((spacing >= low) & (spacing <= high)).all())
-
-
-def _skew_degrees(axes: NDArray[np.float64]) -> float:
-    """Return by how much two axes miss the perpendicular at most."""
-    unit = axes / np.linalg.norm(axes, axis=0)
-    products = np.abs(unit.T @ unit)[np.triu_indices(SPACE, 1)]
-    return float(np.degrees(np.arcsin(np.clip(products.max(), 0, 1))))

@@ -1,0 +1,78 @@
+"""The keys of what an installation keeps; names are ids, never a user's."""
+
+from __future__ import annotations
+
+SCANS = "scans"
+MASKS = "masks"
+PROBABILITIES = "probabilities"
+DERIVED = "derived"
+THUMBNAILS = "thumbnails"
+INCOMING = "incoming"
+TRASH = "trash"
+PRESETS = "presets"
+UNASSIGNED = "unassigned"
+HOME_ID = "home.id"
+PROMOTIONS = "promotions.json"
+MANIFEST_END = ".json"
+WITH_DOUBTFUL = ".all"
+"""What the id of a derived mask ends in that holds doubtful lesions too."""
+
+
+def scan(case_id: str, suffix: str) -> str:
+    """Return the key of a scan; the suffix is that of its format, `.nii.gz`."""
+    return f"{SCANS}/{case_id}{suffix}"
+
+
+def mask(mask_id: str) -> str:
+    """Return the key of a mask."""
+    return f"{MASKS}/{mask_id}.nii.gz"
+
+
+def incoming_mask(mask_id: str) -> str:
+    """Return the key of a mask until a record owns it."""
+    return f"{INCOMING}/{mask_id}.nii.gz"
+
+
+def probability(mask_id: str) -> str:
+    """Return the key of the probabilities that a mask was made of."""
+    return f"{PROBABILITIES}/{mask_id}.npz"
+
+
+def derived(mask_id: str, level: int, *, with_doubtful: bool = False) -> str:
+    """Return the key of a mask derived at a threshold, in 255ths."""
+    return f"{DERIVED}/{mask_id}.{level}{WITH_DOUBTFUL if with_doubtful else ''}.nii.gz"
+
+
+def derived_facts(mask_id: str, level: int) -> str:
+    """Return the key of what is known of a derived mask."""
+    return f"{DERIVED}/{mask_id}.{level}.json"
+
+
+def video(mask: str, run_id: str) -> str:
+    """Return the key of the video that a run makes of a mask, whose key is given."""
+    return f"{DERIVED}/{id_of(mask)}.{run_id}.mp4"
+
+
+def preset(file_name: str) -> str:
+    """Return the key of a preset file of a user's."""
+    return f"{PRESETS}/{file_name}"
+
+
+def thumbnail(case_id: str) -> str:
+    """Return the key of the small picture of a case; there is one as soon as the case has been segmented."""
+    return f"{THUMBNAILS}/{case_id}.png"
+
+
+def case_manifest(case_id: str) -> str:
+    """Return the key of the manifest of a case."""
+    return f"{SCANS}/{case_id}{MANIFEST_END}"
+
+
+def mask_manifest(mask_id: str) -> str:
+    """Return the key of the manifest of a mask."""
+    return f"{MASKS}/{mask_id}{MANIFEST_END}"
+
+
+def id_of(key: str) -> str:
+    """Return the id that the name of a key begins with: that of its case or mask."""
+    return key.rpartition("/")[2].partition(".")[0]

@@ -1,0 +1,59 @@
+"""What a job is, and what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lungseg.jobs.recorder import RunRecorder
+from lungseg.records import Progress, Run
+from lungseg.services.installation import Installation
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """Who watches the work of a run.
+
+    Attributes:
+        report: to be told of progress.
+        should_stop: to be asked often, between steps of the work: its answer may take until scans of readers are
+            segmented; whoever asked for the stop decides what becomes of the run.
+    """
+
+    report: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """A claimed run, and what its job needs.
+
+    Attributes:
+        run: as claimed.
+        installation: whose it is.
+        recorder: of the run.
+        monitor: who watches.
+        accept_changed_data: whether training goes on though its data have changed since it was interrupted.
+    """
+
+    run: Run
+    installation: Installation
+    recorder: RunRecorder
+    monitor: Monitor
+    accept_changed_data: bool = False
+
+
+class Job(Protocol):
+    """Carries the runs of a kind out; it records what it reaches as it goes, and goes on there when called again."""
+
+    def __call__(self, context: JobContext) -> dict[str, Any] | None:
+        """Carry a run out.
+
+        Returns:
+            The columns that the finished run gets; None where the job has recorded the end of the run itself.
+
+        Raises:
+            RunCancelledError: the monitor said so; what was reached until then is in the database and in files.
+            LungSegError: the run fails, and why.
+        """

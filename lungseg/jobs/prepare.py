@@ -1,0 +1,24 @@
+"""Preparing a data set as a run: its slice store is brought up to date."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lungseg.jobs.context import JobContext
+from lungseg.records import Progress
+from lungseg.services.datasets import prepare_store
+
+
+def job(context: JobContext) -> dict[str, Any]:
+    """Bring the slice store of a data set up to date; cases that an earlier attempt has read are not read again.
+
+    Raises:
+        RunCancelledError: asked to stop.
+        LungSegError: as `prepare_store`.
+    """
+    monitor = context.monitor
+    monitor.report(Progress("looking for files"))
+    result = prepare_store(
+        context.installation, context.run, on_progress=monitor.report, should_stop=monitor.should_stop
+    )
+    return {"result": result}

@@ -1,0 +1,86 @@
+"""Where a checkpoint's probabilities become lesions, and what is known of that: on its card, and on each run of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lungseg.decoding import Finite, Natural, from_older, renamed
+from lungseg.errors import CheckpointError
+
+LEAST_EVIDENCE = 1 / 510
+"""Half a step of an 8-bit probability: evidence is kept this far from 0 and 1, whose logits are infinite."""
+LEAST_ML = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class LesionCalibration:
+    """The curve p = sigmoid(intercept + evidence_weight * logit(evidence) + volume_weight * ln(volume in ml)).
+
+    Attributes:
+        intercept: log odds of a lesion of 1 ml with evidence 0.5.
+        evidence_weight: of the logit of the evidence; below 1 where the network is too sure of itself.
+        volume_weight: of the natural logarithm of the volume in ml.
+    """
+
+    intercept: float
+    evidence_weight: float
+    volume_weight: float
+
+    def __post_init__(self) -> None:
+        """Refuse a curve that gives no probability.
+
+        Raises:
+            CheckpointError: a number is not finite.
+        """
+        if not all(map(math.isfinite, (self.intercept, self.evidence_weight, self.volume_weight))):
+            raise CheckpointError(f"{self} is not finite.", "Fit the calibration again.")
+
+    def probability(self, evidence: float, volume_ml: float) -> float:
+        """Return the probability, 0 to 1, that a lesion of this evidence (0 to 1) and volume is real."""
+        certain = min(max(evidence, LEAST_EVIDENCE), 1 - LEAST_EVIDENCE)
+        of_evidence = self.evidence_weight * math.log(certain / (1 - certain))
+        logit = self.intercept + of_evidence + self.volume_weight * math.log(max(volume_ml, LEAST_ML))
+        return 0.5 * (1.0 + math.tanh(0.5 * logit))
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """What a checkpoint reaches at one threshold, on patients held out.
+
+    Attributes:
+        threshold: probability from which a pixel counts as tumour.
+        sensitivity: share of the lesions that are found.
+        false_positives_per_scan: mean number of false lesions.
+    """
+
+    threshold: Finite
+    sensitivity: Finite
+    false_positives_per_scan: Finite
+
+    @from_older
+    @classmethod
+    def _from_card_1(cls, fields: object) -> object:
+        return renamed(fields, {"false_lesions_a_scan": "false_positives_per_scan"})
+
+
+@dataclass(frozen=True, slots=True)
+class WholeScans:
+    """What a checkpoint reaches on whole scans that it did not learn from, at the threshold of its card.
+
+    Attributes:
+        scans: how many.
+        lesions: in their reference masks.
+        found: of these.
+        false_lesions: in all scans together.
+    """
+
+    scans: Natural
+    lesions: Natural
+    found: Natural
+    false_lesions: Natural
+
+    @property
+    def false_positives_per_scan(self) -> float:
+        """Mean number of false lesions; 0 without scans."""
+        return self.false_lesions / self.scans if self.scans else 0.0

@@ -1,0 +1,131 @@
+"""The formats of scans and masks: `open_scan` picks a reader by content, `write_mask` a writer by name.
+
+A new format is one `ScanFormat` in `FORMATS`, with a `ScanReader` of its own, and one line in `WRITERS`; no caller
+changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.config import Limits
+from lungseg.errors import ScanError, StorageError
+from lungseg.files.unpacking import open_content
+from lungseg.records import ScanGeometry
+from lungseg.scans import nifti
+from lungseg.scans.bounds import check_bytes, check_memory
+from lungseg.scans.containers import HEADER_BYTES, foreign
+from lungseg.scans.geometry import Grid
+from lungseg.scans.reader import Advance, LabelMap, ScanReader, Source, files_of
+from lungseg.scans.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFormat:
+    """A format that scans come in.
+
+    Attributes:
+        recognises: tells it by the first bytes of the first file, inflated where that is gzipped.
+        open: opens its files, in order, and checks their headers against the limits.
+    """
+
+    recognises: Callable[[bytes], bool]
+    open: Callable[[Sequence[Path], Limits], AbstractContextManager[ScanReader]]
+
+
+class MaskWriter(Protocol):
+    """Writes masks in one format; arguments and errors as in `write_mask`."""
+
+    def __call__(
+        self, mask: NDArray[np.bool_] | NDArray[np.uint8], path: Path, geometry: ScanGeometry, /
+    ) -> None: ...
+
+
+FORMATS = (ScanFormat(nifti.recognises, nifti.open_nifti),)
+WRITERS: dict[str, MaskWriter] = {".nii.gz": nifti.write_nifti, ".nii": nifti.write_nifti}
+"""By the end of a file's name."""
+
+
+@contextmanager
+def open_scan(source: Source, *, limits: Limits | None = None) -> Iterator[ScanReader]:
+    """Open a scan or mask of any format that is known; its content decides, not its name.
+
+    Args:
+        source: its file, or its files in order.
+        limits: bounds on what it may claim.
+
+    Raises:
+        ScanError: one of its kinds, for each thing that makes it no usable scan or mask.
+    """
+    files, bounds = files_of(source), limits or Limits()
+    if not files:
+        raise ScanError("There is no file to read.", "Hand in the scan itself.")
+    with _format_of(files[0], bounds).open(files, bounds) as reader:
+        check_memory(reader.grid, bounds)
+        yield reader
+
+
+def read_volume(source: Source, *, limits: Limits | None = None, on_progress: Advance | None = None) -> Volume:
+    """Read the voxels of a CT scan; arguments and errors as in `open_scan` and `ScanReader.read`."""
+    with open_scan(source, limits=limits) as reader:
+        return reader.read(on_progress).volume
+
+
+def read_label_map(source: Source, grid: Grid, *, limits: Limits | None = None) -> LabelMap:
+    """Read a mask on the RAS+ grid of its scan; arguments and errors as in `open_scan` and `ScanReader.read_labels`."""
+    with open_scan(source, limits=limits) as reader:
+        return reader.read_labels(grid)
+
+
+def read_mask(source: Source, grid: Grid, *, limits: Limits | None = None) -> NDArray[np.bool_]:
+    """Read the inside of a mask, (I, J, K) bool on `grid`; arguments and errors as in `read_label_map`."""
+    return read_label_map(source, grid, limits=limits).inside
+
+
+def write_mask(mask: NDArray[np.bool_] | NDArray[np.uint8], path: Path, geometry: ScanGeometry) -> None:
+    """Write a mask onto the grid of the scan it was made from, with the scan's own axis order.
+
+    Args:
+        mask: (I, J, K) array on the RAS+ grid of the scan, bool, or uint8 with a value for each kind of voxel.
+        path: its ending says the format; its folder is made. The file is complete after the call, or untouched.
+        geometry: of the scan.
+
+    Raises:
+        GridMismatchError: the mask has not the scan's shape.
+        StorageError: there is no format of that ending, the folder can't be written to, or the disk is full.
+    """
+    writer_of(path)(mask, path, geometry)
+
+
+def writer_of(path: Path) -> MaskWriter:
+    """Return what writes masks under a name.
+
+    Raises:
+        StorageError: no format has that ending.
+    """
+    for ending, writer in WRITERS.items():
+        if path.name.lower().endswith(ending):
+            return writer
+    raise StorageError(f"The mask would be called {path.name}.", f"Give it a name that ends in {' or '.join(WRITERS)}.")
+
+
+def _format_of(path: Path, limits: Limits) -> ScanFormat:
+    """Tell the format of a file.
+
+    Raises:
+        ScanError: it is none that is read here; what it is, and what to do about it.
+    """
+    with open_content(path) as content:
+        check_bytes(content, limits)
+        block = content.read(HEADER_BYTES)
+    for each in FORMATS:
+        if each.recognises(block):
+            return each
+    raise foreign(block, path.name)

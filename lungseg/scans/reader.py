@@ -1,0 +1,210 @@
+"""What every format of scans can do, and reading on top of it: voxels to HU or to a mask, turned to RAS+."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungseg.errors import GridMismatchError, ScanChangedError
+from lungseg.files.unpacking import Stamp, open_content
+from lungseg.records import ScanFinding, ScanGeometry
+from lungseg.scans.bounds import MASK_BYTES, allocate, memory_of
+from lungseg.scans.geometry import SPACE, Grid
+from lungseg.scans.hounsfield import check_hounsfield
+from lungseg.scans.volume import Volume
+from lungseg.wording import rounded
+
+MOST_MASK_VALUES = 16
+"""More values than this are not told apart in a mask."""
+INT16 = np.iinfo(np.int16)
+Source: TypeAlias = Path | Sequence[Path]
+"""A scan: one file, or the files of a series in order."""
+Advance: TypeAlias = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelMap:
+    """A mask as it was read.
+
+    Attributes:
+        inside: (I, J, K) bool toward R, A, S.
+        values: what the file holds besides 0, sorted; (1.0,) in a plain mask, the first few where a picture was
+            handed in as a mask.
+    """
+
+    inside: NDArray[np.bool_]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """A scan as it was read: everything of the same bytes.
+
+    Attributes:
+        volume: its voxels.
+        geometry: where they lie on the scan's own axes, for writing masks.
+        findings: what is uncertain of headers or files, or was taken as it must be meant.
+        sha256: of the file; of a series, of the SHA-256 of its files.
+        stamps: of the files, when they were opened.
+    """
+
+    volume: Volume
+    geometry: ScanGeometry
+    findings: tuple[ScanFinding, ...]
+    sha256: str
+    stamps: tuple[Stamp, ...]
+
+    def check_unchanged(self, source: Source) -> None:
+        """Check that the files still hold the bytes that were read.
+
+        Raises:
+            ScanChangedError: they hold others.
+            ScanError: one is gone, or can't be read any more.
+        """
+        files = files_of(source)
+        if tuple(map(_stamp_of, files)) != self.stamps and joint_sha256(list(map(_sha256_of, files))) != self.sha256:
+            raise ScanChangedError(
+                "The file of the scan was replaced or written to after it was read; the mask would not belong to it.",
+                "Segment it again, once nothing writes to it any more.",
+            )
+
+
+class ScanReader(Protocol):
+    """A scan or mask that was opened, and whose headers were checked; no voxel has been read yet.
+
+    A format subclasses it and gives what is declared here; all reading is built on that.
+
+    Attributes:
+        grid: on the scan's own axes.
+    """
+
+    grid: Grid
+
+    @property
+    def geometry(self) -> ScanGeometry:
+        """The grid, with what the format needs to write a mask of the same geometry."""
+        ...
+
+    @property
+    def findings(self) -> tuple[ScanFinding, ...]:
+        """What is uncertain of the headers and, once all voxels were read, of the files."""
+        ...
+
+    @property
+    def stamps(self) -> tuple[Stamp, ...]:
+        """Of the files, when they were opened."""
+        ...
+
+    def values(self) -> Iterator[NDArray[Any]]:
+        """Yield all voxels once, in pieces of (n,) measured values: HU of a scan, labels of a mask.
+
+        They run along the scan's own axes, the first one fastest. They are integers as stored, or float64, and finite.
+
+        Raises:
+            TruncatedScanError: a file ends early.
+            NotFiniteError: some are no number.
+        """
+        ...
+
+    def sha256(self) -> str:
+        """Return what identifies the bytes of all files, as `Scan.sha256`; ends reading.
+
+        Raises:
+            ScanChangedError: a file was written to meanwhile.
+        """
+        ...
+
+    def read(self, on_progress: Advance | None = None) -> Scan:
+        """Read a CT scan.
+
+        HU are int16, the integers that scanners deliver; fractions from resampling are rounded.
+
+        Args:
+            on_progress: called with (voxels read, voxels in all).
+
+        Raises:
+            ScanError: one of its kinds, naming what was found and what to do.
+        """
+        orientation = self.grid.orientation
+        grid = orientation.turn_grid(self.grid)
+        array = allocate(self.grid.shape, np.dtype(np.int16), memory_of(grid))
+        voxels, done = array.reshape(-1, order="F"), 0
+        low, high = math.inf, -math.inf
+        for values in self.values():
+            voxels[done : done + len(values)] = _to_hu(values)
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+            done += len(values)
+            if on_progress:
+                on_progress(done, len(voxels))
+        check_hounsfield(voxels, low, high)
+        sha256 = self.sha256()
+        return Scan(Volume(orientation.to_ras(array), grid), self.geometry, self.findings, sha256, self.stamps)
+
+    def read_labels(self, grid: Grid) -> LabelMap:
+        """Read a mask that lies on the same voxels as a volume; every value that is not 0 when rounded is inside.
+
+        Args:
+            grid: RAS+ grid of the volume; the mask's own axis order may be another.
+
+        Raises:
+            GridMismatchError: the mask lies elsewhere.
+            ScanError: it can't be used.
+        """
+        orientation = self.grid.orientation
+        own = orientation.turn_grid(self.grid)
+        _check_same_place(own, grid)
+        array = allocate(self.grid.shape, np.dtype(np.bool_), MASK_BYTES * math.prod(own.shape))
+        voxels, done = array.reshape(-1, order="F"), 0
+        marks: set[float] = set()
+        for values in self.values():
+            voxels[done : done + len(values)] = (np.rint(values) if values.dtype.kind == "f" else values) != 0
+            done += len(values)
+            if len(marks) < MOST_MASK_VALUES:
+                marks.update(np.unique(values[values != 0]).tolist())
+        return LabelMap(orientation.to_ras(array), tuple(sorted(map(float, marks))[:MOST_MASK_VALUES]))
+
+
+def files_of(source: Source) -> tuple[Path, ...]:
+    """Return the files of a source, in order."""
+    return (source,) if isinstance(source, Path) else tuple(source)
+
+
+def joint_sha256(digests: Sequence[str]) -> str:
+    """Identify files by their SHA-256: one by its own, several by that of all together."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _stamp_of(path: Path) -> Stamp:
+    with open_content(path) as content:
+        return content.stamp
+
+
+def _sha256_of(path: Path) -> str:
+    with open_content(path) as content:
+        return content.sha256()
+
+
+def _check_same_place(mask: Grid, scan: Grid) -> None:
+    if not mask.matches(scan, tolerance_mm=0.5 * min(scan.spacing_mm)):
+        raise GridMismatchError(
+            f"The mask has {mask.shape} voxels of {rounded(mask.spacing_mm)} mm at "
+            f"{rounded(mask.affine[:SPACE, SPACE])}, the scan {scan.shape} of {rounded(scan.spacing_mm)} mm at "
+            f"{rounded(scan.affine[:SPACE, SPACE])}.",
+            "Use the mask that was drawn on this very scan, or resample it to the scan's grid.",
+        )
+
+
+def _to_hu(values: NDArray[Any]) -> NDArray[np.int16]:
+    """Round to whole HU, halves to even, and clip to int16."""
+    if values.dtype == np.int16:
+        return values
+    whole = np.rint(values) if values.dtype.kind == "f" else values
+    hu: NDArray[np.int16] = np.clip(whole, INT16.min, INT16.max).astype(np.int16)
+    return hu

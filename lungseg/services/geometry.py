@@ -1,0 +1,67 @@
+"""The geometry of cases: it stands with the case, so that nobody opens a scan to know its grid.
+
+Cases of releases before that have none. It is read from their scan when it is first asked for, or by the sweep.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from lungseg.db import cases as rows
+from lungseg.errors import LungSegError, ScanChangedError, StorageError
+from lungseg.records import Case, ScanGeometry
+from lungseg.scans.formats import open_scan
+from lungseg.services import manifests
+from lungseg.services.installation import Installation
+
+log = logging.getLogger(__name__)
+
+
+def geometry_of(installation: Installation, case: Case) -> ScanGeometry:
+    """Return the geometry of a case's scan; one that is read from the scan is kept with the case.
+
+    Raises:
+        ScanError: it does not stand with the case, and the scan can't be read any more.
+        ScanChangedError: likewise, and its file is another one than the case was made of.
+    """
+    if case.geometry is not None:
+        return case.geometry
+    geometry = _read(installation, case)
+    try:
+        with installation.database.begin() as session:
+            kept = rows.keep_geometry(session, case.id, geometry)
+    except StorageError as error:
+        log.warning("case %s: its geometry is not kept: %s", case.id, error.found)
+    else:
+        manifests.keep_case(installation.files, kept)
+    return geometry
+
+
+def complete_geometries(installation: Installation) -> int:
+    """Give cases of earlier releases their geometry; one whose scan can't be read stays without.
+
+    Returns:
+        How many have it now that had not.
+    """
+    with installation.database.read() as session:
+        without = rows.without_geometry(session)
+    return sum(_has_geometry(installation, case) for case in without)
+
+
+def _has_geometry(installation: Installation, case: Case) -> bool:
+    try:
+        geometry_of(installation, case)
+    except LungSegError as error:
+        log.warning("case %s: its geometry is not known: %s", case.id, error.found)
+        return False
+    return True
+
+
+def _read(installation: Installation, case: Case) -> ScanGeometry:
+    path = installation.files.local(case.scan_path)
+    with open_scan(path, limits=installation.settings.limits) as reader:
+        (stamp,) = reader.stamps
+        found = (stamp.size, reader.grid.to_ras().shape, reader.grid.orientation.codes)
+        if found != (case.scan_bytes, case.shape or found[1], case.orientation or found[2]):
+            raise ScanChangedError("The file of the case is not the scan that was uploaded.", "Upload the scan again.")
+        return reader.geometry

@@ -1,0 +1,173 @@
+/** Mouse, wheel and pen over the planes; fingers are told to `touches.js`. */
+
+/** @import { Triple } from "./types.js" */
+/** @import { Viewer } from "./viewer.js" */
+
+import { NEAR_PX, Touches } from "./touches.js";
+import { Wheel } from "./wheel.js";
+
+const HU_PER_PIXEL = 2.5;
+const DOUBLE_MS = 500;
+
+/** @typedef {{ clientX: number, clientY: number }} Place */
+/** @typedef {{ kind: "window" | "pan" | "cross", pane: number | null, x: number, y: number }} Drag */
+
+export class PointerInput {
+  /**
+   * @param {Viewer} viewer
+   * @param {HTMLElement} surface over the planes
+   * @param {AbortSignal} signal ends it
+   */
+  constructor(viewer, surface, signal) {
+    this.viewer = viewer;
+    this.surface = surface;
+    this.wheel = new Wheel();
+    this.touches = new Touches(viewer, this);
+    /** @type {Place | null} where the pointer is */
+    this.at = null;
+    /** @type {Drag | null} */
+    this.drag = null;
+    /** @type {{ time: number, x: number, y: number, from: Triple } | null} */
+    this.pressed = null;
+    this.holdsWindow = false;
+    this.isByKey = false; // the keyboard was used last
+    surface.addEventListener("wheel", (event) => this.onWheel(event), { passive: false, signal });
+    surface.addEventListener("pointerdown", (event) => this.onPress(event), { signal });
+    surface.addEventListener("pointermove", (event) => this.onMove(event), { signal });
+    surface.addEventListener("pointerup", (event) => this.onRelease(event), { signal });
+    surface.addEventListener("pointercancel", (event) => this.onRelease(event), { signal });
+    surface.addEventListener("pointerleave", () => this.leave(), { signal });
+    surface.addEventListener("dblclick", (event) => this.onDouble(event), { signal });
+    surface.addEventListener("contextmenu", (event) => event.preventDefault(), { signal });
+    surface.addEventListener("focusin", () => {
+      this.isByKey = surface.querySelector(":focus-visible") !== null;
+      viewer.drawSoon();
+    }, { signal });
+  }
+
+  /** Let go of everything; the pointer is where it is seen next. */
+  forget() {
+    Object.assign(this, { at: null, drag: null, pressed: null, holdsWindow: false, isByKey: false });
+    this.touches.forget();
+  }
+
+  /** The pane that keys mean: that which has the focus of the keyboard, or lies under the pointer; else the first. */
+  get pane() {
+    const under = this.at && this.viewer.paneOf(this.at);
+    const { focused } = this.viewer.annotations;
+    return (this.isByKey ? focused ?? under : under ?? focused) ?? 0;
+  }
+
+  /** @param {WheelEvent} event */
+  onWheel(event) {
+    const { viewer } = this;
+    if (!viewer.isReady) return;
+    event.preventDefault();
+    this.see(event);
+    if (event.ctrlKey) {
+      viewer.state.zoom(this.wheel.zoom(event));
+      return;
+    }
+    const notches = this.wheel.notches(event);
+    if (notches) viewer.step(-notches, viewer.paneOf(event) ?? 0);
+  }
+
+  /**
+   * Note where the pointer is. What lies there is looked up whenever the picture is drawn.
+   *
+   * @param {Place} place
+   */
+  see({ clientX, clientY }) {
+    this.at = { clientX, clientY };
+    this.isByKey = false;
+    this.viewer.drawSoon();
+  }
+
+  leave() {
+    this.at = null;
+    this.viewer.drawSoon();
+  }
+
+  /** @param {PointerEvent} event */
+  onPress(event) {
+    const { viewer } = this;
+    if (!viewer.isReady) return;
+    this.isByKey = false;
+    this.surface.setPointerCapture(event.pointerId);
+    if (event.pointerType === "touch") {
+      this.touches.press(event);
+      return;
+    }
+    this.see(event);
+    const isWindow = event.button === 2 || (event.button === 0 && this.holdsWindow);
+    const kind = isWindow ? "window" : event.shiftKey || event.button === 1 ? "pan" : "cross";
+    this.drag = { kind, pane: viewer.paneOf(event), x: event.clientX, y: event.clientY };
+    if (kind === "cross") this.point(event, this.drag.pane);
+  }
+
+  /**
+   * Move the cross to where was pressed, unless that is the second press of a double one. Tells whether it was.
+   *
+   * @param {PointerEvent} event
+   * @param {number | null} pane
+   */
+  point(event, pane) {
+    const { pressed, viewer } = this;
+    const isSecond = pressed !== null && event.timeStamp - pressed.time < DOUBLE_MS
+      && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) < NEAR_PX;
+    const from = isSecond ? pressed.from : viewer.state.index;
+    this.pressed = { time: event.timeStamp, x: event.clientX, y: event.clientY, from };
+    if (!isSecond) viewer.pointAt(pane, event);
+    return isSecond;
+  }
+
+  /** @param {PointerEvent} event */
+  onMove(event) {
+    const { viewer, drag } = this;
+    if (!viewer.isReady) return;
+    if (event.pointerType === "touch") {
+      this.touches.move(event);
+      return;
+    }
+    this.see(event);
+    if (!drag || !event.buttons) {
+      this.drag = null;
+      return;
+    }
+    const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
+    Object.assign(drag, { x: event.clientX, y: event.clientY });
+    if (drag.kind === "cross" && (dx || dy)) viewer.pointAt(drag.pane, event);
+    if (drag.kind === "window") this.dragWindow(dx, dy);
+    if (drag.kind === "pan") viewer.pan(drag.pane, [dx, dy]);
+  }
+
+  /** @param {PointerEvent} event */
+  onRelease(event) {
+    this.drag = null;
+    if (event.pointerType === "touch") this.touches.release(event);
+  }
+
+  /**
+   * @param {number} dx
+   * @param {number} dy
+   */
+  dragWindow(dx, dy) {
+    const { state } = this.viewer;
+    const [centre, width] = state.view.window;
+    state.set({ window: [centre - dy * HU_PER_PIXEL, Math.max(1, width + dx * HU_PER_PIXEL)] });
+  }
+
+  /**
+   * Enlarge a pane, or give the others their room back; the cross stays where it was before the first click.
+   *
+   * @param {MouseEvent} event
+   */
+  onDouble(event) {
+    const { viewer, pressed } = this;
+    if (!viewer.isReady || !pressed) return; // without a press fingers did it already
+    const pane = viewer.paneOf(event);
+    viewer.state.goTo(pressed.from);
+    this.pressed = null;
+    if (pane !== null) viewer.enlargePane(pane);
+  }
+}
