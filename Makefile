@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 apt = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1) >/dev/null; }
 
-.PHONY: help setup run check test bench lock chaos fuzz compare evaluate checkpoint clean test-needs
+.PHONY: help setup run check check-front-end test bench lock chaos fuzz compare evaluate checkpoint clean test-needs
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -26,13 +26,23 @@ setup: $(VENV)/.installed ## install everything into .venv, with the viewer bund
 run: setup ## start the server and its worker, print the address
 	@exec $(BIN)/lungseg serve
 
-check: $(VENV)/.installed-dev ## every check that runs nothing: style, types, layers, dependencies, dead code
+check: $(VENV)/.installed-dev check-front-end ## every check that runs nothing: style, types, layers, dependencies, dead code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/vulture
+
+# Types and style of the modules that browsers load. Without npm, or without what it would fetch, they are skipped; not in
+# continuous integration, which sets CI.
+skip = { echo "$(1): the front end is not checked."; [ -z "$${CI:-}" ]; }
+check-front-end: export PATH := $(PATH):$(abspath $(BIN))
+check-front-end: $(VENV)/.installed-dev
+	@if ! command -v npm >/dev/null; then $(call skip,There is no npm); \
+	elif ! [ node_modules/.package-lock.json -nt package-lock.json ] && ! npm ci --silent; then \
+		$(call skip,npm could not install what package-lock.json names); \
+	else npm run --silent check; fi
 
 test: setup check test-needs ## set up, then every check and every test
 	$(BIN)/python -m pytest
@@ -62,7 +72,8 @@ RUNS := build/checkpoint
 FOLDS := lung_101 lung_102 lung_103
 WHOLE := $(RUNS)/whole/whole.safetensors
 WITHOUT := $(foreach scan,$(FOLDS),$(RUNS)/without-$(scan)/without-$(scan).safetensors)
-train = if [ -e $(RUNS)/$(1)/$(1).order.json ]; then $(BIN)/lungseg train --resume $(RUNS)/$(1); \
+train = if [ -e $(RUNS)/$(1)/$(1).config.json ] || [ -e $(RUNS)/$(1)/$(1).order.json ]; then \
+	$(BIN)/lungseg train --resume $(RUNS)/$(1); \
 	else $(BIN)/lungseg train --preset scenes --data $(DATA) --seed 1 --name $(1) --output $(RUNS)/$(1) $(2); fi
 
 checkpoint: setup ## train the checkpoint that ships and calibrate it (an hour on two cores)
@@ -76,7 +87,7 @@ lock: | $(BIN)/python ## make the locks anew, from the ranges of requirements*.t
 	@.ci/lock $(BIN)/python $(firstword $(LOCKED_FOR))
 
 clean: ## remove the environment and all caches; data/ stays
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: a second `make run` installs nothing.

@@ -5,7 +5,8 @@ From Python::
     from lungseg.segmentation.segmenter import Segmenter
     from lungseg.scans.formats import read_volume
 
-    probability = Segmenter.load("NAME", models=Path("models")).apply(read_volume(Path("scan.nii.gz")))
+    segmented = Segmenter.load("NAME", models=Path("models")).segment(read_volume(Path("scan.nii.gz")))
+    segmented.mask, segmented.lesions
 
 Importing the package itself loads no library, so that every process pays only for what it uses.
 """

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 import psutil
+from annotated_types import Ge
+from pydantic import BeforeValidator, ValidationError, create_model
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lungseg.errors import SetupError
 
@@ -17,6 +22,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 """The folder that holds `app.py`, `pages/` and `models/`."""
 
 GIGABYTE = 1024**3
+HIGHEST_PORT = 65535
+VARIABLE = "variable"
+"""Key of a field's metadata: the environment variable that sets it."""
 
 LIFELINE = "LIFELINE_OF_LUNGSEG"
 """Variable that `lungseg serve` sets for the processes that it starts; nobody else sets it."""
@@ -29,6 +37,25 @@ HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|(\[)?[0-9A-Fa-f]*(:[0-9A-Fa-f]*){2,7}(?
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 """Where a network runs; `auto` is CUDA where there is one."""
+
+
+def _folder(value: Any) -> Any:
+    return Path(value).expanduser().resolve() if isinstance(value, str) else value
+
+
+def _folders(text: str) -> tuple[Path, ...]:
+    return tuple(_folder(part) for part in text.split(os.pathsep) if part.strip())
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+Folder: TypeAlias = Annotated[Path, BeforeValidator(_folder)]
+Folders: TypeAlias = Annotated[tuple[Path, ...], BeforeValidator(_folders)]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Switch: TypeAlias = Annotated[bool, BeforeValidator(lambda text: text == "1")]
+AtLeastOne: TypeAlias = Annotated[int, Ge(1)]
 
 
 def _own_folder() -> tuple[Path, ...]:
@@ -63,61 +90,94 @@ def _most_memory() -> int:
     return min(5 * GIGABYTE, total_memory() // 2)
 
 
+class _Environment(BaseSettings):
+    """Takes variables by their exact names, and their texts as they are; an empty one sets nothing."""
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True, enable_decoding=False, env_ignore_empty=True, extra="ignore", validate_default=False
+    )
+
+
+def setting(variable: str, text: str, remedy: str = "", **default: Any) -> Any:
+    """Declare a field that an environment variable sets: all that is to be said of it, in one place.
+
+    Args:
+        variable: its name.
+        text: what it is, as the table of the README has it.
+        remedy: what to do where its value can't be used.
+        default: `default` or `default_factory`, as `dataclasses.field` takes them.
+    """
+    return field(**default, metadata={VARIABLE: variable, "text": text, "remedy": remedy})
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds that a scan must keep, checked before memory is allocated.
 
     Two of them follow the machine, so that one with 8 GB survives any file; a container counts with its own limit.
-
-    Attributes:
-        file_bytes: size of the file on disk.
-        volume_bytes: size of the volume in memory, int16 whatever the file stores: 2 bytes a voxel. By default 2 GiB,
-            or a quarter of the machine's memory where that is less.
-        memory_bytes: what reading, segmenting and measuring it take at their peak, beside the network. By default
-            5 GiB, or half of the machine's memory.
-        axis_voxels: length of any one axis.
     """
 
-    file_bytes: int = 2 * GIGABYTE
-    volume_bytes: int = field(default_factory=_largest_volume)
-    memory_bytes: int = field(default_factory=_most_memory)
-    axis_voxels: int = 4096
+    file_bytes: AtLeastOne = setting(
+        "LUNGSEG_MAX_FILE_BYTES", "size of a scan's file", "Set it to a number of bytes.", default=2 * GIGABYTE
+    )
+    volume_bytes: AtLeastOne = setting(
+        "LUNGSEG_MAX_VOLUME_BYTES",
+        "size of a scan in memory, 2 bytes per voxel whatever the file stores",
+        "Set it to a number of bytes.",
+        default_factory=_largest_volume,
+    )
+    memory_bytes: AtLeastOne = setting(
+        "LUNGSEG_MAX_MEMORY_BYTES",
+        "what reading, segmenting and measuring a scan take at their peak, beside the network",
+        "Set it to a number of bytes.",
+        default_factory=_most_memory,
+    )
+    axis_voxels: AtLeastOne = setting(
+        "LUNGSEG_MAX_AXIS_VOXELS", "length of any one axis of a scan", "Set it to a number of voxels.", default=4096
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of one installation; every path that the product writes to lies under `home`.
 
-    Attributes:
-        home: folder of database, scans, masks and logs (`LUNGSEG_HOME`, default `data/` in the checkout).
-        models: folder of the shipped checkpoints (`LUNGSEG_MODELS`).
-        database_url: SQLAlchemy URL (`LUNGSEG_DATABASE_URL`, default SQLite under `home`).
-        host: address the server binds to (`LUNGSEG_HOST`).
-        port: port the server binds to (`LUNGSEG_PORT`).
-        device: `auto`, `cpu` or `cuda` (`LUNGSEG_DEVICE`).
-        allow_unauthenticated: whether the server may listen beyond this machine though nobody has to log in
-            (`LUNGSEG_ALLOW_UNAUTHENTICATED=1`).
-        allowed_hosts: names under which browsers may reach the server, beside the address that it binds to and those of
-            this machine (`LUNGSEG_ALLOWED_HOSTS`, separated by commas).
-        viewer_folder: where the browser bundle lies if not under `home` (`LUNGSEG_VIEWER`).
-        checkpoint: name in `models` or path of the checkpoint used where none is asked for (`LUNGSEG_CHECKPOINT`); None
-            for the one that was promoted last, at first the shipped one: see `services.in_use`.
-        data_roots: folders below which pages may name folders of data (`LUNGSEG_DATA`, several with the separator of
-            `PATH` between them; default the home folder of the user who runs the server). Commands are not bound by it.
-        limits: bounds on what is read.
+    A `checkpoint` of None is the one that was promoted last, see `services.in_use`; `viewer_folder` of None is the one
+    under `home`; an empty `database_url` becomes that of SQLite under `home`. Commands are not bound by `data_roots`.
     """
 
-    home: Path
-    models: Path
-    database_url: str
-    host: str = "127.0.0.1"
-    port: int = 8501
-    device: Device = "auto"
-    allow_unauthenticated: bool = False
-    allowed_hosts: tuple[str, ...] = ()
-    viewer_folder: Path | None = None
-    checkpoint: str | None = None
-    data_roots: tuple[Path, ...] = field(default_factory=_own_folder)
+    home: Folder = setting(
+        "LUNGSEG_HOME",
+        "folder of everything that LungSeg writes: database, scans, masks, logs",
+        default=CHECKOUT / "data",
+    )
+    models: Folder = setting("LUNGSEG_MODELS", "folder of checkpoints", default=CHECKOUT / "models")
+    database_url: str = setting("LUNGSEG_DATABASE_URL", "SQLAlchemy URL of the database", default="")
+    host: str = setting("LUNGSEG_HOST", "address that the server listens on", default="127.0.0.1")
+    port: int = setting("LUNGSEG_PORT", "its port", f"Set it to a number from 1 to {HIGHEST_PORT}.", default=8501)
+    device: Device = setting(
+        "LUNGSEG_DEVICE", "`auto`, `cpu` or `cuda`", "Set it to auto, cpu or cuda.", default="auto"
+    )
+    allow_unauthenticated: Switch = setting(
+        "LUNGSEG_ALLOW_UNAUTHENTICATED",
+        "`1` lets the server listen beyond this machine though it has no login yet",
+        default=False,
+    )
+    allowed_hosts: Names = setting(
+        "LUNGSEG_ALLOWED_HOSTS",
+        "names under which browsers may reach it besides, separated by commas: `scans.example.org`",
+        default=(),
+    )
+    viewer_folder: Folder | None = setting("LUNGSEG_VIEWER", "folder of the viewer's browser bundle", default=None)
+    checkpoint: str | None = setting(
+        "LUNGSEG_CHECKPOINT",
+        "name in `models/` or path of the checkpoint that segments, whatever was promoted",
+        default=None,
+    )
+    data_roots: Folders = setting(
+        "LUNGSEG_DATA",
+        "folders below which the pages Data set and Training may name folders, separated by `:`; commands may use any",
+        default_factory=_own_folder,
+    )
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -126,9 +186,10 @@ class Settings:
         Raises:
             SetupError: port, device or the name of a host is not one that can be used.
         """
-        highest_port = 65535
-        if not 1 <= self.port <= highest_port:
-            raise SetupError(f"LUNGSEG_PORT is {self.port}.", f"Set it to a number from 1 to {highest_port}.")
+        if not self.database_url:
+            object.__setattr__(self, "database_url", f"sqlite:///{self.home / 'lungseg.sqlite'}")
+        if not 1 <= self.port <= HIGHEST_PORT:
+            raise SetupError(f"LUNGSEG_PORT is {self.port}.", f"Set it to a number from 1 to {HIGHEST_PORT}.")
         if self.device not in get_args(Device):
             raise SetupError(f"LUNGSEG_DEVICE is {self.device!r}.", "Set it to auto, cpu or cuda.")
         for name in self.allowed_hosts:
@@ -145,40 +206,11 @@ class Settings:
         Raises:
             SetupError: a variable holds a value that can't be used.
         """
-        home = _folder("LUNGSEG_HOME") or CHECKOUT / "data"
-        port = os.environ.get("LUNGSEG_PORT") or "8501"
-        if not port.isdecimal():
-            raise SetupError(f"LUNGSEG_PORT is {port!r}.", "Set it to a number from 1 to 65535.")
-        return cls(
-            home=home,
-            models=_folder("LUNGSEG_MODELS") or CHECKOUT / "models",
-            database_url=os.environ.get("LUNGSEG_DATABASE_URL") or f"sqlite:///{home / 'lungseg.sqlite'}",
-            host=os.environ.get("LUNGSEG_HOST") or "127.0.0.1",
-            port=int(port),
-            device=cast("Device", os.environ.get("LUNGSEG_DEVICE") or "auto"),
-            allow_unauthenticated=os.environ.get("LUNGSEG_ALLOW_UNAUTHENTICATED") == "1",
-            allowed_hosts=_names("LUNGSEG_ALLOWED_HOSTS"),
-            viewer_folder=_folder("LUNGSEG_VIEWER"),
-            checkpoint=os.environ.get("LUNGSEG_CHECKPOINT") or None,
-            data_roots=_folders("LUNGSEG_DATA") or _own_folder(),
-        )
+        return cls(**_read_environment(cls), limits=Limits(**_read_environment(Limits)))
 
     def to_environment(self) -> dict[str, str]:
         """Return this process's environment with `LUNGSEG_*` set so that a child process reads these settings."""
-        ours = {
-            "LUNGSEG_HOME": str(self.home),
-            "LUNGSEG_MODELS": str(self.models),
-            "LUNGSEG_DATABASE_URL": self.database_url,
-            "LUNGSEG_HOST": self.host,
-            "LUNGSEG_PORT": str(self.port),
-            "LUNGSEG_DEVICE": self.device,
-            "LUNGSEG_ALLOW_UNAUTHENTICATED": "1" if self.allow_unauthenticated else "",
-            "LUNGSEG_ALLOWED_HOSTS": ",".join(self.allowed_hosts),
-            "LUNGSEG_VIEWER": str(self.viewer),
-            "LUNGSEG_CHECKPOINT": self.checkpoint or "",
-            "LUNGSEG_DATA": os.pathsep.join(map(str, self.data_roots)),
-        }
-        return {**os.environ, **ours}
+        return {**os.environ, **_as_variables(self), **_as_variables(self.limits)}
 
     @property
     def incoming(self) -> Path:
@@ -256,18 +288,50 @@ def share_processors() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def _folders(variable: str) -> tuple[Path, ...]:
-    values = os.environ.get(variable, "").split(os.pathsep)
-    return tuple(Path(value).expanduser().resolve() for value in values if value.strip())
+def _settings_in(kind: type[Settings | Limits]) -> dict[str, Field[Any]]:
+    """Return the fields of a class that variables set, by the names of those."""
+    return {each.metadata[VARIABLE]: each for each in fields(kind) if VARIABLE in each.metadata}
 
 
-def _folder(variable: str) -> Path | None:
-    value = os.environ.get(variable)
-    return Path(value).expanduser().resolve() if value else None
+def _read_environment(kind: type[Settings | Limits]) -> Mapping[str, Any]:
+    """Read what the environment sets of a class, by field; an empty variable sets nothing.
+
+    Raises:
+        SetupError: a value can't be used.
+    """
+    try:
+        read = _reader_of(kind)()  # type: ignore[arg-type] # a class is hashable
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        variable = str(wrong["loc"][0])
+        remedy = _settings_in(kind)[variable].metadata["remedy"]
+        raise SetupError(f"{variable} is {wrong['input']!r}.", remedy or "Set it to another value.") from error
+    given = {name: getattr(read, name) for name in read.model_fields_set}
+    return {name: value for name, value in given.items() if value != ()}
 
 
-def _names(variable: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in os.environ.get(variable, "").split(",") if name.strip())
+@cache
+def _reader_of(kind: type[Settings | Limits]) -> type[_Environment]:
+    types = get_type_hints(kind, include_extras=True)
+    declared: Mapping[str, Any] = {
+        each.name: (types[each.name], FieldInfo(default=None, validation_alias=variable))
+        for variable, each in _settings_in(kind).items()
+    }
+    model: type[_Environment] = create_model(kind.__name__, __base__=_Environment, **declared)
+    return model
+
+
+def _as_variables(settings: Settings | Limits) -> dict[str, str]:
+    """Write settings as `_read_environment` reads them."""
+    return {variable: _as_text(getattr(settings, each.name)) for variable, each in _settings_in(type(settings)).items()}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return (os.pathsep if any(isinstance(each, Path) for each in value) else ",").join(map(str, value))
+    if isinstance(value, bool):
+        return "1" if value else ""
+    return "" if value is None else str(value)
 
 
 def _memory_limits() -> Iterator[tuple[Path, int]]:

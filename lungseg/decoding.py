@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic import Tag as Tag  # noqa: PLC0414 - given on to the unions of records
-from pydantic_core import SchemaValidator, to_json, to_jsonable_python
+from pydantic_core import SchemaValidator, to_jsonable_python
 
 from lungseg.errors import LungSegError
 
@@ -153,9 +153,9 @@ def parse_toml(content: bytes, refuse: Refusal) -> dict[str, Any]:
 def encode(value: Any) -> bytes:
     """Write a frozen dataclass, nested ones, moments and enumerations included, as JSON that `decode` reads back.
 
-    A number that is NaN is null there.
+    A number that is NaN is null there; a byte of a file name that is not UTF-8 is written as `decode` takes it.
     """
-    return to_json(value, indent=2, inf_nan_mode="null") + b"\n"
+    return json.dumps(to_plain(value), indent=2, allow_nan=False).encode() + b"\n"
 
 
 def to_plain(value: Any) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from lungseg.errors import CheckpointError
 LEAST_EVIDENCE = 1 / 510
 """Half a step of an 8-bit probability: evidence is kept this far from 0 and 1, whose logits are infinite."""
 LEAST_ML = 1e-6
+MIN_FLATNESS = 0.5
+"""Height of a lesion as a share of its diameter, at least; one in a thousand nodules of LIDC-IDRI is flatter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,8 @@ class Case:
         orientation: codes of the file's own axes ("LPS"); None until it has been read.
         is_demo: whether it is the demo case.
         created_at: when it was ingested (UTC).
-        geometry: of the scan; None in a case of an older release whose scan could not be read since.
+        geometry: of the scan; None in lists of cases, and in a case of an older release whose scan could not be read
+            since.
     """
 
     id: str

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from lungseg.decoding import BY_KIND, Finite, JsonObject, Natural, Tag
-from lungseg.operating_points import LesionCalibration, OperatingPoint, WholeScans
+from lungseg.operating_points import MIN_FLATNESS, LesionCalibration, OperatingPoint, WholeScans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,7 @@ class CheckpointUse:
         device: `auto`, `cpu` or `cuda`.
         threshold: probability from which a voxel counts as tumour.
         min_lesion_ml: smaller components are dropped; None where an older release did not write it down.
+        min_flatness: lesions whose height is a smaller share of their diameter are dropped.
         calibration: turns evidence and volume into a lesion's probability; None where none was fitted.
         doubtful_below: lesions of a lower calibrated probability are doubtful; None where none is for that.
         operating_points: what other thresholds reach.
@@ -33,6 +34,7 @@ class CheckpointUse:
     device: str = "auto"
     threshold: Finite = 0.5
     min_lesion_ml: Finite | None = None
+    min_flatness: Finite = MIN_FLATNESS
     calibration: LesionCalibration | None = None
     doubtful_below: Finite | None = None
     operating_points: tuple[OperatingPoint, ...] = ()

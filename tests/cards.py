@@ -67,7 +67,7 @@ SCENE_TRAINING = TrainingRecord(
     code_version="0.1.0",
     torch="2.13.0",
     device="cpu",
-    seconds=8040,
+    seconds=8040.0,
     best_epoch=16,
     folds=("f101", "f102", "f103"),
     known_failures=(
@@ -144,7 +144,8 @@ def as_older(weights):
     weights.write_bytes(save(state))
     training, scores = card["training"], card["scores"]
     names = {"optimisation": "schedule", "augmentation": "warp", "composition": "scenes"}
-    card["training"] = {names.get(key, key): value for key, value in training.items() if value not in (None, [], {}, "")}
+    kept = {key: value for key, value in training.items() if value not in (None, [], {}, "")}
+    card["training"] = {names.get(key, key): value for key, value in kept.items()}
     card["scores"] = {key: value for key, value in scores.items() if key != "counts_doubtful" and value is not None}
     for point in card["operating_points"]:
         point["false_lesions_a_scan"] = point.pop("false_positives_per_scan")

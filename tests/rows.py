@@ -3,10 +3,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from pathlib import Path
 from uuid import uuid4
 
-from lungseg.records import Case, Lesion, Mask, MaskKind, Run, RunKind, RunState
+from lungseg.records import Case, Lesion, Mask, MaskKind, Run, RunKind, RunState, Segmentation
 from lungseg.run_configs import EvaluateConfig, MeasureConfig, PrepareConfig, SegmentConfig, TrainConfig, VideoConfig
 
 
@@ -35,6 +34,13 @@ CONFIGS = {
     RunKind.MEASURE: MeasureConfig(preset="baseline", batch=8, device="cpu"),
     RunKind.VIDEO: VideoConfig(mask=f"masks/{'d' * 32}.nii.gz"),
 }
+
+
+SEGMENTATION = Segmentation(
+    lesions=(), shape=(96, 80, 40), spacing_mm=(3.0, 3.2, 6.0), orientation="LPS", slice_voxels=(0,) * 40,
+    lungs_ml=4000.0, seconds=1.5, peak_rss_mb=500.0, checkpoint="x", checkpoint_sha256="b" * 64, device="cpu",
+    threshold=0.5, min_lesion_ml=1.0,
+)  # fmt: skip
 
 
 def new_run(case_id, **changes):

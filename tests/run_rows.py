@@ -1,7 +1,6 @@
 """Training runs with their epochs and scores, put into a database as a worker would leave them."""
 
 import math
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def training_run(name="first try", **changes):
         "device": "cpu",
         "queued_at": NOW,
     }
-    return replace(new_run(None), **{**values, **changes})
+    return new_run(None, **{**values, **changes})
 
 
 def keep_run(session, run):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lungseg.cli.console import busy, out
 from lungseg.config import Settings
-from lungseg.services.installation import Installation
 
 
 def demo() -> None:
@@ -12,6 +11,7 @@ def demo() -> None:
     from lungseg.db import open_database
     from lungseg.services import demo as service
     from lungseg.services.home import open_home
+    from lungseg.services.installation import Installation
 
     settings = Settings.from_environment()
     open_home(settings)

@@ -15,7 +15,6 @@ from rich.text import Text
 from lungseg.cli.console import err, out, warn
 from lungseg.config import Settings
 from lungseg.errors import PromotionError
-from lungseg.services.installation import Installation
 
 if TYPE_CHECKING:
     from lungseg.db import Database
@@ -37,6 +36,8 @@ def promote(
     ] = None,
 ) -> None:
     """Let the checkpoint of a run segment, go back to an earlier one, or list what has segmented so far."""
+    from lungseg.services.installation import Installation
+
     settings = Settings.from_environment()
     if run is not None and again is not None:
         raise PromotionError("A run and --again were both given.", "Give one of the two.")
@@ -70,6 +71,7 @@ def _database(settings: Settings) -> Iterator[Database]:
 
 def _score(settings: Settings, database: Database, run: str, data: Path | None) -> None:
     """Queue what a promotion of the run needs to know."""
+    from lungseg.services.installation import Installation
     from lungseg.services.training import queue_both, queue_rival
 
     queued = (

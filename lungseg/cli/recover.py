@@ -9,7 +9,6 @@ from rich.text import Text
 
 from lungseg.cli.console import EXIT_INCOMPLETE, busy, out, warn
 from lungseg.config import Settings
-from lungseg.services.installation import Installation
 from lungseg.wording import counted
 
 
@@ -20,6 +19,7 @@ def recover(
 ) -> None:
     """Make cases, masks and runs again from the files in LUNGSEG_HOME that the database does not know."""
     from lungseg.db import open_database
+    from lungseg.services.installation import Installation
     from lungseg.services.recovery import recover as service
 
     settings = Settings.from_environment()

@@ -19,7 +19,6 @@ from lungseg.config import CHECKOUT, Settings
 from lungseg.errors import LungSegError, SetupError
 from lungseg.processes import environment_with, handle_end_signals, lifeline
 from lungseg.services.bind_check import check_host, check_port
-from lungseg.services.installation import Installation
 
 READY_WITHIN_S = 60.0
 ASK_EVERY_S = 0.1
@@ -94,6 +93,7 @@ def _prepare(settings: Settings) -> None:
     from lungseg.db import open_database
     from lungseg.services import demo
     from lungseg.services.home import open_installation
+    from lungseg.services.installation import Installation
 
     database = open_database(settings.database_url)
     try:

@@ -25,7 +25,6 @@ from lungseg.errors import DataSetError, NotFoundError, RunActiveError
 from lungseg.files.atomic import is_file, is_folder, resolved
 from lungseg.records import Progress, Run, RunState
 from lungseg.run_configs import TrainConfig
-from lungseg.services.installation import Installation
 
 if TYPE_CHECKING:
     from lungseg.db import Database
@@ -107,6 +106,7 @@ def train(
 
 def _begin(settings: Settings, config: TrainConfig) -> None:
     """Train as a run of the database, which the pages show."""
+    from lungseg.services.installation import Installation
     from lungseg.services.training import begin_training
 
     with _database(settings) as database:
@@ -115,6 +115,7 @@ def _begin(settings: Settings, config: TrainConfig) -> None:
 
 def _go_on(settings: Settings, name: str, device: Device | None, *, accept_changed_data: bool) -> None:
     """Go on with a run of the database, or with one that has a folder alone."""
+    from lungseg.services.installation import Installation
     from lungseg.services.training import resume_here
     from lungseg.training.state import read_config
 
@@ -147,6 +148,7 @@ def _carry_out(settings: Settings, database: Database, run: Run, *, accept_chang
     from lungseg.jobs.carry_out import Host
     from lungseg.jobs.process import execute_here
     from lungseg.segmentation.card import read_card
+    from lungseg.services.installation import Installation
     from lungseg.services.runs import get_run
 
     err.print(f"Run {run.id}", style="dim", highlight=False)

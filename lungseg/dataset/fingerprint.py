@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ from lungseg.dataset.labels import Legend
 from lungseg.dataset.layout import CaseFiles
 from lungseg.dataset.likeness import Thumbnail
 from lungseg.dataset.masks import TumourMask, read_tumour_mask
-from lungseg.decoding import Finite, Natural, Unbounded, Whole
+from lungseg.decoding import Finite, JsonObject, Natural, Unbounded, Whole
 from lungseg.errors import DataSetError, GridMismatchError, NoLungError, ScanError
 from lungseg.records import Failure, Lesion, ScanFinding
 from lungseg.scans.canvas import from_display
@@ -186,7 +185,7 @@ class CaseFacts:
         """Of the scan's voxels; the case's own name where the scan can't be used."""
         return self.scan.content_sha256 if self.scan else self.case
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return JSON-ready values, which `decoding` turns back."""
         return asdict(self)
 

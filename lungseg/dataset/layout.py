@@ -35,6 +35,7 @@ from lungseg.dataset.listing import (
     RefusedEntry,
     case_name,
 )
+from lungseg.decoding import JsonObject
 from lungseg.errors import DataSetError
 from lungseg.files.atomic import is_file, is_folder, resolved
 
@@ -96,12 +97,12 @@ class DataSet:
         """All cases, labelled ones first."""
         return self.labelled + self.unlabelled
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return JSON-ready values, which `decoding` turns back."""
-        return to_plain(self)
+        return with_text_paths(self)
 
 
-def to_plain(value: DataSet | CaseFiles) -> dict[str, Any]:
+def with_text_paths(value: DataSet | CaseFiles) -> JsonObject:
     """Return JSON-ready values, paths as texts."""
     return asdict(value, dict_factory=lambda items: {key: str(v) if isinstance(v, Path) else v for key, v in items})
 

@@ -56,7 +56,7 @@ class RefusedEntry:
         return f"{JSON_NAME} has the entry {self.entry}: {self.reason}."
 
 
-def read_dataset_json(path: Path) -> dict[str, Any]:
+def read_dataset_json(path: Path) -> Mapping[str, Any]:
     """Read `dataset.json`; empty without one.
 
     Raises:
@@ -105,7 +105,7 @@ def case_name(file: Path) -> str:
     return file.name
 
 
-def _by_case(card: Mapping[str, Any]) -> dict[str, Any]:
+def _by_case(card: Mapping[str, Any]) -> Mapping[str, Any]:
     named = card.get("dataset")
     is_listing = isinstance(named, dict) and all(isinstance(entry, dict) for entry in named.values())
     return named if is_listing and named else {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.dataset.fingerprint import HU_EDGES, LUNG_MAP_PX, CaseFacts, LungFacts
 from lungseg.dataset.layout import DataSet
+from lungseg.decoding import JsonObject
 from lungseg.files.spreadsheet import csv_table
 
 VOLUME_EDGES_ML = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 2000.0)
@@ -162,7 +162,7 @@ class Statistics:
     lung_map: LungMap
     rows: tuple[CaseStatistics, ...]
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> JsonObject:
         """Return the figures as JSON-ready values."""
         return asdict(self)
 

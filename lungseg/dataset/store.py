@@ -34,10 +34,10 @@ from lungseg.dataset import contents
 from lungseg.dataset.contents import FileState
 from lungseg.dataset.fingerprint import CaseFacts, LoadedCase, ScanFacts, facts_of, read_pair
 from lungseg.dataset.labels import Legend
-from lungseg.dataset.layout import CaseFiles, DataSet, to_plain
+from lungseg.dataset.layout import CaseFiles, DataSet, with_text_paths
 from lungseg.dataset.likeness import Likeness, alike
 from lungseg.dataset.parallel import UNREADABLE, OnProgress, ShouldStop, Work, map_in_processes
-from lungseg.decoding import Natural, decode_file, decode_value
+from lungseg.decoding import JsonObject, Natural, decode_file, decode_value
 from lungseg.errors import DataChangedError, DataSetError
 from lungseg.files import atomic
 from lungseg.files.arrays import ArrayHeader, read_array_header
@@ -346,7 +346,7 @@ def _remove_case(folder: Path, case: str) -> None:
 
 def _write_case(folder: Path, case: _CaseFile) -> None:
     fields = {
-        "pair": to_plain(case.pair),
+        "pair": with_text_paths(case.pair),
         "files": {name: state and asdict(state) for name, state in case.files.items()},
         "facts": case.facts.to_json(),
         "slice_tumour_px": case.slice_tumour_px,
@@ -475,10 +475,10 @@ def _file(folder: Path, case: str, end: str) -> Path:
     return folder / f"{case}{end}"
 
 
-def _index_of(folder: Path) -> dict[str, Any]:
+def _index_of(folder: Path) -> JsonObject:
     """Read the index of a store; empty where there is none, or a damaged one."""
     try:
-        return decode_file(dict[str, Any], folder / INDEX, _damaged)
+        return decode_file(dict[str, object], folder / INDEX, _damaged)
     except DataSetError:
         return {}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
+from dataclasses import replace
+
+from sqlalchemy import Select, delete, select, update
+from sqlalchemy.orm import Session, defer
 
 from lungseg.db.masks import damaged, prediction_findings, prediction_totals, referenced_case_ids
 from lungseg.db.runs import latest_segment_runs
@@ -42,12 +44,13 @@ def get_case(session: Session, case_id: str) -> Case:
     row = session.get(CaseRow, case_id)
     if row is None:
         raise no_such_case(case_id)
-    return _case_of(row)
+    geometry = decode_value(ScanGeometry, row.geometry, damaged) if row.geometry else None
+    return replace(_case_of(row), geometry=geometry)
 
 
 def twin_of(session: Session, sha256: str) -> Case | None:
-    """Return the newest case whose scan has these very bytes; None where there is none."""
-    newest = select(CaseRow).where(CaseRow.scan_sha256 == sha256).order_by(CaseRow.created_at.desc()).limit(1)
+    """Return the newest case whose scan has these very bytes, without its geometry; None where there is none."""
+    newest = _cases().where(CaseRow.scan_sha256 == sha256).order_by(CaseRow.created_at.desc()).limit(1)
     row = session.scalar(newest)
     return _case_of(row) if row else None
 
@@ -74,7 +77,7 @@ def keep_geometry(session: Session, case_id: str, geometry: ScanGeometry) -> Cas
 
 def without_geometry(session: Session) -> tuple[Case, ...]:
     """Return the cases of earlier releases that have no geometry yet."""
-    return tuple(_case_of(row) for row in session.scalars(select(CaseRow).where(CaseRow.geometry.is_(None))))
+    return tuple(_case_of(row) for row in session.scalars(_cases().where(CaseRow.geometry.is_(None))))
 
 
 def delete_case(session: Session, case_id: str) -> None:
@@ -94,12 +97,12 @@ def all_case_ids(session: Session) -> frozenset[str]:
 
 
 def list_summaries(session: Session) -> tuple[CaseSummary, ...]:
-    """Return all cases, newest first, in as many queries for a thousand cases as for one."""
+    """Return all cases without their geometry, newest first, in as many queries for a thousand cases as for one."""
     latest = latest_segment_runs(session)
     totals = prediction_totals(session)
     findings = prediction_findings(session)
     referenced = referenced_case_ids(session)
-    rows = session.scalars(select(CaseRow).order_by(CaseRow.created_at.desc(), CaseRow.id))
+    rows = session.scalars(_cases().order_by(CaseRow.created_at.desc(), CaseRow.id))
     return tuple(
         CaseSummary(
             case=_case_of(row),
@@ -126,6 +129,11 @@ def no_such_case(case_id: str) -> NotFoundError:
     return NotFoundError(f"There is no case {case_id}.", "It was deleted, or never there: choose another one.")
 
 
+def _cases() -> Select[CaseRow]:
+    """Select cases without their geometry, which is longer than all the rest."""
+    return select(CaseRow).options(defer(CaseRow.geometry))
+
+
 def _case_of(row: CaseRow) -> Case:
     return Case(
         id=row.id,
@@ -138,5 +146,4 @@ def _case_of(row: CaseRow) -> Case:
         orientation=row.orientation,
         is_demo=row.is_demo,
         created_at=row.created_at,
-        geometry=decode_value(ScanGeometry, row.geometry, damaged) if row.geometry else None,
     )

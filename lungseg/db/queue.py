@@ -205,7 +205,7 @@ def release(session: Session, run: Run, now: datetime) -> None:
     session.execute(_change(run).values(state=RunState.QUEUED, attempts=run.attempts - 1, progress=None, worker=None))
 
 
-def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Turn fields of a run into the columns of its row."""
     names = {"config": "configuration"}
     return {names.get(key, key): to_plain(value) if is_dataclass(value) else value for key, value in values.items()}

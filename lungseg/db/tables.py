@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     JSON,
@@ -31,6 +31,8 @@ ID_LENGTH, WORD_LENGTH = 32, 16
 
 
 Processor = Callable[[Any], Any]
+JsonColumn: TypeAlias = dict[str, Any]
+"""A JSON object; `db.runs` and its neighbours decode it into a record as soon as it is read."""
 
 
 def damaged_value(reason: str) -> StorageError:
@@ -98,7 +100,7 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
     )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
         datetime: UtcDateTime,
-        dict[str, Any]: JSON(none_as_null=True),
+        JsonColumn: JSON(none_as_null=True),
         list[str]: JSON(none_as_null=True),
         list[int]: JSON(none_as_null=True),
         list[float]: JSON(none_as_null=True),
@@ -132,7 +134,7 @@ class CaseRow(Base):
     orientation: Mapped[str | None] = mapped_column(String(3))
     is_demo: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(index=True)
-    geometry: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    geometry: Mapped[JsonColumn | None] = mapped_column(default=None)
 
 
 class RunRow(Base):
@@ -140,7 +142,8 @@ class RunRow(Base):
 
     `worker` names the place that executes it (host and home), where never more than one worker is alive at a time.
     `attempts` counts the starts; together with the id it tells one start from any other. `crash_count` counts the
-    processes that it lost in a row, since it last got anywhere. Of waiting scans that with the lowest `priority` is next.
+    processes that it lost in a row, since it last got anywhere. Of waiting scans that with the lowest `priority` is
+    next.
     """
 
     __tablename__ = "runs"
@@ -150,17 +153,17 @@ class RunRow(Base):
     kind: Mapped[RunKind]
     state: Mapped[RunState]
     case_id: Mapped[str | None] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"))
-    configuration: Mapped[dict[str, Any]]
+    configuration: Mapped[JsonColumn]
     checkpoint: Mapped[str | None]
     code_version: Mapped[str]
     queued_at: Mapped[datetime]
     checkpoint_sha256: Mapped[str | None] = mapped_column(String(64), default=None)
     device: Mapped[str | None] = mapped_column(default=None)
     seed: Mapped[int | None] = mapped_column(BigInteger, default=None)
-    progress: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    failure: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    progress: Mapped[JsonColumn | None] = mapped_column(default=None)
+    failure: Mapped[JsonColumn | None] = mapped_column(default=None)
     warnings: Mapped[list[str]] = mapped_column(default_factory=list)
-    result: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    result: Mapped[JsonColumn] = mapped_column(default_factory=dict)
     attempts: Mapped[int] = mapped_column(default=0)
     stop_requested: Mapped[bool] = mapped_column(default=False)
     worker: Mapped[str | None] = mapped_column(default=None)

@@ -59,14 +59,14 @@ def carry_out(installation: Installation, run: Run, host: Host, *, accept_change
     def goes_back() -> bool:
         return host.should_leave() and not host.ends_for_good and not heartbeat.should_stop()
 
-    columns = None
+    outcome = None
     with ends_recorded(recorder, run, goes_back):
         with heartbeat:
             monitor = _monitor(installation, run, host, heartbeat)
-            columns = job_of(run.kind)(JobContext(run, installation, recorder, monitor, accept_changed_data))
+            outcome = job_of(run.kind)(JobContext(run, installation, recorder, monitor, accept_changed_data))
+    if outcome is not None:
         log.info("run %s: done", run.id)
-    if columns is not None:
-        recorder.record_done(**columns)
+        recorder.record_done(outcome)
     if run.kind in RESUMABLE_KINDS:  # the others leave nothing in their folder that is worth a manifest
         manifests.keep_run(installation, run.id)
 

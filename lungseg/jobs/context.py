@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from lungseg.jobs.recorder import RunRecorder
+from lungseg.jobs.recorder import Outcome, RunRecorder
 from lungseg.records import Progress, Run
 from lungseg.services.installation import Installation
 
@@ -47,11 +47,11 @@ class JobContext:
 class Job(Protocol):
     """Carries the runs of a kind out; it records what it reaches as it goes, and goes on there when called again."""
 
-    def __call__(self, context: JobContext) -> dict[str, Any] | None:
+    def __call__(self, context: JobContext) -> Outcome | None:
         """Carry a run out.
 
         Returns:
-            The columns that the finished run gets; None where the job has recorded the end of the run itself.
+            What the run has reached; None where the job has recorded the end of the run itself.
 
         Raises:
             RunCancelledError: the monitor said so; what was reached until then is in the database and in files.

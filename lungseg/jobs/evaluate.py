@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from lungseg.dataset.layout import CaseFiles
 from lungseg.dataset.store import SliceStore, is_store
@@ -12,6 +11,7 @@ from lungseg.errors import DataSetError
 from lungseg.evaluation.evaluate import evaluate
 from lungseg.evaluation.metrics import summarise
 from lungseg.jobs.context import JobContext
+from lungseg.jobs.recorder import Outcome
 from lungseg.records import CaseFailure, CaseScore, EvaluateResult, Progress
 from lungseg.run_configs import EvaluateConfig
 from lungseg.segmentation.segmenter import Segmenter
@@ -23,7 +23,7 @@ from lungseg.workclock import WorkClock
 log = logging.getLogger(__name__)
 
 
-def job(context: JobContext) -> dict[str, Any]:
+def job(context: JobContext) -> Outcome:
     """Score a checkpoint on cases of a data set; those that an earlier attempt has scored are not scored again.
 
     Raises:
@@ -43,7 +43,7 @@ class _Evaluation:
         self._clock = WorkClock(context.monitor.should_stop)
         self._began_s, self._done, self._total = self._clock.now(), 0, 0
 
-    def carry_out(self) -> dict[str, Any]:
+    def carry_out(self) -> Outcome:
         installation, config = self._context.installation, self._context.run.config_as(EvaluateConfig)
         self._context.monitor.report(Progress("loading"))
         segmenter = Segmenter.load(config.checkpoint, models=installation.settings.models, device=config.device)
@@ -53,7 +53,7 @@ class _Evaluation:
         self._total = len(left)
         evaluate(left, segmenter, on_case=self._record, should_stop=self._clock.should_stop)
         summary = summarise(self._scores(), failed=len(self._failures))
-        return {"result": EvaluateResult(summary=summary, failures=tuple(self._failures))}
+        return Outcome(EvaluateResult(summary=summary, failures=tuple(self._failures)))
 
     def _scores(self) -> tuple[CaseScore, ...]:
         run_id = self._context.run.id

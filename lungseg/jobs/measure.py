@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from lungseg.decoding import to_plain
 from lungseg.jobs.context import JobContext
+from lungseg.jobs.recorder import Outcome
 from lungseg.records import MeasureResult, Progress
 from lungseg.run_configs import MeasureConfig
 from lungseg.services.training import preset_of
 from lungseg.training.throughput import measure_throughput
 
 
-def job(context: JobContext) -> dict[str, Any]:
+def job(context: JobContext) -> Outcome:
     """Take a few steps of training on noise.
 
     Raises:
@@ -27,4 +25,4 @@ def job(context: JobContext) -> dict[str, Any]:
         device=config.device,
         should_stop=context.monitor.should_stop,
     )
-    return {"result": to_plain(MeasureResult(slices_per_s=slices_per_s, memory_mb=memory_mb))}
+    return Outcome(MeasureResult(slices_per_s=slices_per_s, memory_mb=memory_mb))

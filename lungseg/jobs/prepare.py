@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lungseg.jobs.context import JobContext
+from lungseg.jobs.recorder import Outcome
 from lungseg.records import Progress
 from lungseg.services.datasets import prepare_store
 
 
-def job(context: JobContext) -> dict[str, Any]:
+def job(context: JobContext) -> Outcome:
     """Bring the slice store of a data set up to date; cases that an earlier attempt has read are not read again.
 
     Raises:
@@ -21,4 +20,4 @@ def job(context: JobContext) -> dict[str, Any]:
     result = prepare_store(
         context.installation, context.run, on_progress=monitor.report, should_stop=monitor.should_stop
     )
-    return {"result": result}
+    return Outcome(result)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -16,7 +16,7 @@ from lungseg.db import runs as rows
 from lungseg.db.masks import insert_mask, next_version
 from lungseg.errors import StorageError
 from lungseg.files import keys
-from lungseg.records import CaseScore, EpochRecord, Failure, Mask, MaskKind, Run, RunState, Segmentation
+from lungseg.records import CaseScore, EpochRecord, Failure, Mask, MaskKind, Run, RunResult, RunState, Segmentation
 from lungseg.run_configs import CheckpointUse
 from lungseg.segmentation.card import ModelCard, sha256_of
 from lungseg.services import manifests
@@ -47,6 +47,29 @@ def _retried(record: Callable[Parameters, Value]) -> Callable[Parameters, Value]
     return call
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run has reached.
+
+    Attributes:
+        result: of its kind; None where the kind has none.
+        card: of the checkpoint that it has made; None where it makes none.
+    """
+
+    result: RunResult | None = None
+    card: ModelCard | None = None
+
+    @property
+    def columns(self) -> Mapping[str, object]:
+        """What of the run's record that changes."""
+        made = self.card and {
+            "checkpoint": self.card.name,
+            "checkpoint_sha256": self.card.sha256,
+            "device": self.card.training.device,
+        }
+        return {**(made or {}), **({"result": self.result} if self.result else {})}
+
+
 class RunRecorder:
     """Records what a claimed run reaches, and how it ends.
 
@@ -69,6 +92,7 @@ class RunRecorder:
             self._run.config_as(CheckpointUse),
             threshold=card.threshold,
             min_lesion_ml=card.min_lesion_ml,
+            min_flatness=card.min_flatness,
             calibration=card.calibration,
             doubtful_below=card.doubtful_below,
             whole_scans=card.on_whole_scans,
@@ -87,12 +111,12 @@ class RunRecorder:
         self._record_columns(code_version=code_version())
 
     @_retried
-    def record_epoch(self, record: EpochRecord, **columns: Any) -> None:
-        """Record an epoch; where it is the best so far, `columns` say which checkpoint the run has now."""
+    def record_epoch(self, record: EpochRecord, best: Outcome | None = None) -> None:
+        """Record an epoch; where it is the best so far, with what the run has reached by it."""
         with self._database.begin() as session:
             training.keep_epoch(session, record)
-            if columns:
-                queue.record_on_run(session, self._run, **columns)
+            if best:
+                queue.record_on_run(session, self._run, **best.columns)
 
     @_retried
     def record_scores(self, scores: tuple[CaseScore, ...]) -> None:
@@ -123,9 +147,9 @@ class RunRecorder:
             if now.state is RunState.RUNNING and now.attempts == self._run.attempts:
                 training.add_warning(session, now.id, f"Attempt {now.attempts} {end} before the run was done.")
 
-    def record_done(self, **columns: Any) -> bool:
-        """End the run, which has done its work, with these columns."""
-        return self._finish(RunState.DONE, progress=None, **columns)
+    def record_done(self, outcome: Outcome) -> bool:
+        """End the run, which has done its work."""
+        return self._finish(RunState.DONE, progress=None, **outcome.columns)
 
     def record_failure(self, failure: Failure) -> bool:
         """End the run, which failed."""

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import RunCancelledError
 from lungseg.jobs.context import JobContext
+from lungseg.jobs.recorder import Outcome
 from lungseg.recipes.data_modules import DATA_MODULES
 from lungseg.records import CaseScore, EpochRecord, Run, TrainResult
 from lungseg.scans import overlay
 from lungseg.segmentation.card import ModelCard, read_card
 from lungseg.services import manifests
-from lungseg.services.training import EXAMPLES, order_of
+from lungseg.services.training import EXAMPLES, config_of
 from lungseg.training.config import EpochReport, TrainingCallbacks
 from lungseg.training.fit import fit
 
 log = logging.getLogger(__name__)
 
 
-def job(context: JobContext) -> dict[str, Any]:
+def job(context: JobContext) -> Outcome:
     """Train, or go on with training after the last complete epoch.
 
     Raises:
@@ -42,10 +42,10 @@ class _Training:
 
     def __init__(self, context: JobContext) -> None:
         self._context, self._recorder = context, context.recorder
-        self._config = order_of(context.installation, context.run)
+        self._config = config_of(context.installation, context.run)
         self._is_best = False
 
-    def carry_out(self) -> dict[str, Any]:
+    def carry_out(self) -> Outcome:
         self._recorder.record_code()
         card = fit(
             self._config,
@@ -57,7 +57,7 @@ class _Training:
         if not card.training.finished:
             raise RunCancelledError("Training was stopped.", "Resume it: it goes on after its last epoch.")
         self._recorder.record_scores(card.scores.cases)
-        return _columns(card)
+        return _outcome(card)
 
     def _callbacks(self) -> TrainingCallbacks:
         return TrainingCallbacks(
@@ -73,8 +73,8 @@ class _Training:
     def _record_epoch(self, report: EpochReport) -> None:
         log.info("%s", report)
         self._is_best = report.is_best
-        best = _columns(read_card(self._config.output / f"{self._config.name}.safetensors")) if report.is_best else {}
-        self._recorder.record_epoch(_record(self._context.run, report), **best)
+        best = _outcome(read_card(self._config.output / f"{self._config.name}.safetensors")) if report.is_best else None
+        self._recorder.record_epoch(_record(self._context.run, report), best)
         manifests.keep_run(self._context.installation, self._context.run.id)
 
     def _record_scores(self, scores: tuple[CaseScore, ...]) -> None:
@@ -91,20 +91,15 @@ class _Training:
         self._recorder.record_warning(text)
 
 
-def _columns(card: ModelCard) -> dict[str, Any]:
-    """Return the columns of a run that say which checkpoint it has."""
+def _outcome(card: ModelCard) -> Outcome:
+    """Say what a run has reached with the checkpoint of a card."""
     result = TrainResult(
         best_epoch=card.training.best_epoch,
         seconds=card.training.seconds,
         fingerprint=card.data[0].fingerprint if card.data else None,
         summary=card.scores.summary,
     )
-    return {
-        "checkpoint": card.name,
-        "checkpoint_sha256": card.sha256,
-        "device": card.training.device,
-        "result": result,
-    }
+    return Outcome(result, card)
 
 
 def _record(run: Run, report: EpochReport) -> EpochRecord:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lungseg.errors import RunCancelledError
 from lungseg.figures.video import Film
 from lungseg.files import keys
 from lungseg.jobs.context import JobContext
+from lungseg.jobs.recorder import Outcome
 from lungseg.records import Progress
 from lungseg.run_configs import VideoConfig
 from lungseg.scans.formats import read_mask, read_volume
 from lungseg.services.cases import get_case
 
 
-def job(context: JobContext) -> dict[str, Any]:
+def job(context: JobContext) -> Outcome:
     """Draw all axial slices of the scan of a case, with the outlines of its masks, into a video.
 
     Raises:
@@ -37,4 +36,4 @@ def job(context: JobContext) -> dict[str, Any]:
     path = files.local(keys.video(config.mask, context.run.id))
     path.parent.mkdir(parents=True, exist_ok=True)
     Film(volume, mask, reference).write(path, on_progress=lambda done, total: report("drawing", done, total))
-    return {}
+    return Outcome()

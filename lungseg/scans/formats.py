@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,16 +40,11 @@ class ScanFormat:
     open: Callable[[Sequence[Path], Limits], AbstractContextManager[ScanReader]]
 
 
-class MaskWriter(Protocol):
-    """Writes masks in one format; arguments and errors as in `write_mask`."""
-
-    def __call__(
-        self, mask: NDArray[np.bool_] | NDArray[np.uint8], path: Path, geometry: ScanGeometry, /
-    ) -> None: ...
-
-
+MaskVoxels: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
+MaskWriter: TypeAlias = Callable[[MaskVoxels, Path, ScanGeometry], None]
+"""Writes masks in one format; arguments and errors as in `write_mask`."""
 FORMATS = (ScanFormat(nifti.recognises, nifti.open_nifti),)
-WRITERS: dict[str, MaskWriter] = {".nii.gz": nifti.write_nifti, ".nii": nifti.write_nifti}
+WRITERS: dict[str, MaskWriter] = {".nii": nifti.write_nifti, ".nii.gz": nifti.write_nifti}
 """By the end of a file's name."""
 
 
@@ -89,7 +84,7 @@ def read_mask(source: Source, grid: Grid, *, limits: Limits | None = None) -> ND
     return read_label_map(source, grid, limits=limits).inside
 
 
-def write_mask(mask: NDArray[np.bool_] | NDArray[np.uint8], path: Path, geometry: ScanGeometry) -> None:
+def write_mask(mask: MaskVoxels, path: Path, geometry: ScanGeometry) -> None:
     """Write a mask onto the grid of the scan it was made from, with the scan's own axis order.
 
     Args:

@@ -19,10 +19,10 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 SPACE = 3
 LAST_ROW = (0.0, 0.0, 0.0, 1.0)
 LAST_ROW_TOLERANCE = 1e-6
-"""Products and inverses of affines leave 1e-16 in the last row; a transposed or a projective matrix leaves millimetres."""
+"""Products and inverses of affines leave 1e-16 in the last row; a transposed matrix leaves millimetres."""
 MOST_SHEAR_DEGREES = 35.0
-"""By so much may two axes miss the perpendicular. CT gantries tilt by 30 degrees at most, and nothing else shears a scan;
-5 more are for headers in rounded numbers and scans that were registered."""
+"""By so much may two axes miss the perpendicular. CT gantries tilt by 30 degrees at most, and nothing else shears a
+scan; 5 more are for rounded headers and for scans that were registered."""
 _CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -145,7 +145,7 @@ class Orientation:
 
 
 def shear_degrees(axes: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return by how much the axes of a (3, 3) matrix miss the perpendicular: first to second, to third, second to it."""
+    """Return by how much the axes of a (3, 3) matrix miss the perpendicular: 1st to 2nd, 1st to 3rd, 2nd to 3rd."""
     unit = axes / np.linalg.norm(axes, axis=0)
     products = np.abs(unit.T @ unit)[np.triu_indices(SPACE, 1)]
     first, second, third = np.degrees(np.arcsin(np.clip(products, 0, 1))).tolist()

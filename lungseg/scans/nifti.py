@@ -118,7 +118,7 @@ def unpack(path: Path, *, limits: Limits | None = None) -> Iterator[bytes]:
     return _pieces(path, end)
 
 
-def write_nifti(mask: NDArray[np.bool_] | NDArray[np.uint8], path: Path, geometry: ScanGeometry, /) -> None:
+def write_nifti(mask: NDArray[np.bool_] | NDArray[np.uint8], path: Path, geometry: ScanGeometry) -> None:
     """Write a mask as NIfTI, gzipped where the name ends so: the MaskWriter of `formats`.
 
     Of a scan that came as NIfTI the mask has the version, byte order, qform, sform and codes; of any other, both forms.

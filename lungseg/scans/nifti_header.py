@@ -3,8 +3,8 @@
 Nothing is believed of a header before it was checked against the limits and the file's size; what the standard gives a
 meaning is taken as it says, and what is uncertain or was taken as it must be meant becomes a finding.
 
-`ui/viewer/nifti_reader.js` reads the same headers in the browser, by the same rules: which bytes are a header and in which byte
-order, where the voxels begin, and how stored values become HU.
+`ui/viewer/nifti_reader.js` reads the same headers in the browser, by the same rules: which bytes are a header and in
+which byte order, where the voxels begin, and how stored values become HU.
 """
 
 from __future__ import annotations

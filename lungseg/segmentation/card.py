@@ -19,7 +19,7 @@ from pathlib import Path
 from lungseg.decoding import Finite, Natural, Refusal, decode, decode_file, decode_value, encode, to_plain
 from lungseg.errors import CheckpointError
 from lungseg.files.atomic import disk_errors, is_file, replacing_path
-from lungseg.operating_points import LesionCalibration, OperatingPoint, WholeScans
+from lungseg.operating_points import MIN_FLATNESS, LesionCalibration, OperatingPoint, WholeScans
 from lungseg.records import CaseScore
 from lungseg.scans.canvas import Preprocessing
 from lungseg.segmentation.card_contents import CardScores, DataSource, TrainingRecord
@@ -79,7 +79,7 @@ class ModelCard:
         network: shape of the UNet.
         preprocessing: how its input is made.
         threshold: probability from which a pixel counts as tumour.
-        min_lesion_ml: smaller components are dropped.
+        min_lesion_ml: smaller lesions are dropped.
         training: how it came about.
         data: where its data came from, and how much of them was used for what.
         scores: what was measured, on which cases.
@@ -90,6 +90,7 @@ class ModelCard:
         doubtful_below: lesions of a lower calibrated probability are doubtful; None where none is for that.
         whole_scans: what it reaches on all whole scans that were measured; None where `lungseg scores --record` did not
             write it.
+        min_flatness: lesions whose height is a smaller share of their diameter are dropped.
     """
 
     name: str
@@ -107,6 +108,7 @@ class ModelCard:
     operating_points: tuple[OperatingPoint, ...] = ()
     doubtful_below: Finite | None = None
     whole_scans: WholeScans | None = None
+    min_flatness: Finite = MIN_FLATNESS
 
     def __post_init__(self) -> None:
         """Refuse a card whose parts contradict each other.
@@ -146,7 +148,7 @@ class ModelCard:
     @property
     def rule(self) -> LesionRule:
         """What of its answers counts as a lesion."""
-        return LesionRule(self.threshold, self.min_lesion_ml, self.calibration, self.doubtful_below)
+        return LesionRule(self.threshold, self.min_lesion_ml, self.calibration, self.doubtful_below, self.min_flatness)
 
     @property
     def on_whole_scans(self) -> WholeScans | None:

@@ -22,9 +22,6 @@ from scipy.spatial import KDTree
 from lungseg.scans.components import Box, Labels, blocks, bounding_box, numbered, shifted
 from lungseg.scans.geometry import Grid, check_on_grid
 
-MIN_FLATNESS = 0.5
-"""Height of a lesion as a share of its diameter, at least; one in a thousand nodules of LIDC-IDRI is flatter."""
-
 
 class PlausibilityVerdict(Enum):
     """What a component can be; CUT: too little of it lies before an end of the scan for its shape to say anything."""
@@ -52,7 +49,7 @@ class Plausibility:
 
     grid: Grid
     min_ml: float
-    min_flatness: float = MIN_FLATNESS
+    min_flatness: float
 
     @cached_property
     def _voxel_ml(self) -> float:

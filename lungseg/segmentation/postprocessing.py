@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from lungseg.decoding import Finite
 from lungseg.errors import GridMismatchError
-from lungseg.operating_points import LesionCalibration
+from lungseg.operating_points import MIN_FLATNESS, LesionCalibration
 from lungseg.records import Lesion
 from lungseg.scans.canvas import CanvasGeometry, from_display
-from lungseg.scans.lesions import measure_lesion
 from lungseg.scans.geometry import Grid, check_on_grid
+from lungseg.scans.lesions import measure_lesion
 from lungseg.segmentation.calibration import LesionEvidence, evidence_of
-from lungseg.segmentation.plausibility import MIN_FLATNESS, Candidate, Plausibility, PlausibilityVerdict, candidates
+from lungseg.segmentation.plausibility import Candidate, Plausibility, PlausibilityVerdict, candidates
 
 UINT8_ONE = 255
 """8-bit value of probability 1."""

@@ -61,7 +61,8 @@ def with_card(content: bytes, card: str) -> bytes:
     header = _decoded(content[LENGTH_BYTES:end])
     if not header:
         raise _damaged("it is no safetensors file")
-    return _packed({METADATA: {**_metadata_of(header), CARD: card}, **_without_card(header)}) + content[end:]
+    tensors = {key: value for key, value in header.items() if key != METADATA}
+    return _packed({METADATA: {**_metadata_of(header), CARD: card}, **tensors}) + content[end:]
 
 
 def _read_header(stream: BinaryIO) -> Mapping[str, object]:

@@ -31,8 +31,9 @@ ABSENT = "–"
 FINGERPRINT = 8
 """Characters of a fingerprint of data that are shown."""
 NO_SETTINGS = {"name", "output", "calibration", "operating_points", "folds", "fold", "split", "split_seed"}
-"""What a run's configuration holds beside settings: what it is called, what the card of its checkpoint says, and what
+"""What a run's config holds beside settings: what it is called, what the card of its checkpoint says, and what
 `split_of` puts into words."""
+NO_SETTINGS_OF_PRESET = {"kind", "name", "summary"}
 SAME_VOLUME = 0.05
 """Relative difference in volume up to which two reference masks count as one: a run that was stopped is scored at the
 resolution of its network, one that has ended on the scan's own grid."""
@@ -176,7 +177,7 @@ def bare_name(name: str) -> str:
 
 
 def runs_csv(summaries: Sequence[RunSummary]) -> str:
-    """Write one row for each run, its configuration in columns."""
+    """Write one row for each run, its config in columns."""
     return csv_table(_run_row(summary) for summary in summaries)
 
 
@@ -213,7 +214,7 @@ def _run_row(summary: RunSummary) -> JsonObject:
         "epochs": summary.epochs,
         "best_dice": summary.best_dice,
         "validation_loss": summary.validation_loss,
-        **{f"configuration.{name}": value for name, value in _flatten(_given(run))},
+        **{f"config.{name}": value for name, value in _flatten(_given(run))},
     }
 
 
@@ -227,8 +228,19 @@ def _flat(run: Run) -> dict[str, str]:
         "device": run.device,
         "code": run.code_version,
     }
-    inside = _flatten({key: value for key, value in _given(run).items() if key not in NO_SETTINGS})
-    return {name: _text(value) for name, value in [*inside, *outside.items()]}
+    inside = {key: value for key, value in _given(run).items() if key not in NO_SETTINGS}
+    if isinstance(run.config, TrainConfig):
+        inside["preset_values"] = _settings_of_preset(run.config)
+    return {name: _text(value) for name, value in [*_flatten(inside), *outside.items()]}
+
+
+def _settings_of_preset(config: TrainConfig) -> JsonObject:
+    """Return what was set by a run's preset; in runs of releases up to 0.1, by the preset of that name that ships."""
+    try:
+        values = config.preset_values or to_plain(preset_of(config))
+    except DataSetError:  # the preset is gone
+        return {}
+    return {key: value for key, value in values.items() if key not in NO_SETTINGS_OF_PRESET}
 
 
 def _given(run: Run) -> JsonObject:

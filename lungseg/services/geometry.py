@@ -21,11 +21,14 @@ def geometry_of(installation: Installation, case: Case) -> ScanGeometry:
     """Return the geometry of a case's scan; one that is read from the scan is kept with the case.
 
     Raises:
+        NotFoundError: there is no such case.
         ScanError: it does not stand with the case, and the scan can't be read any more.
         ScanChangedError: likewise, and its file is another one than the case was made of.
     """
-    if case.geometry is not None:
-        return case.geometry
+    with installation.database.read() as session:
+        known = case.geometry or rows.get_case(session, case.id).geometry
+    if known is not None:
+        return known
     geometry = _read(installation, case)
     try:
         with installation.database.begin() as session:

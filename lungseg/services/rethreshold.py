@@ -194,7 +194,9 @@ def _rule_of(config: CheckpointUse) -> LesionRule:
     """Return the rule by which the mask of a run was made; raises StorageError where that is not known."""
     if config.min_lesion_ml is None:
         raise _damaged("min_lesion_ml is missing")
-    return LesionRule(config.threshold, config.min_lesion_ml, config.calibration, config.doubtful_below)
+    return LesionRule(
+        config.threshold, config.min_lesion_ml, config.calibration, config.doubtful_below, config.min_flatness
+    )
 
 
 def _damaged(reason: str) -> StorageError:

@@ -101,23 +101,23 @@ def _checked_run(installation: Installation, config: TrainConfig) -> Run:
     split_seed = 0 if config.split_seed is None and isinstance(preset, SlicePreset) else config.split_seed
     whole = replace(config, data=data, name=_file_name(name or config.preset), split_seed=split_seed)
     run = replace(blank_run(RunKind.TRAIN, whole), name=name, dataset=str(data), seed=config.seed)
-    order_of(installation, run)
+    config_of(installation, run)
     return run
 
 
-def order_of(installation: Installation, run: Run) -> TrainingConfig:
-    """Return what a training run is to do, in the terms of the engine; later changes of its name change nothing here.
+def config_of(installation: Installation, run: Run) -> TrainingConfig:
+    """Return what a training run is to do, as the engine takes it; later changes of its name change nothing here.
 
     Raises:
         DataSetError: its configuration is out of range.
     """
     config = run.config_as(TrainConfig)
     device = config.device or installation.settings.device
-    order = engine_config(replace(config, device=device), installation.settings.runs / run.id)
+    engine = engine_config(replace(config, device=device), installation.settings.runs / run.id)
     return replace(
-        order,
-        store=find_store(installation, order.data) or unregistered_store(installation.settings, order.data),
-        tumour_class=order.tumour_class or chosen_class(installation, order.data),
+        engine,
+        store=find_store(installation, engine.data) or unregistered_store(installation.settings, engine.data),
+        tumour_class=engine.tumour_class or chosen_class(installation, engine.data),
     )
 
 
@@ -371,7 +371,7 @@ def checked_data(installation: Installation, config: TrainConfig) -> Path:
 
 
 def _damaged(reason: str) -> DataSetError:
-    return DataSetError(f"The order of the run can't be read ({reason}).", "Start a new run.")
+    return DataSetError(f"The configuration of the run can't be read ({reason}).", "Start a new run.")
 
 
 def _file_name(text: str) -> str:

@@ -17,7 +17,7 @@ from lungseg.segmentation.card import ModelCard, read_card
 from lungseg.segmentation.card_contents import TrainingRecord
 from lungseg.segmentation.checkpoint import best_device, load_checkpoint, save_checkpoint
 from lungseg.segmentation.unet import UNet
-from lungseg.training.config import TrainingCallbacks, TrainingConfig
+from lungseg.training.config import EpochReport, TrainingCallbacks, TrainingConfig
 from lungseg.training.data_module import DataModule, DataModuleFactory
 from lungseg.training.loop import ValidationResult, train_epochs
 from lungseg.training.optimisation import Optimisation
@@ -38,12 +38,10 @@ def fit(
     resume: bool = False,
     accept_changed_data: bool = False,
 ) -> ModelCard:
-    """Train, keep the best epoch as a checkpoint, give it its best operating point, and score it there.
+    """Train, keep the best epoch as a checkpoint, give it its best operating point, score it there; returns its card.
 
-    After each epoch its state is written, and the checkpoint where it is the best so far, each complete or not at all:
-    whatever ends the run costs the running epoch at most. Asked to stop, it returns after the current step, or within
-    a few slices of a validation; the checkpoint then has the scores of its epoch (none where the first was not
-    complete) and the nominal threshold, and the run can be resumed.
+    Whatever ends the run costs the running epoch at most. Asked to stop, it returns after the current step or a few
+    slices of a validation; the checkpoint then has the scores of its epoch, if any, and the nominal threshold.
 
     Args:
         config: what is trained.
@@ -52,9 +50,6 @@ def fit(
         resume: go on where an earlier call with this config ended; from the beginning where that left nothing.
         accept_changed_data: go on though the data have changed since; the card then says what.
 
-    Returns:
-        The card of the checkpoint.
-
     Raises:
         DataSetError: the data can't be used, or nothing makes data for this kind of preset.
         DataChangedError: they have changed under the run, or since it was interrupted.
@@ -62,8 +57,7 @@ def fit(
         StorageError: the disk refused; the state before stays.
         RunCancelledError: stopped before there was anything to keep.
     """
-    callbacks = callbacks or TrainingCallbacks()
-    directory = RunDirectory(config)
+    callbacks, directory = callbacks or TrainingCallbacks(), RunDirectory(config)
     if resume and (finished := _finished_card(directory)):
         callbacks.on_scores(finished.scores.cases)
         return finished
@@ -85,16 +79,12 @@ def fit(
     try:
         for epoch in epochs:
             if epoch.report.is_best:
-                card = data.card_with_scores() if epoch.is_complete else data.card
-                card = replace(card, training=_provenance(card, config, optimisation, changes))
-                _save(optimisation.eval_network, card, config)
+                _save_best(config, data, optimisation, changes, is_complete=epoch.is_complete)
             if epoch.is_complete:
                 _mine(data, optimisation, clock)
             else:
                 callbacks.on_notice("Stopped in the first epoch: its weights are kept, but nothing was measured.")
-            callbacks.on_epoch(epoch.report)
-            callbacks.on_scores(data.scores)
-            callbacks.on_previews(data.previews())
+            _tell(callbacks, epoch.report, data)
             if epoch.is_complete:
                 _save_state(directory, data, optimisation, changes)
     except DataSetError:
@@ -137,6 +127,12 @@ def _validate(
         return None
     data.check_data()
     return result
+
+
+def _tell(callbacks: TrainingCallbacks, report: EpochReport, data: DataModule) -> None:
+    callbacks.on_epoch(report)
+    callbacks.on_scores(data.scores)
+    callbacks.on_previews(data.previews())
 
 
 def _finish(
@@ -217,6 +213,19 @@ def _mine(data: DataModule, optimisation: Optimisation, clock: WorkClock) -> Non
         return False
 
     data.mine_hard_negatives(optimisation.eval_network, never_stop)
+
+
+def _save_best(
+    config: TrainingConfig,
+    data: DataModule,
+    optimisation: Optimisation,
+    changes: tuple[str, ...],
+    *,
+    is_complete: bool,
+) -> None:
+    """Keep the network of an epoch, with its scores where it was validated."""
+    card = data.card_with_scores() if is_complete else data.card
+    _save(optimisation.eval_network, replace(card, training=_provenance(card, config, optimisation, changes)), config)
 
 
 def _save_state(

@@ -201,7 +201,7 @@ class Optimisation:
         weight, tile = (
             each if each is None else each.to(self.device, non_blocking=True) for each in (batch.weight, batch.tile)
         )
-        with half_precision(self.device, wanted=self.config.amp):
+        with autocast(self.device, wanted=self.config.amp):
             logits = self._network(planes)
         loss = loss_of(logits.float(), tumour, self._loss_now, weight=weight, tile=tile) * share
         value = float(loss.detach())
@@ -294,7 +294,7 @@ def _soft_dice(logits: Tensor, tumour: Tensor, part: Tensor, smoothing_px: float
     return (2 * overlap + smoothing_px) / (area + smoothing_px)
 
 
-def half_precision(device: torch.device, *, wanted: bool = True) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, *, wanted: bool = True) -> AbstractContextManager[Any]:
     """Use bf16 where it runs in hardware; its range needs no loss scaling."""
     enabled = wanted and (device.type == "cuda" or torch.cpu._is_avx512_bf16_supported())
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

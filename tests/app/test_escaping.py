@@ -128,7 +128,7 @@ def test_runs_alone_and_compared(visit, environment, database):
             database,
             training_run(
                 f"{name} {WICKED}", dataset=f"data {name} {WICKED}", device=f"device {WICKED}", notes=WICKED,
-                tags=(WICKED,), configuration={**training_run().configuration, "preset": f"preset {name} {WICKED}"},
+                tags=(WICKED,), config=replace(training_run().config, preset=f"preset {name} {WICKED}"),
                 state=RunState.FAILED, failure=FAILURE, code_version=f"code {WICKED}",
             ),
             dice=(0.2, 0.4, 0.5),
@@ -182,16 +182,16 @@ def test_data_set_of_wicked_names(visit, environment, database, tmp_path):
 
 
 def test_card_of_wicked_texts(visit, models):
-    names = {key: [f"{key} {WICKED}"] for key in ("known_failures", "held_out_patients", "tested_patients")}
+    names = {key: (f"{key} {WICKED}",) for key in ("known_failures", "held_out_patients", "tested_patients")}
     save_scenes(
         models,
-        training={**SCENE_TRAINING, **names, "device": f"device {WICKED}", "code_version": f"code {WICKED}"},
-        data=tuple({**source, "attribution": f"by {WICKED}", "licence": f"under {WICKED}"} for source in SOURCES),
-        scores={
-            **SCENE_SCORES,
-            "note": f"note {WICKED}",
-            "cases": [replace(case, case=f"{case.case} {WICKED}").report() for case in CASES],
-        },
+        training=replace(SCENE_TRAINING, **names, device=f"device {WICKED}", code_version=f"code {WICKED}"),
+        data=tuple(replace(source, attribution=f"by {WICKED}", licence=f"under {WICKED}") for source in SOURCES),
+        scores=replace(
+            SCENE_SCORES,
+            note=f"note {WICKED}",
+            cases=tuple(replace(case, case=f"{case.case} {WICKED}") for case in CASES),
+        ),
     )
     page = visit("checkpoint")
     shown = [text for texts in names.values() for text in texts]

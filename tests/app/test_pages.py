@@ -12,7 +12,7 @@ import streamlit as st
 from lungseg.db import queue
 from lungseg.jobs.recorder import RunRecorder
 from lungseg.records import Failure, RunState, ScanFinding, ScanSeverity
-from lungseg.services import cases, runs
+from lungseg.services import cases, runs, video, viewing
 from lungseg.services.installation import Installation
 from lungseg.ui import case_list
 from lungseg.ui.case_table import TableAction
@@ -148,12 +148,36 @@ def test_viewer_stops_a_run_and_starts_another(open_page, environment, database,
     assert "Stopped just now" in everything(page)
 
 
+def test_film_that_is_being_made_can_be_stopped_by_whoever_comes_back(
+    open_page, environment, database, chest_scan, checkpoint, bundle
+):
+    installation = Installation(replace(environment, checkpoint=checkpoint), database)
+    case = add_case(environment, database, chest_scan)
+    add_prediction(installation.settings, database, case, np.zeros(SHAPE, bool))
+    assert "viewer_film_stop" not in {button.key for button in open_page(viewer=True, case=case.id).button}
+    run = video.queue_video(installation, viewing.scene_of(installation, case.id))
+    page = open_page(viewer=True, case=case.id)
+    page.button(key="viewer_film_stop").click().run()
+    assert not page.exception
+    assert runs.get_run(installation, run.id).state is RunState.CANCELLED
+    assert "viewer_film_stop" not in {button.key for button in page.button}
+
+
 def test_viewer_opens_the_newest_case_without_a_deep_link(open_page, environment, database, chest_scan, bundle):
     add_case(environment, database, chest_scan, "first.nii.gz")
     newest = add_case(environment, database, chest_scan, "second.nii.gz")
     page = open_page(viewer=True)
     assert page.query_params["case"] == newest.id
     assert page.selectbox(key="viewer_case").value == newest.id
+
+
+def test_viewer_opens_no_scan(open_page, environment, database, chest_scan, bundle):
+    case = add_case(environment, database, chest_scan)
+    (environment.home / case.scan_path).write_bytes(b"no scan")
+    page = open_page(viewer=True, case=case.id)
+    assert "Not segmented yet" in everything(page)
+    assert not page.exception
+    assert not page.error
 
 
 def test_viewer_without_bundle_names_the_command_and_shows_slices(open_page, environment, database, chest_scan):

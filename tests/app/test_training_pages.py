@@ -9,12 +9,16 @@ import pytest
 from lungseg.db.tables import RunRow
 from lungseg.errors import NotFoundError
 from lungseg.records import Failure, Progress, RunKind, RunState
+from lungseg.segmentation.card import replace_card
+from lungseg.segmentation.card_contents import TrainingRecord
 from lungseg.services import datasets, runs, training
 from lungseg.services.installation import Installation
+from lungseg.training.presets.files import find_preset
 from tests.app.test_pages import everything
 from tests.data_sets import write_data_set
 from tests.installations import installation_of
 from tests.networks import save_network
+from tests.presets import as_toml
 from tests.run_rows import NOW, keep_epochs, keep_run, keep_scores, score_of, training_run, write_pictures
 
 LOW = (0.2, 0.4, 0.5, 0.6, 0.3, 0.7)
@@ -65,12 +69,31 @@ def test_run_is_ordered_with_what_the_form_says(visit, environment, database, tm
     page.button(key="training_start").click().run()
     assert not page.exception
     (run,) = training.recent_runs(Installation(environment, database))
-    asked = {key: run.configuration[key] for key in ("preset", "epochs", "batch", "folds", "fold", "seed")}
+    asked = {key: getattr(run.config, key) for key in ("preset", "epochs", "batch", "folds", "fold", "seed")}
     assert asked == {"preset": "baseline", "epochs": 2, "batch": 8, "folds": 3, "fold": 1, "seed": 0}
     assert (run.name, run.dataset, run.state) == ("quick look", str(tmp_path / "lungs"), RunState.QUEUED)
     assert page.query_params["run"] == run.id
     assert "Waiting for the worker" in everything(page)
     assert page.button(key="training_start").label == "Queue training (1 ahead)"
+
+
+def test_preset_file_that_is_dropped_is_chosen_and_stands_in_the_run(visit, environment, database, tmp_path):
+    write_data_set(tmp_path / "lungs")
+    datasets.register(Installation(environment, database), tmp_path / "lungs")
+    baseline = find_preset("baseline")
+    mine = replace(baseline, name="mine", optimisation=replace(baseline.optimisation, epochs=7, learning_rate=3e-4))
+    page = visit("training")
+    page.file_uploader[0].set_value(("worse.toml", b"kind = 7", "application/toml")).run()
+    assert "The preset file worse.toml can't be used (kind: it has to be one of slices, scenes)." in everything(page)
+    assert page.selectbox(key="training_preset").options == ["baseline", "neighbours", "scenes"]
+    page.file_uploader[0].set_value(("mine.toml", as_toml(mine).encode(), "application/toml")).run()
+    assert "worse.toml" not in everything(page)
+    assert page.selectbox(key="training_preset").value == "mine"
+    assert page.number_input(key="training_epochs_mine").value == 7
+    page.button(key="training_start").click().run()
+    assert not page.exception
+    (run,) = training.recent_runs(Installation(environment, database))
+    assert training.config_of(Installation(environment, database), run).resolve() == mine
 
 
 def test_data_set_that_is_gone_is_refused_before_the_start(visit, environment, database, tmp_path):
@@ -232,8 +255,8 @@ def test_checkpoint_in_use_is_scored_on_the_cases_held_out(visit, environment, d
     write_data_set(tmp_path / "lungs")
     run = training_run("new", checkpoint="new", dataset=str(tmp_path / "lungs"))
     card = save_network(environment.runs / run.id, "new", logit=1.0)
-    said = replace(card, training={"held_out_cases": ["lung_002"]})
-    (environment.runs / run.id / "new.json").write_text(said.to_json())
+    held_out = replace(card, training=TrainingRecord(held_out_cases=("lung_002",)))
+    replace_card(environment.runs / run.id / "new.safetensors", held_out)
     keep(database, replace(run, checkpoint_sha256=card.sha256), dice=LOW)
     page = visit("runs", run.id)
     page.button(key="runs_promote").click().run()
@@ -243,10 +266,10 @@ def test_checkpoint_in_use_is_scored_on_the_cases_held_out(visit, environment, d
     queued = training.queue_rival(
         Installation(replace(environment, models=tmp_path / "models", checkpoint="present"), database), run.id
     )
-    assert (queued.kind, queued.checkpoint, queued.configuration["cases"]) == (
+    assert (queued.kind, queued.checkpoint, queued.config.cases) == (
         RunKind.EVALUATE,
         "present",
-        ["lung_002"],
+        ("lung_002",),
     )
 
 
@@ -320,7 +343,7 @@ def test_split_of_a_run_does_not_hang_on_its_seed(visit, environment, database, 
     page.number_input(key="training_seed").set_value(7).run()
     page.button(key="training_start").click().run()
     (run,) = training.recent_runs(Installation(environment, database))
-    order = training.order_of(Installation(environment, database), run)
+    order = training.config_of(Installation(environment, database), run)
     assert (order.seed, order.drawn_by) == (7, 0)
     assert "held out: a fifth of the patients, drawn by seed 0" in everything(page)
 

@@ -34,9 +34,13 @@ def ready(environment, small_checkpoint, monkeypatch):
 
 @pytest.fixture
 def workers(monkeypatch):
-    """Count how often a worker was asked for."""
+    """Note who was asked for a worker: once for each scan that was queued."""
     asked = []
-    monkeypatch.setattr(local_executor.LocalExecutor, "wake", asked.append)
+
+    def wake(executor):
+        asked.append(executor)
+
+    monkeypatch.setattr(local_executor.LocalExecutor, "wake", wake)
     return asked
 
 
@@ -75,7 +79,7 @@ def test_good_bad_good(drop, database, chest_scan, workers):
     assert "<b>a.nii.gz</b>, <b>c.nii.gz</b> taken in. 1 not taken in." in text
     assert "scan.truncated" in text
     assert names(database) == ["a.nii.gz", "c.nii.gz"]
-    assert len(workers) == 1
+    assert len(workers) == 2
 
 
 def test_unforeseen_error_costs_one_file_alone(drop, database, chest_scan, workers, monkeypatch, caplog):
@@ -89,7 +93,7 @@ def test_unforeseen_error_costs_one_file_alone(drop, database, chest_scan, worke
     assert "Upload it once more" in text
     assert "<code>upload.crashed</code>" in text
     assert names(database) == ["a.nii.gz", "c.nii.gz"]
-    assert len(workers) == 1
+    assert len(workers) == 2
     (record,) = [record for record in caplog.records if record.name == "lungseg.ui.upload"]
     told = record.getMessage()
     assert "ValueError" in told
@@ -126,7 +130,7 @@ def test_run_that_ends_amid_the_files_goes_on_with_the_rest(drop, database, ches
     page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", other(scan, 1), GZIP))
     page.run()
     assert names(database) == ["a.nii.gz", "b.nii.gz"]
-    assert len(workers) == 2
+    assert len(workers) == 1
 
 
 def test_files_of_a_drop_have_their_places(drop, database, chest_scan, workers):

@@ -24,6 +24,7 @@ import typer
 from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database, open_database
 from lungseg.records import Run, RunState
+from lungseg.run_configs import TrainConfig
 from lungseg.services import cases, datasets, runs, training
 from lungseg.services.home import open_home, open_installation
 from lungseg.services.installation import Installation
@@ -110,7 +111,7 @@ class Bench:
         return times
 
     def _train(self, preset: str, epochs: int) -> str:
-        fields = {"data": str(self._data), "preset": preset, "epochs": epochs, "name": "beside"}
+        fields = TrainConfig(data=self._data, preset=preset, epochs=epochs, name="beside")
         return training.queue_training(Installation(self._settings, self._database), fields).id
 
     def _beside(self, run_id: str, stage: str) -> Times:

@@ -19,7 +19,7 @@ from lungseg.segmentation.unet import UNet
 from lungseg.training.augmentation import Augmentation
 from lungseg.training.batches import load
 from lungseg.training.optimisation import Optimisation
-from lungseg.training.presets import BASELINE
+from lungseg.training.presets.files import find_preset
 from lungseg.training.sampling import SliceTable
 from lungseg.training.slices import SliceBatches, read_slice
 from tests.data_sets import write_data_set
@@ -27,6 +27,7 @@ from tests.data_sets import write_data_set
 PROCESSES = 2
 STEPS = 4
 ROUNDS = 3
+BASELINE = find_preset("baseline")
 PRESET = replace(BASELINE, network=NetworkShape(width=32, depth=4, channels=1))
 """The baseline at half its width: a round of the plain loop takes seconds instead of a minute."""
 
@@ -72,7 +73,7 @@ def test_batch_in_one_process(benchmark, cases):
         seconds.append(time.process_time() - started)
 
     benchmark.pedantic(one_batch, rounds=30, warmup_rounds=2)
-    benchmark.extra_info["slices_per_s_of_one_core"] = BASELINE.schedule.batch / float(np.median(seconds))
+    benchmark.extra_info["slices_per_s_of_one_core"] = BASELINE.optimisation.batch / float(np.median(seconds))
 
 
 class PlainLoop:
@@ -84,12 +85,12 @@ class PlainLoop:
             case, k = cases[self._table.case[row]], int(self._table.k[row])
             np.save(folder / f"{row}.npy", read_slice(case, k, PRESET.preprocessing))
             np.save(folder / f"{row}.mask.npy", np.array(case.tumour[k]))
-        self._augmentation = Augmentation(PRESET.warp, PRESET.preprocessing.padding)
+        self._augmentation = Augmentation(PRESET.augmentation, PRESET.preprocessing.padding)
         self._network = UNet(PRESET.network).train()
-        self._optimiser = torch.optim.Adam(self._network.parameters(), lr=PRESET.schedule.learning_rate)
+        self._optimiser = torch.optim.Adam(self._network.parameters(), lr=PRESET.optimisation.learning_rate)
 
     def epoch(self):
-        rows = self._table.draw(1, 1)[: STEPS * PRESET.schedule.batch]
+        rows = self._table.draw(1, 1)[: STEPS * PRESET.optimisation.batch]
         for chunk in np.split(rows, STEPS):
             items = [self._bent(row) for row in chunk]
             planes = torch.stack([torch.from_numpy(planes).permute(2, 0, 1) for planes, _ in items]).contiguous()
@@ -131,7 +132,7 @@ def _plain_seconds():
 
 
 def our_epoch(learner, cases):
-    preset = replace(PRESET, schedule=replace(PRESET.schedule, steps=STEPS))
+    preset = replace(PRESET, optimisation=replace(PRESET.optimisation, steps=STEPS))
     for batch in load(batches_of(cases, 1, preset), 1):
         learner.step(batch, print)
 
@@ -141,7 +142,7 @@ def test_training_step_against_a_plain_loop(benchmark, cases, tmp_path):
     """Both in turn, so that whatever else the machine does weighs on both."""
     plain = PlainProcess(cases, tmp_path)
     keep_freed_memory()  # as the command and the child process do
-    learner = Optimisation(UNet(PRESET.network), PRESET.schedule, device=torch.device("cpu"), steps=100)
+    learner = Optimisation(UNet(PRESET.network), PRESET.optimisation, device=torch.device("cpu"), steps=100)
     seconds = {"plain": [], "ours": []}
 
     def both():
@@ -153,8 +154,8 @@ def test_training_step_against_a_plain_loop(benchmark, cases, tmp_path):
     benchmark.pedantic(both, rounds=ROUNDS, warmup_rounds=1)
     plain.close()
     plain_s, ours_s = (min(seconds[name][1:]) for name in ("plain", "ours"))
-    benchmark.extra_info["slices_per_s_plain"] = STEPS * PRESET.schedule.batch / plain_s
-    benchmark.extra_info["slices_per_s"] = STEPS * PRESET.schedule.batch / ours_s
+    benchmark.extra_info["slices_per_s_plain"] = STEPS * PRESET.optimisation.batch / plain_s
+    benchmark.extra_info["slices_per_s"] = STEPS * PRESET.optimisation.batch / ours_s
     benchmark.extra_info["percent_of_the_plain_loop"] = 100 * plain_s / ours_s
 
 

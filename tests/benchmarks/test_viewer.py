@@ -10,7 +10,7 @@ from tests.browser.conftest import SOFTWARE_GL, bundle_folder, launch, playwrigh
 __all__ = ["bundle_folder", "playwright"]  # fixtures of the browser tests, at home here too
 
 STEP = """k => {
-  const viewer = window.shownViewer, { gl } = viewer.planes;
+  const viewer = window.shownViewer, { gl } = viewer.picture.planes;
   const begun = performance.now();
   viewer.state.goTo([viewer.state.index[0], viewer.state.index[1], k]);
   viewer.draw();

@@ -43,7 +43,7 @@ AS_OPENED = """() => {
     zoom: 1, pan: [0, 0, 0] });
   Object.assign(state, { lesion: null, index: state.firstIndex() });
   viewer.pointer.forget();
-  viewer.stage.focus();
+  viewer.picture.stage.focus();
   viewer.enlarge(state.enlarged);
 }"""
 WAITING = """async ([argument, timeout]) => {

@@ -5,11 +5,16 @@ import numpy as np
 
 HAS_MASKS = "window.shownViewer?.load?.hasMasks"
 NO_FRAME_WAITS = "() => window.shownViewer.frame === 0"
+POINTED = """() => {
+  const { picture, pointer } = window.shownViewer;
+  return pointer.at && picture.readUnder(pointer.at);
+}"""
+"""What lies under the pointer."""
 POINT = """([pane, index]) => {
-  const viewer = window.shownViewer, box = viewer.annotations.root.getBoundingClientRect();
+  const viewer = window.shownViewer, box = viewer.picture.annotations.root.getBoundingClientRect();
   const share = index.map((n, axis) => (n + 0.5) / viewer.state.grid.shape[axis]);
-  const [x, y] = viewer.planes.pointOf(pane, share);
-  return [box.left + x / viewer.ratio, box.top + y / viewer.ratio];
+  const [x, y] = viewer.picture.planes.pointOf(pane, share);
+  return [box.left + x / viewer.picture.ratio, box.top + y / viewer.picture.ratio];
 }"""
 
 

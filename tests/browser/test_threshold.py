@@ -45,7 +45,7 @@ def seeded(settings, server, tmp_path_factory):
     write_chest(scan, "LPS")
     case = add_case(settings, server.database, scan, "Graded")
     probability = graded_map(Grid(SHAPE, ras_affine()))
-    add_prediction(settings, server.database, case, probability.above(0.5), probability=probability, **CARD)
+    add_prediction(settings, server.database, case, None, probability=probability, **CARD)
     return case
 
 

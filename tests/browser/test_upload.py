@@ -24,6 +24,8 @@ HAS_MODEL = """() => {
 
 
 def upload(page, *paths):
+    # A file that was given before stays in the drop zone, with a field of its own, until the page has taken it in.
+    page.wait_for_function("() => document.querySelectorAll('input[type=file]').length === 1")
     page.locator("input[type=file]").set_input_files([str(path) for path in paths])
 
 

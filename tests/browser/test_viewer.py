@@ -8,7 +8,7 @@ import pytest
 
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
 from tests.browser.conftest import launch, visiting
-from tests.browser.looking import HAS_MASKS, NO_FRAME_WAITS, is_tinted, pixel, point, state
+from tests.browser.looking import HAS_MASKS, NO_FRAME_WAITS, POINTED, is_tinted, pixel, point, state
 from tests.browser.seeds import add_case
 from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, ras_affine, write_chest
 
@@ -58,8 +58,8 @@ def test_masks_are_switched_and_outlined(viewer):
 def test_reads_hu_and_place_under_the_pointer(viewer):
     for index, hu in ((LESION_INDEX, 30), ((2, 2, 22), -1000), ((48, 44, 22), 40)):
         viewer.mouse.move(*point(viewer, 0, index))
-        viewer.wait_for_function("window.shownViewer.pointed")
-        pointer = state(viewer, "pointed")
+        viewer.wait_for_function(POINTED)
+        pointer = viewer.evaluate(POINTED)
         assert pointer["index"] == list(index)
         assert pointer["hu"] == hu
         assert pointer["mm"] == pytest.approx((ras_affine(SPACING_MM) @ [*index, 1])[:3], abs=1e-3)
@@ -137,9 +137,9 @@ def test_a_click_on_a_lesion_goes_there_and_loads_nothing(viewer):
 
 def test_double_click_enlarges_and_gives_back(viewer):
     viewer.mouse.dblclick(*point(viewer, 2, (48, 40, 30)))
-    assert state(viewer, "planes.panes.map((pane) => pane.plane.name)") == ["coronal"]
+    assert state(viewer, "picture.planes.panes.map((pane) => pane.plane.name)") == ["coronal"]
     viewer.keyboard.press("f")
-    assert state(viewer, "planes.panes.length") == 3
+    assert state(viewer, "picture.planes.panes.length") == 3
 
 
 def test_zoom_keeps_the_cross_in_place(viewer):
@@ -204,7 +204,7 @@ def test_every_axis_order_is_shown_alike(page, server, tmp_path, codes, oblique)
     page.goto(server.address(case.id))
     page.wait_for_function(HAS_MASKS)
     assert page.evaluate("index => window.shownViewer.load.volume.value(index)", list(LESION_INDEX)) == 30
-    mm = page.evaluate("index => window.shownViewer.readAt(index).mm", list(LESION_INDEX))
+    mm = page.evaluate("index => window.shownViewer.picture.read(index).mm", list(LESION_INDEX))
     assert mm == pytest.approx((ras_affine(oblique=oblique) @ [*LESION_INDEX, 1])[:3], abs=1e-3)
     page.evaluate("index => window.shownViewer.state.goTo(index)", list(LESION_INDEX))
     x, y = point(page, 0, (LESION_INDEX[0] - 2, LESION_INDEX[1] - 2, LESION_INDEX[2]))

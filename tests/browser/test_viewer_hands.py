@@ -4,34 +4,34 @@ import numpy as np
 import pytest
 
 from tests.browser.conftest import visiting
-from tests.browser.looking import HAS_MASKS, NO_FRAME_WAITS, point, state
+from tests.browser.looking import HAS_MASKS, NO_FRAME_WAITS, POINTED, point, state
 from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, ras_affine
 
 pytestmark = pytest.mark.browser
 SHOWN = """() => {
   const viewer = window.shownViewer;
   const text = (frame, name) => frame.querySelector(`.${name}`).textContent;
-  return viewer.planes.panes.map(({ plane }, number) => {
-    const frame = viewer.annotations.shown[number].frame.box;
+  return viewer.picture.planes.panes.map(({ plane }, number) => {
+    const frame = viewer.picture.annotations.shown[number].frame.box;
     return [plane.name, text(frame, 'hu'), text(frame, 'place'), text(frame, 'number')];
   });
 }"""
 UNDER = """([x, y]) => {
   const viewer = window.shownViewer, place = { clientX: x, clientY: y };
-  const pane = viewer.paneOf(place);
+  const pane = viewer.picture.paneOf(place);
   if (pane === null) return null;
-  const shares = viewer.planes.shareAt(pane, viewer.pixelOf(place));
+  const shares = viewer.picture.planes.shareAt(pane, viewer.picture.pixelOf(place));
   const index = shares.map((n, axis) => Math.floor(n * viewer.state.grid.shape[axis]));
   const isInside = index.every((n, axis) => n >= 0 && n < viewer.state.grid.shape[axis]);
   return isInside ? { pane, index, hu: viewer.load.volume.value(index) } : null;
 }"""
 IS_LAID_OUT = """async () => {
   await new Promise((resolve) => { setTimeout(resolve, 200); });
-  const { stage, planes } = window.shownViewer;
+  const { stage, planes } = window.shownViewer.picture;
   return Math.abs(planes.canvas.width / devicePixelRatio - stage.clientWidth) < 2;
 }"""
 ROLL = """([x, y, events]) => {
-  const target = window.shownViewer.annotations.root;
+  const target = window.shownViewer.picture.annotations.root;
   for (const each of events) {
     target.dispatchEvent(new WheelEvent('wheel', { bubbles: true, cancelable: true, clientX: x, clientY: y, ...each }));
   }
@@ -84,7 +84,7 @@ ACTS = {
 def test_hu_and_place_are_those_of_what_is_drawn(viewer, act, pane):
     x, y = point(viewer, pane, (40, 30, 15))
     viewer.mouse.move(x, y)
-    viewer.wait_for_function("window.shownViewer.pointed")
+    viewer.wait_for_function(POINTED)
     assert_reads_what_is_drawn(viewer, x, y)
     ACTS[act](viewer)
     viewer.wait_for_function(IS_LAID_OUT)
@@ -181,10 +181,10 @@ def test_help_agrees_with_the_wheel(viewer):
 @pytest.mark.parametrize("pane", range(3))
 def test_double_click_leaves_the_cross(viewer, pane):
     viewer.mouse.dblclick(*point(viewer, pane, (20, 60, 30)))
-    assert len(state(viewer, "planes.panes")) == 1
+    assert len(state(viewer, "picture.planes.panes")) == 1
     assert state(viewer, "state.index") == list(LESION_INDEX)
     viewer.mouse.dblclick(*point(viewer, 0, (20, 60, 30)))
-    assert len(state(viewer, "planes.panes")) == 3
+    assert len(state(viewer, "picture.planes.panes")) == 3
     assert state(viewer, "state.index") == list(LESION_INDEX)
 
 
@@ -208,6 +208,7 @@ def test_reload_and_other_pages_lose_nothing(chromium, server, phantom_case):
     with visiting(chromium, server.url) as page:
         page.goto(server.address(phantom_case.id))
         page.wait_for_function(HAS_MASKS)
+        page.locator(".stage").focus()
         page.keyboard.press("2")
         page.keyboard.press("c")
         page.keyboard.press("r")
@@ -239,6 +240,7 @@ def test_a_link_leads_to_slice_window_and_lesion(chromium, server, phantom_case)
         assert state(page, "state.index") == [LESION_INDEX[0] - 36, LESION_INDEX[1], 30]
         assert state(page, "state.view.window") == [40, 400]
         assert state(page, "state.lesion") == {"layer": "reference", "at": 0}
+        page.locator(".stage").focus()
         page.keyboard.press("PageDown")
         page.reload()
         page.wait_for_function(HAS_MASKS)
@@ -248,6 +250,7 @@ def test_a_link_leads_to_slice_window_and_lesion(chromium, server, phantom_case)
         assert state(page, "state.index")[2] == 30
 
         page.evaluate("() => { navigator.clipboard.writeText = async (text) => { window.copied = text; }; }")
+        page.locator(".stage").focus()
         page.keyboard.press("ArrowUp")
         page.get_by_role("button", name="Copy link").click()
         page.get_by_text("A link to this slice is copied.").first.wait_for()
@@ -323,5 +326,5 @@ def test_a_double_tap_enlarges(tablet):
     x, y = point(tablet, 2, (20, 60, 30))
     tablet.touchscreen.tap(x, y)
     tablet.touchscreen.tap(x, y)
-    tablet.wait_for_function("window.shownViewer.planes.panes.length === 1")
+    tablet.wait_for_function("window.shownViewer.picture.planes.panes.length === 1")
     assert state(tablet, "state.index") == list(LESION_INDEX)

@@ -21,6 +21,7 @@ from lungseg.db import Database, open_database
 from lungseg.errors import LungSegError
 from lungseg.files import atomic
 from lungseg.records import RunKind, RunState
+from lungseg.run_configs import TrainConfig
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, home, runs, storage, training
 from lungseg.services.installation import Installation
@@ -128,7 +129,7 @@ class Storm:
         """Keep one training run in the queue or at work."""
         active = [run for run in training.recent_runs(installation_of(database)) if not run.state.is_final]
         if not active:
-            fields = {"data": str(data), "preset": "small", "device": "cpu", "epochs": EPOCHS, "name": "storm"}
+            fields = TrainConfig(data=data, preset="small", device="cpu", epochs=EPOCHS, name="storm")
             training.queue_training(Installation(self._settings, database), fields)
 
     def _note(self, database: Database) -> None:

@@ -1,6 +1,7 @@
 """What is fuzzed: of each kind of file good ones, how they get damaged, and the reader with all that follows on it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import torch
@@ -16,6 +17,9 @@ from lungseg.db import open_database
 from lungseg.decoding import to_plain
 from lungseg.files import keys
 from lungseg.recipes.scenes.corpus import read_crops, read_nodules
+from lungseg.recipes.scenes.manifest import FILE as CORPUS_FILE
+from lungseg.recipes.scenes.manifest import SHIPPED as SHIPPED_MANIFEST
+from lungseg.recipes.scenes.manifest import read_manifest
 from lungseg.scans import formats
 from lungseg.scans.geometry import Grid
 from lungseg.segmentation.card import NetworkShape, read_card
@@ -30,8 +34,8 @@ from lungseg.services.installation import Installation
 from lungseg.training.batches import Batch
 from lungseg.training.config import TrainingConfig
 from lungseg.training.optimisation import Optimisation
-from lungseg.training.presets import BASELINE
-from lungseg.training.state import DataRecord, RunDirectory, read_order
+from lungseg.training.presets.files import find_preset, preset_paths, read_preset
+from lungseg.training.state import DataRecord, RunDirectory, read_config
 from tests.browser.seeds import add_case, add_prediction
 from tests.cards import CALIBRATED, as_older, save_scenes
 from tests.data_sets import write_json, write_pair
@@ -45,7 +49,7 @@ from tests.phantoms import graded_map, ras_affine
 from tests.training_data import write_crops, write_nodules
 
 LEVEL = 60
-LEARNED = replace(BASELINE.schedule, ema=0.9, half_precision=False)
+LEARNED = replace(find_preset("baseline").optimisation, ema=0.9, amp=False)
 
 
 class Workshop:
@@ -139,16 +143,26 @@ class Workshop:
             yield self._target(
                 f"index of {name}", index, as_table, lambda path, read=read: list(read(path.parent)), share=1
             )
-        order = TrainingConfig(preset="baseline", data=self.folder / "set", output=self.folder / "run", name="run")
-        learner = _learner()
-        learner.step(_batch(), print)
-        run = RunDirectory(order)
-        run.begin()
-        run.save(learner.state(), DataRecord({}))
+        manifest = self.folder / "corpus" / CORPUS_FILE
+        manifest.parent.mkdir()
+        shutil.copyfile(SHIPPED_MANIFEST, manifest)
         yield self._target(
-            "order", order.output / "run.order.json", as_json, lambda path: read_order(path.parent).to_json()
+            "manifest of a corpus", manifest, damaged_bytes, lambda path: read_manifest(path.parent), share=1
         )
-        yield self._target("state", order.output / "run.resume", damaged_numbers, lambda _path: _resume(order), share=3)
+        preset = self.folder / "mine.toml"
+        shutil.copyfile(preset_paths()["neighbours"], preset)
+        yield self._target("preset", preset, damaged_bytes, read_preset, share=1)
+        config = TrainingConfig(preset="baseline", data=self.folder / "set", output=self.folder / "run", name="run")
+        optimisation = _optimisation()
+        optimisation.step(_batch(), print)
+        run = RunDirectory(config)
+        run.begin()
+        run.save(optimisation.state(), DataRecord({}))
+        yield self._target(
+            "config", config.output / "run.config.json", as_json, lambda path: read_config(path.parent).to_json()
+        )
+        state = config.output / "run.resume"
+        yield self._target("state", state, damaged_numbers, lambda _path: _resume(config), share=3)
         (self.folder / "git" / "HEAD").write_text("0123456789abcdef0123456789abcdef01234567\n")
         yield self._target(
             "git HEAD", self.folder / "git" / "HEAD", damaged_bytes, lambda p: runs.commit_of(p.parent), share=1
@@ -267,7 +281,7 @@ def _read_store(path):
     return findings
 
 
-def _learner():
+def _optimisation():
     network = UNet(NetworkShape(width=4, depth=2, channels=1))
     return Optimisation(network, LEARNED, device=torch.device("cpu"), steps=9)
 
@@ -276,9 +290,7 @@ def _batch():
     return Batch(torch.rand((2, 1, 16, 16)), torch.zeros((2, 1, 16, 16), dtype=torch.uint8))
 
 
-def _resume(order):
-    state = RunDirectory(order).load()
-    if state is not None:
-        learner = _learner()
-        learner.restore(state)
-        learner.step(_batch(), lambda _text: None)
+def _resume(config):
+    optimisation = _optimisation()
+    if RunDirectory(config).restore(optimisation):
+        optimisation.step(_batch(), lambda _text: None)

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from lungseg.config import CHECKOUT
+from lungseg.run_configs import TrainConfig
 from tests.data_sets import write_data_set
 from tests.presets import install_presets
 
@@ -15,7 +16,7 @@ def fields(environment, tmp_path, monkeypatch):
     """What the page would order."""
     monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
     install_presets(environment.home)
-    return {"data": str(write_data_set(tmp_path / "set")), "preset": "small", "device": "cpu", "name": "my try / 1"}
+    return TrainConfig(data=write_data_set(tmp_path / "set"), preset="small", device="cpu", name="my try / 1")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from lungseg.dataset.store import SliceStore
 from lungseg.errors import DataSetError, NotFoundError, TumourClassError
 from lungseg.jobs import worker
-from lungseg.records import RunKind, RunState
+from lungseg.records import PrepareResult, RunKind, RunState
 from lungseg.services import datasets, runs
 from lungseg.services.installation import Installation
 from tests.data_sets import write_data_set, write_json, write_pair
@@ -36,7 +36,7 @@ def test_registered_folder_is_prepared_by_the_worker(settings, database, folder)
     assert (done.run.state, done.run.failure) == (RunState.DONE, None)
     shown = datasets.data_set_overview(settings, data_set.id)
     counts = {"cases": 2, "unlabelled": 1, "left_out": 0, "errors": 0, "warnings": 0}
-    assert done.run.result == {**counts, "fingerprint": shown.fingerprint}
+    assert done.run.result == PrepareResult(**counts, fingerprint=shown.fingerprint)
     assert done.fingerprint == shown.fingerprint
     assert shown.is_fit
     assert shown.statistics.cases == 2
@@ -78,7 +78,7 @@ def test_broken_cases_are_findings_of_a_run_that_is_done(settings, database, fol
     (folder / "labelsTr" / "lung_002.nii.gz").write_bytes(b"no mask")
     data_set = work_off(settings, database, datasets.register(Installation(settings, database), folder))
     assert data_set.run.state is RunState.DONE
-    assert data_set.run.result["left_out"] == data_set.run.result["errors"] == 1
+    assert data_set.run.result.left_out == data_set.run.result.errors == 1
     shown = datasets.data_set_overview(settings, data_set.id)
     assert not shown.is_fit
     assert shown.findings[0].case == "lung_002"

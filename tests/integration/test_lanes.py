@@ -54,7 +54,7 @@ def weights_of(environment, database, run):
 
 def begin_both(environment, database, fields, worker, upload, *, epochs_planned):
     """A training run that stands aside for a scan at this moment: worker process, training run, scan's run."""
-    trained = training.queue_training(Installation(environment, database), {**fields, "epochs": epochs_planned})
+    trained = training.queue_training(Installation(environment, database), replace(fields, epochs=epochs_planned))
     process = worker()
     wait_for(lambda: epochs(database, trained))
     scan = upload()
@@ -64,7 +64,7 @@ def begin_both(environment, database, fields, worker, upload, *, epochs_planned)
 
 
 def test_scan_is_done_while_a_run_trains_which_loses_nothing(environment, database, fields, worker, upload):
-    undisturbed = training.queue_training(Installation(environment, database), {**fields, "epochs": 3})
+    undisturbed = training.queue_training(Installation(environment, database), replace(fields, epochs=3))
     assert worker("--once").wait(PATIENCE_S) == 0
     _, trained, scan = begin_both(environment, database, fields, worker, upload, epochs_planned=3)
     first = wait_for(
@@ -148,5 +148,5 @@ def test_scan_goes_before_the_preparation_of_a_data_set_is_done(environment, dat
     first, second = (get_run(Installation(environment, database), run.id) for run in (scan, data_set.run))
     assert (first.state, second.state) == (RunState.DONE, RunState.DONE)
     assert first.started_at < second.finished_at
-    assert second.result["cases"] == 24
+    assert second.result.cases == 24
     wait_for(lambda: not any(environment.runs.iterdir()))

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from lungseg.recipes.scenes.corpus import NODULES, read_nodules
+from lungseg.recipes.scenes.corpus import read_nodules
 from lungseg.scans.geometry import Grid
 from lungseg.segmentation.postprocessing import LesionRule
 from tests.phantoms import map_of
+from tests.training_data import NODULES
 
 SLICE_MM = 3
 

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+from dataclasses import replace
 import pytest
 
 from lungseg.db import open_database
@@ -37,7 +38,7 @@ def test_training_run_comes_back_with_its_epochs_and_scores(environment, databas
 
 
 def test_run_that_went_on_when_the_database_was_lost_can_be_resumed(environment, database, fields, worker):
-    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 30})
+    run = training.queue_training(Installation(environment, database), replace(fields, epochs=30))
     process = worker()
     wait_for(lambda: manifests.run_manifest(environment, run.id).is_file() and child_of(process))
     process.kill()

@@ -6,8 +6,7 @@ import torch
 
 from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.evaluation.metrics import dice, match_lesions
-from lungseg.recipes.scenes.corpus import CROPS
-from lungseg.recipes.scenes.nodules import score_folder, summary
+from lungseg.recipes.scenes.nodules import figures_of, score_folder
 from lungseg.records import statement
 from lungseg.scans.formats import read_mask, read_volume
 from lungseg.scans.geometry import Grid
@@ -19,7 +18,8 @@ from lungseg.segmentation.pipeline import segment_scan
 from lungseg.segmentation.postprocessing import STOPS, to_uint8_level
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.services.demo import PATIENT
-from lungseg.training.presets import PRESETS
+from lungseg.training.presets.files import preset_paths
+from tests.training_data import CROPS
 
 MODELS = CHECKOUT / "models"
 
@@ -51,14 +51,14 @@ def test_half_and_full_precision_give_the_same_mask(segmenter, demo_files):
 def test_weights_belong_to_their_card_and_are_small():
     weights = find_weights(SHIPPED_CHECKPOINT, MODELS)
     card = load_checkpoint(weights)[1]
-    assert card.preset in PRESETS
+    assert card.preset in preset_paths()
     assert weights.stat().st_size < 40e6
 
 
 def test_card_names_every_source_with_its_licence(segmenter):
     data = segmenter.card.data
-    assert {source["folder"] for source in data} == {"chest_ct_msd_layout", "lidc_slices", "lidc_nodules_3d"}
-    assert all("CC BY" in source["licence"] and source["attribution"] for source in data)
+    assert {source.folder for source in data} == {"chest_ct_msd_layout", "lidc_slices", "lidc_nodules_3d"}
+    assert all("CC BY" in source.licence and source.attribution for source in data)
     assert "not a medical device" in segmenter.card.intended_use
 
 
@@ -78,18 +78,18 @@ def test_nodule_of_the_demo_scan_is_found(segmenter, demo_files):
 @pytest.mark.shared_data
 def test_nodules_of_patients_that_nothing_was_chosen_on_score_as_the_card_says(segmenter, shared_data):
     scores, card = score_folder(shared_data / CROPS, segmenter, only_tested=True), segmenter.card
-    found, told = summary(scores), card.scores["tested_nodules"]
-    assert found["nodules"] == told["nodules"] > 100
-    assert found["dice_mean"] == pytest.approx(told["dice_mean"], abs=0.02)  # half precision differs between processors
-    assert not {score.patient for score in scores} & set(card.training["held_out_patients"])
+    figures, told = figures_of(scores), card.scores.tested_nodules
+    assert figures.nodules == told.nodules > 100
+    assert figures.dice_mean == pytest.approx(told.dice_mean, abs=0.02)  # half precision differs between processors
+    assert not {score.patient for score in scores} & set(card.training.held_out_patients)
 
 
 def test_card_says_what_its_folds_found_in_whole_scans(segmenter):
     card = segmenter.card
     assert card.calibration is not None
     assert {point.threshold for point in card.operating_points} >= {0.5}
-    assert len(card.scores["cases"]) == len(card.training["folds"])
-    assert all(case["hd95_mm"] is not None or not case["dice"] for case in card.scores["cases"])
+    assert len(card.scores.cases) == len(card.training.folds)
+    assert all(not np.isnan(case.hd95_mm) or not case.dice for case in card.scores.cases)
 
 
 SLABS = [("lung_102", slice(54, 63)), ("LungDx-A0001", slice(44, 47)), ("LungDx-A0001", slice(40, 46))]

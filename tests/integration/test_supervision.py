@@ -26,7 +26,6 @@ from tests.phantoms import write_chest
 from tests.runs_at_work import wait_for
 
 
-
 @pytest.fixture
 def settings(environment, tmp_path, monkeypatch):
     card = save_network(tmp_path / "models", "slow", WIDE)

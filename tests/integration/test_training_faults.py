@@ -1,5 +1,6 @@
 """Training runs that can't go well: each ends in a clear state, with its reason and with what it had reached."""
 
+from dataclasses import replace
 import os
 import shutil
 import signal
@@ -45,7 +46,7 @@ def work_off(settings, database, worker, fields):
 
 def test_data_that_disappear_before_the_start(environment, database, fields, worker):
     run = training.queue_training(Installation(environment, database), fields)
-    Path(fields["data"]).rename(Path(fields["data"]).with_name("elsewhere"))
+    fields.data.rename(fields.data.with_name("elsewhere"))
     assert worker("--once").wait(PATIENCE_S) == 0
     failed = get_run(Installation(environment, database), run.id)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, "data.unusable")
@@ -53,10 +54,10 @@ def test_data_that_disappear_before_the_start(environment, database, fields, wor
 
 
 def test_data_that_disappear_in_the_middle(environment, database, fields, worker):
-    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 1000})
+    run = training.queue_training(Installation(environment, database), replace(fields, epochs=1000))
     worker("--once")
     wait_for(lambda: epochs(database, run))
-    shutil.rmtree(unregistered_store(environment, Path(fields["data"])))
+    shutil.rmtree(unregistered_store(environment, fields.data))
     wait_for(lambda: state(database, run).is_final)
     failed = get_run(Installation(environment, database), run.id)
     assert failed.state is RunState.FAILED
@@ -66,7 +67,7 @@ def test_data_that_disappear_in_the_middle(environment, database, fields, worker
 
 
 def test_loss_that_is_no_number(environment, database, fields, worker):
-    failed = work_off(environment, database, worker, {**fields, "preset": "diverging"})
+    failed = work_off(environment, database, worker, replace(fields, preset="diverging"))
     assert (failed.state, failed.failure.code) == (RunState.FAILED, "training.diverged")
     assert "learning rate" in failed.failure.remedy
 
@@ -80,7 +81,7 @@ def test_process_that_is_killed_again_and_again(environment, database, fields, w
 
 
 def test_run_that_gets_on_survives_more_losses_than_one_that_does_not(environment, database, fields, worker):
-    run = training.queue_training(Installation(environment, database), {**fields, "epochs": MAX_CRASHES_IN_A_ROW + 2})
+    run = training.queue_training(Installation(environment, database), replace(fields, epochs=MAX_CRASHES_IN_A_ROW + 2))
     process = worker("--once")
     for lost in range(1, MAX_CRASHES_IN_A_ROW + 2):
         wait_for(lambda lost=lost: len(epochs(database, run)) >= lost)
@@ -115,22 +116,22 @@ def test_disk_that_is_full(environment, database, fields, worker, fault):
 def test_memory_that_runs_out_is_said_aloud(environment, database, fields, worker, fault):
     """The first passes of whole batches through the network fail as torch fails without memory."""
     fault("""
-        from lungseg.training import optimisation as learner
-        loss_of = learner.loss_of
+        from lungseg.training import optimisation
+        loss_of = optimisation.loss_of
         def short(logits, *others, **named):
             if logits.requires_grad and len(logits) > 2:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
             return loss_of(logits, *others, **named)
-        learner.loss_of = short
+        optimisation.loss_of = short
     """)
-    done = work_off(environment, database, worker, {**fields, "epochs": 1})
+    done = work_off(environment, database, worker, replace(fields, epochs=1))
     assert done.state is RunState.DONE
     assert "Memory ran out: a batch of 4 now passes through the network 2 at a time" in done.warnings[0]
 
 
 def test_database_that_is_locked_for_a_while(environment, database, fields, worker):
     """An epoch that can't be written down at once is written down later, and the run goes on."""
-    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 3})
+    run = training.queue_training(Installation(environment, database), replace(fields, epochs=3))
     process = worker("--once")
     wait_for(lambda: epochs(database, run))
     with database.begin() as session:

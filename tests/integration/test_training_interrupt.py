@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -14,19 +15,11 @@ from lungseg.records import RunState
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import training
 from lungseg.services.installation import Installation
+from tests.presets import write_preset
 from tests.runs_at_work import wait_for
-from tests.training_data import write_data
+from tests.training_data import TINY, write_data
 
-COMMAND = """
-import sys
-from dataclasses import replace
-from lungseg import cli
-from lungseg.training import presets
-from tests.training_data import TINY
-presets.PRESETS["tiny"] = replace(TINY, schedule=replace(TINY.schedule, epochs=1000))
-sys.argv = ["lungseg", "train", "--preset", "tiny", "--data", *sys.argv[1:]]
-cli.main()
-"""
+ENDLESS = replace(TINY, optimisation=replace(TINY.optimisation, epochs=1000))
 
 SLOW_LOADER = """
 import time, torch
@@ -48,7 +41,8 @@ list(batches.load(Epoch(), 1))
 def test_interrupt_keeps_the_best_checkpoint_and_ends_every_process(tmp_path, environment, is_recorded):
     data, output = write_data(tmp_path / "data"), tmp_path / "out"
     place = [] if is_recorded else ["--output", str(output)]
-    command = [sys.executable, "-c", COMMAND, str(data), *place]
+    preset = write_preset(tmp_path / "presets", ENDLESS)
+    command = [sys.executable, "-m", "lungseg", "train", "--preset", str(preset), "--data", str(data), *place]
     folder, card = (environment.runs, "*/tiny.json") if is_recorded else (output, "tiny.json")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
@@ -62,7 +56,7 @@ def test_interrupt_keeps_the_best_checkpoint_and_ends_every_process(tmp_path, en
     assert ("what it has reached is kept" if is_recorded else "the best checkpoint is kept") in errors
     assert "Traceback" not in errors
     weights = next(folder.glob(card)).with_suffix(".safetensors")
-    assert load_checkpoint(weights)[1].training["best_epoch"] < 1000
+    assert load_checkpoint(weights)[1].training.best_epoch < 1000
     if is_recorded:
         with closing(open_database(environment.database_url)) as database:
             (summary,) = training.list_runs(Installation(environment, database))

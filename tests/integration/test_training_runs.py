@@ -1,11 +1,13 @@
 """Training as runs of the worker: recorded, stopped, killed, resumed, deleted."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from lungseg.decoding import to_plain
 from lungseg.errors import CheckpointError, DataSetError, RunActiveError
 from lungseg.jobs.carry_out import Host
 from lungseg.jobs.process import execute_here
@@ -34,8 +36,8 @@ def test_run_is_recorded_whole(environment, database, fields, worker):
     assert load_checkpoint(weights)[1].sha256 == done.checkpoint_sha256
     (summary,) = training.list_runs(Installation(environment, database))
     assert (summary.epochs, summary.run.id) == (4, run.id)
-    assert (done.result["best_epoch"], done.result["summary"]["cases"]) == (
-        read_card(weights).training["best_epoch"],
+    assert (done.result.best_epoch, done.result.summary.cases) == (
+        read_card(weights).training.best_epoch,
         1,
     )
     assert estimation.estimate(Installation(environment, database), fields).is_measured
@@ -47,7 +49,7 @@ def test_run_is_recorded_whole(environment, database, fields, worker):
 def test_run_of_the_command_line_is_recorded_like_any_other(environment, database, fields, lungseg, tmp_path):
     split = tmp_path / "split.json"
     split.write_text('{"train": ["lung_001", "lung_002"], "validation": ["lung_003"]}')
-    arguments = ["train", "--data", fields["data"], "--preset", "small", "--name", "mine", "--epochs", 2]
+    arguments = ["train", "--data", fields.data, "--preset", "small", "--name", "mine", "--epochs", 2]
     code, out, said = lungseg(*arguments, "--split", split, "--seed", 3)
     assert code == 0, said
     assert "mine: epoch" in out
@@ -57,7 +59,7 @@ def test_run_of_the_command_line_is_recorded_like_any_other(environment, databas
     assert (run.state, run.name, run.seed, run.kind) == (RunState.DONE, "mine", 3, RunKind.TRAIN)
     assert [record.epoch for record in epochs(database, run)] == [1, 2]
     assert [score.case for score in scores(database, run)] == ["lung_003"]
-    assert training.order_of(Installation(environment, database), run).split == split
+    assert training.config_of(Installation(environment, database), run).split == split
     assert run.checkpoint_sha256 == read_card(environment.runs / run.id / "mine.safetensors").sha256
     code, _, said = lungseg("train", "--resume", run.id)
     assert code == 2
@@ -65,7 +67,7 @@ def test_run_of_the_command_line_is_recorded_like_any_other(environment, databas
 
 
 def test_run_of_the_command_line_that_fails_says_so_there_and_on_the_page(database, fields, lungseg):
-    code, _, said = lungseg("train", "--data", fields["data"], "--preset", "diverging")
+    code, _, said = lungseg("train", "--data", fields.data, "--preset", "diverging")
     assert code == 2
     assert "training.diverged" in said
     (summary,) = training.list_runs(installation_of(database))
@@ -74,7 +76,7 @@ def test_run_of_the_command_line_that_fails_says_so_there_and_on_the_page(databa
 
 def test_log_of_a_run_that_fails_names_no_file_and_no_case(environment, database, fields, worker):
     run = training.queue_training(Installation(environment, database), fields)
-    for path in Path(fields["data"], "imagesTr").iterdir():
+    for path in (fields.data / "imagesTr").iterdir():
         path.write_bytes(b"no scan")
     assert worker("--once").wait(PATIENCE_S) == 0
     assert state(database, run) is RunState.FAILED
@@ -84,7 +86,7 @@ def test_log_of_a_run_that_fails_names_no_file_and_no_case(environment, database
 
 
 def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment, database, fields, lungseg):
-    run = training.begin_training(Installation(environment, database), {**fields, "epochs": 3}, "here")
+    run = training.begin_training(Installation(environment, database), replace(fields, epochs=3), "here")
     stops = []
 
     def tell(progress):
@@ -105,7 +107,7 @@ def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment
 
 
 def test_command_does_not_train_a_run_that_scores(environment, database, fields, lungseg):
-    run = training.queue_evaluation(Installation(environment, database), Path(fields["data"]))
+    run = training.queue_evaluation(Installation(environment, database), fields.data)
     (environment.runs / run.id).mkdir(parents=True)
     code, _, said = lungseg("train", "--resume", run.id)
     assert code == 2
@@ -115,7 +117,7 @@ def test_command_does_not_train_a_run_that_scores(environment, database, fields,
 
 def test_run_that_waits_is_begun_by_the_command_line_and_no_other_run(environment, database, fields, lungseg):
     first, second = (
-        training.queue_training(Installation(environment, database), {**fields, "epochs": 1}) for _ in range(2)
+        training.queue_training(Installation(environment, database), replace(fields, epochs=1)) for _ in range(2)
     )
     code, _, said = lungseg("train", "--resume", second.id)
     assert code == 2
@@ -145,7 +147,7 @@ def test_killed_process_costs_the_running_epoch_at_most(environment, database, f
 
 
 def test_killed_worker_takes_all_its_processes_along_and_the_next_goes_on(environment, database, fields, worker):
-    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 6})
+    run = training.queue_training(Installation(environment, database), replace(fields, epochs=6))
     first = worker()
     wait_for(lambda: epochs(database, run))
     processes = psutil.Process(first.pid).children(recursive=True)
@@ -162,7 +164,7 @@ def test_killed_worker_takes_all_its_processes_along_and_the_next_goes_on(enviro
 
 
 def test_stopped_run_keeps_its_best_checkpoint_and_can_go_on(environment, database, fields, worker):
-    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 40})
+    run = training.queue_training(Installation(environment, database), replace(fields, epochs=40))
     process = worker()
     wait_for(lambda: epochs(database, run))
     with pytest.raises(RunActiveError, match="Stop it"):
@@ -177,7 +179,7 @@ def test_stopped_run_keeps_its_best_checkpoint_and_can_go_on(environment, databa
     kept = epochs(database, run)
     before = len(kept)
     assert 1 <= before < 40
-    assert [score.report() for score in scores(database, run)] == read_card(weights).scores["cases"]
+    assert to_plain(scores(database, run)) == to_plain(read_card(weights).scores.cases)
     assert training.can_resume(environment, stopped)
     training.rename(Installation(environment, database), run.id, "called otherwise by now")
     assert training.resume(Installation(environment, database), run.id).state is RunState.QUEUED
@@ -190,7 +192,7 @@ def test_stopped_run_keeps_its_best_checkpoint_and_can_go_on(environment, databa
 
 @pytest.mark.parametrize("is_training", [True, False], ids=["in an epoch", "while it loads"])
 def test_worker_that_leaves_gives_the_run_back(environment, database, fields, worker, is_training):
-    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 40})
+    run = training.queue_training(Installation(environment, database), replace(fields, epochs=40))
     process = worker()
     child = child_of(process)
     if is_training:
@@ -204,7 +206,7 @@ def test_worker_that_leaves_gives_the_run_back(environment, database, fields, wo
 
 
 def test_another_checkpoint_is_scored_on_the_cases_held_out(environment, database, fields, worker, small_checkpoint):
-    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 1})
+    run = training.queue_training(Installation(environment, database), replace(fields, epochs=1))
     assert worker("--once").wait(PATIENCE_S) == 0
     rival = training.queue_rival(Installation(environment, database), run.id, str(small_checkpoint))
     assert worker("--once").wait(PATIENCE_S) == 0
@@ -213,13 +215,13 @@ def test_another_checkpoint_is_scored_on_the_cases_held_out(environment, databas
     (ours,), (theirs,) = scores(database, run), scores(database, rival)
     assert (theirs.case, theirs.reference_ml) == (ours.case, ours.reference_ml)
     assert theirs.predicted_ml > 100
-    assert done.result["summary"]["cases"] == 1
+    assert done.result.summary.cases == 1
 
 
 def test_scoring_goes_on_with_the_cases_that_are_left(environment, database, fields, worker, tmp_path):
     save_network(tmp_path, "slow", WIDE)
     slow = str(tmp_path / "slow.safetensors")
-    run = training.queue_evaluation(Installation(environment, database), Path(fields["data"]), checkpoint=slow)
+    run = training.queue_evaluation(Installation(environment, database), fields.data, checkpoint=slow)
     process = worker("--once")
     wait_for(lambda: scores(database, run))
     child_of(process).send_signal(signal.SIGKILL)
@@ -233,11 +235,11 @@ def test_scoring_goes_on_with_the_cases_that_are_left(environment, database, fie
 
 def test_orders_that_can_not_be_carried_out_are_refused_at_once(environment, database, fields, tmp_path):
     with pytest.raises(DataSetError):
-        training.queue_training(Installation(environment, database), {**fields, "data": str(tmp_path)})
+        training.queue_training(Installation(environment, database), replace(fields, data=str(tmp_path)))
     with pytest.raises(DataSetError, match="no preset"):
-        training.queue_training(Installation(environment, database), {**fields, "preset": "none"})
+        training.queue_training(Installation(environment, database), replace(fields, preset="none"))
     with pytest.raises(DataSetError):
-        training.queue_training(Installation(environment, database), {**fields, "epochs": -1})
+        training.queue_training(Installation(environment, database), replace(fields, epochs=-1))
     assert training.list_runs(Installation(environment, database)) == ()
 
 
@@ -253,7 +255,7 @@ def test_labels_of_a_run_are_kept(environment, database, fields):
 
 def test_command_does_not_train_beside_the_process_of_a_run(lungseg, fields, tmp_path):
     with training.run_lock(tmp_path / "run").acquire():
-        code, _, said = lungseg("train", "--data", fields["data"], "--preset", "small", "--output", tmp_path / "run")
+        code, _, said = lungseg("train", "--data", fields.data, "--preset", "small", "--output", tmp_path / "run")
     assert code == 2
     assert "Another process trains" in said
 
@@ -262,7 +264,7 @@ def test_evaluation_wants_a_data_set_and_a_checkpoint(environment, database, fie
     with pytest.raises(DataSetError, match="is no data set"):
         training.queue_evaluation(Installation(environment, database), tmp_path / "home")
     with pytest.raises(CheckpointError, match="no checkpoint 'none'"):
-        training.queue_evaluation(Installation(environment, database), Path(fields["data"]), checkpoint="none")
+        training.queue_evaluation(Installation(environment, database), fields.data, checkpoint="none")
     run = training.queue_training(Installation(environment, database), fields)
     with pytest.raises(CheckpointError):
         training.queue_rival(Installation(environment, database), run.id)
@@ -273,14 +275,14 @@ def test_evaluation_of_cases_that_are_not_there_fails_with_the_reason(
     environment, database, fields, worker, small_checkpoint
 ):
     run = training.queue_evaluation(
-        Installation(environment, database), Path(fields["data"]), checkpoint=str(small_checkpoint), cases=["lung_999"]
+        Installation(environment, database), fields.data, checkpoint=str(small_checkpoint), cases=["lung_999"]
     )
     assert worker("--once").wait(PATIENCE_S) == 0
     assert get_run(Installation(environment, database), run.id).failure.code == "data.unusable"
 
 
 def test_run_goes_on_though_its_child_was_stopped_and_then_its_worker_killed(environment, database, fields, worker):
-    run = training.queue_training(Installation(environment, database), {**fields, "epochs": 3})
+    run = training.queue_training(Installation(environment, database), replace(fields, epochs=3))
     first = worker()
     child = child_of(first)
     wait_for(lambda: epochs(database, run))

@@ -24,6 +24,7 @@ from lungseg.scans import formats
 from lungseg.segmentation.card import sha256_of
 from lungseg.segmentation.probability_io import read_map
 from lungseg.segmentation.segmenter import Segmenter
+from lungseg.segmentation.weights_file import weights_sha256
 from lungseg.services import cases, runs, storage, viewing
 from lungseg.services.installation import Installation
 from tests.installations import installation_of
@@ -84,7 +85,7 @@ def test_result_is_recorded_whole(settings, database, case):
     assert (run.state, run.failure, run.attempts, run.progress) == (RunState.DONE, None, 1, None)
     assert run.started_at <= run.heartbeat_at <= run.finished_at
     assert run.device.startswith("cpu, ")
-    assert run.checkpoint_sha256 == sha256_of(settings.models / "all-tumour.safetensors")
+    assert run.checkpoint_sha256 == weights_sha256(settings.models / "all-tumour.safetensors")
     assert run.config == SegmentConfig(checkpoint="all-tumour", threshold=0.5, min_lesion_ml=1.0, device="cpu")
     assert run.result.seconds > 0
     assert run.result.checkpoint == "all-tumour"

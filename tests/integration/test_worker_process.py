@@ -53,7 +53,7 @@ def worker(settings, *options):
 
 @pytest.fixture
 def ended_workers(settings):
-    """Ends what `ensure_worker` started in the test."""
+    """Ends what was started in the test."""
     yield
     for process in workers_of(settings):
         process.kill()
@@ -125,15 +125,19 @@ def test_no_worker_is_alive_in_an_empty_installation(settings):
 
 @pytest.mark.usefixtures("ended_workers")
 def test_worker_is_started_once_however_often_it_is_asked_for(settings, database, run):
-    threads = [threading.Thread(target=local_executor.ensure_worker, args=(settings,)) for _ in range(8)]
+    executor = local_executor.LocalExecutor(settings, database)
+    assert executor.status() == ()
+    threads = [threading.Thread(target=executor.wake) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(workers_of(settings)) == 1
     wait_for(lambda: local_executor.is_worker_alive(settings))
-    local_executor.ensure_worker(settings)
+    executor.wake()
     (process,) = workers_of(settings)
+    (status,) = wait_for(executor.status)
+    assert status.process == process.pid
     assert os.getsid(process.pid) != os.getsid(0)
     assert wait_for(lambda: runs.get_run(Installation(settings, database), run.id).state.is_final)
     assert runs.get_run(Installation(settings, database), run.id).state is RunState.DONE

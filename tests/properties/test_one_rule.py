@@ -18,8 +18,8 @@ from lungseg.operating_points import LesionCalibration
 from lungseg.recipes.scenes.corpus import CorpusScan, TrainingCorpus
 from lungseg.recipes.scenes.validation import Predictions, Validation
 from lungseg.scans.canvas import Preprocessing, to_display
-from lungseg.scans.nifti import read_mask, read_volume
-from lungseg.scans.volume import Grid
+from lungseg.scans.formats import read_mask, read_volume
+from lungseg.scans.geometry import Grid
 from lungseg.segmentation.card import ModelCard, NetworkShape
 from lungseg.segmentation.pipeline import segment_scan
 from lungseg.segmentation.postprocessing import LesionRule

@@ -81,7 +81,8 @@ def test_same_file_twice_makes_two_cases(settings, database, chest_scan):
     first, second = (ingest(settings, database, chest_scan) for _ in range(2))
     assert first.id != second.id
     assert first.scan_sha256 == second.scan_sha256
-    assert [summary.case for summary in cases.list_cases(Installation(settings, database))] == [second, first]
+    listed = [summary.case for summary in cases.list_cases(Installation(settings, database))]
+    assert listed == [replace(case, geometry=None) for case in (second, first)]
     assert len(files(settings)) == 2
 
 
@@ -248,7 +249,7 @@ def test_deleted_case_takes_its_files_and_no_others(settings, database, chest_sc
         picture.parent.mkdir(exist_ok=True)
         picture.write_bytes(b"png")
     cases.delete_case(Installation(settings, database), gone.id)
-    assert [summary.case for summary in cases.list_cases(Installation(settings, database))] == [stays]
+    assert [summary.case.id for summary in cases.list_cases(Installation(settings, database))] == [stays.id]
     (mask,) = cases.masks_of(Installation(settings, database), stays.id)
     assert files(settings) == sorted([stays.scan_path, mask.path, f"thumbnails/{stays.id}.png"])
     with pytest.raises(NotFoundError, match=gone.id):

@@ -12,8 +12,7 @@ import typer
 from lungseg import cli, errors
 from lungseg.config import CHECKOUT
 from lungseg.operating_points import LesionCalibration
-from lungseg.segmentation.card import read_card
-from lungseg.segmentation.card import replace_card
+from lungseg.segmentation.card import read_card, replace_card
 from lungseg.segmentation.probability_io import read_map
 from tests.networks import save_network
 from tests.phantoms import chest, ras_affine, with_vessels, write_chest, write_nifti

@@ -4,10 +4,13 @@ import csv
 import io
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from lungseg.records import CaseSummary, RunKind, RunSummary
+from lungseg.decoding import to_plain
+from lungseg.records import CaseSummary, RunKind, RunSummary, TrainResult
+from lungseg.run_configs import TrainConfig
 from lungseg.services.comparison import (
     bare_name,
     compare,
@@ -18,9 +21,11 @@ from lungseg.services.comparison import (
     viewable,
     worst_first,
 )
+from lungseg.training.presets.files import find_preset
 from tests.rows import new_case
 from tests.run_rows import score_of, training_run
 
+CONFIG = TrainConfig(preset="baseline", data=Path("/data/Task06_Lung"))
 CASES = [f"lung_{number:03d}" for number in range(8)]
 
 
@@ -68,15 +73,30 @@ def test_pairs_are_sorted_by_loss_and_cases_without_dice_come_last():
 
 
 def test_only_settings_that_differ_are_listed_as_deep_as_they_lie():
-    first = training_run(seed=1, configuration={"preset": "baseline", "schedule": {"learning_rate": 1e-4, "dice": 0.0}})
-    second = training_run(seed=2, configuration={"preset": "baseline", "schedule": {"learning_rate": 3e-4}})
+    first, second = (
+        training_run(seed=seed, config=replace(CONFIG, preset_values={"optimisation": values}))
+        for seed, values in ((1, {"learning_rate": 1e-4, "dice": 0.0}), (2, {"learning_rate": 3e-4}))
+    )
     assert [(row.name, row.values) for row in different_settings([first, second])] == [
         ("held out", ("a fifth of the patients, drawn by seed 1", "a fifth of the patients, drawn by seed 2")),
-        ("schedule.dice", ("0.0", "–")),
-        ("schedule.learning_rate", ("0.0001", "0.0003")),
+        ("preset_values.optimisation.dice", ("0.0", "–")),
+        ("preset_values.optimisation.learning_rate", ("0.0001", "0.0003")),
         ("seed", ("1", "2")),
     ]
     assert different_settings([first, first]) == ()
+
+
+def test_run_that_did_not_write_its_preset_down_is_compared_by_the_one_that_ships():
+    baseline = find_preset("baseline")
+    faster = replace(baseline, optimisation=replace(baseline.optimisation, learning_rate=3e-4))
+    older, same, other = (
+        training_run(config=replace(CONFIG, preset_values=values))
+        for values in (None, to_plain(baseline), to_plain(faster))
+    )
+    assert different_settings([older, same]) == ()
+    assert [(row.name, row.values) for row in different_settings([older, other])] == [
+        ("preset_values.optimisation.learning_rate", ("0.0001", "0.0003"))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,18 +106,18 @@ def test_only_settings_that_differ_are_listed_as_deep_as_they_lie():
         ({"split_seed": 0}, "a fifth of the patients, drawn by seed 0"),
         ({"split_seed": 3, "folds": 5, "fold": 1}, "fold 2 of 5, drawn by seed 3"),
         ({"folds": 5, "fold": 1}, "fold 2 of 5, drawn by seed 7"),
-        ({"split": "/data/splits/mine.json", "split_seed": 0}, "as in mine.json"),
+        ({"split": Path("/data/splits/mine.json"), "split_seed": 0}, "as in mine.json"),
         ({"preset": "scenes"}, ""),
     ],
 )
 def test_split_is_said_in_words_and_older_runs_have_it_drawn_by_their_seed(said, words):
-    run = training_run(seed=7, configuration={"preset": "baseline", **said})
+    run = training_run(seed=7, config=replace(CONFIG, **said))
     assert split_of(run) == words
-    assert split_of(replace(run, kind=RunKind.EVALUATE)) == ""
+    assert split_of(training_run(kind=RunKind.EVALUATE)) == ""
 
 
 def test_same_folder_with_other_content_is_a_difference():
-    runs = [training_run(result={"fingerprint": letter * 64}) for letter in "ab"]
+    runs = [training_run(result=TrainResult(fingerprint=letter * 64)) for letter in "ab"]
     assert [(row.name, row.values) for row in different_settings(runs)] == [
         ("data set's content", ("aaaaaaaa", "bbbbbbbb"))
     ]
@@ -105,7 +125,7 @@ def test_same_folder_with_other_content_is_a_difference():
 
 def test_names_and_folders_of_a_run_are_no_settings():
     first, second = (
-        training_run(configuration={"preset": "baseline", "name": name, "output": f"runs/{name}"}) for name in "ab"
+        training_run(config=replace(CONFIG, name=name)) for name in "ab"
     )
     assert different_settings([first, second]) == ()
 
@@ -128,7 +148,7 @@ def test_runs_as_csv_have_their_settings_in_columns():
     assert rows[0]["name"] == 'a, "quoted" name'
     assert rows[0]["tags"] == "cv ema"
     assert rows[0]["best_dice"] == "0.61"
-    assert rows[0]["configuration.schedule.learning_rate"] == "0.0001"
+    assert (rows[0]["config.preset"], rows[0]["config.epochs"]) == ("baseline", "30")
 
 
 def test_scores_as_csv_name_their_run_and_leave_nan_empty():

@@ -20,14 +20,13 @@ from lungseg.files import atomic
 from lungseg.scans import overlay
 from lungseg.scans.geometry import Grid
 from lungseg.scans.volume import Volume
-from lungseg.segmentation.card import find_weights
-from lungseg.segmentation.card import read_card, replace_card
+from lungseg.segmentation.card import find_weights, read_card, write_checkpoint
 from lungseg.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from lungseg.segmentation.probability_io import write_map
 from lungseg.services import promotion, runs, training
 from lungseg.services.checkpoints import name_of, read_checkpoint
 from lungseg.training.config import TrainingConfig
-from lungseg.training.state import RunDirectory, read_order
+from lungseg.training.state import RunDirectory, read_config
 from tests.cards import as_older, damage_card, save_scenes
 from tests.data_sets import write_json, write_pair
 from tests.fuzz.readers import Workshop
@@ -71,7 +70,9 @@ REFUSED = {
     "split": ("data.unusable", JSON),
     "index of nodules": ("data.unusable", TABLES),
     "index of crops": ("data.unusable", TABLES),
-    "order": ("data.unusable", JSON),
+    "config": ("data.unusable", JSON),
+    "preset": ("data.unusable", BYTES),
+    "manifest of a corpus": ("data.unusable", BYTES),
     "state": ("training.failed", BYTES),
     "probability map": ("storage.failed", BYTES),
     "manifest": ("storage.failed", JSON),
@@ -250,7 +251,7 @@ def test_folders_that_can_not_be_are_no_folders(name, tmp_path):
     with pytest.raises(CheckpointError, match="There is no checkpoint"):
         find_weights(name, tmp_path)
     with pytest.raises(DataSetError, match="holds 0 training runs"):
-        read_order(tmp_path / name)
+        read_config(tmp_path / name)
     with pytest.raises(StorageError, match=r"no folder|too long"):
         check_outputs([tmp_path / name / "x.json"])
 
@@ -343,20 +344,20 @@ def test_head_that_tells_no_commit(tmp_path, head):
     assert runs.commit_of(tmp_path) is None
 
 
-def order_in(folder, **changes):
+def config_in(folder, **changes):
     return TrainingConfig(**{"preset": "baseline", "data": folder, "output": folder / "run", "name": "run", **changes})
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "x" * 201, "a\0b"])
-def test_order_is_called_as_a_file_can_be(tmp_path, name):
+def test_config_is_called_as_a_file_can_be(tmp_path, name):
     with pytest.raises(DataSetError, match="can't be called so"):
-        order_in(tmp_path, name=name)
-    assert order_in(tmp_path, name="My checkpoint, 2nd try").name
+        config_in(tmp_path, name=name)
+    assert config_in(tmp_path, name="My checkpoint, 2nd try").name
 
 
 def test_seed_that_nothing_takes_is_refused(tmp_path):
     with pytest.raises(DataSetError, match="The seed is"):
-        order_in(tmp_path, seed=2**63)
+        config_in(tmp_path, seed=2**63)
 
 
 def write_film(folder):
@@ -370,9 +371,9 @@ def write_weights(folder):
 
 
 def write_state(folder):
-    from tests.fuzz.readers import _learner
+    from tests.fuzz.readers import _optimisation
 
-    RunDirectory(order_in(folder)).save(_learner().state())
+    RunDirectory(config_in(folder)).save(_optimisation().state())
 
 
 def write_store(folder):
@@ -380,13 +381,12 @@ def write_store(folder):
     prepare(open_data_set(folder.parent / "set"), folder, workers=1)
 
 
+SHIPPED = CHECKOUT / "models" / "lungseg-3.safetensors"
 WRITERS = {
     "weights": write_weights,
-    "card": lambda folder: replace_card(
-        folder / "x.safetensors", load_checkpoint(CHECKOUT / "models" / "lungseg-3.safetensors")[1]
-    ),
+    "card": lambda folder: write_checkpoint(folder / "x.safetensors", SHIPPED.read_bytes(), read_card(SHIPPED)),
     "state": write_state,
-    "order": lambda folder: RunDirectory(order_in(folder)).begin(),
+    "config": lambda folder: RunDirectory(config_in(folder)).begin(),
     "map": lambda folder: write_map(graded_map(Grid(SHAPE, ras_affine())), folder / "x.npz"),
     "picture": lambda folder: overlay.write_png(folder / "x.png", np.zeros((9, 9, 3), np.uint8)),
     "film": write_film,

@@ -8,6 +8,7 @@ import pytest
 
 from lungseg.config import Settings
 from lungseg.errors import DataSetError
+from lungseg.run_configs import TrainConfig
 from lungseg.services import datasets, estimation, training
 from lungseg.services.datasets import allowed_folder
 from lungseg.services.installation import Installation
@@ -80,20 +81,20 @@ def test_outside_the_answer_is_always_the_same(settings, database, tmp_path):
 
 
 def test_training_and_its_estimate_are_bound_likewise(settings, database, tmp_path):
-    fields = {"preset": "baseline", "device": "cpu"}
     there = write_data_set(tmp_path / "elsewhere", cases=2)
+    config = TrainConfig(preset="baseline", device="cpu", data=there)
+    installation = Installation(settings, database)
     for ask in (training.queue_training, estimation.estimate, estimation.start_measuring):
         for folder in (there, tmp_path / "nowhere"):
             with pytest.raises(DataSetError, match="not in a place that data may come from"):
-                ask(settings, database, {**fields, "data": str(folder)})
+                ask(installation, replace(config, data=folder))
         with pytest.raises(DataSetError, match="not in a place that data may come from"):
-            ask(settings, database, {**fields, "preset": "scenes", "data": str(there)})
-    assert training.list_runs(Installation(settings, database)) == ()
+            ask(installation, replace(config, preset="scenes"))
+    assert training.list_runs(installation) == ()
     inside = write_data_set(tmp_path / "data" / "set", cases=2)
     (tmp_path / "data" / "link").symlink_to(inside)
-    assert training.queue_training(
-        Installation(settings, database), {**fields, "data": str(inside.parent / "link")}
-    ).dataset == str(inside)
+    linked = replace(config, data=inside.parent / "link")
+    assert training.queue_training(installation, linked).dataset == str(inside)
 
 
 def test_what_is_registered_already_goes_on(settings, database, tmp_path):
@@ -101,14 +102,14 @@ def test_what_is_registered_already_goes_on(settings, database, tmp_path):
     known = datasets.register(Installation(replace(settings, data_roots=(tmp_path,)), database), there)
     assert datasets.register(Installation(settings, database), there) == known
     assert datasets.refresh(Installation(settings, database), known.id).id
-    fields = {"preset": "baseline", "device": "cpu", "data": str(there)}
-    assert estimation.estimate(Installation(settings, database), fields).seconds > 0
-    assert training.queue_training(Installation(settings, database), fields).dataset == str(there)
+    config = TrainConfig(preset="baseline", device="cpu", data=there)
+    assert estimation.estimate(Installation(settings, database), config).seconds > 0
+    assert training.queue_training(Installation(settings, database), config).dataset == str(there)
 
 
 def test_commands_are_not_bound(settings, database, tmp_path):
     there = write_data_set(tmp_path / "elsewhere", cases=2)
-    run = training.begin_training(Installation(settings, database), {"preset": "baseline", "data": str(there)}, "here")
+    run = training.begin_training(Installation(settings, database), TrainConfig(preset="baseline", data=there), "here")
     assert run.dataset == str(there)
 
 

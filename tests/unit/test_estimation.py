@@ -21,7 +21,6 @@ from tests.run_rows import keep_epochs, keep_run, training_run
 
 SLICES = 3 * (40 - 13)
 """Three phantoms of 40 slices each, of which a third is left out."""
-BASELINE_8 = MeasureConfig(preset="baseline", batch=8, device="cpu")
 
 
 @pytest.fixture
@@ -32,6 +31,11 @@ def installation(settings, database):
 @pytest.fixture
 def config(tmp_path):
     return TrainConfig(data=write_data_set(tmp_path / "set"), preset="baseline", epochs=10, device="cpu")
+
+
+def measure_config(preset, batch):
+    values = to_plain(find_preset(preset))
+    return MeasureConfig(preset=preset, preset_values=values, batch=batch, device="cpu")
 
 
 def with_network(**changes):
@@ -72,20 +76,20 @@ def test_without_any_measurement_there_is_a_rule(installation, config):
 
 
 def test_measured_steps_of_the_same_preset_batch_and_device_count(installation, database, config):
-    measured(database, BASELINE_8, 10.0, 1234.0)
+    measured(database, measure_config("baseline", 8), 10.0, 1234.0)
     found = estimate(installation, config)
     assert (found.memory_mb, found.is_measured) == (1234.0, True)
     shown, held_out = 0.8 * SLICES, 0.2 * 120
     assert found.seconds == pytest.approx(3 * PREPARE_S + (10 * shown + 12 * held_out / 3) / 10)
     assert not estimate(installation, replace(config, batch=4)).is_measured
     assert not estimate(installation, replace(config, device="cuda")).is_measured
-    measured(database, replace(BASELINE_8, batch=4), 5.0)
+    measured(database, measure_config("baseline", 4), 5.0)
     assert estimate(installation, replace(config, batch=4)).memory_mb == 1.0
     assert estimate(installation, config) == found
 
 
 def test_epochs_on_other_data_give_their_pace(installation, database, config):
-    measured(database, BASELINE_8, 1e6)
+    measured(database, measure_config("baseline", 8), 1e6)
     train(database, 3)
     found = estimate(installation, config)
     assert found.basis == "From 3 epochs of this preset on other data here."
@@ -109,7 +113,7 @@ def test_epochs_on_another_device_say_nothing(installation, database, config):
 
 
 def test_preset_with_given_steps_needs_no_count_of_slices(installation, database, tmp_path):
-    measured(database, MeasureConfig(preset="scenes", batch=16, device="cpu"), 100.0)
+    measured(database, measure_config("scenes", 16), 100.0)
     found = estimate(installation, TrainConfig(data=tmp_path, preset="scenes", epochs=2, device="cpu"))
     assert found.seconds == pytest.approx(2 * find_preset("scenes").optimisation.steps * 16 / 100)
 
@@ -131,7 +135,7 @@ def test_measurement_is_queued_once(installation, database, config):
 @pytest.mark.parametrize(("hours", "is_tried_again"), [(0.5, False), (2, True)])
 def test_measurement_that_failed_is_tried_again_after_a_while(installation, database, config, hours, is_tried_again):
     failed_at = datetime.now(UTC) - timedelta(hours=hours)
-    measured(database, BASELINE_8, 0.0, state=RunState.FAILED, result=None, queued_at=failed_at)
+    measured(database, measure_config("baseline", 8), 0.0, state=RunState.FAILED, result=None, queued_at=failed_at)
     assert start_measuring(installation, config) == is_tried_again
     assert not estimate(installation, config).is_measured
 

@@ -126,7 +126,7 @@ def test_mask_of_a_format_that_is_not_written_is_refused(tmp_path, name):
     lesion = write_chest(tmp_path / "scan.nii")
     with pytest.raises(errors.StorageError, match=f"called {name}") as caught:
         formats.write_mask(lesion, tmp_path / name, geometry_of(tmp_path / "scan.nii"))
-    assert ".nii.gz or .nii" in caught.value.remedy
+    assert ".nii or .nii.gz" in caught.value.remedy
     assert not (tmp_path / name).exists()
 
 

@@ -8,6 +8,9 @@ import tomllib
 import pytest
 
 from lungseg.config import CHECKOUT
+from lungseg.records import Lesion, ScanFinding, ScanSeverity
+from lungseg.services.rethreshold import ThresholdOption, ThresholdState
+from lungseg.ui.viewer import Layer, LayerMask, as_told, threshold_data
 from lungseg.web.modules import FOLDER, PREFIX, entry_script, module_address, modules
 from lungseg.web.routes import routes
 from tests.node import node
@@ -93,3 +96,36 @@ def test_lock_names_no_registry():
     assert packages
     assert [name for name, package in packages.items() if "resolved" in package] == []
     assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+
+
+def declared(interface: str) -> set[str]:
+    """Names that `types.d.ts` gives an interface."""
+    types = (FOLDER / "viewer" / "types.d.ts").read_text()
+    (body,) = re.findall(rf"^export interface {interface} {{\n(.*?)^}}", types, re.MULTILINE | re.DOTALL)
+    return set(re.findall(r"^  (\w+)\??:", body, re.MULTILINE))
+
+
+LESION = Lesion(1, 2.5, (1.0, 2.0, 3.0), (4, 5, 6), (7.0, 8.0, 9.0), (5, 7), 0.5)
+MASK = LayerMask("/mask", "0" * 64, 2.5, (0, 1), (LESION,))
+
+
+@pytest.mark.parametrize(
+    ("interface", "told"),
+    [
+        ("Lesion", as_told(LESION)),
+        ("Mask", as_told(MASK)),
+        ("Layer", as_told(Layer("edit", "Edit", "the edit", "Lesions: edit", (0, 1, 0), MASK))),
+        ("Finding", as_told(ScanFinding("a.b", ScanSeverity.NOTE, "Text."))),
+        ("Threshold", threshold_data(ThresholdState("m", 128, 128, (ThresholdOption(128, "Much."),), ""))),
+    ],
+)
+def test_viewer_is_told_what_its_types_say(interface, told):
+    assert declared(interface) <= set(told)
+    json.dumps(told)
+
+
+def test_threshold_is_told_by_its_place():
+    options = tuple(ThresholdOption(level, "") for level in (51, 128, 204))
+    told = threshold_data(ThresholdState("m", 204, 128, options, ""))
+    assert (told["at"], told["defaultAt"]) == (2, 1)
+    assert [choice["threshold"] for choice in told["choices"]] == ["0.20", "0.50", "0.80"]

@@ -173,10 +173,10 @@ def test_recovered_case_has_its_name_its_masks_and_its_run(settings, database, f
     from lungseg.db.masks import insert_mask
     from lungseg.db.runs import insert_run
     from lungseg.records import RunState
-    from tests.rows import new_run
+    from tests.rows import SEGMENTATION, new_run
 
     case = four[1]
-    run = new_run(case.id, state=RunState.DONE, result={"findings": [{"code": "x"}], "seconds": 1.5})
+    run = new_run(case.id, state=RunState.DONE, result=SEGMENTATION)
     mask = new_mask(case.id, run_id=run.id)
     (settings.masks).mkdir(exist_ok=True)
     (settings.home / mask.path).write_bytes(b"mask")
@@ -324,4 +324,4 @@ def test_all_that_is_kept_is_readable_by_its_owner_alone(settings, database, fou
     finally:
         os.umask(before)
     assert settings.home.stat().st_mode & 0o077 == 0
-    assert settings.home / keys.case_manifest(four[0].id).stat().st_mode & 0o077 == 0
+    assert (settings.home / keys.case_manifest(four[0].id)).stat().st_mode & 0o077 == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lungseg.errors import NoLungError, RunCancelledError
+from lungseg.errors import CheckpointError, NoLungError, RunCancelledError
 from lungseg.evaluation.metrics import dice
 from lungseg.scans import formats
 from lungseg.scans.canvas import Preprocessing
@@ -19,6 +19,7 @@ from lungseg.segmentation.unet import UNet
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
 
 SHAPE = NetworkShape(width=4, depth=2, channels=3)
+CPU = torch.device("cpu")
 
 
 class BrightSpots(nn.Module):
@@ -38,7 +39,7 @@ def card(**changes):
 
 @pytest.fixture
 def spots():
-    return Segmenter(BrightSpots(), card(), torch.device("cpu"))
+    return Segmenter(BrightSpots(), card(), CPU)
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIL"])
@@ -93,14 +94,13 @@ def test_thick_slices_are_warned_of(tmp_path, spots):
 def test_number_types_agree(tmp_path):
     """No probability may hang on the number type by more than 2 of 255 (bf16 has 8 bits of mantissa)."""
     torch.manual_seed(3)
-    save_checkpoint(UNet(SHAPE), card(name="random"), tmp_path)
+    network = UNet(SHAPE)
+    network.head.weight.data *= 16
     write_chest(tmp_path / "scan.nii")
     volume = formats.read_volume(tmp_path / "scan.nii")
-    segmenter = Segmenter.load("random", models=tmp_path, device="cpu")
-    segmenter.dtype = torch.float32
-    exact = segmenter.predict(volume).canvases
-    segmenter.dtype = torch.bfloat16
-    half = segmenter.predict(volume).canvases
+    exact, half = (
+        Segmenter(network, card(), CPU, dtype).predict(volume).canvases for dtype in (torch.float32, torch.bfloat16)
+    )
     assert len(np.unique(exact)) > 10
     assert np.abs(exact.astype(int) - half).max() <= 2
 
@@ -124,6 +124,35 @@ def test_folded_batch_norm_gives_the_network_that_was_saved(tmp_path):
         expected = (torch.sigmoid(network(stack))[0, 0] * 255).round().numpy()
     middle = slice(112, 144)
     assert np.abs(found[middle, middle].astype(int) - expected[middle, middle]).max() <= 1
+
+
+class Steep(nn.Module):
+    """The sum of a thousand thousands: beyond the range of fp16, within that of float32."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 1, 1)
+        nn.init.constant_(self.convolution.weight, 1000.0)
+        self.share = share
+
+    def forward(self, x):
+        return (self.convolution(x) * 1000.0) * self.share
+
+
+def test_what_leaves_the_range_of_half_precision_is_computed_in_single_precision():
+    stack = np.full((2, 3, 16, 16), 1.0, np.float32)
+    assert (Segmenter(Steep(1.0), card(), CPU, torch.float16).predict_slices(stack) == 255).all()
+    with pytest.raises(CheckpointError, match="no number"):
+        Segmenter(Steep(float("inf")), card(), CPU).predict_slices(0 * stack)
+
+
+def test_network_that_is_handed_in_stays_as_it_is():
+    network = UNet(SHAPE).train()
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    Segmenter(network, card(), CPU)
+    assert network.training
+    assert list(network.state_dict()) == list(weights)
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
 
 
 def test_thumbnail_shows_the_lesion_in_its_colour(tmp_path):

@@ -1,11 +1,13 @@
-"""Limits follow the machine and the control groups that this process is in."""
+"""Settings of an installation; limits follow the machine and the control groups that this process is in."""
 
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 
 from lungseg import config
-from lungseg.config import GIGABYTE, Limits, free_memory, total_memory
+from lungseg.config import GIGABYTE, Limits, Settings, free_memory, total_memory
+from lungseg.errors import SetupError
 
 MEGABYTE = 1024**2
 
@@ -73,3 +75,35 @@ def test_version_1(machine):
 def test_system_without_control_groups(machine):
     (machine / "own").unlink()
     assert total_memory() == 8 * GIGABYTE
+
+
+def test_a_child_process_reads_every_setting_of_its_parent(monkeypatch, tmp_path):
+    values = {
+        "home": tmp_path / "h", "models": tmp_path / "m", "database_url": "sqlite:///x.sqlite", "host": "10.1.2.3",
+        "port": 81, "device": "cpu", "allow_unauthenticated": True, "allowed_hosts": ("a.example", "b.example"),
+        "viewer_folder": tmp_path / "v", "checkpoint": "mine", "data_roots": (tmp_path / "a", tmp_path / "b"),
+        "limits": Limits(file_bytes=1, volume_bytes=2, memory_bytes=3, axis_voxels=4),
+    }  # fmt: skip
+    assert set(values) == {field.name for field in fields(Settings)}
+    parent, default = Settings(**values), Settings()
+    assert not [name for name in values if getattr(parent, name) == getattr(default, name)]
+    for name, value in parent.to_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment() == parent
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("LUNGSEG_PORT", "http", "LUNGSEG_PORT is 'http'. Set it to a number from 1 to 65535."),
+        ("LUNGSEG_PORT", "65536", "LUNGSEG_PORT is 65536. Set it to a number from 1 to 65535."),
+        ("LUNGSEG_DEVICE", "tpu", "LUNGSEG_DEVICE is 'tpu'. Set it to auto, cpu or cuda."),
+        ("LUNGSEG_MAX_FILE_BYTES", "2 GB", "LUNGSEG_MAX_FILE_BYTES is '2 GB'. Set it to a number of bytes."),
+        ("LUNGSEG_MAX_AXIS_VOXELS", "0", "LUNGSEG_MAX_AXIS_VOXELS is '0'. Set it to a number of voxels."),
+    ],
+)
+def test_value_that_can_not_be_used_is_refused_with_a_sentence(monkeypatch, variable, value, sentence):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SetupError) as caught:
+        Settings.from_environment()
+    assert str(caught.value) == sentence

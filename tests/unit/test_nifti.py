@@ -366,12 +366,13 @@ def test_file_that_cannot_be_read(tmp_path, name):
         assert type(caught.value) is errors.ScanError
 
 
-def test_scan_that_is_gone_when_its_mask_is_written(tmp_path):
-    lesion = write_chest(tmp_path / "scan.nii")
+def test_mask_is_written_without_its_scan(tmp_path):
+    lesion = write_chest(tmp_path / "scan.nii", "SPL")
+    geometry, grid = geometry_of(tmp_path / "scan.nii"), grid_of(tmp_path / "scan.nii")
     (tmp_path / "scan.nii").unlink()
-    with pytest.raises(errors.ScanError, match="can't be read"):
-        formats.write_mask(lesion, tmp_path / "mask.nii", geometry_of(tmp_path / "scan.nii"))
-    assert list(tmp_path.iterdir()) == []
+    formats.write_mask(lesion, tmp_path / "mask.nii", geometry)
+    assert grid_of(tmp_path / "mask.nii").matches(grid)
+    np.testing.assert_array_equal(formats.read_mask(tmp_path / "mask.nii", grid.to_ras()), lesion)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float64])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from lungseg.operating_points import LesionCalibration
+from lungseg.operating_points import MIN_FLATNESS, LesionCalibration
 from lungseg.scans.canvas import CanvasGeometry, to_display
 from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import cut_by_ends
@@ -57,7 +57,7 @@ def random_answer(seed):
 
 def found_at(levels, level, min_ml=0.5):
     shown = np.where(levels >= min(level, STANDARD), levels, np.uint8(0))
-    return candidates(shown, Plausibility(GRID, min_ml), STANDARD, threshold_path(level, STANDARD))
+    return candidates(shown, Plausibility(GRID, min_ml, MIN_FLATNESS), STANDARD, threshold_path(level, STANDARD))
 
 
 def whole(candidate):

@@ -13,8 +13,8 @@ from lungseg.db.cases import insert_case
 from lungseg.errors import CheckpointError, PromotionError, StorageError
 from lungseg.files import keys
 from lungseg.records import RunKind, RunState
-from lungseg.segmentation.card import read_card, sha256_of
-from lungseg.segmentation.card import replace_card
+from lungseg.segmentation.card import read_card, replace_card
+from lungseg.segmentation.weights_file import weights_sha256
 from lungseg.services import in_use, promotion, runs
 from lungseg.services.installation import Installation
 from lungseg.services.training import list_runs
@@ -70,9 +70,9 @@ def test_first_checkpoint_goes_in_with_its_card(installation, database):
     card = promotion.promote(Installation(installation, database), run.id, comment="the first")
     weights = installation.models / "present.safetensors"
     assert read_card(weights).to_json() == card.to_json()
-    assert sha256_of(weights) == card.sha256
-    assert card.training["promotion"]["run"] == run.id
-    assert card.training["promotion"]["comment"] == "the first"
+    assert weights_sha256(weights) == card.sha256
+    assert card.training.promotion.run == run.id
+    assert card.training.promotion.comment == "the first"
     assert promotion.promoted_names(installation) == {card.sha256: "present"}
     assert sorted(path.name for path in installation.models.iterdir()) == ["present.json", "present.safetensors"]
 
@@ -80,11 +80,11 @@ def test_first_checkpoint_goes_in_with_its_card(installation, database):
 def test_better_one_goes_in_and_its_card_says_so(installation, database, present):
     run = add_run(installation, database, "better", changed(0.1))
     card = promotion.promote(Installation(installation, database), run.id)
-    compared = card.training["promotion"]["compared_with"]
-    assert compared["name"] == "present"
-    assert compared["verdict"] == "better"
-    assert compared["dice_difference"]["pairs"] == len(CASES)
-    assert "kept_out_because" not in card.training["promotion"]
+    compared = card.training.promotion.compared_with
+    assert compared.name == "present"
+    assert compared.verdict == "better"
+    assert compared.dice_difference.pairs == len(CASES)
+    assert card.training.promotion.kept_out_because == ""
 
 
 def test_worse_one_is_kept_out_with_the_reason(installation, database, present):
@@ -112,7 +112,7 @@ def test_difference_inside_the_noise_takes_a_comment(installation, database, pre
         promotion.promote(Installation(installation, database), run.id)
     assert not (installation.models / "noisy.safetensors").exists()
     card = promotion.promote(Installation(installation, database), run.id, comment="quicker")
-    assert card.training["promotion"]["compared_with"]["verdict"] == "inside the noise"
+    assert card.training.promotion.compared_with.verdict == "inside the noise"
     assert in_use.name_in_use(installation) == "noisy"
 
 
@@ -130,7 +130,7 @@ def test_cases_that_it_has_learned_from_prove_nothing(installation, database, pr
     run = add_run(installation, database, "better", changed(0.1))
     weights = installation.runs / run.id / "better.safetensors"
     card = read_card(weights)
-    replace_card(weights, replace(card, training={**card.training, "cases": CASES}))
+    replace_card(weights, replace(card, training=replace(card.training, cases=CASES)))
     with pytest.raises(PromotionError, match="no score on cases that it has not learned from"):
         promotion.promote(Installation(installation, database), run.id, comment="look at those scores")
 
@@ -144,13 +144,13 @@ def test_better_on_a_part_of_its_cases_takes_a_comment(installation, database, p
 
 
 def test_replaced_checkpoint_is_archived(installation, database, present):
-    before = sha256_of(installation.models / "present.safetensors")
+    before = weights_sha256(installation.models / "present.safetensors")
     run = add_run(installation, database, "better", changed(0.1))
     card = promotion.promote(Installation(installation, database), run.id, name="present")
     assert card.name == "present"
     assert read_card(installation.models / "present.safetensors").sha256 == card.sha256 != before
     archived = installation.models / "archive" / f"present-{before[:8]}.safetensors"
-    assert sha256_of(archived) == before == read_card(archived).sha256
+    assert weights_sha256(archived) == before == read_card(archived).sha256
 
 
 def test_nothing_goes_in_unscored(installation, database, present):
@@ -253,7 +253,7 @@ def test_damaged_weights_stay_out(installation, database):
     run = add_run(installation, database, "damaged", PRESENT)
     weights = installation.runs / run.id / "damaged.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
-    with pytest.raises(CheckpointError, match="not what its card describes"):
+    with pytest.raises(CheckpointError, match="its card says"):
         promotion.promote(Installation(installation, database), run.id)
     assert list(installation.models.iterdir()) == []
 

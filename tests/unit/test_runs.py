@@ -7,6 +7,7 @@ import pytest
 from lungseg import __version__
 from lungseg.errors import CheckpointError, NotFoundError
 from lungseg.records import RunKind, RunState
+from lungseg.run_configs import SegmentConfig
 from lungseg.services import cases, runs
 from lungseg.services.installation import Installation
 from tests.networks import save_network
@@ -31,9 +32,9 @@ def case(settings, database, chest_scan):
 def test_queued_run_knows_how_to_be_made_again(settings, database, case, card):
     run = runs.queue_segmentation(Installation(settings, database), case.id)
     assert (run.kind, run.state, run.case_id) == (RunKind.SEGMENT, RunState.QUEUED, case.id)
-    assert run.configuration == {
-        "checkpoint": card.name, "threshold": card.threshold, "min_lesion_ml": card.min_lesion_ml, "device": "cpu",
-    }  # fmt: skip
+    assert run.config == SegmentConfig(
+        checkpoint=card.name, threshold=card.threshold, min_lesion_ml=card.min_lesion_ml, device="cpu"
+    )
     assert (run.checkpoint, run.checkpoint_sha256) == (card.name, card.sha256)
     assert run.code_version.startswith(__version__)
     assert runs.get_run(Installation(settings, database), run.id) == run
@@ -46,7 +47,7 @@ def test_checkpoint_elsewhere_is_kept_by_its_whole_path(settings, database, case
     monkeypatch.chdir(tmp_path)
     run = runs.queue_segmentation(Installation(settings, database), case.id, "mine/own.safetensors")
     assert run.checkpoint == "own"
-    assert run.configuration["checkpoint"] == str(tmp_path / "mine" / "own.safetensors")
+    assert run.config.checkpoint == str(tmp_path / "mine" / "own.safetensors")
 
 
 def test_same_segmentation_is_queued_once(settings, database, case, tmp_path):
@@ -84,7 +85,7 @@ def test_repeated_run_is_a_new_one_with_the_same_configuration(settings, databas
     runs.request_stop(Installation(settings, database), run.id)
     again = runs.retry(Installation(settings, database), run.id)
     assert again.id != run.id
-    assert (again.state, again.configuration) == (RunState.QUEUED, run.configuration)
+    assert (again.state, again.config) == (RunState.QUEUED, run.config)
     assert runs.get_run(Installation(settings, database), run.id).state is RunState.CANCELLED
     assert runs.latest_run(Installation(settings, database), case.id) == again
 

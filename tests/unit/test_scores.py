@@ -18,11 +18,10 @@ from lungseg.recipes.scenes.report.panels import SIDE_PX, Panel, most_tumour, sh
 from lungseg.scans.geometry import Grid
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
 from lungseg.scans.volume import Volume
-from lungseg.segmentation.card import read_card
+from lungseg.segmentation.card import read_card, whole_scans_of
 from lungseg.segmentation.checkpoint import save_checkpoint
 from lungseg.segmentation.postprocessing import ProbabilityMap
 from lungseg.segmentation.unet import UNet
-from lungseg.services.checkpoints import read_checkpoint
 from tests.cards import CASES, save_scenes
 from tests.phantoms import LESION_INDEX, chest, ras_affine, write_nifti
 from tests.training_data import PATIENTS, TINY, write_data
@@ -57,7 +56,9 @@ def save(folder, *, logit, **training):
         card,
         network=TINY.network,
         preprocessing=TINY.preprocessing,
-        training={**card.training, "held_out_patients": PATIENTS[:3], "tested_patients": PATIENTS[3:7], **training},
+        training=replace(
+            card.training, **{"held_out_patients": PATIENTS[:3], "tested_patients": PATIENTS[3:7], **training}
+        ),
     )
     return save_checkpoint(network, changed, folder)
 
@@ -70,8 +71,8 @@ def evaluated(settings, data, demo, tmp_path):
         save(tmp_path / "models", logit=logit, **training)
         installed = replace(settings, models=tmp_path / "models", checkpoint="same")
         said = []
-        checkpoint = read_checkpoint(installed, "same")
-        found = gather(checkpoint, material or EvaluationInputs(data, demo), device="cpu", on_step=said.append)
+        weights = installed.models / "same.safetensors"
+        found = gather(weights, material or EvaluationInputs(data, demo), device="cpu", on_step=said.append)
         return found, said
 
     return run
@@ -89,7 +90,7 @@ def test_unseen_scans_are_those_of_the_card_and_the_demo_scan(evaluated):
 
 
 def test_scan_that_was_held_out_counts_once(evaluated):
-    found, _ = evaluated(held_out_patients=[*PATIENTS[:3], "lung_102"])
+    found, _ = evaluated(held_out_patients=(*PATIENTS[:3], "lung_102"))
     assert [part.is_unseen for part in found.scans] == [True, True, False]
     assert [score.case for score in found.unseen].count("lung_102") == 1
 
@@ -119,7 +120,7 @@ def test_page_tells_it_all(evaluated):
     found, _ = evaluated()
     text = page.render_report(found, command="lungseg scores --data data", folder="scores")
     for part in (
-        "`lungseg scores --data data`", f"sha256 `{found.checkpoint.card.sha256}`", "threshold 0.6", "preset `scenes`",
+        "`lungseg scores --data data`", f"sha256 `{found.card.sha256}`", "threshold 0.6", "preset `scenes`",
         "| lung_102 | its fold | 0.412 | 18.4 |", "| LIDC-IDRI-0001 | the checkpoint |", "Together, 4 scans",
         "### Learned from", "4 nodules of 4 patients", "| 0.77 |", "| 0.82 |", "| below 6 | 0 | – | – |",
         "| 10 to 20 | 4 |", "expected calibration error **0.041** over 412 lesions", "| 0.06 | 0.04 | 120 |",
@@ -149,7 +150,7 @@ def test_what_is_not_there_is_left_out_and_said(evaluated, tmp_path):
 
 
 def test_card_without_tested_patients_has_no_nodules(evaluated):
-    found, _ = evaluated(tested_patients=[])
+    found, _ = evaluated(tested_patients=())
     assert found.nodules is None
     assert found.remarks == ("No nodules: the card names no patients that were left for testing.",)
 
@@ -191,7 +192,7 @@ def test_what_whole_scans_say_gets_into_the_card_where_asked_for(
     code, _, stderr = lungseg("scores", "--data", data, "--checkpoint", "same", "-o", "scores.md", *option)
     assert code == 0, stderr
     assert read_card(weights).to_json() == replace(before, whole_scans=recorded).to_json()
-    assert read_card(weights).on_whole_scans == WholeScans.of(CASES)
+    assert read_card(weights).on_whole_scans == whole_scans_of(CASES)
 
 
 def test_command_refuses_what_it_can_not_write_first(lungseg, data, tmp_path):

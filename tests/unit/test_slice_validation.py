@@ -39,7 +39,7 @@ class Dense(nn.Module):
 
 
 def add_flat_and_small(hu, mask):
-    """Add a plate one slice thick in a lung, for which the network says 0.6, and a single voxel as dense as a tumour."""
+    """Add a plate one slice thick in a lung, for which the network says 0.6, and a voxel as dense as a tumour."""
     plate = hu[:, :, FLAT_SLICE] == LUNG_HU
     plate[48:] = False
     hu[:, :, FLAT_SLICE][plate] = 154

@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from lungseg.cli.output import write_table
 from lungseg.dataset.statistics import CaseStatistics, to_csv
 from lungseg.files.spreadsheet import FORMULA_STARTS, csv_table
 from lungseg.records import Failure, RunSummary
+from lungseg.run_configs import TrainConfig
 from lungseg.services.comparison import runs_csv, scores_csv
 from tests.run_rows import score_of, training_run
 
@@ -51,9 +53,8 @@ def written(tmp_path):
 
 def exported_runs(_):
     texts = dict.fromkeys(("name", "notes", "dataset", "checkpoint", "device"), FORMULA)
-    run = training_run(
-        tags=(FORMULA,), failure=Failure("x", FORMULA, "y"), **{**texts, "configuration": {"x": FORMULA}}
-    )
+    config = TrainConfig(preset=FORMULA, data=Path("data"))
+    run = training_run(tags=(FORMULA,), failure=Failure("x", FORMULA, "y"), config=config, **texts)
     return runs_csv([RunSummary(run, 30, 0.6, -0.5)])
 
 
@@ -61,7 +62,7 @@ def exported_scores(_):
     return scores_csv({"1": [score_of(FORMULA, 0.5)]}, {"1": FORMULA})
 
 
-def exported_data_set(_):
+def exported_data_set(_: Path) -> str:
     nothing: list[Any] = [None] * len(fields(CaseStatistics))
     return to_csv([replace(CaseStatistics(*nothing), case=FORMULA, patient=FORMULA)])
 

@@ -10,6 +10,7 @@ from lungseg.cli import app
 from lungseg.errors import CheckpointError
 from lungseg.segmentation.average import average_checkpoints
 from lungseg.segmentation.card import NetworkShape
+from lungseg.segmentation.card_contents import CardScores, CheckpointName
 from lungseg.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from lungseg.segmentation.unet import UNet
 from tests.networks import save_network
@@ -43,12 +44,12 @@ def test_card_is_that_of_the_first_without_what_was_measured_of_it(folder):
     card = average_checkpoints(paths, "mean", folder)
     first = load_checkpoint(paths[0])[1]
     assert (card.preset, card.preprocessing, card.network) == (first.preset, first.preprocessing, first.network)
-    assert card.scores == {}
-    assert card.training["averaged"] == [
-        {"name": name, "sha256": load_checkpoint(path)[1].sha256}
+    assert card.scores == CardScores()
+    assert card.training.averaged == tuple(
+        CheckpointName(name, load_checkpoint(path)[1].sha256)
         for name, path in zip(("second", "third"), paths, strict=True)
-    ]
-    assert "seconds" not in card.training
+    )
+    assert card.training.seconds is None
 
 
 def test_checkpoints_of_different_kinds_have_no_mean(folder):

@@ -1,4 +1,4 @@
-"""The loop and the learner: what is learned, what is kept, how it ends, and that it goes on as if never interrupted."""
+"""The loop and the optimisation: what is learned, what is kept, how it ends, and that it goes on as if never interrupted."""
 
 import copy
 import math
@@ -11,15 +11,15 @@ from lungseg.errors import DataSetError, DivergedError, OutOfMemoryError, Traini
 from lungseg.segmentation.card import NetworkShape
 from lungseg.segmentation.unet import UNet
 from lungseg.training.batches import Batch
-from lungseg.training.loop import LoopCallbacks, ValidationResult, train_epochs
+from lungseg.training.config import TrainingCallbacks
+from lungseg.training.loop import EtaTracker, ValidationResult, train_epochs
 from lungseg.training.optimisation import Optimisation, decay_at, loss_of, rate_at
 from lungseg.training.presets import OptimisationConfig
+from lungseg.workclock import WorkClock
 
 CPU = torch.device("cpu")
 STEPS = 5
-SCHEDULE = OptimisationConfig(
-    epochs=4, batch=3, learning_rate=0.02, decay="cosine", dice=1.0, ema=0.5, half_precision=False
-)
+CONFIG = OptimisationConfig(epochs=4, batch=3, learning_rate=0.02, decay="cosine", dice=1.0, ema=0.5, amp=False)
 WITH_DICE = OptimisationConfig(epochs=1, batch=1, dice=1.0, dice_smoothing_px=8.0)
 
 
@@ -37,52 +37,66 @@ class Witness:
         self.steps, self.epochs, self.networks, self.states, self.notices = [], [], [], [], []
         self.stop_after = stop_after
 
-    def callbacks(self, learner):
-        return LoopCallbacks(
-            on_step=self.steps.append,
-            on_epoch=self.on_epoch,
-            on_state=lambda: self.states.append(copy.deepcopy(learner.state())),
+    @property
+    def callbacks(self):
+        return TrainingCallbacks(
+            on_progress=lambda progress: self.steps.append(progress.done),
             on_notice=self.notices.append,
             should_stop=lambda: len(self.steps) >= self.stop_after,
         )
 
-    def on_epoch(self, report, network):
-        self.epochs.append(report)
-        self.networks.append(network)
+    @property
+    def clock(self):
+        return WorkClock(self.callbacks.should_stop)
+
+    def on_epoch(self, epoch, optimisation):
+        self.epochs.append(epoch.report)
+        self.networks.append(optimisation.eval_network)
+        if epoch.is_complete:
+            self.states.append(copy.deepcopy(optimisation.state()))
 
 
 def no_better(_network):
     return ValidationResult(rank=(0.0,))
 
 
-def fresh_learner(schedule=SCHEDULE, kind=UNet):
+def fresh(config=CONFIG, kind=UNet):
     torch.manual_seed(0)
     network = kind(NetworkShape(width=4, depth=2, channels=1))
-    return Optimisation(network, schedule, device=CPU, steps=schedule.epochs * STEPS)
+    return Optimisation(network, config, device=CPU, steps=config.epochs * STEPS)
 
 
-def run(witness, batches=bright_squares, validate=no_better, learner=None, schedule=SCHEDULE):
-    learner = learner or fresh_learner(schedule)
-    train_epochs(learner, batches=batches, validate=validate, callbacks=witness.callbacks(learner))
-    return learner
+def run(witness, batches=bright_squares, validate=no_better, optimisation=None, config=CONFIG):
+    optimisation = optimisation or fresh(config)
+    clock = witness.clock
+    for epoch in train_epochs(
+        optimisation, batches=batches, validate=validate, callbacks=witness.callbacks, clock=clock
+    ):
+        witness.on_epoch(epoch, optimisation)
+    return optimisation
 
 
-def weights_of(learner):
-    return {name: tensor for name, tensor in learner.state().tensors.items() if name.startswith("network.")}
+def weights_of(optimisation):
+    return {name: tensor for name, tensor in optimisation.state().tensors.items() if name.startswith("network.")}
 
 
 def test_time_that_the_clock_leaves_out_counts_nowhere():
-    class Aside(Witness):
-        """Its clock of work grows by a second with each step, whatever the real one says."""
+    class Clock(WorkClock):
+        """Grows by a second with each step, whatever the real one says."""
 
-        def callbacks(self, learner):
-            return replace(super().callbacks(learner), clock=lambda: float(len(self.steps)))
+        def now(self):
+            return float(len(witness.steps))
+
+    class Aside(Witness):
+        @property
+        def clock(self):
+            return Clock(self.callbacks.should_stop)
 
     witness = Aside()
-    learner = run(witness)
+    optimisation = run(witness)
     assert [report.seconds for report in witness.epochs] == [5.0] * 4
     assert [report.slices_per_s for report in witness.epochs] == [3.0] * 4
-    assert learner.standing.seconds == 20.0
+    assert optimisation.progress.seconds == 20.0
 
 
 def test_loss_falls_and_everyone_is_told():
@@ -112,8 +126,8 @@ def test_best_epochs_are_told_apart():
 def test_kept_is_the_moving_average_or_the_network_itself():
     for ema in (0.5, None):
         witness = Witness()
-        learner = run(witness, schedule=replace(SCHEDULE, ema=ema))
-        is_network = witness.networks[0].head.weight.equal(learner.state().tensors["network.head.weight"])
+        optimisation = run(witness, config=replace(CONFIG, ema=ema))
+        is_network = witness.networks[0].head.weight.equal(optimisation.state().tensors["network.head.weight"])
         assert is_network == (ema is None)
 
 
@@ -136,9 +150,9 @@ def test_stop_in_the_first_epoch_keeps_what_there_is_but_no_state():
 def test_stop_in_validation_leaves_the_epoch_before():
     verdicts = iter([ValidationResult(rank=(0.5,)), None])
     witness = Witness()
-    learner = run(witness, validate=lambda _: next(verdicts))
+    optimisation = run(witness, validate=lambda _: next(verdicts))
     assert [report.epoch for report in witness.epochs] == [1]
-    assert (learner.standing.epoch, learner.standing.best_epoch, len(witness.states)) == (1, 1, 1)
+    assert (optimisation.progress.epoch, optimisation.progress.best_epoch, len(witness.states)) == (1, 1, 1)
 
 
 def test_stop_in_the_first_validation_keeps_what_there_is_but_no_state():
@@ -155,7 +169,7 @@ def test_moving_average_soon_forgets_where_it_began():
 
 def test_training_ends_early_when_nothing_gets_better():
     witness = Witness()
-    run(witness, schedule=replace(SCHEDULE, epochs=50, patience=3))
+    run(witness, config=replace(CONFIG, epochs=50, patience=3))
     assert len(witness.epochs) == 4
     assert "No epoch since 1 was better" in witness.notices[0]
 
@@ -167,15 +181,15 @@ def test_loss_that_is_not_finite_ends_training():
 
 @pytest.mark.parametrize("optimiser", ["adam", "adamw"])
 @pytest.mark.parametrize("ema", [0.5, None])
-def test_learner_goes_on_as_if_never_interrupted(optimiser, ema):
-    schedule = replace(SCHEDULE, optimiser=optimiser, ema=ema)
+def test_optimisation_goes_on_as_if_never_interrupted(optimiser, ema):
+    config = replace(CONFIG, optimiser=optimiser, ema=ema)
     uninterrupted = Witness()
-    expected = weights_of(run(uninterrupted, schedule=schedule))
+    expected = weights_of(run(uninterrupted, config=config))
     resumed = Witness()
-    learner = fresh_learner(schedule)
-    learner.restore(uninterrupted.states[1])
+    optimisation = fresh(config)
+    optimisation.restore(uninterrupted.states[1])
     torch.rand(5)  # whatever happened meanwhile
-    actual = weights_of(run(resumed, learner=learner))
+    actual = weights_of(run(resumed, optimisation=optimisation))
     assert [report.epoch for report in resumed.epochs] == [3, 4]
     assert [r.train_loss for r in resumed.epochs] == [r.train_loss for r in uninterrupted.epochs[2:]]
     assert all(expected[name].equal(actual[name]) for name in expected)
@@ -184,7 +198,7 @@ def test_learner_goes_on_as_if_never_interrupted(optimiser, ema):
 def test_state_of_another_network_is_refused():
     witness = Witness()
     run(witness)
-    other = Optimisation(UNet(NetworkShape(width=8, depth=2)), SCHEDULE, device=CPU, steps=20)
+    other = Optimisation(UNet(NetworkShape(width=8, depth=2)), CONFIG, device=CPU, steps=20)
     with pytest.raises(TrainingError, match="can't go on from its state"):
         other.restore(witness.states[0])
 
@@ -202,8 +216,8 @@ class NarrowUNet(UNet):
 
 def test_batch_is_halved_until_it_fits_and_this_is_said():
     witness = Witness()
-    learner = run(witness, learner=fresh_learner(kind=NarrowUNet))
-    assert learner.parts == 4
+    optimisation = run(witness, optimisation=fresh(kind=NarrowUNet))
+    assert optimisation.micro_batches == 4
     assert len(witness.steps) == 20
     assert witness.notices == [
         "Memory ran out: a batch of 3 now passes through the network 2 at a time, its gradients added up.",
@@ -215,35 +229,33 @@ def test_batch_is_halved_until_it_fits_and_this_is_said():
 def test_single_slice_that_does_not_fit_ends_training(monkeypatch):
     monkeypatch.setattr(NarrowUNet, "most", 0)
     with pytest.raises(OutOfMemoryError, match="single slice"):
-        run(Witness(), learner=fresh_learner(kind=NarrowUNet))
+        run(Witness(), optimisation=fresh(kind=NarrowUNet))
 
 
 def test_other_errors_of_the_network_are_not_taken_for_a_full_memory(monkeypatch):
     monkeypatch.setattr(NarrowUNet, "message", "shapes differ")
     with pytest.raises(RuntimeError, match="shapes differ"):
-        run(Witness(), learner=fresh_learner(kind=NarrowUNet))
+        run(Witness(), optimisation=fresh(kind=NarrowUNet))
 
 
 def test_gradients_of_parts_add_up_to_those_of_the_batch():
     """Without batch normalisation, which sees its part alone, parts change nothing but rounding."""
     batch = next(bright_squares(1))
     learned = []
-    for parts in (1, 3):
+    for micro_batches in (1, 3):
         torch.manual_seed(0)
         network = torch.nn.Conv2d(1, 1, 3, padding=1)
-        schedule = replace(SCHEDULE, parts=parts, ema=None, dice=0.0)
-        Optimisation(network, schedule, device=CPU, steps=9).step(batch, print)
+        config = replace(CONFIG, micro_batches=micro_batches, ema=None, dice=0.0)
+        Optimisation(network, config, device=CPU, steps=9).step(batch, print)
         learned.append(network.weight.grad)
     torch.testing.assert_close(learned[0], learned[1])
 
 
 def test_tumour_pixels_weigh_more_until_a_share_of_the_steps():
-    schedule = replace(SCHEDULE, tumour_weight=10.0, weighted=0.5, dice=0.0, learning_rate=0.0)
-    learner = Optimisation(torch.nn.Conv2d(1, 1, 3, padding=1), schedule, device=CPU, steps=4)
-    batch, losses = next(bright_squares(1)), []
-    for step in range(4):
-        learner.standing = replace(learner.standing, step=step)
-        losses.append(learner.step(batch, print))
+    config = replace(CONFIG, positive_weight=10.0, positive_weight_until=0.5, dice=0.0, learning_rate=0.0)
+    optimisation = Optimisation(torch.nn.Conv2d(1, 1, 3, padding=1), config, device=CPU, steps=4)
+    batch = next(bright_squares(1))
+    losses = [optimisation.step(batch, print) for _ in range(4)]
     assert losses[0] == pytest.approx(losses[1])
     assert losses[2] == pytest.approx(losses[3])
     assert losses[0] > 1.2 * losses[2]
@@ -305,8 +317,8 @@ def dice_term(logits, tumour, tile=None, weight=None):
 
 
 def test_rate_rises_then_falls_to_zero():
-    schedule = OptimisationConfig(epochs=10, batch=1, warm_up=0.1, decay="cosine")
-    rates = [rate_at(step, schedule, 100) for step in range(101)]
+    config = OptimisationConfig(epochs=10, batch=1, warm_up=0.1, decay="cosine")
+    rates = [rate_at(step, config, 100) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1.0
     assert rates[55] == pytest.approx(0.5)
@@ -314,8 +326,8 @@ def test_rate_rises_then_falls_to_zero():
 
 
 def test_rate_that_is_held_falls_in_what_is_left():
-    schedule = replace(SCHEDULE, warm_up=0.1, hold=0.6)
-    rates = [rate_at(step, schedule, 100) for step in range(101)]
+    config = replace(CONFIG, warm_up=0.1, hold_until=0.6)
+    rates = [rate_at(step, config, 100) for step in range(101)]
     assert set(rates[10:61]) == {1.0}
     assert rates[80] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0.0)
@@ -325,7 +337,24 @@ def test_rate_of_the_baseline_never_changes():
     assert {rate_at(step, OptimisationConfig(epochs=3, batch=1), 30) for step in range(31)} == {1.0}
 
 
-@pytest.mark.parametrize("field", ["epochs", "batch", "steps", "parts", "patience"])
-def test_schedule_that_trains_nothing_is_refused(field):
-    with pytest.raises(DataSetError, match="trains nothing"):
-        replace(SCHEDULE, **{field: 0})
+@pytest.mark.parametrize("field", ["epochs", "batch", "steps", "micro_batches", "patience"])
+def test_config_that_trains_nothing_is_refused(field):
+    with pytest.raises(DataSetError, match=f"{field} is 0: nothing would be trained"):
+        replace(CONFIG, **{field: 0})
+
+
+def test_time_left_is_told_when_a_few_steps_have_shown_it():
+    class Clock(WorkClock):
+        seconds = 0.0
+
+        def now(self):
+            return self.seconds
+
+    clock = Clock()
+    eta = EtaTracker(20, clock)
+    told = []
+    for step in (11, 12, 13, 14):  # a run that went on after its tenth
+        told.append(eta.after(step))
+        clock.seconds += 2.0
+    assert [progress.left_s for progress in told] == [None, None, None, 12.0]
+    assert (told[-1].stage, told[-1].done, told[-1].total) == ("training", 14, 20)

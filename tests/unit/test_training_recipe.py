@@ -1,6 +1,5 @@
 """One checkpoint from a small data folder: made, made again, stopped, and scored."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -11,18 +10,19 @@ from typer.testing import CliRunner
 
 from lungseg.cli import app
 from lungseg.errors import DataSetError
-from lungseg.recipes.scenes.corpus import divide, read_corpus
+from lungseg.recipes.data_modules import DATA_MODULES
+from lungseg.recipes.scenes.corpus import read_corpus, split_corpus
 from lungseg.recipes.scenes.validation import Predictions, Validation, false_alarms
 from lungseg.scans.canvas import CanvasGeometry
 from lungseg.segmentation.card import read_card
+from lungseg.segmentation.card_contents import CardScores
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.segmentation.postprocessing import UINT8_ONE, LesionRule, ProbabilityMap
 from lungseg.segmentation.segmenter import Segmenter
-from lungseg.training import presets
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
-from lungseg.training.fit import fit
-from lungseg.training.presets import SCENES, find_preset
+from lungseg.training.fit import SLICES, fit
 from tests.networks import save_network
+from tests.presets import write_preset
 from tests.training_data import TINY, write_data
 
 CPU = torch.device("cpu")
@@ -36,7 +36,10 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def held_out(data):
-    return divide(read_corpus(data), tested=TINY.tested, held_out=TINY.held_out, scans=HELD_OUT).held_out
+    split = split_corpus(
+        read_corpus(data), test_share=TINY.test_share, validation_share=TINY.validation_share, hold_out=HELD_OUT
+    )
+    return split.validation
 
 
 class Witness:
@@ -44,7 +47,7 @@ class Witness:
         self.steps, self.epochs, self.scores, self.notices, self.stop_after = [], [], [], [], stop_after
 
     @property
-    def listener(self):
+    def callbacks(self):
         return TrainingCallbacks(
             on_progress=lambda progress: progress.stage == "training" and self.steps.append(progress),
             on_epoch=self.epochs.append,
@@ -54,32 +57,32 @@ class Witness:
         )
 
 
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    monkeypatch.setitem(presets.PRESETS, "tiny", TINY)
+def config_in(folder, data, **changes):
+    config = TrainingConfig(
+        preset="tiny", preset_values=TINY, data=data, output=folder, name="tiny-1", device="cpu", loaders=0,
+        hold_out=HELD_OUT,
+    )  # fmt: skip
+    return replace(config, **changes)
 
 
-def order_in(folder, data, **changes):
-    order = TrainingConfig(
-        preset="tiny", data=data, output=folder, name="tiny-1", device="cpu", loaders=0, hold_out=HELD_OUT
-    )
-    return replace(order, **changes)
+def train(config, callbacks=None, **options):
+    return fit(config, callbacks, **{"data_modules": DATA_MODULES, **options})
 
 
 def test_checkpoint_is_written_with_all_that_made_it(tmp_path, data):
     witness = Witness()
-    card = fit(order_in(tmp_path, data, seed=4), witness.listener)
+    card = train(config_in(tmp_path, data, seed=4), witness.callbacks)
     network, read = load_checkpoint(tmp_path / "tiny-1.safetensors")
     assert read.sha256 == card.sha256
     assert network.shape == TINY.network
-    assert read.training["seed"] == 4
-    assert read.training["schedule"]["steps"] == TINY.schedule.steps
-    assert "LIDC-IDRI-0314" in read.training["held_out_patients"]
-    assert not set(read.training["held_out_patients"]) & set(read.training["tested_patients"])
-    assert read.training["best_epoch"] == 2
-    assert [source["licence"] for source in read.data] == ["CC BY 3.0", "CC BY 3.0", "CC BY 4.0 / CC BY 3.0"]
-    assert all(source["trained_on"]["items"] and source["held_out"]["items"] for source in read.data[:2])
-    assert read.scores["cases"][0]["case"] == "lung_103"
+    assert read.training.seed == 4
+    assert read.training.optimisation["steps"] == TINY.optimisation.steps
+    assert "LIDC-IDRI-0314" in read.training.held_out_patients
+    assert not set(read.training.held_out_patients) & set(read.training.tested_patients)
+    assert read.training.best_epoch == 2
+    assert [source.licence for source in read.data] == ["CC BY 3.0", "CC BY 3.0", "CC BY 4.0 / CC BY 3.0"]
+    assert all(source.trained_on.items and source.held_out.items for source in read.data[:2])
+    assert read.scores.cases[0].case == "lung_103"
     assert (len(witness.steps), len(witness.epochs)) == (6, 2)
     assert [score.case for score in witness.scores[-1]] == ["lung_103"]
     assert witness.scores[-1][0].reference_ml == pytest.approx(24.4, rel=0.1)
@@ -87,39 +90,39 @@ def test_checkpoint_is_written_with_all_that_made_it(tmp_path, data):
 
 def test_same_seed_makes_the_same_checkpoint(tmp_path, data):
     cards = [
-        fit(order_in(tmp_path / name, data, epochs=1, seed=seed), Witness().listener)
+        train(config_in(tmp_path / name, data, epochs=1, seed=seed), Witness().callbacks)
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
     assert cards[0].sha256 == cards[1].sha256 != cards[2].sha256
 
 
-def test_run_that_begins_with_the_first_epochs_of_another_is_what_it_would_have_been_alone(tmp_path, data, monkeypatch):
-    monkeypatch.setitem(presets.PRESETS, "tiny", replace(TINY, labelled_from=2))
-    listener = Witness().listener
-    alone = fit(order_in(tmp_path / "alone", data), listener)
-    other = order_in(tmp_path / "other", data, hold_out=("lung_102", "lung_103"), name="other")
-    assert fit(other, listener).sha256 != alone.sha256
+def test_run_that_begins_with_the_first_epochs_of_another_is_what_it_would_have_been_alone(tmp_path, data):
+    late = {"preset_values": replace(TINY, labelled_from=2)}
+    callbacks = Witness().callbacks
+    alone = train(config_in(tmp_path / "alone", data, **late), callbacks)
+    other = config_in(tmp_path / "other", data, **late, hold_out=("lung_102", "lung_103"), name="other")
+    assert train(other, callbacks).sha256 != alone.sha256
     witness = Witness()
-    branch = fit(order_in(tmp_path / "branch", data, branch=other.output), witness.listener)
+    branch = train(config_in(tmp_path / "branch", data, **late, branch=other.output), witness.callbacks)
     assert [report.epoch for report in witness.epochs] == [2]
     assert branch.sha256 == alone.sha256
 
 
 def test_run_begins_with_no_run_that_was_trained_otherwise(tmp_path, data):
-    other = order_in(tmp_path / "other", data, hold_out=("lung_102",), epochs=1)
-    fit(other, Witness().listener)
+    other = config_in(tmp_path / "other", data, hold_out=("lung_102",), epochs=1)
+    train(other, Witness().callbacks)
     with pytest.raises(DataSetError, match="has kept no state"):
-        fit(order_in(tmp_path / "new", data, epochs=1, branch=other.output), Witness().listener)
+        train(config_in(tmp_path / "new", data, epochs=1, branch=other.output), Witness().callbacks)
     with pytest.raises(DataSetError, match="trained otherwise: seed, epochs"):
-        fit(order_in(tmp_path / "new", data, seed=3, branch=other.output), Witness().listener)
+        train(config_in(tmp_path / "new", data, seed=3, branch=other.output), Witness().callbacks)
     assert not (tmp_path / "new").exists()
 
 
 def test_training_stopped_in_its_first_epoch_leaves_weights_without_scores(tmp_path, data):
     witness = Witness(stop_after=2)
-    card = fit(order_in(tmp_path, data), witness.listener)
+    card = train(config_in(tmp_path, data), witness.callbacks)
     assert len(witness.steps) == 2
-    assert (card.training["best_epoch"], card.scores) == (1, {})
+    assert (card.training.best_epoch, card.scores) == (1, CardScores())
     assert "nothing was measured" in witness.notices[0]
     assert load_checkpoint(tmp_path / "tiny-1.safetensors")[1].sha256 == card.sha256
 
@@ -127,50 +130,39 @@ def test_training_stopped_in_its_first_epoch_leaves_weights_without_scores(tmp_p
 def test_stop_in_a_later_validation_keeps_the_epoch_before(tmp_path, data):
     witness = Witness()
     stages = []
-    listener = replace(
-        witness.listener,
+    callbacks = replace(
+        witness.callbacks,
         on_progress=lambda progress: stages.append(progress.stage),
         should_stop=lambda: stages.count("validating") == 2,
     )
-    card = fit(order_in(tmp_path, data), listener)
+    card = train(config_in(tmp_path, data), callbacks)
     assert stages[-1] == "validating"
-    assert (card.training["best_epoch"], len(witness.epochs)) == (1, 1)
-    assert [case["case"] for case in card.scores["cases"]] == ["lung_103"]
-    assert fit(order_in(tmp_path, data), witness.listener, resume=True).training["finished"]
+    assert (card.training.best_epoch, len(witness.epochs)) == (1, 1)
+    assert [case.case for case in card.scores.cases] == ["lung_103"]
+    assert train(config_in(tmp_path, data), witness.callbacks, resume=True).training.finished
     assert [report.epoch for report in witness.epochs] == [1, 2]
 
 
 def test_data_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DataSetError, match="There is no folder chest_ct_msd_layout"):
-        fit(order_in(tmp_path / "out", tmp_path), Witness().listener)
+        train(config_in(tmp_path / "out", tmp_path), Witness().callbacks)
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_preset_names_those_there_are():
-    with pytest.raises(DataSetError, match="Choose one of: baseline, "):
-        find_preset("none")
-    assert find_preset("scenes") is SCENES
+def test_engine_alone_has_no_data_for_scenes(tmp_path, data):
+    with pytest.raises(DataSetError, match="no data for presets of scenes"):
+        train(config_in(tmp_path / "out", data), data_modules=SLICES)
+    assert not (tmp_path / "out").exists()
 
 
-def test_command_trains_and_prints_what_was_measured(tmp_path, data, environment, monkeypatch):
-    arguments = [
-        "train",
-        "--preset",
-        "tiny",
-        "--data",
-        str(data),
-        "--epochs",
-        "1",
-        "--hold-out",
-        "lung_103",
-        "--output",
-        str(tmp_path / "out"),
-    ]
-    result = CliRunner().invoke(app, arguments)
+def test_command_trains_and_prints_what_was_measured(tmp_path, data, environment):
+    preset = write_preset(tmp_path / "presets", TINY)
+    arguments = ["train", "--preset", preset, "--data", data, "--epochs", 1, "--hold-out", "lung_103"]
+    result = CliRunner().invoke(app, [*map(str, arguments), "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "epoch 1 of 1" in result.output
     assert "lung_103" in result.output
-    assert read_card(tmp_path / "out" / "tiny.safetensors").training["schedule"]["epochs"] == 1
+    assert read_card(tmp_path / "out" / "tiny.safetensors").training.optimisation["epochs"] == 1
 
 
 @pytest.fixture
@@ -212,9 +204,7 @@ def test_false_lesions_cost_and_small_ones_are_dropped(validation, perfect):
 
 
 def test_pixels_of_one_reader_count_neither_way(validation, perfect):
-    generous = Predictions(
-        tuple(sure_of(crop, crop.readers >= 1) for crop in validation.library.crops), perfect.scans
-    )
+    generous = Predictions(tuple(sure_of(crop, crop.readers >= 1) for crop in validation.library.crops), perfect.scans)
     assert {each.dice for each in validation.measure(generous, LesionRule(0.5, 0.1)).nodules} == {1.0}
 
 
@@ -227,9 +217,8 @@ def test_threshold_decides(validation, perfect):
 def test_card_gets_operating_point_and_figures(validation, perfect):
     card = validation.at(validation.measure(perfect, LesionRule(0.6, 0.2)))
     assert (card.threshold, card.min_lesion_ml) == (0.6, 0.2)
-    assert card.scores["held_out_nodules"]["dice_mean"] == 1.0
-    assert card.scores["held_out_nodules"]["nodules"] == len(validation.library.crops)
-    json.dumps(card.scores, allow_nan=False)
+    assert card.scores.held_out_nodules.dice_mean == 1.0
+    assert card.scores.held_out_nodules.nodules == len(validation.library.crops)
 
 
 def test_false_alarms_lie_in_the_lung_field_away_from_tumour(data, tmp_path):

@@ -10,6 +10,7 @@ from sqlalchemy import event
 from lungseg.db import queue, training
 from lungseg.db.runs import get_run
 from lungseg.db.tables import RunRow
+from lungseg.decoding import to_plain
 from lungseg.records import EpochRecord, RunKind, RunState
 from tests.run_rows import NOW, keep_epochs, keep_run, score_of, training_run
 
@@ -72,7 +73,7 @@ def test_scores_come_back_as_they_were_and_are_replaced(database):
         training.keep_score(session, run.id, score_of("lung_001", 0.7))
     with database.read() as session:
         first, second = training.scores_of(session, [run.id])[run.id]
-    assert (first, second.report()) == (score_of("lung_001", 0.7), nan.report())
+    assert (first, to_plain(second)) == (score_of("lung_001", 0.7), to_plain(nan))
     assert math.isnan(second.dice)
 
 
@@ -83,7 +84,7 @@ def test_list_takes_two_queries_however_many_runs(database):
     statements = []
     with database.read() as session:
         event.listen(session.connection(), "after_cursor_execute", lambda *given: statements.append(given[2]))
-        summaries = training.summaries(session)
+        summaries = training.summaries(session, frozenset(RunKind))
         epochs = training.epochs_of(session, [run.id for run in runs])
     assert len(statements) == 3
     assert [summary.run.id for summary in summaries] == [run.id for run in runs[::-1]]

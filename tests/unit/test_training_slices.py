@@ -12,11 +12,13 @@ from lungseg.dataset.store import prepare
 from lungseg.errors import DataSetError, TrainingError
 from lungseg.training.augmentation import Augmentation
 from lungseg.training.batches import Batch, load
-from lungseg.training.presets import BASELINE, NEIGHBOURS, SpatialAugmentation
+from lungseg.training.presets import SpatialAugmentation
+from lungseg.training.presets.files import find_preset
 from lungseg.training.sampling import SliceTable, first_slice
 from lungseg.training.slices import SliceBatches, read_slice
 from tests.data_sets import write_data_set
 
+BASELINE, NEIGHBOURS = find_preset("baseline"), find_preset("neighbours")
 NO_WARP = SpatialAugmentation(scale=(1.0, 1.0), rotation_degrees=(0.0, 0.0), elastic_px=(0.0, 0.0))
 
 
@@ -58,10 +60,10 @@ def agreement(planes, tumour):
 def test_baseline_is_the_method_of_the_prototype():
     assert (BASELINE.network.width, BASELINE.network.depth, BASELINE.network.channels) == (64, 4, 1)
     assert (BASELINE.preprocessing.hu_scale, BASELINE.preprocessing.size) == (3071.0, 256)
-    schedule = BASELINE.schedule
-    assert (schedule.optimiser, schedule.learning_rate, schedule.batch, schedule.epochs) == ("adam", 1e-4, 8, 30)
-    assert (schedule.dice, schedule.ema, schedule.decay, schedule.weight_decay) == (0.0, None, "none", 0.0)
-    assert (BASELINE.warp.scale, BASELINE.warp.rotation_degrees) == ((0.85, 1.15), (-45.0, 45.0))
+    config = BASELINE.optimisation
+    assert (config.optimiser, config.learning_rate, config.batch, config.epochs) == ("adam", 1e-4, 8, 30)
+    assert (config.dice, config.ema, config.decay, config.weight_decay) == (0.0, None, "none", 0.0)
+    assert (BASELINE.augmentation.scale, BASELINE.augmentation.rotation_degrees) == ((0.85, 1.15), (-45.0, 45.0))
     assert BASELINE.skip_slices == 30
 
 
@@ -198,7 +200,7 @@ def test_slice_is_that_of_inference(cases):
 
 
 def test_batch_holds_slices_and_masks_of_the_drawn_rows(cases, table):
-    preset = replace(NEIGHBOURS, warp=NO_WARP)
+    preset = replace(NEIGHBOURS, augmentation=NO_WARP)
     batches = SliceBatches(cases, table, preset, seed=4, epoch=1)
     batch = batches[0]
     assert batch.planes.shape == (8, 3, 256, 256)

@@ -34,6 +34,9 @@ class SampleComposer:
         preset: how it is shown.
         scans: numbers of the whole scans that are shown; None for all.
         hard_negatives: for some of them, points where the network last saw tumour that is not there.
+
+    Attributes:
+        corpus: what is shown.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class SampleComposer:
         scans: Sequence[int] | None = None,
         hard_negatives: Mapping[int, Points] | None = None,
     ) -> None:
-        self._corpus, self._composition = corpus, preset.composition
+        self.corpus, self._composition = corpus, preset.composition
         self._scans = list(range(len(corpus.scans)) if scans is None else scans)
         self._hard_negatives = hard_negatives or {}
         self._views = ViewDrawer(corpus, preset, self._scans)
@@ -98,7 +101,7 @@ class SampleComposer:
 
     def _draw_centre(self, rng: Generator, kind: float) -> tuple[int, tuple[int, int, int], bool]:
         """Choose scan and point by the shares of the composition, and whether a nodule may be pasted there."""
-        mix, scans = self._composition, self._corpus.scans
+        mix, scans = self._composition, self.corpus.scans
         lesion, hard, wall, chest = np.cumsum([mix.lesion, mix.hard_negatives, mix.wall, mix.chest])
         marked = [number for number in self._scans if len(scans[number].lesion)]
         if kind < lesion and marked:

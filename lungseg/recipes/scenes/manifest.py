@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lungseg.decoding import Natural, decode_value, parse_toml
 from lungseg.errors import DataSetError
@@ -74,7 +73,7 @@ def read_manifest(data: Path) -> CorpusManifest:
         return DataSetError(f"{path} can't be used ({reason}).", "Correct it, or remove it to use that of the recipe.")
 
     try:
-        values: dict[str, Any] = parse_toml(path.read_bytes(), damaged)
+        values = parse_toml(path.read_bytes(), damaged)
     except OSError as error:
         raise damaged(error.strerror or str(error)) from error
     return decode_value(CorpusManifest, values, damaged)

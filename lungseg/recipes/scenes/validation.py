@@ -128,7 +128,8 @@ class Validation:
 
     def best(self, predictions: Predictions) -> Scores:
         """Find the threshold and the smallest lesion with which predictions score best."""
-        rules = (LesionRule(*point) for point in product(THRESHOLDS, SMALLEST_ML))
+        flatness = self.card.min_flatness
+        rules = (LesionRule(*point, min_flatness=flatness) for point in product(THRESHOLDS, SMALLEST_ML))
         return max((self.measure(predictions, rule) for rule in rules), key=lambda scores: scores.score)
 
     def at(self, scores: Scores) -> ModelCard:

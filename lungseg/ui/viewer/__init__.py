@@ -150,7 +150,7 @@ def scene_data(settings: Settings, scene: CaseView, note: str) -> dict[str, Any]
         ],
         "caution": scene.caution,
         "findings": as_told(scene.remarks),
-        "threshold": _threshold_data(scene.operation) if scene.operation else None,
+        "threshold": threshold_data(scene.operation) if scene.operation else None,
         "provenance": _provenance(settings, scene),
     }
 
@@ -203,7 +203,9 @@ def _layer_mask(settings: Settings, mask: Mask, statement: str, probability_mean
 
 
 def _model_mask(settings: Settings, scene: CaseView) -> LayerMask | None:
-    return scene.model and _layer_mask(settings, scene.model, scene.statement, scene.probability_meaning)
+    if scene.model is None:
+        return None
+    return _layer_mask(settings, scene.model, scene.statement, scene.probability_meaning)
 
 
 def _doubtful_mask(settings: Settings, scene: CaseView) -> LayerMask | None:
@@ -223,11 +225,12 @@ def _doubtful_mask(settings: Settings, scene: CaseView) -> LayerMask | None:
     )
 
 
-def _threshold_data(threshold: ThresholdState) -> dict[str, Any]:
+def threshold_data(threshold: ThresholdState) -> dict[str, Any]:
+    """Turn a threshold into what the component is told of it (`Threshold` in `types.d.ts`)."""
     levels = [choice.level for choice in threshold.choices]
     choices = [as_told(choice) | {"threshold": f"{choice.threshold:.2f}"} for choice in threshold.choices]
     place = {"at": threshold.at, "defaultAt": levels.index(threshold.default)}
-    return as_told(threshold) | place | {"choices": choices}
+    return {**as_told(threshold), **place, "choices": choices}
 
 
 def as_told(value: Any) -> Any:

@@ -53,12 +53,10 @@ export class Annotations {
    */
   arrange(panes, shape) {
     const { clientWidth, clientHeight } = this.root;
-    this.frames.forEach(({ box }) => { box.hidden = true; });
     this.shown = panes.map(({ plane, position: [left, top, width, height] }, at) => {
       const frame = this.frameOf(plane);
       const widthPx = width * clientWidth;
       Object.assign(frame.box.style, { left: percent(left), top: percent(top), width: percent(width), height: percent(height) });
-      frame.box.hidden = false;
       frame.box.classList.toggle("narrow", widthPx < NARROW_PX);
       frame.box.classList.toggle("main", at === 0);
       frame.box.ariaValueMax = String(shape[plane.normal]);
@@ -67,6 +65,7 @@ export class Annotations {
         leftPx: left * clientWidth, topPx: top * clientHeight,
       };
     });
+    this.frames.forEach((frame) => { frame.box.hidden = !this.shown.some((placed) => placed.frame === frame); });
   }
 
   /** @param {Plane} plane */

@@ -16,8 +16,8 @@ export class Memory {
     this.link = nameOfLink(asked);
     /** @type {Remembered | null} */
     this.state = this.read();
-    const navigation = performance.getEntriesByType("navigation")[0];
-    const isFresh = !wasOpened && navigation instanceof PerformanceNavigationTiming && navigation.type === "navigate";
+    const [navigation] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
+    const isFresh = !wasOpened && navigation?.type === "navigate";
     wasOpened = true;
     const isNews = isFresh || !this.state?.links?.includes(this.link);
     /** What the address asks for, unless the reader followed this link before and went on from there. */

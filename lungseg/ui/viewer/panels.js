@@ -1,8 +1,8 @@
-/** Beside the picture: lesions, threshold, findings and provenance. */
+/** Beside the picture: lesions, findings and provenance. */
 
-/** @import { CaseData, Finding, Layer, Lesion, LesionPlace, Mask, Threshold, Triple } from "./types.js" */
+/** @import { CaseData, Finding, Layer, Lesion, LesionPlace, Mask, Triple } from "./types.js" */
 
-import { find, make } from "../dom.js";
+import { make } from "../dom.js";
 import { placeText } from "./geometry.js";
 
 /** @type {{ head: string, title: string | null, text: (lesion: Lesion) => string }[]} */
@@ -142,27 +142,6 @@ export function markCurrent(section, current) {
       row.classList.toggle("current", isCurrent);
     });
   }
-}
-
-/**
- * The slider of the threshold at place `at` of the choices, and what is known of it.
- *
- * @param {HTMLElement} section
- * @param {Threshold | null} threshold
- * @param {number} at
- */
-export function showThreshold(section, threshold, at) {
-  section.hidden = !threshold;
-  if (!threshold) return;
-  const { choices, reason } = threshold;
-  const slider = find(section, "input", HTMLInputElement);
-  Object.assign(slider, { max: String(choices.length - 1), value: String(at), disabled: Boolean(reason) });
-  slider.setAttribute("aria-valuetext", `${choices[at].threshold}. ${choices[at].expected}`);
-  find(section, "output", HTMLElement).textContent = choices[at].threshold;
-  find(section, "p", HTMLElement).textContent = reason || choices[at].expected;
-  const reset = find(section, "button", HTMLButtonElement);
-  reset.hidden = Boolean(reason) || at === threshold.defaultAt;
-  reset.textContent = `Back to the checkpoint's ${choices[threshold.defaultAt].threshold}`;
 }
 
 /**

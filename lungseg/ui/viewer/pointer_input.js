@@ -53,8 +53,9 @@ export class PointerInput {
 
   /** The pane that keys mean: that which has the focus of the keyboard, or lies under the pointer; else the first. */
   get pane() {
-    const under = this.at && this.viewer.paneOf(this.at);
-    const { focused } = this.viewer.annotations;
+    const { picture } = this.viewer;
+    const under = this.at && picture.paneOf(this.at);
+    const { focused } = picture;
     return (this.isByKey ? focused ?? under : under ?? focused) ?? 0;
   }
 
@@ -69,7 +70,7 @@ export class PointerInput {
       return;
     }
     const notches = this.wheel.notches(event);
-    if (notches) viewer.step(-notches, viewer.paneOf(event) ?? 0);
+    if (notches) viewer.step(-notches, viewer.picture.paneOf(event) ?? 0);
   }
 
   /**
@@ -101,7 +102,7 @@ export class PointerInput {
     this.see(event);
     const isWindow = event.button === 2 || (event.button === 0 && this.holdsWindow);
     const kind = isWindow ? "window" : event.shiftKey || event.button === 1 ? "pan" : "cross";
-    this.drag = { kind, pane: viewer.paneOf(event), x: event.clientX, y: event.clientY };
+    this.drag = { kind, pane: viewer.picture.paneOf(event), x: event.clientX, y: event.clientY };
     if (kind === "cross") this.point(event, this.drag.pane);
   }
 
@@ -117,7 +118,7 @@ export class PointerInput {
       && Math.hypot(event.clientX - pressed.x, event.clientY - pressed.y) < NEAR_PX;
     const from = isSecond ? pressed.from : viewer.state.index;
     this.pressed = { time: event.timeStamp, x: event.clientX, y: event.clientY, from };
-    if (!isSecond) viewer.pointAt(pane, event);
+    if (!isSecond) viewer.picture.pointAt(pane, event);
     return isSecond;
   }
 
@@ -136,9 +137,9 @@ export class PointerInput {
     }
     const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
     Object.assign(drag, { x: event.clientX, y: event.clientY });
-    if (drag.kind === "cross" && (dx || dy)) viewer.pointAt(drag.pane, event);
+    if (drag.kind === "cross" && (dx || dy)) viewer.picture.pointAt(drag.pane, event);
     if (drag.kind === "window") this.dragWindow(dx, dy);
-    if (drag.kind === "pan") viewer.pan(drag.pane, [dx, dy]);
+    if (drag.kind === "pan") viewer.picture.pan(drag.pane, [dx, dy]);
   }
 
   /** @param {PointerEvent} event */
@@ -165,9 +166,9 @@ export class PointerInput {
   onDouble(event) {
     const { viewer, pressed } = this;
     if (!viewer.isReady || !pressed) return; // without a press fingers did it already
-    const pane = viewer.paneOf(event);
+    const pane = viewer.picture.paneOf(event);
     viewer.state.goTo(pressed.from);
     this.pressed = null;
-    if (pane !== null) viewer.enlargePane(pane);
+    if (pane !== null) viewer.enlarge(viewer.picture.planeOf(pane).name);
   }
 }

@@ -31,7 +31,7 @@ export class Touches {
   /** @param {PointerEvent} event */
   press(event) {
     this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
-    const pane = this.viewer.paneOf(event);
+    const pane = this.viewer.picture.paneOf(event);
     this.gesture = this.fingers.size === 1
       ? { kind: "tap", pane, x: event.clientX, y: event.clientY }
       : { kind: "pinch", pane: this.gesture?.pane ?? pane, ...this.spread() };
@@ -57,7 +57,7 @@ export class Touches {
    * @param {number} y
    */
   scroll(gesture, pane, y) {
-    const height = this.viewer.slicePixels(pane);
+    const height = this.viewer.picture.slicePixels(pane);
     const slices = Math.trunc((y - gesture.y) / height);
     gesture.y += slices * height;
     if (slices) this.viewer.step(-slices, pane);
@@ -67,7 +67,7 @@ export class Touches {
   pinch(gesture) {
     const { middle, apart } = this.spread();
     this.viewer.state.zoom(apart / gesture.apart);
-    this.viewer.pan(gesture.pane, [middle[0] - gesture.middle[0], middle[1] - gesture.middle[1]]);
+    this.viewer.picture.pan(gesture.pane, [middle[0] - gesture.middle[0], middle[1] - gesture.middle[1]]);
     Object.assign(gesture, { middle, apart });
   }
 

@@ -1,35 +1,33 @@
 /**
  * The viewer of one case: it joins what is loaded (`loading.js`), where the reader stands (`view_state.js`), what is drawn
- * (`planes.js`, `annotations.js`) and what hands do (`pointer_input.js`, `keyboard_input.js`, `controls.js`).
+ * (`picture.js`, `rendering_pane.js`) and what hands do (`pointer_input.js`, `keyboard_input.js`, `controls.js`).
  */
 
 /** @import { ComponentArguments } from "../types.js" */
-/** @import { CaseData, Reading, Triple } from "./types.js" */
-/** @import { Place } from "./pointer_input.js" */
-/** @import { Act } from "./keyboard.js" */
+/** @import { Act, Commands } from "./keyboard.js" */
+/** @import { CaseData, Reading } from "./types.js" */
 
 import { objectOn } from "../component.js";
 import { find } from "../dom.js";
-import { Annotations, percent, titled } from "./annotations.js";
+import { percent, titled } from "./annotations.js";
 import { copyText } from "./clipboard.js";
 import { Controls } from "./controls.js";
 import { LoadError, messageOf, NoWebGLError } from "./errors.js";
-import { indexAt, isInside, mmOf, placeText } from "./geometry.js";
+import { placeText } from "./geometry.js";
 import { KeyboardInput } from "./keyboard_input.js";
 import { keyMapOf, shortcutsFor } from "./keyboard.js";
-import { panesFor, RENDERING } from "./layout.js";
+import { RENDERING } from "./layout.js";
 import { linkedLesion, linkedSlice, linkedWindow, linkTo } from "./links.js";
 import { CaseLoad } from "./loading.js";
 import { Memory } from "./memory.js";
-import { markCurrent, showAlarm, showFindings, showLesions, showProvenance, showThreshold } from "./panels.js";
+import { markCurrent, showAlarm, showFindings, showLesions, showProvenance } from "./panels.js";
+import { Picture } from "./picture.js";
 import { PointerInput } from "./pointer_input.js";
 import { RenderingPane } from "./rendering_pane.js";
 import { Speech } from "./speech.js";
 import { Strip } from "./strip.js";
+import { ThresholdSlider } from "./threshold_slider.js";
 import { ViewState } from "./view_state.js";
-
-const MOST_SLICE_PX = 16;
-const LEAST_SLICE_PX = 4;
 
 export class Viewer {
   /**
@@ -42,32 +40,28 @@ export class Viewer {
     this.setState = setState;
     this.listening = new AbortController();
     const { signal } = this.listening;
-    this.stage = find(root, ".stage", HTMLElement);
     this.state = new ViewState(data, () => this.drawSoon());
+    this.picture = new Picture(find(root, ".stage", HTMLElement), this.state);
+    this.lesions = find(root, ".lesions", HTMLElement);
     this.speech = new Speech(find(root, ".spoken", HTMLElement));
-    this.annotations = new Annotations(find(root, ".annotations", HTMLElement));
     this.rendering = new RenderingPane(find(root, ".rendering", HTMLElement), () => this.enlarge(RENDERING), signal);
     this.strip = new Strip(find(root, ".strip", HTMLCanvasElement), (k) => this.goToSlice(k), signal);
-    this.pointer = new PointerInput(this, this.annotations.root, signal);
+    this.threshold = new ThresholdSlider(find(root, ".threshold", HTMLElement), (wish) => this.askThreshold(wish), signal);
+    this.pointer = new PointerInput(this, this.picture.annotations.root, signal);
     this.controls = new Controls(root, this.state, this.actions, signal);
     /** @type {Map<string, Act>} */
     this.keyMap = new Map();
     this.keyboard = new KeyboardInput(root, this.commands, {
       keyMap: () => this.keyMap, isReady: () => this.isReady, onRelease: () => { this.pointer.holdsWindow = false; },
     }, signal);
-    const slider = find(root, "[data-in=threshold]", HTMLInputElement);
-    slider.addEventListener("input", () => this.showThreshold(slider.valueAsNumber), { signal });
-    slider.addEventListener("change", () => this.askThreshold(slider.valueAsNumber), { signal });
-    window.addEventListener("pagehide", () => this.memory?.write(), { signal });
+    window.addEventListener("pagehide", () => this.remember(), { signal });
     window.addEventListener("resize", () => this.fit(), { signal });
     this.sizes = new ResizeObserver(() => this.arrange());
-    this.sizes.observe(this.stage);
+    this.sizes.observe(this.picture.stage);
     /** @type {CaseLoad | null} */
     this.load = null;
     /** @type {Memory | null} */
     this.memory = null;
-    /** @type {number | undefined} place of the threshold that was asked for last */
-    this.asked = undefined;
     this.frame = 0;
     // For the console and the browser tests: what is on screen, to be looked at, not to be changed.
     Object.defineProperty(root, "lungsegViewer", { value: this, configurable: true });
@@ -75,10 +69,6 @@ export class Viewer {
 
   get isReady() {
     return this.load?.isReady ?? false;
-  }
-
-  get planes() {
-    return this.load?.planes ?? null;
   }
 
   /** What the buttons do that concerns more than the view. */
@@ -92,11 +82,11 @@ export class Viewer {
       next: onPicture(() => this.state.nextLesion(1)),
       previous: onPicture(() => this.state.nextLesion(-1)),
       link: onPicture(() => this.copyLink()),
-      threshold: () => this.askThreshold(this.state.data.threshold?.defaultAt ?? 0),
+      threshold: () => this.threshold.reset(),
     };
   }
 
-  /** @returns {import("./keyboard.js").Commands} */
+  /** @returns {Commands} */
   get commands() {
     return {
       step: (by) => this.step(by),
@@ -129,11 +119,9 @@ export class Viewer {
     const shortcuts = shortcutsFor(data.layers, data.windows);
     this.keyMap = keyMapOf(shortcuts);
     this.controls.build(data, shortcuts);
-    const lesions = find(this.root, ".lesions", HTMLElement);
-    showLesions(lesions, data.layers, (place) => this.state.jump(place));
-    lesions.classList.remove("waiting");
-    this.asked = data.threshold?.at;
-    showThreshold(find(this.root, ".threshold", HTMLElement), data.threshold, data.threshold?.at ?? 0);
+    showLesions(this.lesions, data.layers, (place) => this.state.jump(place));
+    this.lesions.classList.remove("waiting");
+    this.threshold.show(data.threshold);
     showAlarm(find(this.root, ".alarm", HTMLElement), data);
     showFindings(find(this.root, ".findings", HTMLElement), data.findings);
     showProvenance(find(this.root, ".provenance", HTMLElement), data.provenance);
@@ -156,6 +144,7 @@ export class Viewer {
     this.state.open(data);
     this.recall(data);
     this.load = new CaseLoad(data);
+    this.picture.load = this.load;
     this.showMessage("Loading the scan …");
     this.during(this.load, async (load) => {
       const container = find(this.root, ".planes", HTMLElement);
@@ -210,10 +199,11 @@ export class Viewer {
   }
 
   unload() {
-    this.memory?.write();
+    this.remember();
     this.memory = null;
     this.load?.close();
     this.load = null;
+    this.picture.load = null;
     this.rendering.clear();
     this.pointer.forget();
     this.root.dataset.state = "loading";
@@ -240,7 +230,7 @@ export class Viewer {
     this.memory = new Memory(caseId);
     const { state: remembered, asked } = this.memory;
     if (remembered) state.restore(remembered);
-    if (remembered?.threshold) this.recallThreshold(remembered.threshold);
+    if (remembered?.threshold) this.threshold.recall(remembered.threshold);
     if (asked) {
       state.lesion = linkedLesion(asked.lesion, layers);
       const [i, j, k] = state.lesionAt(state.lesion)?.centreIndex ?? state.index;
@@ -250,12 +240,17 @@ export class Viewer {
     this.controls.opacity.value = String(state.view.opacity * 100);
   }
 
-  /** @param {{ maskId: string, level: number }} remembered */
-  recallThreshold({ maskId, level }) {
-    const { threshold } = this.state.data;
-    if (!threshold || threshold.reason || threshold.maskId !== maskId) return;
-    const at = threshold.choices.findIndex((choice) => choice.level === level);
-    if (at >= 0) this.askThreshold(at);
+  /** Keep where the reader stands, drawn already or not. */
+  remember() {
+    if (this.isReady) this.memory?.keep(this.state.toRemember);
+    this.memory?.write();
+  }
+
+  /** @param {{ maskId: string, level: number }} wish */
+  askThreshold(wish) {
+    this.lesions.classList.add("waiting");
+    this.memory?.keep({ threshold: wish });
+    this.setState("threshold", wish);
   }
 
   async copyLink() {
@@ -271,40 +266,16 @@ export class Viewer {
     }
   }
 
-  /** @param {number} at place of the choices */
-  showThreshold(at) {
-    showThreshold(find(this.root, ".threshold", HTMLElement), this.state.data.threshold, at);
-  }
-
-  /**
-   * Ask the server for the mask at another threshold.
-   *
-   * @param {number} at place of the choices
-   */
-  askThreshold(at) {
-    const { threshold } = this.state.data;
-    this.showThreshold(at);
-    if (!threshold || at === this.asked) return;
-    this.asked = at;
-    find(this.root, ".lesions", HTMLElement).classList.add("waiting");
-    const wish = { maskId: threshold.maskId, level: threshold.choices[at].level };
-    this.memory?.keep({ threshold: wish });
-    this.setState("threshold", wish);
-  }
-
   // Layout and drawing
 
-  /** Place the panes: one large, the other planes and 3-D beside it or, where that leaves more room, below; or one alone. */
+  /** Place the panes, and 3-D where they leave it room. */
   arrange() {
-    const { load, planes, stage: { clientWidth, clientHeight }, state: { enlarged, grid } } = this;
-    if (!load || !planes) return;
-    const { panes, rendering } = panesFor(clientWidth, clientHeight, enlarged);
-    const [left, top, width, height] = (rendering ?? [0, 0, 0, 0]).map(percent);
-    this.rendering.root.hidden = !rendering;
+    if (!this.picture.planes) return;
+    const box = this.picture.arrange();
+    const [left, top, width, height] = (box ?? [0, 0, 0, 0]).map(percent);
+    this.rendering.root.hidden = !box;
     Object.assign(this.rendering.root.style, { left, top, width, height });
-    planes.setLayout(panes);
-    this.annotations.arrange(panes, grid.shape);
-    load.rendering?.resize();
+    this.load?.rendering?.resize();
     this.drawSoon();
   }
 
@@ -314,16 +285,10 @@ export class Viewer {
     this.arrange();
   }
 
-  /** @param {number} pane */
-  enlargePane(pane) {
-    const { planes } = this;
-    if (planes) this.enlarge(planes.panes[pane].plane.name);
-  }
-
   enlargeMeant() {
     if (this.state.enlarged) this.enlarge(null);
     else if (this.rendering.hasFocus) this.enlarge(RENDERING);
-    else this.enlargePane(this.pointer.pane);
+    else this.enlarge(this.picture.planeOf(this.pointer.pane).name);
   }
 
   reset() {
@@ -338,36 +303,14 @@ export class Viewer {
   draw() {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
-    const { planes, state, isReady } = this;
-    if (!isReady || !planes) return;
-    planes.draw(state.index, state.view, state.data.layers);
-    this.annotations.root.style.visibility = state.enlarged === RENDERING ? "hidden" : "visible";
-    const cross = this.readAt(state.index);
-    this.annotations.draw(planes, { index: state.index, window: state.view.window, pointer: this.pointed, cross });
+    const cross = this.picture.draw(this.pointer.at);
+    if (!cross) return;
+    const { state } = this;
     this.strip.draw(state.grid.shape[2], state.index[2], state.data.layers);
     this.controls.show();
-    markCurrent(find(this.root, ".lesions", HTMLElement), state.lesion);
+    markCurrent(this.lesions, state.lesion);
     this.memory?.keep(state.toRemember);
     this.speech.tell(this.spoken(cross));
-  }
-
-  /**
-   * What a voxel holds.
-   *
-   * @param {Triple} index
-   * @returns {Reading}
-   */
-  readAt(index) {
-    return { index, hu: this.load?.volume?.value(index) ?? NaN, mm: mmOf(this.state.grid, index) };
-  }
-
-  /** What lies under the pointer in the picture as it is drawn now, or null. Nothing of it is ever kept. */
-  get pointed() {
-    const { planes, pointer: { at } } = this;
-    const pane = at && this.paneOf(at);
-    if (!at || !planes || !this.isReady || pane === null) return null;
-    const index = indexAt(this.state.grid, planes.shareAt(pane, this.pixelOf(at)));
-    return isInside(this.state.grid, index) ? { pane, ...this.readAt(index) } : null;
   }
 
   /**
@@ -378,7 +321,7 @@ export class Viewer {
    */
   spoken(cross) {
     const { data: { windows }, index, grid, view } = this.state;
-    const { name, normal } = this.planeOf(this.pointer.pane);
+    const { name, normal } = this.picture.planeOf(this.pointer.pane);
     const [centre, width] = view.window.map(Math.round);
     const preset = windows.find((each) => each.centre === centre && each.width === width)?.name ?? "";
     return {
@@ -388,82 +331,19 @@ export class Viewer {
     };
   }
 
-  // Where things are on the screen
-
-  /** @param {number} pane */
-  planeOf(pane) {
-    const { shown } = this.annotations;
-    return (shown[pane] ?? shown[0]).plane;
-  }
-
   /**
    * Go by slices of a pane; of the one that is meant where none is named.
    *
    * @param {number} by
    */
   step(by, pane = this.pointer.pane) {
-    if (this.isReady) this.state.step(this.planeOf(pane).normal, by);
+    if (this.isReady) this.state.step(this.picture.planeOf(pane).normal, by);
   }
 
   /** @param {number} k */
   goToSlice(k) {
-    const { index, grid } = this.state;
-    if (this.isReady) this.state.goTo([index[0], index[1], Math.max(0, Math.min(grid.shape[2] - 1, k))]);
-  }
-
-  /**
-   * Move the picture by [x, y] pixels of the page, as pane number `pane` shows it.
-   *
-   * @param {number | null} pane
-   * @param {[number, number]} moved
-   */
-  pan(pane, [x, y]) {
-    const { planes, state, ratio } = this;
-    if (planes && pane !== null) state.pan(planes.mmOfDrag(pane, [x * ratio, y * ratio], state.view.zoom));
-  }
-
-  /**
-   * Move the cross to what pane number `pane` shows at a place of the page.
-   *
-   * @param {number | null} pane
-   * @param {Place} place
-   */
-  pointAt(pane, place) {
-    const { planes, state } = this;
-    if (planes && pane !== null) state.goTo(indexAt(state.grid, planes.shareAt(pane, this.pixelOf(place))));
-  }
-
-  /**
-   * By how much a finger moves for a slice: the height of a pane is the scan, as far as fingers are that exact.
-   *
-   * @param {number} pane
-   */
-  slicePixels(pane) {
-    const { frame: { box }, count } = this.annotations.shown[pane];
-    return Math.max(LEAST_SLICE_PX, Math.min(MOST_SLICE_PX, box.clientHeight / count));
-  }
-
-  /** Device pixels of the canvas a pixel of the page. */
-  get ratio() {
-    return (this.planes?.canvas.width ?? 1) / Math.max(1, this.annotations.root.clientWidth);
-  }
-
-  /**
-   * @param {Place} place
-   * @returns {[number, number]} in device pixels of the canvas
-   */
-  pixelOf({ clientX, clientY }) {
-    const { left, top } = this.annotations.root.getBoundingClientRect();
-    return [(clientX - left) * this.ratio, (clientY - top) * this.ratio];
-  }
-
-  /**
-   * Number of the pane at a place of the page, or null.
-   *
-   * @param {Place} place
-   */
-  paneOf(place) {
-    return this.planes?.paneAt(this.pixelOf(place)) ?? null;
+    const { index } = this.state;
+    if (this.isReady) this.state.goTo([index[0], index[1], k]);
   }
 }
 
