@@ -11,7 +11,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 from streamlit.runtime import get_instance
 
-from lungseg.config import CHECKOUT, Settings
+from lungseg.config import PACKAGE, Settings
 from lungseg.processes import end_with_server
 from lungseg.services.bind_check import check_host
 from lungseg.services.home import open_home
@@ -48,7 +48,7 @@ def is_open(session: str) -> bool:
 
 
 app = st.App(
-    CHECKOUT / "lungseg" / "ui" / "entry.py",
+    PACKAGE / "ui" / "entry.py",
     routes=routes(settings),
     lifespan=with_worker,
     on_script_error=faults.answer,

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 import psutil
-from annotated_types import Ge
-from pydantic import BeforeValidator, ValidationError, create_model
+from pydantic import BeforeValidator, PositiveInt, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lungseg.errors import SetupError
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-"""The folder that holds `app.py`, `pages/` and `models/`."""
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parent
+"""The folder around the package."""
+BUNDLED = PACKAGE / "site"
+"""What an installed package holds of what stands beside it in a checkout; there is no such folder in a checkout."""
+SITE = BUNDLED if BUNDLED.is_dir() else CHECKOUT
+"""The folder of `app.py`, `pages/` and the checkpoints that ship."""
 
 GIGABYTE = 1024**3
 HIGHEST_PORT = 65535
@@ -55,7 +59,6 @@ Folder: TypeAlias = Annotated[Path, BeforeValidator(_folder)]
 Folders: TypeAlias = Annotated[tuple[Path, ...], BeforeValidator(_folders)]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Switch: TypeAlias = Annotated[bool, BeforeValidator(lambda text: text == "1")]
-AtLeastOne: TypeAlias = Annotated[int, Ge(1)]
 
 
 def _own_folder() -> tuple[Path, ...]:
@@ -80,6 +83,13 @@ def free_memory() -> int:
     """Return the memory in bytes that this process can still take without swapping, files in the cache not counted."""
     rooms = (limit - _used(group) for group, limit in _memory_limits())
     return max(0, min([psutil.virtual_memory().available, *rooms]))
+
+
+def _default_home() -> Path:
+    """Return `data/` of a checkout; of an installed package, the folder in which programs of this user keep data."""
+    if SITE == CHECKOUT:
+        return CHECKOUT / "data"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "lungseg"
 
 
 def _largest_volume() -> int:
@@ -117,22 +127,22 @@ class Limits:
     Two of them follow the machine, so that one with 8 GB survives any file; a container counts with its own limit.
     """
 
-    file_bytes: AtLeastOne = setting(
+    file_bytes: PositiveInt = setting(
         "LUNGSEG_MAX_FILE_BYTES", "size of a scan's file", "Set it to a number of bytes.", default=2 * GIGABYTE
     )
-    volume_bytes: AtLeastOne = setting(
+    volume_bytes: PositiveInt = setting(
         "LUNGSEG_MAX_VOLUME_BYTES",
         "size of a scan in memory, 2 bytes per voxel whatever the file stores",
         "Set it to a number of bytes.",
         default_factory=_largest_volume,
     )
-    memory_bytes: AtLeastOne = setting(
+    memory_bytes: PositiveInt = setting(
         "LUNGSEG_MAX_MEMORY_BYTES",
         "what reading, segmenting and measuring a scan take at their peak, beside the network",
         "Set it to a number of bytes.",
         default_factory=_most_memory,
     )
-    axis_voxels: AtLeastOne = setting(
+    axis_voxels: PositiveInt = setting(
         "LUNGSEG_MAX_AXIS_VOXELS", "length of any one axis of a scan", "Set it to a number of voxels.", default=4096
     )
 
@@ -142,15 +152,16 @@ class Settings:
     """Settings of one installation; every path that the product writes to lies under `home`.
 
     A `checkpoint` of None is the one that was promoted last, see `services.in_use`; `viewer_folder` of None is the one
-    under `home`; an empty `database_url` becomes that of SQLite under `home`. Commands are not bound by `data_roots`.
+    under `home`; an empty `database_url` becomes that of SQLite under `home`. The checkpoints that ship with an
+    installed package are found besides those in `models`. Commands are not bound by `data_roots`.
     """
 
     home: Folder = setting(
         "LUNGSEG_HOME",
         "folder of everything that LungSeg writes: database, scans, masks, logs",
-        default=CHECKOUT / "data",
+        default_factory=_default_home,
     )
-    models: Folder = setting("LUNGSEG_MODELS", "folder of checkpoints", default=CHECKOUT / "models")
+    models: Folder = setting("LUNGSEG_MODELS", "folder of checkpoints", default=SITE / "models")
     database_url: str = setting("LUNGSEG_DATABASE_URL", "SQLAlchemy URL of the database", default="")
     host: str = setting("LUNGSEG_HOST", "address that the server listens on", default="127.0.0.1")
     port: int = setting("LUNGSEG_PORT", "its port", f"Set it to a number from 1 to {HIGHEST_PORT}.", default=8501)
@@ -188,6 +199,8 @@ class Settings:
         """
         if not self.database_url:
             object.__setattr__(self, "database_url", f"sqlite:///{self.home / 'lungseg.sqlite'}")
+        if self.models == BUNDLED / "models":  # nothing is written into an installed package
+            object.__setattr__(self, "models", self.home / "models")
         if not 1 <= self.port <= HIGHEST_PORT:
             raise SetupError(f"LUNGSEG_PORT is {self.port}.", f"Set it to a number from 1 to {HIGHEST_PORT}.")
         if self.device not in get_args(Device):

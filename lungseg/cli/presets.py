@@ -20,7 +20,7 @@ def presets(
     """List the presets that ship and those of this installation."""
     from lungseg.errors import LungSegError
     from lungseg.files import keys
-    from lungseg.services.installation import files_of
+    from lungseg.services.file_store import files_of
     from lungseg.training.presets.files import find_preset, preset_paths
 
     folder = files_of(Settings.from_environment()).local(keys.PRESETS)

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from lungseg.cli.console import out, warn
-from lungseg.config import CHECKOUT, Settings
+from lungseg.config import SITE, Settings
 from lungseg.errors import LungSegError, SetupError
 from lungseg.processes import environment_with, handle_end_signals, lifeline
 from lungseg.services.bind_check import check_host, check_port
@@ -62,11 +62,11 @@ def _server(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         "browser.gatherUsageStats": "false",
         "logger.hideWelcomeMessage": "true",
     }
-    command = [sys.executable, "-m", "streamlit", "run", str(CHECKOUT / "app.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(SITE / "app.py")]
     command += [f"--{name}={value}" for name, value in options.items()]
     with lifeline() as line:
         environment = settings.to_environment() | environment_with(line)
-        server = subprocess.Popen(command, cwd=CHECKOUT, env=environment, start_new_session=True, pass_fds=(line,))
+        server = subprocess.Popen(command, cwd=SITE, env=environment, start_new_session=True, pass_fds=(line,))
         handle_end_signals(signal.default_int_handler)
         try:
             yield server

@@ -135,7 +135,7 @@ def _go_on(settings: Settings, name: str, device: Device | None, *, accept_chang
 def _preset(settings: Settings, name_or_file: str) -> AnyPreset:
     """Find a preset by its name, or read its file."""
     from lungseg.files import keys
-    from lungseg.services.installation import files_of
+    from lungseg.services.file_store import files_of
     from lungseg.training.presets.files import ENDING, find_preset, read_preset
 
     if name_or_file.endswith(ENDING):

@@ -60,10 +60,9 @@ def carry_out(installation: Installation, run: Run, host: Host, *, accept_change
         return host.should_leave() and not host.ends_for_good and not heartbeat.should_stop()
 
     outcome = None
-    with ends_recorded(recorder, run, goes_back):
-        with heartbeat:
-            monitor = _monitor(installation, run, host, heartbeat)
-            outcome = job_of(run.kind)(JobContext(run, installation, recorder, monitor, accept_changed_data))
+    with ends_recorded(recorder, run, goes_back), heartbeat:
+        monitor = _monitor(installation, run, host, heartbeat)
+        outcome = job_of(run.kind)(JobContext(run, installation, recorder, monitor, accept_changed_data))
     if outcome is not None:
         log.info("run %s: done", run.id)
         recorder.record_done(outcome)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lungseg.config import BUNDLED
 from lungseg.decoding import Finite, Natural, Refusal, decode, decode_file, decode_value, encode, to_plain
 from lungseg.errors import CheckpointError
 from lungseg.files.atomic import disk_errors, is_file, replacing_path
@@ -168,18 +169,25 @@ def whole_scans_of(scores: Sequence[CaseScore]) -> WholeScans | None:
     )
 
 
+def weights_in(models: Path) -> tuple[Path, ...]:
+    """Return the weights in a folder and those that ship inside the package, by name; the folder's own go first."""
+    known = {path.stem: path for folder in (BUNDLED / "models", models) for path in folder.glob("*.safetensors")}
+    return tuple(known[name] for name in sorted(known))
+
+
 def find_weights(name_or_path: str, models: Path) -> Path:
     """Find the weights of a checkpoint given by its name in `models` or by the path of its `.safetensors` file.
+
+    Those that ship inside an installed package are found by name, too.
 
     Raises:
         CheckpointError: there are none.
     """
-    given = Path(name_or_path)
-    candidates = (given, models / f"{name_or_path}.safetensors")
-    for candidate in candidates:
+    given, file = Path(name_or_path), f"{name_or_path}.safetensors"
+    for candidate in (given, models / file, BUNDLED / "models" / file):
         if candidate.suffix == ".safetensors" and is_file(candidate):
             return candidate
-    known = ", ".join(sorted(path.stem for path in models.glob("*.safetensors"))) or "none"
+    known = ", ".join(path.stem for path in weights_in(models)) or "none"
     raise CheckpointError(
         f"There is no checkpoint {name_or_path!r}.",
         f"Name one of models/ (there: {known}) or give the path of a .safetensors file.",

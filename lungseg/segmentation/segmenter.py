@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lungseg.config import Settings
 from lungseg.errors import CheckpointError, RunCancelledError
 from lungseg.records import Progress
 from lungseg.scans.lungs import LungField, find_lungs
@@ -51,14 +52,17 @@ class Segmenter:
 
     @classmethod
     def load(
-        cls, name_or_path: str, *, models: Path, device: str = "auto", dtype: torch.dtype | None = None
+        cls, name_or_path: str, *, models: Path | None = None, device: str = "auto", dtype: torch.dtype | None = None
     ) -> Segmenter:
         """Load a checkpoint by its name in `models` or by its path; `dtype` is the fastest of the device unless given.
+
+        Without `models` names are looked up where the settings say, among the checkpoints that ship first of all.
 
         Raises:
             CheckpointError: it is missing or damaged, or the device is not there.
         """
-        network, card = load_checkpoint(find_weights(name_or_path, models), to_segment=True)
+        folder = models or Settings.from_environment().models
+        network, card = load_checkpoint(find_weights(name_or_path, folder), to_segment=True)
         return cls(network, card, best_device(device), dtype)
 
     def segment(

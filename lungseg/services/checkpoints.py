@@ -9,7 +9,7 @@ from lungseg.config import Settings
 from lungseg.errors import CheckpointError, NotFoundError, StorageError
 from lungseg.evaluation.metrics import summarise
 from lungseg.records import Summary
-from lungseg.segmentation.card import ModelCard, check_pair, read_card
+from lungseg.segmentation.card import ModelCard, check_pair, read_card, weights_in
 from lungseg.services.in_use import weights_in_use
 
 
@@ -37,7 +37,7 @@ class Checkpoint:
 def names(settings: Settings) -> tuple[str, ...]:
     """Name the checkpoints that have a card to be read, the one that segments first."""
     used = _in_use(settings)
-    others = sorted(path.stem for path in settings.models.glob("*.safetensors") if path != used)
+    others = [path.stem for path in weights_in(settings.models) if path != used]
     return (*([used.stem] if used else []), *(name for name in others if used is None or name != used.stem))
 
 
@@ -105,4 +105,7 @@ def _in_use(settings: Settings) -> Path | None:
 
 def _weights_of(settings: Settings, name: str) -> Path:
     used = _in_use(settings)
-    return used if used and used.stem == name else settings.models / f"{name}.safetensors"
+    if used and used.stem == name:
+        return used
+    known = {path.stem: path for path in weights_in(settings.models)}
+    return known.get(name, settings.models / f"{name}.safetensors")

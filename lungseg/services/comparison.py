@@ -214,7 +214,7 @@ def _run_row(summary: RunSummary) -> JsonObject:
         "epochs": summary.epochs,
         "best_dice": summary.best_dice,
         "validation_loss": summary.validation_loss,
-        **{f"config.{name}": value for name, value in _flatten(_given(run))},
+        **{f"configuration.{name}": value for name, value in _flatten(_given(run))},
     }
 
 

@@ -7,10 +7,10 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -85,17 +85,19 @@ def _python(_: Settings) -> InstallationCheck:
 
 
 def _packages(_: Settings) -> InstallationCheck:
-    requirements = list(_requirements(CHECKOUT / "requirements.txt"))
+    requirements = _requirements()
     wrong = [f"{need} (found: {found or 'none'})" for need in requirements if not _fits(need, found := _version(need))]
     if wrong:
         return InstallationCheck("packages", State.MISSING, ", ".join(wrong), "Run `pip install -r requirements.txt`.")
     return InstallationCheck("packages", State.OK, f"{len(requirements)} of requirements.txt installed")
 
 
-def _requirements(path: Path) -> Iterator[Requirement]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            yield Requirement(line)
+def _requirements() -> list[Requirement]:
+    """Return what has to be installed: what the checkout asks for, or what the installed package was built with."""
+    path = CHECKOUT / "requirements.txt"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else requires("lungseg") or []
+    needs = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
 
 
 def _version(need: Requirement) -> str | None:

@@ -18,7 +18,8 @@ from lungseg.db.masks import all_mask_ids
 from lungseg.errors import SetupError, StorageError
 from lungseg.files import atomic, keys
 from lungseg.files.store import FileStore
-from lungseg.services.installation import Installation, files_of
+from lungseg.services.file_store import files_of
+from lungseg.services.installation import Installation
 from lungseg.wording import counted
 
 ID = re.compile(r"[0-9a-f]{32}")

@@ -17,8 +17,8 @@ from lungseg.config import SHIPPED_CHECKPOINT, Settings
 from lungseg.decoding import decode_file
 from lungseg.errors import CheckpointError, PromotionError, StorageError
 from lungseg.files import atomic, keys
-from lungseg.segmentation.card import ModelCard, check_pair, find_weights, read_card
-from lungseg.services.installation import files_of
+from lungseg.segmentation.card import ModelCard, check_pair, find_weights, read_card, weights_in
+from lungseg.services.file_store import files_of
 
 ARCHIVE = "archive"
 """Folder in `models/` where checkpoints lie that were replaced."""
@@ -108,7 +108,7 @@ def name_in_use(settings: Settings) -> str:
             f"The checkpoint {known[-1].name}, which was promoted last, is not in models/ any more.",
             "Put it back, or use an earlier one again: on the page Checkpoint, or by `lungseg promote --again`.",
         )
-    return weights.stem if weights.parent == settings.models else str(weights)
+    return weights.stem if weights in weights_in(settings.models) else str(weights)
 
 
 def weights_in_use(settings: Settings) -> Path:
@@ -220,7 +220,7 @@ def use_again(settings: Settings, number: int, *, comment: str = "", by: str = "
 
 
 def _kept(settings: Settings) -> Iterator[Path]:
-    yield from sorted(settings.models.glob("*.safetensors"))
+    yield from weights_in(settings.models)
     yield from sorted((settings.models / ARCHIVE).glob("*.safetensors"))
 
 

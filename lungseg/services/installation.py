@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from lungseg.config import Settings
 from lungseg.db import Database
-from lungseg.files.store import FileStore, LocalFileStore
+from lungseg.files.store import FileStore
 from lungseg.services.executor import Executor, QueueExecutor
+from lungseg.services.file_store import files_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,3 @@ class Installation:
     def files(self) -> FileStore:
         """Its bytes, by key."""
         return files_of(self.settings)
-
-
-def files_of(settings: Settings) -> FileStore:
-    """Return where the bytes of an installation lie: the one place that decides it."""
-    return LocalFileStore(settings.home)

@@ -16,7 +16,7 @@ from lungseg.config import Settings
 from lungseg.errors import CheckpointError, PromotionError
 from lungseg.files.atomic import disk_errors, move
 from lungseg.records import CaseScore, Run
-from lungseg.segmentation.card import ModelCard, check_pair, has_card, read_card, write_checkpoint
+from lungseg.segmentation.card import ModelCard, check_pair, has_card, read_card, weights_in, write_checkpoint
 from lungseg.segmentation.card_contents import Challenge, PromotionNote
 from lungseg.segmentation.weights_file import weights_sha256
 from lungseg.services.comparison import Comparison, compare
@@ -186,7 +186,7 @@ def checkpoint_of(settings: Settings, run: Run) -> Path | None:
 def promoted_names(settings: Settings) -> dict[str, str]:
     """Return the names of the checkpoints in `models/` by their sha256; those without a readable card are left out."""
     names = {}
-    for weights in sorted(settings.models.glob("*.safetensors")):
+    for weights in weights_in(settings.models):
         try:
             names[read_card(weights, to_segment=True).sha256] = weights.stem
         except CheckpointError:

@@ -26,7 +26,7 @@ from lungseg.scans.lesions import slice_voxels
 from lungseg.segmentation.card import sha256_of
 from lungseg.segmentation.postprocessing import STOPS, UINT8_ONE, LesionRule, to_uint8_level
 from lungseg.segmentation.probability_io import read_map
-from lungseg.services.installation import files_of
+from lungseg.services.file_store import files_of
 from lungseg.wording import counted
 
 RULE = 1

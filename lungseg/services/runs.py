@@ -16,7 +16,7 @@ from lungseg.db import runs as rows
 from lungseg.errors import NotFoundError
 from lungseg.records import AFTER_ALL_DROPS, Run, RunKind, RunState
 from lungseg.run_configs import RunConfig, SegmentConfig
-from lungseg.segmentation.card import ModelCard, find_weights, read_card
+from lungseg.segmentation.card import ModelCard, find_weights, read_card, weights_in
 from lungseg.services.in_use import name_in_use
 from lungseg.services.installation import Installation
 
@@ -107,9 +107,9 @@ def code_version() -> str:
 
 
 def _new_run(settings: Settings, case_id: str, weights: Path, card: ModelCard) -> Run:
-    is_shipped = weights.parent == settings.models
+    has_name = weights in weights_in(settings.models)
     config = SegmentConfig(
-        checkpoint=card.name if is_shipped else str(weights.resolve()),
+        checkpoint=card.name if has_name else str(weights.resolve()),
         threshold=card.threshold,
         min_lesion_ml=card.min_lesion_ml,
         device=settings.device,

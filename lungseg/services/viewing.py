@@ -25,8 +25,9 @@ from lungseg.scans.formats import read_mask, read_volume
 from lungseg.scans.geometry import Grid, Orientation
 from lungseg.segmentation.postprocessing import UINT8_ONE
 from lungseg.services import cases, runs
+from lungseg.services.file_store import files_of
 from lungseg.services.geometry import geometry_of
-from lungseg.services.installation import Installation, files_of
+from lungseg.services.installation import Installation
 from lungseg.services.rethreshold import ThresholdState, mask_at, operation_of, with_doubtful
 
 if TYPE_CHECKING:

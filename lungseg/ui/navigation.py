@@ -7,12 +7,12 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from lungseg.config import CHECKOUT
+from lungseg.config import SITE
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import Page
 
-PAGES = CHECKOUT / "pages"
+PAGES = SITE / "pages"
 CHECKPOINT_PATH = "checkpoint"
 
 

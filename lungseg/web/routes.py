@@ -27,7 +27,8 @@ from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.datasets import store_folder
 from lungseg.services.exports import mask_name
-from lungseg.services.installation import Installation, files_of
+from lungseg.services.file_store import files_of
+from lungseg.services.installation import Installation
 from lungseg.web.modules import PREFIX, modules
 from lungseg.web.signing import LIFETIME_S, Grant, Kind, grant, secret_of, sign, verify
 

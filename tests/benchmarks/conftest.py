@@ -32,7 +32,7 @@ def targets(request: pytest.FixtureRequest, benchmark) -> Iterator[None]:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the extra figures of every benchmark, and which targets were missed."""
-    for benchmark in config._benchmarksession.benchmarks:
+    for benchmark in config._benchmarksession.benchmarks:  # type: ignore[attr-defined] # of the plugin
         bounds = benchmark.extra_info.get(TARGET, {})
         figures = {name: value for name, value in benchmark.extra_info.items() if name != TARGET}
         figures["median_s"] = benchmark.stats.median

@@ -1,8 +1,8 @@
 """A lost database costs no training run: its folder says what it was, and it can be compared or go on."""
 
 from contextlib import closing
-
 from dataclasses import replace
+
 import pytest
 
 from lungseg.db import open_database

@@ -1,11 +1,10 @@
 """Training runs that can't go well: each ends in a clear state, with its reason and with what it had reached."""
 
-from dataclasses import replace
 import os
 import shutil
 import signal
 import textwrap
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 

@@ -148,7 +148,7 @@ def test_runs_as_csv_have_their_settings_in_columns():
     assert rows[0]["name"] == 'a, "quoted" name'
     assert rows[0]["tags"] == "cv ema"
     assert rows[0]["best_dice"] == "0.61"
-    assert (rows[0]["config.preset"], rows[0]["config.epochs"]) == ("baseline", "30")
+    assert (rows[0]["configuration.preset"], rows[0]["configuration.epochs"]) == ("baseline", "30")
 
 
 def test_scores_as_csv_name_their_run_and_leave_nan_empty():

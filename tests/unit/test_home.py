@@ -12,7 +12,8 @@ from lungseg.db import open_database
 from lungseg.errors import DatabaseLostError, SetupError, StorageError
 from lungseg.files import keys
 from lungseg.services import cases, home, manifests, recovery, storage
-from lungseg.services.installation import Installation, files_of
+from lungseg.services.file_store import files_of
+from lungseg.services.installation import Installation
 from tests.data_sets import write_data_set
 from tests.rows import new_mask
 

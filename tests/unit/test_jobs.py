@@ -12,7 +12,7 @@ from lungseg.errors import DataSetError, RunCancelledError, StorageError
 from lungseg.jobs import carry_out as carrying
 from lungseg.jobs import recorder as recording
 from lungseg.jobs.carry_out import Host, carry_out
-from lungseg.jobs.recorder import RunRecorder
+from lungseg.jobs.recorder import Outcome, RunRecorder
 from lungseg.jobs.registry import JOBS, job_of
 from lungseg.records import PrepareResult, Progress, RunKind, RunState
 from lungseg.services import runs
@@ -70,8 +70,8 @@ def test_each_kind_of_run_goes_in_one_lane():
     assert Lane.SCANS not in CHILD_LANES
 
 
-def test_run_that_is_done_has_the_columns_of_its_job(carried_out):
-    done = carried_out(lambda context: {"result": PrepareResult(cases=3)})
+def test_run_that_is_done_has_the_result_of_its_job(carried_out):
+    done = carried_out(lambda context: Outcome(PrepareResult(cases=3)))
     assert (done.state, done.result, done.progress) == (RunState.DONE, PrepareResult(cases=3), None)
     assert done.finished_at is not None
 
@@ -117,7 +117,7 @@ def test_steps_and_progress_of_a_job_reach_its_host(carried_out):
     def job(context):
         context.monitor.report(Progress("working", 1, 2))
         context.monitor.should_stop()
-        return {}
+        return Outcome(PrepareResult())
 
     carried_out(job, Host(on_step=lambda: steps.append(None), on_progress=progress.append))
     assert len(steps) == 2
@@ -129,7 +129,7 @@ def test_run_that_another_process_has_begun_again_is_left_alone(installation, ca
         with installation.database.begin() as session:
             queue.requeue_stale(session, queue.StaleRuns("test"), datetime.now(UTC))
         begun(installation.database)
-        return {}
+        return Outcome(PrepareResult())
 
     now = carried_out(job)
     assert (now.state, now.attempts) == (RunState.RUNNING, 2)
@@ -147,7 +147,7 @@ def test_record_is_tried_again_where_the_database_is_locked(installation, claime
 
     recorder = RunRecorder(installation, claimed)
     monkeypatch.setattr(installation.database, "begin", refuse_twice)
-    assert recorder.record_done()
+    assert recorder.record_done(Outcome(PrepareResult()))
     assert runs.get_run(installation, claimed.id).state is RunState.DONE
     refusals.extend([1, 2, 3])
     with pytest.raises(StorageError, match="locked"):

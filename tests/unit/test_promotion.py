@@ -255,7 +255,7 @@ def test_damaged_weights_stay_out(installation, database):
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(CheckpointError, match="its card says"):
         promotion.promote(Installation(installation, database), run.id)
-    assert list(installation.models.iterdir()) == []
+    assert list(installation.models.glob("*")) == []
 
 
 def test_command_promotes_lists_and_goes_back(lungseg, installation, database, present, monkeypatch):

@@ -28,13 +28,13 @@ PIXEL_MM = 96 * 3.0 / 256
 class Dense(nn.Module):
     """Calls tumour what is denser than 150 HU; has a batch normalisation, as the networks that are trained."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.block = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
         nn.init.constant_(self.block[0].weight, 3071 / 10)
         nn.init.constant_(self.block[0].bias, -15.0)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         return self.block(x)
 
 

@@ -1,4 +1,4 @@
-"""The loop and the optimisation: what is learned, what is kept, how it ends, and that it goes on as if never interrupted."""
+"""Loop and optimisation: what is learned, what is kept, how it ends, and that it goes on as if never interrupted."""
 
 import copy
 import math

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from lungseg.web.modules import entry_script
-
 FOLDER = Path(__file__).parent
 
 _component = st.components.v2.component(
     "lungseg_leaving",
     html='<div class="cut" role="alert" hidden></div>',
     css=(FOLDER / "leaving.css").read_text(encoding="utf-8"),
-    js=entry_script("leaving/leaving.js"),
+    js=(FOLDER / "leaving.js").read_text(encoding="utf-8"),  # not a module at an address: the first upload is watched
 )
 
 

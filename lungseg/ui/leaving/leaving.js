@@ -2,11 +2,11 @@
  * Uploads are the browser's alone until the server has taken them in. Streamlit sends them by XMLHttpRequest; what goes to
  * its address for uploads is watched. The names of files that are on their way stand in the memory of this tab
  * (sessionStorage, gone with it), so that a page that comes after can say which never arrived.
+ *
+ * It imports nothing: it comes with the page itself, so that it watches before the first upload can begin.
  */
 
 /** @import { ComponentArguments } from "../types.js" */
-
-import { find, make, makeButton } from "../dom.js";
 
 const ADDRESS = "/_stcore/upload_file/";
 const MEMORY = "lungseg.uploads";
@@ -120,9 +120,10 @@ function sayCutOff(root) {
   sessionStorage.removeItem(MEMORY);
   if (!names.length) return;
   const what = names.length === 1 ? "An upload was" : `${names.length} uploads were`;
-  const close = makeButton("", "Close");
+  const close = Object.assign(document.createElement("button"), { type: "button", textContent: "Close" });
   close.addEventListener("click", () => { root.hidden = true; });
-  const title = make("b", "", `${what} cut off when the page was left.`);
+  const title = document.createElement("b");
+  title.textContent = `${what} cut off when the page was left.`;
   root.replaceChildren(title, ` Upload again what is not in the list: ${names.join(", ")}.`, close);
   root.hidden = false;
 }
@@ -138,7 +139,8 @@ const seen = new WeakSet();
  * @param {ComponentArguments<{ takenIn: number }>} component
  */
 export default function show({ data, parentElement }) {
-  const root = find(parentElement, ".cut", HTMLElement);
+  const root = parentElement.querySelector(".cut");
+  if (!(root instanceof HTMLElement)) return;
   watch ??= new Watch();
   if (!seen.has(root)) {
     seen.add(root);
