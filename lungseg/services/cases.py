@@ -67,7 +67,7 @@ def ingest(
             rows.insert_case(session, case)
             installation.files.put(received.path, case.scan_path)
     manifests.keep_case(installation.files, case)
-    log.info("case %s: taken in, %d bytes", case.id, case.scan_bytes)
+    log.info("case %s: taken in by %s, %d bytes", case.id, installation.actor.id, case.scan_bytes)
     return case
 
 
@@ -231,7 +231,7 @@ def delete_case(installation: Installation, case_id: str) -> None:
     own = [case.scan_path, *(mask.path for mask in masks), keys.thumbnail(case_id)]
     _remove(files, [*listed, *own, *(key for mask in masks for key in keys_beside(files, mask.id))])
     installation.database.scrub()
-    log.info("case %s: deleted", case_id)
+    log.info("case %s: deleted by %s", case_id, installation.actor.id)
 
 
 def display_name(name: str) -> str:

@@ -13,21 +13,16 @@ from lungseg.services.file_store import files_of
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks.
+    """Who asks; without a login there is the one local user.
 
     Attributes:
-        id: stable, of the account.
-        name: as people read it.
-        roles: what the account may do.
+        id: stable, of the account; it may stand in logs.
     """
 
     id: str
-    name: str
-    roles: frozenset[str]
 
 
-LOCAL_USER = Actor("local", "local user", frozenset({"reader", "trainer", "administrator"}))
-"""The one user of an installation without a login."""
+LOCAL_USER = Actor("local")
 
 
 @dataclass(frozen=True, slots=True)

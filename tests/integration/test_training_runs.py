@@ -234,7 +234,7 @@ def test_scoring_goes_on_with_the_cases_that_are_left(environment, database, fie
 
 def test_orders_that_can_not_be_carried_out_are_refused_at_once(environment, database, fields, tmp_path):
     with pytest.raises(DataSetError):
-        training.queue_training(Installation(environment, database), replace(fields, data=str(tmp_path)))
+        training.queue_training(Installation(environment, database), replace(fields, data=tmp_path))
     with pytest.raises(DataSetError, match="no preset"):
         training.queue_training(Installation(environment, database), replace(fields, preset="none"))
     with pytest.raises(DataSetError):
