@@ -19,8 +19,6 @@ share_processors()
 SHARED_DATA = CHECKOUT.parent / "shared" / "data"
 
 
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Let nothing be skipped in continuous integration because something is missing there.

@@ -254,8 +254,7 @@ def _orientations(facts: Facts) -> Findings:
             yield _warning(
                 case,
                 "scan.orientation",
-                f"Its axes are stored as {scan.orientation}, those of {counted(counts[usual], 'case')} as "
-                f"{usual}.",
+                f"Its axes are stored as {scan.orientation}, those of {counted(counts[usual], 'case')} as {usual}.",
                 remedy,
             )
 

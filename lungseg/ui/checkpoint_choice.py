@@ -59,12 +59,8 @@ def head(checkpoint: Checkpoint) -> None:
                 ("SHA-256", tag("span", card.sha256[:16], title=card.sha256)),
             ]
         )
-    if not checkpoint.is_intact:
-        st.error(
-            f"{checkpoint.weights.name} is not the file that this card describes: its sha256 is another one.\n\n"
-            "Copy both files of the checkpoint again; it is not used as it is.",
-            icon=":material/error:",
-        )
+    if checkpoint.fault:
+        show_error(checkpoint.fault)
 
 
 def _open_chosen() -> None:

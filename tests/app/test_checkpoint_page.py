@@ -111,15 +111,23 @@ def test_unknown_checkpoint(visit, models):
 def test_damaged_card_says_what_to_do(visit, models):
     save_scenes(models, scores={"cases": [{"case": "lung_101"}]})
     text = everything(visit())
-    assert "The model card whole.json is damaged" in text
+    assert "whole.safetensors is damaged" in text
     assert "Put the card that came with the weights beside them" in text
+
+
+def test_damaged_copy_of_the_card_is_said_beside_what_the_weights_hold(visit, models):
+    save_scenes(models)
     (models / "whole.json").write_text("no card")
-    assert "The model card can&#39;t be read" in everything(visit())
+    text = everything(visit())
+    assert "whole.json is damaged" in text
+    assert "Segments" in text
 
 
 def test_weights_that_are_not_those_of_the_card(visit, models):
     save_scenes(models, sha256="f" * 64)
-    assert "whole.safetensors is not the file that this card describes" in everything(visit())
+    text = everything(visit())
+    assert "its card says ffffffffffff" in text
+    assert "Copy both files of the checkpoint again" in text
 
 
 def test_run_whose_checkpoint_was_promoted_leads_to_its_card(open_page, models, database: Database):

@@ -7,6 +7,7 @@ import pytest
 
 from lungseg.records import RunState
 from lungseg.services import datasets, training
+from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run, request_stop
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import serving, visiting
@@ -28,7 +29,7 @@ def own_server(bundle_folder, tmp_path_factory):
     with serving(root / "home", bundle_folder, LUNGSEG_DATA=str(root)) as started:
         settings = replace(started.settings, data_roots=(root,))
         for name in ("mini", "mini2"):
-            datasets.register(installation_of(started.database), root / name)
+            datasets.register(Installation(settings, started.database), root / name)
         yield replace(started, settings=settings)
 
 

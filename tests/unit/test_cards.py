@@ -38,7 +38,7 @@ def test_checkpoint_in_use_may_lie_elsewhere(installed, tmp_path):
 
 def test_all_parts_are_read(installed):
     found = read_checkpoint(installed, "whole")
-    assert (found.is_in_use, found.is_intact, found.picture) == (True, True, None)
+    assert (found.is_in_use, found.fault, found.picture) == (True, None, None)
     assert found.file_bytes == (installed.models / "whole.safetensors").stat().st_size
     all_parts_are_there(found.card)
 
@@ -58,7 +58,7 @@ def test_card_of_the_release_before_is_read_with_all_parts(installed):
     before = read_card(weights)
     as_older(weights)
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == before.sha256
-    assert read_checkpoint(installed, "whole").is_intact
+    assert read_checkpoint(installed, "whole").fault is None
     found = read_card(weights)
     all_parts_are_there(found)
     assert found.to_json() == before.to_json()
@@ -92,13 +92,14 @@ def test_card_that_was_changed_beside_its_weights_is_noticed(installed):
     path = installed.models / "whole.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"threshold": 0.9}))
     found = read_checkpoint(installed, "whole")
-    assert (found.card.threshold, found.is_intact) == (0.6, False)
+    assert found.card.threshold == 0.6
+    assert found.fault
 
 
 def test_file_that_was_changed_is_noticed(installed):
     with (installed.models / "whole.safetensors").open("ab") as stream:
         stream.write(b"\0")
-    assert not read_checkpoint(installed, "whole").is_intact
+    assert read_checkpoint(installed, "whole").fault
 
 
 def test_name_is_found_by_the_hash(installed):

@@ -124,9 +124,7 @@ def test_same_folder_with_other_content_is_a_difference():
 
 
 def test_names_and_folders_of_a_run_are_no_settings():
-    first, second = (
-        training_run(config=replace(CONFIG, name=name)) for name in "ab"
-    )
+    first, second = (training_run(config=replace(CONFIG, name=name)) for name in "ab")
     assert different_settings([first, second]) == ()
 
 
