@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lungseg.ui.alarm import alarm
-from lungseg.ui.case_list import case_list, open_chosen, pending_dialog
+from lungseg.ui.case_list import case_dialog, case_list, open_chosen
 from lungseg.ui.notice import notice
 from lungseg.ui.upload import drop_zone
 
@@ -12,4 +12,4 @@ alarm()
 notice()
 drop_zone()
 case_list()
-pending_dialog()
+case_dialog()

@@ -8,7 +8,7 @@ from lungseg.services.checkpoints import read_checkpoint
 from lungseg.ui.checkpoint_choice import choose_checkpoint, head
 from lungseg.ui.checkpoint_provenance import origin
 from lungseg.ui.checkpoint_scores import draw_scores, failures, trust
-from lungseg.ui.checkpoint_use import pending_dialog, promotion_history
+from lungseg.ui.checkpoint_use import checkpoint_dialog, promotion_history
 from lungseg.ui.notice import notice
 from lungseg.ui.resources import settings
 
@@ -29,4 +29,4 @@ if name is not None:
         trust(checkpoint)
 else:
     promotion_history()
-pending_dialog()
+checkpoint_dialog()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from lungseg.ui.data_set_choice import choose_data_set, data_set_panel, pending_dialog
+from lungseg.ui.data_set_choice import choose_data_set, data_set_dialog, data_set_panel
 from lungseg.ui.data_set_figures import data_set_table, figures, no_figures_yet, overview_of
 
 data_set = choose_data_set()
@@ -21,4 +21,4 @@ with middle:
 with right:
     if data_set is not None and shown is not None:
         data_set_table(data_set, shown)
-pending_dialog()
+data_set_dialog()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lungseg.ui.run_dialogs import pending_dialog
+from lungseg.ui.run_dialogs import run_dialog
 from lungseg.ui.run_overview import runs_overview
 
-pending_dialog()
+run_dialog()
 runs_overview()

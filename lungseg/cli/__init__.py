@@ -34,7 +34,7 @@ from lungseg.cli import (
     train,
     worker,
 )
-from lungseg.cli.console import EXIT_INTERRUPTED, EXIT_REFUSED, show_error
+from lungseg.cli.console import EXIT_INTERRUPTED, EXIT_REFUSED, print_error
 from lungseg.config import share_processors
 from lungseg.errors import LungSegError, StorageError
 
@@ -82,12 +82,12 @@ def main() -> None:
     try:
         app()
     except LungSegError as error:
-        show_error(error)
+        print_error(error)
         sys.exit(EXIT_REFUSED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
-        show_error(_refused_by_the_system(error))
+        print_error(_refused_by_the_system(error))
         sys.exit(EXIT_REFUSED)
 
 

@@ -26,7 +26,7 @@ out = Console(markup=False, emoji=False)
 err = Console(stderr=True, markup=False, emoji=False)
 
 
-def show_error(error: LungSegError | Failure) -> None:
+def print_error(error: LungSegError | Failure) -> None:
     """Say on stderr what was found and what to do, one line each, never wrapped in markup."""
     err.print(Text.assemble((f"{error.code}: ", "bold red"), error.found), soft_wrap=True)
     err.print(Text.assemble(("what to do: ", "bold"), error.remedy), soft_wrap=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from lungseg.cli.console import EXIT_INCOMPLETE, busy, out, show_error
+from lungseg.cli.console import EXIT_INCOMPLETE, busy, out, print_error
 from lungseg.config import Settings
 from lungseg.errors import LungSegError
 
@@ -35,7 +35,7 @@ def _succeeds(name: str, install: Callable[[], object]) -> bool:
         with busy(f"installing the {name}"):
             install()
     except LungSegError as error:
-        show_error(error)
+        print_error(error)
         return False
     out.print(f"{name}: ready")
     return True

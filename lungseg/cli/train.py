@@ -18,7 +18,7 @@ from filelock import Timeout
 from rich.table import Table
 from rich.text import Text
 
-from lungseg.cli.console import EXIT_REFUSED, err, log_shown, out, progress_bar, show_error, show_written
+from lungseg.cli.console import EXIT_REFUSED, err, log_shown, out, print_error, progress_bar, show_written
 from lungseg.cli.options import DeviceOption, TumourClassOption
 from lungseg.config import Device, Settings
 from lungseg.errors import DataSetError, NotFoundError, RunActiveError
@@ -158,7 +158,7 @@ def _carry_out(settings: Settings, database: Database, run: Run, *, accept_chang
         execute_here(installation, run, host, accept_changed_data=accept_changed_data)
     ended = get_run(installation, run.id)
     if ended.failure:
-        show_error(ended.failure)
+        print_error(ended.failure)
         raise typer.Exit(EXIT_REFUSED)
     weights = settings.runs / run.id / f"{run.config_as(TrainConfig).name}.safetensors"
     if is_file(weights):

@@ -114,7 +114,7 @@ class _Shown:
     content_sha256: str
 
 
-def joined(cases: Sequence[Member], alike: Iterable[Likeness]) -> tuple[Member, ...]:
+def joined_groups(cases: Sequence[Member], alike: Iterable[Likeness]) -> tuple[Member, ...]:
     """Return cases to be split of which those that show one examination go for one patient."""
     shown = {case.case: case.content_sha256 for case in cases}
     for pair in alike:

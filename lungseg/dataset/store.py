@@ -368,7 +368,7 @@ def _write_slices(folder: Path, reading: LoadedCase, volume: Volume) -> list[int
             nobodys = np.stack([frame.mask_to_canvas(to_display(mask.ignored[:, :, k])) for k in range(depth)])
             marks[(nobodys > 0) & (tumour == 0)] = IGNORED
         _write_array(_file(folder, case, TUMOUR_END), marks)
-    picture = overlay.thumbnail(volume, inside, SMALL_PICTURE_PX, overlay.REFERENCE_RGB)
+    picture = overlay.draw_thumbnail(volume, inside, SMALL_PICTURE_PX, overlay.REFERENCE_RGB)
     overlay.write_png(picture_path(folder, case), picture)
     return [int(px) for px in np.count_nonzero(tumour, axis=(1, 2))]
 

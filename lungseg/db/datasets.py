@@ -69,10 +69,10 @@ def delete_data_set(session: Session, data_set_id: str) -> None:
     data_set = get_data_set(session, data_set_id)
     session.execute(delete(DataSetRow).where(DataSetRow.id == data_set_id))
     if data_set.run:
-        delete_run(session, data_set.run.id)
+        delete_prepare_run(session, data_set.run.id)
 
 
-def delete_run(session: Session, run_id: str) -> None:
+def delete_prepare_run(session: Session, run_id: str) -> None:
     """Forget a run that prepared a data set."""
     session.execute(delete(RunRow).where(RunRow.id == run_id, RunRow.kind == RunKind.PREPARE))
 

@@ -65,7 +65,7 @@ class SegmentJob:
         pictures: list[NDArray[np.uint8]] = []
 
         def keep(read: Scan, segmented: LesionMask) -> None:
-            pictures.append(overlay.thumbnail(read.volume, segmented.mask))
+            pictures.append(overlay.draw_thumbnail(read.volume, segmented.mask))
             _write_map(files, run, mask_id, segmented.probability)
 
         def segment(segmenter: Segmenter) -> Segmentation:

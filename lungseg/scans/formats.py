@@ -23,7 +23,7 @@ from lungseg.scans import nifti
 from lungseg.scans.bounds import check_bytes, check_memory
 from lungseg.scans.containers import HEADER_BYTES, foreign
 from lungseg.scans.geometry import Grid
-from lungseg.scans.reader import Advance, LabelMap, ScanReader, Source, files_of
+from lungseg.scans.reader import Advance, LabelMap, ScanReader, Source, source_files
 from lungseg.scans.volume import Volume
 
 
@@ -59,7 +59,7 @@ def open_scan(source: Source, *, limits: Limits | None = None) -> Iterator[ScanR
     Raises:
         ScanError: one of its kinds, for each thing that makes it no usable scan or mask.
     """
-    files, bounds = files_of(source), limits or Limits()
+    files, bounds = source_files(source), limits or Limits()
     if not files:
         raise ScanError("There is no file to read.", "Hand in the scan itself.")
     with _format_of(files[0], bounds).open(files, bounds) as reader:

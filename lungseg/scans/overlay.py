@@ -31,7 +31,7 @@ def windowed(hu: NDArray[np.int16], window: tuple[float, float] = LUNG_WINDOW) -
     return np.asarray(np.clip(grey, 0, 255).astype(np.uint8))
 
 
-def thumbnail(
+def draw_thumbnail(
     volume: Volume, mask: NDArray[np.bool_], size: int = 192, colour: tuple[int, int, int] = MASK_RGB
 ) -> NDArray[np.uint8]:
     """Draw the axial slice with most mask voxels (the middle slice of an empty mask), as films are hung.

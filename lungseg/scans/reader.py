@@ -68,7 +68,7 @@ class Scan:
             ScanChangedError: they hold others.
             ScanError: one is gone, or can't be read any more.
         """
-        files = files_of(source)
+        files = source_files(source)
         if tuple(map(_stamp_of, files)) != self.stamps and joint_sha256(list(map(_sha256_of, files))) != self.sha256:
             raise ScanChangedError(
                 "The file of the scan was replaced or written to after it was read; the mask would not belong to it.",
@@ -171,7 +171,7 @@ class ScanReader(Protocol):
         return LabelMap(orientation.to_ras(array), tuple(sorted(map(float, marks))[:MOST_MASK_VALUES]))
 
 
-def files_of(source: Source) -> tuple[Path, ...]:
+def source_files(source: Source) -> tuple[Path, ...]:
     """Return the files of a source, in order."""
     return (source,) if isinstance(source, Path) else tuple(source)
 

@@ -23,7 +23,7 @@ from lungseg.scans.reader import ScanReader
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import manifests
 from lungseg.services.geometry import geometry_of
-from lungseg.services.home import check_pair
+from lungseg.services.home import check_pairing
 from lungseg.services.installation import Installation
 from lungseg.services.runs import latest_run, queue_segmentation
 from lungseg.services.storage import ReceivedFile, receiving
@@ -56,7 +56,7 @@ def ingest(
         SetupError: files and database do not belong together.
         StorageError: there is no room for it, or the disk or database refuses.
     """
-    check_pair(installation)
+    check_pairing(installation)
     case_id = uuid4().hex
     with receiving(stream, installation.files.local(keys.INCOMING), installation.settings.limits) as received:
         with open_scan(received.path, limits=installation.settings.limits) as reader:

@@ -15,7 +15,7 @@ from lungseg.dataset.findings import DataSetFinding, has_errors
 from lungseg.dataset.layout import DataSet, open_data_set
 from lungseg.dataset.lint import lint, of_split
 from lungseg.dataset.parallel import OnProgress, ShouldStop
-from lungseg.dataset.split import Split, joined, split_cases
+from lungseg.dataset.split import Split, joined_groups, split_cases
 from lungseg.dataset.statistics import Statistics, summarise_data_set
 from lungseg.dataset.store import SliceStore, is_readable_layout, is_store, prepare
 from lungseg.db import datasets as rows
@@ -144,7 +144,7 @@ def split_findings(
         store = SliceStore.open(folder)
     except DataSetError:
         return ()
-    split = split_cases(joined(store.cases, store.alike), folds=folds, fold=fold, seed=seed, given=given)
+    split = split_cases(joined_groups(store.cases, store.alike), folds=folds, fold=fold, seed=seed, given=given)
     return of_split(store.facts, split, store.alike)
 
 
@@ -200,7 +200,7 @@ def refresh(installation: Installation, data_set_id: str) -> Run:
         insert_run(session, run)
         rows.set_run(session, data_set_id, run.id)
         if before:
-            rows.delete_run(session, before.id)
+            rows.delete_prepare_run(session, before.id)
     installation.executor.wake()
     return run
 

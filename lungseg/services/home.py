@@ -117,7 +117,7 @@ def open_installation(installation: Installation) -> None:
         pair(installation)
 
 
-def check_pair(installation: Installation) -> None:
+def check_pairing(installation: Installation) -> None:
     """Refuse to take anything in where the database belongs to another home: it would be lost to both.
 
     Raises:

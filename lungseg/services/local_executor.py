@@ -97,7 +97,7 @@ class LocalExecutor(QueueExecutor):
     def wake(self) -> None:
         """Start a worker where none is alive; where that fails, whoever keeps one alive tries again."""
         try:
-            ensure_worker(self._settings)
+            start_if_none(self._settings)
         except (OSError, LungSegError) as error:
             log.warning("no worker can be started now: %s", type(error).__name__)
 
@@ -112,7 +112,7 @@ def workers(settings: Settings) -> tuple[WorkerStatus, ...]:
     return (WorkerStatus(signs.host, signs.process),) if signs else ()
 
 
-def ensure_worker(settings: Settings) -> None:
+def start_if_none(settings: Settings) -> None:
     """Start a worker in a process group of its own where none is alive; cheap enough for every scan of a drop.
 
     Its output goes to `logs/worker.log` under `Settings.home`. Of two that start at once, one leaves at the lock.
@@ -163,7 +163,7 @@ def look_after_worker(settings: Settings, watchdog: Watchdog) -> None:
     """
     if not is_worker_alive(settings):
         watchdog.begin()
-        ensure_worker(settings)
+        start_if_none(settings)
         return
     if complaint := watchdog.complaint():
         log.error("the worker %s", complaint)

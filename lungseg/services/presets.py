@@ -34,13 +34,13 @@ def list_presets(installation: Installation) -> PresetList:
     unusable: list[LungSegError] = []
     for name in preset_files.preset_paths(_folder(installation)):
         try:
-            presets[name] = find_preset(installation, name)
+            presets[name] = find_installed_preset(installation, name)
         except LungSegError as error:
             unusable.append(error)
     return PresetList(presets, tuple(unusable))
 
 
-def find_preset(installation: Installation, name: str) -> AnyPreset:
+def find_installed_preset(installation: Installation, name: str) -> AnyPreset:
     """Return the preset of this name.
 
     Raises:
@@ -71,7 +71,7 @@ def with_preset_values(installation: Installation, config: TrainConfig) -> Train
     """
     if config.preset_values is not None:
         return config
-    return replace(config, preset_values=to_plain(find_preset(installation, config.preset)))
+    return replace(config, preset_values=to_plain(find_installed_preset(installation, config.preset)))
 
 
 def _folder(installation: Installation) -> Path:

@@ -59,7 +59,7 @@ class SliceTable:
         return len(self.k)
 
     @property
-    def tumour_weight(self) -> float:
+    def positive_weight(self) -> float:
         """Weight of a slice with tumour where one without has 1: slices without / slices with."""
         with_tumour = int(self.has_tumour.sum())
         return (len(self) - with_tumour) / with_tumour or 1.0
@@ -67,12 +67,12 @@ class SliceTable:
     @property
     def tumour_share(self) -> float:
         """Expected share of slices with tumour among those that are drawn."""
-        weighted = self.tumour_weight * int(self.has_tumour.sum())
+        weighted = self.positive_weight * int(self.has_tumour.sum())
         return weighted / (weighted + int((~self.has_tumour).sum()))
 
     def draw(self, seed: int, epoch: int) -> NDArray[np.int64]:
         """Draw as many slices as there are, with replacement; returns their rows in the table."""
-        weights = np.where(self.has_tumour, self.tumour_weight, 1.0)
+        weights = np.where(self.has_tumour, self.positive_weight, 1.0)
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
         return np.array(list(WeightedRandomSampler(weights.tolist(), len(self), generator=generator)))
 

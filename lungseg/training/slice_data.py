@@ -14,7 +14,7 @@ from lungseg.dataset.contents import listed
 from lungseg.dataset.findings import DataSetFinding, has_errors
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint, of_split
-from lungseg.dataset.split import Split, joined, read_split, split_cases
+from lungseg.dataset.split import Split, joined_groups, read_split, split_cases
 from lungseg.dataset.store import (
     CANVAS,
     SliceStore,
@@ -88,7 +88,7 @@ class SliceDataModule:
         callbacks.on_start(
             f"{counted(len(self._train), 'case')} to learn from with {counted(len(self.table), 'slice')}, "
             f"{int(self.table.has_tumour.sum())} of them with tumour: each of these weighs "
-            f"{self.table.tumour_weight:.1f}, so that {self.table.tumour_share:.0%} of those shown hold tumour. "
+            f"{self.table.positive_weight:.1f}, so that {self.table.tumour_share:.0%} of those shown hold tumour. "
             f"{counted(len(self._validation), 'case')} held out."
         )
 
@@ -162,7 +162,7 @@ class SliceDataModule:
             optimisation=asdict(self._preset.optimisation),
             augmentation=asdict(self._preset.augmentation),
             skip_slices=self._preset.skip_slices,
-            tumour_weight=self.table.tumour_weight,
+            tumour_weight=self.table.positive_weight,
             tumour_share=self.table.tumour_share,
             cases=tuple(case.case for case in self._train),
             held_out_cases=tuple(case.case for case in self._validation),
@@ -216,7 +216,7 @@ def split_store(store: SliceStore, config: TrainingConfig) -> Split:
     """
     given = read_split(config.split) if config.split else None
     _refuse_errors(lint(store.data_set, store.facts, given, store.alike))
-    cases = joined(store.cases, store.alike)
+    cases = joined_groups(store.cases, store.alike)
     split = split_cases(cases, folds=config.folds, fold=config.fold, seed=config.drawn_by, given=given)
     _refuse_errors(of_split(store.facts, split, store.alike))
     return split

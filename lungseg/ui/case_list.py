@@ -59,7 +59,7 @@ def open_chosen() -> None:
         st.switch_page(viewer_page(), query_params={"case": opened})
 
 
-def pending_dialog() -> None:
+def case_dialog() -> None:
     """Open the dialog that the user asked for in the list."""
     asked: PendingDialog | None = st.session_state.pop("upload_asked", None)
     if asked and asked.action == "Rename":

@@ -57,7 +57,7 @@ def _name_in_use() -> str:
         return ""
 
 
-def pending_dialog() -> None:
+def checkpoint_dialog() -> None:
     """Open the dialog that the user asked for."""
     number = st.session_state.pop(ASKED, None)
     if number is not None:

@@ -63,7 +63,7 @@ def data_set_panel(data_set: RegisteredDataSet | None, shown: Overview | None) -
             _findings(shown)
 
 
-def pending_dialog() -> None:
+def data_set_dialog() -> None:
     """Open the dialog that the user asked for."""
     data_set_id = st.session_state.pop("dataset_removed", None)
     if data_set_id:

@@ -20,7 +20,7 @@ from lungseg.ui.navigation import checkpoint_page, training_page
 from lungseg.ui.notice import act
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.run_selection import open_dialog
-from lungseg.ui.run_table import preset_of
+from lungseg.ui.run_table import preset_text
 from lungseg.ui.score_table import score_facts, score_table
 from lungseg.ui.widgets import draw_status, facts, failure_box, run_name, score_text, small_heading, with_note
 
@@ -100,7 +100,7 @@ def _origin_html(run: Run) -> Markup:
     """Say in one line what a run was made from, and with what."""
     content, weights, held_out = fingerprint_of(run), run.checkpoint_sha256 or "", split_of(run)
     parts = [
-        bold(preset_of(run) or "–"),
+        bold(preset_text(run) or "–"),
         run.dataset or "",
         tag("span", f"content {content[:FINGERPRINT]}", title=content) if content else "",
         f"held out: {held_out}" if held_out else "",

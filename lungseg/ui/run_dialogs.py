@@ -25,7 +25,7 @@ from lungseg.wording import counted
 LONGEST_NAME = 60
 
 
-def pending_dialog() -> None:
+def run_dialog() -> None:
     """Open the dialog that the user asked for; to be called before `overview`, which waits for it."""
     action, run_ids = st.session_state.pop(DIALOG_ASKED, (None, ()))
     if action == "promote":

@@ -50,11 +50,11 @@ class Filter:
             return False
         if not self.tags <= set(run.tags) or (self.folders and run.dataset not in self.folders):
             return False
-        said = " ".join([run_name(run), run.id, run.notes, run.dataset or "", preset_of(run), *run.tags]).casefold()
+        said = " ".join([run_name(run), run.id, run.notes, run.dataset or "", preset_text(run), *run.tags]).casefold()
         return all(word in said for word in self.text.casefold().split())
 
 
-def preset_of(run: Run) -> str:
+def preset_text(run: Run) -> str:
     """Name the preset of a training run, the checkpoint of any other."""
     return run.preset or run.checkpoint or ""
 
@@ -129,7 +129,7 @@ def _columns(shown: Sequence[RunSummary], promoted: dict[str, str], folders: Map
         "Scans": [scan_dice(run) for run in runs],
         "Epochs": [summary.epochs or None for summary in shown],
         "Took": [_minutes(run) for run in runs],
-        "Preset": [preset_of(run) for run in runs],
+        "Preset": [preset_text(run) for run in runs],
         "Data set": [_data_set(run, folders) for run in runs],
         "Held out": [split_of(run) for run in runs],
         "Queued": [run.queued_at for run in runs],

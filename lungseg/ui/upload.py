@@ -28,7 +28,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UploadOutcome:
     """What became of one file.
 
     Attributes:
@@ -77,7 +77,7 @@ def drop_zone() -> None:
     _show_outcomes(st.session_state.get("upload_outcomes", []))
 
 
-def _take_in(files: list[UploadedFile], taken: set[str], outcomes: list[Outcome]) -> None:
+def _take_in(files: list[UploadedFile], taken: set[str], outcomes: list[UploadOutcome]) -> None:
     """Take files in, one after the other; what became of each is noted at once, since any rerun may end this one."""
     bar = st.progress(0.0)
     for number, file in enumerate(files):
@@ -87,17 +87,17 @@ def _take_in(files: list[UploadedFile], taken: set[str], outcomes: list[Outcome]
         outcomes.append(_take_in_one(file, place))
 
 
-def _take_in_one(file: UploadedFile, place: int) -> Outcome:
+def _take_in_one(file: UploadedFile, place: int) -> UploadOutcome:
     try:
         with uploads.opened(settings(), file) as stream:
             cases.submit(installation(), file.name, stream, place=place)
     except LungSegError as error:
-        return Outcome(file.name, error, place)
+        return UploadOutcome(file.name, error, place)
     except Exception as error:  # noqa: BLE001 - a fault of ours; it is logged, and the other files go on
-        return Outcome(file.name, _crashed(error), place)
+        return UploadOutcome(file.name, _crashed(error), place)
     finally:
         _forget(file)
-    return Outcome(file.name)
+    return UploadOutcome(file.name)
 
 
 def _crashed(error: Exception) -> UploadCrashedError:
@@ -121,7 +121,7 @@ def _forget(file: UploadedFile) -> None:
         context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
 
 
-def _show_outcomes(outcomes: list[Outcome]) -> None:
+def _show_outcomes(outcomes: list[UploadOutcome]) -> None:
     if not outcomes:
         return
     with st.container(key="upload_outcomes"):
@@ -134,7 +134,7 @@ def _show_outcomes(outcomes: list[Outcome]) -> None:
         _ask_about([(number, outcome) for number, outcome in enumerate(outcomes) if outcome.twin_id])
 
 
-def _taken_in(outcomes: list[Outcome]) -> Markup:
+def _taken_in(outcomes: list[UploadOutcome]) -> Markup:
     """Say how many files became cases; the list of cases says how each of them goes on."""
     names = [outcome.name for outcome in outcomes if outcome.error is None]
     rest = len(outcomes) - len(names)
@@ -144,14 +144,14 @@ def _taken_in(outcomes: list[Outcome]) -> Markup:
     return joined([listed, f"{more} taken in. " if names else "", not_taken])
 
 
-def _failure_html(outcome: Outcome) -> Markup:
+def _failure_html(outcome: UploadOutcome) -> Markup:
     error = outcome.error
     assert error is not None  # noqa: S101 - for the type alone
     parts = [bold(outcome.name), error.found, tag("span", error.remedy), tag("code", error.code)]
     return tag("li", joined(parts, " "), css="failed")
 
 
-def _ask_about(twins: list[tuple[int, Outcome]]) -> None:
+def _ask_about(twins: list[tuple[int, UploadOutcome]]) -> None:
     """Ask what to do with files that are cases already; none of them is taken in before the answer, or lost by it."""
     names = {summary.case.id: summary.case.name for summary in cases.list_cases(installation())} if twins else {}
     for number, outcome in twins:
@@ -171,15 +171,15 @@ def _ask_about(twins: list[tuple[int, Outcome]]) -> None:
 
 def _take_in_again(numbers: list[int]) -> None:
     """Make cases of files that are cases already; their bytes are those of these cases."""
-    outcomes: list[Outcome] = st.session_state["upload_outcomes"]
+    outcomes: list[UploadOutcome] = st.session_state["upload_outcomes"]
     for number in numbers:
         outcome = outcomes[number]
         try:
             cases.submit_again(installation(), outcome.twin_id or "", outcome.name, place=outcome.place)
         except LungSegError as error:
-            outcomes[number] = Outcome(outcome.name, error, outcome.place)
+            outcomes[number] = UploadOutcome(outcome.name, error, outcome.place)
         else:
-            outcomes[number] = Outcome(outcome.name)
+            outcomes[number] = UploadOutcome(outcome.name)
 
 
 def _clear_outcomes() -> None:

@@ -153,7 +153,7 @@ def _installation(folder: Path, data: Path) -> Iterator[tuple[Settings, Database
     environment = settings.to_environment()
     environment["PYTHONPATH"] = str(CHECKOUT)
     with closing(open_database(settings.database_url)) as database, (folder / "serve.log").open("wb") as log:
-        open_installation(installation_of(database))
+        open_installation(Installation(settings, database))
         command = [sys.executable, "-m", "lungseg", "serve"]
         with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log) as server:
             try:

@@ -152,7 +152,7 @@ def test_worker_that_can_not_start_is_not_tried_at_every_turn(settings):
     settings.home.mkdir(exist_ok=True)
     (settings.home / "lungseg.sqlite").write_bytes(b"no database" * 500)
     for _ in range(5):
-        local_executor.ensure_worker(settings)
+        local_executor.start_if_none(settings)
     wait_for(lambda: not workers_of(settings))
     log = settings.logs / "worker.log"
     wait_for(lambda: "not a database" in log.read_text())
@@ -163,5 +163,5 @@ def test_asking_for_a_living_worker_is_cheap(settings):
     with local_executor.worker_lock(settings).acquire():
         started = time.perf_counter()
         for _ in range(100):
-            local_executor.ensure_worker(settings)
+            local_executor.start_if_none(settings)
         assert (time.perf_counter() - started) / 100 < 0.01

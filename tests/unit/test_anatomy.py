@@ -11,7 +11,7 @@ from lungseg.records import ScanSeverity
 from lungseg.scans.anatomy import Says, check_orientation, findings_of_orientation
 from lungseg.scans.anatomy.atlas import Atlas
 from lungseg.scans.anatomy.body import Body
-from lungseg.scans.anatomy.check import judge, weigh
+from lungseg.scans.anatomy.check import verdict_of, weigh
 from lungseg.scans.anatomy.sides import Sides
 from lungseg.scans.formats import read_volume
 from lungseg.scans.geometry import Grid
@@ -161,13 +161,13 @@ def evidence(volume):
 def test_a_heart_on_the_right_is_believed_only_of_a_whole_chest_with_two_lungs(textbook, change):
     mirrored = evidence(chests.turned(textbook, (AS_IS, (True, False, False))))
     mirrored = replace(mirrored, view="whole", sides=Sides(-0.5, -0.3, -0.1, 0.9))
-    assert judge(mirrored, 0.0).left_right.says is Says.CONTRADICTS
-    assert judge(replace(mirrored, **change), 0.0).left_right.says is Says.UNDECIDED
+    assert verdict_of(mirrored, 0.0).left_right.says is Says.CONTRADICTS
+    assert verdict_of(replace(mirrored, **change), 0.0).left_right.says is Says.UNDECIDED
 
 
 def test_a_body_that_fits_no_chest_decides_nothing(textbook):
     strange = replace(evidence(textbook), fit=3.3, front_back=-1.0, head_feet=-1.0, long_axis=-1.0)
-    assert {verdict.says for verdict in judge(strange, 0.0).by_code.values()} == {Says.UNDECIDED}
+    assert {verdict.says for verdict in verdict_of(strange, 0.0).by_code.values()} == {Says.UNDECIDED}
 
 
 def test_a_sentence_says_what_the_body_tells(textbook):

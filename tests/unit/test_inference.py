@@ -10,7 +10,7 @@ from lungseg.errors import CheckpointError, NoLungError, RunCancelledError
 from lungseg.evaluation.metrics import dice
 from lungseg.scans import formats
 from lungseg.scans.canvas import Preprocessing
-from lungseg.scans.overlay import MASK_RGB, thumbnail, write_png
+from lungseg.scans.overlay import MASK_RGB, draw_thumbnail, write_png
 from lungseg.segmentation import pipeline
 from lungseg.segmentation.card import ModelCard, NetworkShape
 from lungseg.segmentation.checkpoint import save_checkpoint
@@ -158,13 +158,13 @@ def test_network_that_is_handed_in_stays_as_it_is():
 def test_thumbnail_shows_the_lesion_in_its_colour(tmp_path):
     lesion = write_chest(tmp_path / "scan.nii")
     volume = formats.read_volume(tmp_path / "scan.nii")
-    picture = thumbnail(volume, lesion)
+    picture = draw_thumbnail(volume, lesion)
     assert picture.shape == (192, 192, 3)
     coloured = (picture == MASK_RGB).all(axis=-1)
     columns = np.flatnonzero(coloured.any(axis=0))
     # the lesion lies in the right lung: on the left of a hung film
     assert coloured.any()
     assert columns.max() < 96
-    assert not (thumbnail(volume, np.zeros_like(lesion)) == MASK_RGB).all(axis=-1).any()
+    assert not (draw_thumbnail(volume, np.zeros_like(lesion)) == MASK_RGB).all(axis=-1).any()
     write_png(tmp_path / "pictures" / "case.png", picture)
     assert (tmp_path / "pictures" / "case.png").read_bytes().startswith(b"\x89PNG")

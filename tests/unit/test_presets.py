@@ -134,7 +134,7 @@ def test_preset_of_an_installation_is_listed_replaced_and_a_damaged_one_costs_it
 
 def test_unknown_preset_names_those_there_are(installation):
     with pytest.raises(DataSetError, match="no preset 'none'") as refused:
-        presets.find_preset(installation, "none")
+        presets.find_installed_preset(installation, "none")
     assert "Choose one of: baseline, neighbours, scenes" in refused.value.remedy
 
 

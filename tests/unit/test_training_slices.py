@@ -151,7 +151,7 @@ def test_what_comes_in_from_outside_is_air():
 def test_weight_is_the_ratio_and_gives_tumour_half_of_what_is_shown(cases, table):
     with_tumour = sum(px > 0 for case in cases for px in case.slice_tumour_px)
     assert int(table.has_tumour.sum()) == with_tumour
-    assert table.tumour_weight == (len(table) - with_tumour) / with_tumour
+    assert table.positive_weight == (len(table) - with_tumour) / with_tumour
     assert table.tumour_share == pytest.approx(0.5)
     drawn = np.concatenate([table.draw(seed=1, epoch=epoch) for epoch in range(60)])
     assert table.has_tumour[drawn].mean() == pytest.approx(0.5, abs=0.03)  # 3,000 draws: 0.009 is one deviation
@@ -185,7 +185,7 @@ def test_cases_without_tumour_are_refused(cases):
 def test_only_tumour_slices_are_drawn_evenly(cases):
     full = [replace(case, slice_tumour_px=(9,) * len(case.slice_tumour_px)) for case in cases]
     table = SliceTable.of(full)
-    assert (table.tumour_weight, table.tumour_share) == (1.0, 1.0)
+    assert (table.positive_weight, table.tumour_share) == (1.0, 1.0)
 
 
 def test_slice_is_that_of_inference(cases):

@@ -154,7 +154,7 @@ def check_orientation(volume: Volume, atlas: Atlas | None = None) -> Orientation
     if body is None:
         nothing = OrientationVerdict(Says.UNDECIDED, 0.5, "There are no lungs in view by which the body could be told.")
         return OrientationCheck(nothing, nothing, nothing, nothing, tilt)
-    return judge(weigh(body, atlas or Atlas.shipped()), tilt)
+    return verdict_of(weigh(body, atlas or Atlas.shipped()), tilt)
 
 
 def weigh(body: Body, atlas: Atlas) -> Evidence:
@@ -181,7 +181,7 @@ def weigh(body: Body, atlas: Atlas) -> Evidence:
     )
 
 
-def judge(evidence: Evidence, tilt_degrees: float) -> OrientationCheck:
+def verdict_of(evidence: Evidence, tilt_degrees: float) -> OrientationCheck:
     """Turn measurements into verdicts."""
     low, high = FIT
     trust = float(np.clip((evidence.fit - low) / (high - low), 0, 1)) * STEEPNESS
