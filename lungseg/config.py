@@ -226,41 +226,6 @@ class Settings:
         return {**os.environ, **_as_variables(self), **_as_variables(self.limits)}
 
     @property
-    def incoming(self) -> Path:
-        """Folder of what is not complete yet, or not owned by a record yet: uploads, masks of runs that go on."""
-        return self.home / "incoming"
-
-    @property
-    def trash(self) -> Path:
-        """Folder of what the sweep took out of use, by the day on which it did."""
-        return self.home / "trash"
-
-    @property
-    def scans(self) -> Path:
-        """Folder of ingested scans, named by case id."""
-        return self.home / "scans"
-
-    @property
-    def masks(self) -> Path:
-        """Folder of masks, named by mask id."""
-        return self.home / "masks"
-
-    @property
-    def probabilities(self) -> Path:
-        """Folder of probability maps, named by the id of the mask that was made of them."""
-        return self.home / "probabilities"
-
-    @property
-    def derived(self) -> Path:
-        """Folder of masks at other thresholds, named by mask id and threshold; they can be derived again."""
-        return self.home / "derived"
-
-    @property
-    def thumbnails(self) -> Path:
-        """Folder of small pictures of cases, named by case id."""
-        return self.home / "thumbnails"
-
-    @property
     def stores(self) -> Path:
         """Folder of slice stores, named by data set id."""
         return self.home / "stores"

@@ -19,7 +19,9 @@ from lungseg.config import CHECKOUT, GIGABYTE, Settings
 from lungseg.db import open_database
 from lungseg.decoding import decode
 from lungseg.errors import LungSegError, SetupError
+from lungseg.files import keys
 from lungseg.services import local_executor, viewer_bundle
+from lungseg.services.file_store import files_of
 from lungseg.services.installation import Installation
 from lungseg.wording import counted
 
@@ -166,7 +168,7 @@ def _files(settings: Settings) -> InstallationCheck:
 
     kind, _, place = settings.database_url.partition("://")
     if kind == "sqlite" and not Path(place.removeprefix("/")).is_file():
-        scans = len(list(settings.scans.glob("*.nii*"))) if settings.scans.is_dir() else 0
+        scans = sum(not key.endswith(keys.MANIFEST_END) for key in files_of(settings).list(keys.SCANS))
         if scans:
             found = f"{counted(scans, 'scan is', 'scans are')} here, and no database"
             return InstallationCheck("files", State.WARNING, found, "Put it back, or run `lungseg recover`.")

@@ -1,6 +1,6 @@
 """Uploads between their arrival and the case that is made of them: files on disk, never bytes in memory.
 
-Each server process keeps them in a folder of its own under `Settings.incoming`, held by a lock of the kernel as long as
+Each server process keeps them in a folder of its own under `keys.INCOMING`, held by a lock of the kernel as long as
 it lives. A process that ends in whatever way leaves a folder without that lock, whose uploads nobody can ask for any
 more: whoever sweeps knows it by that, without any clock.
 """
@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from lungseg.config import Limits, Settings
-from lungseg.files import atomic
+from lungseg.files import atomic, keys
+from lungseg.services.file_store import files_of
 from lungseg.services.storage import check_room
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class UploadFolder:
             return self._opened[0]
         if self._opened is not None:
             os.close(self._opened[1])
-        self._opened = _new_folder(self._settings.incoming)
+        self._opened = _new_folder(_incoming(self._settings))
         return self._opened[0]
 
 
@@ -119,7 +120,7 @@ class Arrival:
 
 def find_upload(settings: Settings, name: str) -> Path | None:
     """Return the path of an upload by the name of its `Arrival`; None where that is no name of an upload."""
-    return settings.incoming / name if NAME.fullmatch(name) else None
+    return _incoming(settings) / name if NAME.fullmatch(name) else None
 
 
 def remove_upload(path: Path) -> None:
@@ -137,10 +138,14 @@ def sweep_incoming(settings: Settings) -> int:
         How many folders were removed.
     """
     try:
-        found = [path for path in settings.incoming.iterdir() if FOLDER.fullmatch(path.name)]
+        found = [path for path in _incoming(settings).iterdir() if FOLDER.fullmatch(path.name)]
     except OSError:
         return 0
     return sum(_remove_if_left(path) for path in found)
+
+
+def _incoming(settings: Settings) -> Path:
+    return files_of(settings).local(keys.INCOMING)
 
 
 def _new_folder(parent: Path) -> tuple[Path, int]:

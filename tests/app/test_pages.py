@@ -10,6 +10,7 @@ import pytest
 import streamlit as st
 
 from lungseg.db import queue
+from lungseg.files import keys
 from lungseg.jobs.recorder import RunRecorder
 from lungseg.records import Failure, RunState, ScanFinding, ScanSeverity
 from lungseg.services import cases, runs, video, viewing
@@ -55,7 +56,7 @@ def test_lost_database_is_said_above_the_cases(open_page, environment, database,
     text = everything(open_page())
     assert "1 scan or mask is here that the database has lost" in text
     assert "lungseg recover" in text
-    assert len(list(environment.scans.glob("*.nii.gz"))) == 1
+    assert len(list((environment.home / keys.SCANS).glob("*.nii.gz"))) == 1
 
 
 def test_database_that_vanishes_is_said_on_every_page(open_page, environment, database, chest_scan):

@@ -9,6 +9,7 @@ import cv2
 import pytest
 
 from lungseg.errors import NotFoundError, StorageError
+from lungseg.files import keys
 from lungseg.jobs import worker
 from lungseg.jobs.carry_out import Host, carry_out
 from lungseg.records import RunKind, RunState
@@ -57,7 +58,7 @@ def has_colour(picture, rgb):
 
 
 def films(installation):
-    return [path.name for path in installation.settings.derived.glob("*.mp4")]
+    return [path.name for path in installation.files.local(keys.DERIVED).glob("*.mp4")]
 
 
 def test_case_without_a_mask_has_no_film(installation, case):

@@ -183,7 +183,7 @@ def test_bad_scan_fails_with_its_reason_and_the_next_is_done(settings, database,
     assert failed.finished_at is not None
     assert failed.checkpoint_sha256
     assert cases.masks_of(Installation(settings, database), bad.id) == ()
-    assert len(list(settings.masks.glob("*.nii.gz"))) == 1
+    assert len(list((settings.home / keys.MASKS).glob("*.nii.gz"))) == 1
 
 
 def test_file_that_is_not_the_one_taken_in_is_not_segmented(settings, database, case):
@@ -191,7 +191,7 @@ def test_file_that_is_not_the_one_taken_in_is_not_segmented(settings, database, 
     failed = work_off(settings, database, case)
     assert (failed.state, failed.failure.code) == (RunState.FAILED, "scan.changed")
     assert cases.masks_of(Installation(settings, database), case.id) == ()
-    assert not list(settings.masks.glob("*.nii.gz"))
+    assert not list((settings.home / keys.MASKS).glob("*.nii.gz"))
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_running_run_stops_when_asked(settings, database, long_run):
         assert time.monotonic() - asked < 4
     run = runs.get_run(Installation(settings, database), long_run.id)
     assert (run.state, run.failure, run.result) == (RunState.CANCELLED, None, None)
-    assert not list(settings.masks.glob("*"))
+    assert not list((settings.home / keys.MASKS).glob("*"))
 
 
 def test_case_deleted_under_the_worker_leaves_nothing(settings, database, case, long_run):
@@ -309,9 +309,12 @@ def test_case_deleted_under_the_worker_leaves_nothing(settings, database, case, 
         wait_for(lambda: is_segmenting(database, long_run))
         cases.delete_case(Installation(settings, database), long_run.case_id)
     assert runs.get_run(Installation(settings, database), after.id).state is RunState.DONE
-    assert [path.stem for path in settings.thumbnails.iterdir()] == [case.id]
-    assert sorted(path.name for path in settings.scans.iterdir()) == [f"{case.id}.json", f"{case.id}.nii.gz"]
-    assert len(list(settings.masks.glob("*.nii.gz"))) == 1
+    assert [path.stem for path in (settings.home / keys.THUMBNAILS).iterdir()] == [case.id]
+    assert sorted(path.name for path in (settings.home / keys.SCANS).iterdir()) == [
+        f"{case.id}.json",
+        f"{case.id}.nii.gz",
+    ]
+    assert len(list((settings.home / keys.MASKS).glob("*.nii.gz"))) == 1
 
 
 def test_locked_database_is_waited_for(settings, case, monkeypatch):
@@ -334,10 +337,10 @@ def test_locked_database_is_waited_for(settings, case, monkeypatch):
 
 def test_files_of_killed_runs_are_swept_at_the_start(settings, database, monkeypatch):
     monkeypatch.setattr(storage, "ORPHAN_AGE_S", -1.0)
-    settings.masks.mkdir()
-    (settings.masks / "0a1b.nii.gz").write_bytes(b"half")
+    (settings.home / keys.MASKS).mkdir()
+    (settings.home / keys.MASKS / "0a1b.nii.gz").write_bytes(b"half")
     worker.work(settings, once=True)
-    assert not list(settings.masks.glob("*"))
+    assert not list((settings.home / keys.MASKS).glob("*"))
 
 
 def test_log_holds_ids_only(settings, database, tmp_path, caplog):

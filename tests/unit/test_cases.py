@@ -44,7 +44,7 @@ def ingest(settings, database, path, name="chest.nii.gz", **more):
 
 
 def files(settings):
-    folders = (settings.scans, settings.masks, settings.thumbnails)
+    folders = ((settings.home / keys.SCANS), (settings.home / keys.MASKS), (settings.home / keys.THUMBNAILS))
     found = (path for folder in folders for path in folder.glob("*") if path.suffix != keys.MANIFEST_END)
     return sorted(str(path.relative_to(settings.home)) for path in found)
 
@@ -54,7 +54,7 @@ def test_scan_is_kept_as_it_came_under_a_name_of_ours(settings, database, chest_
     assert case.name == "Müller, Hans.nii.gz"
     assert case.scan_path == f"scans/{case.id}.nii.gz"
     assert files(settings) == [case.scan_path]
-    assert list(settings.incoming.iterdir()) == []
+    assert list((settings.home / keys.INCOMING).iterdir()) == []
     assert (settings.home / case.scan_path).read_bytes() == chest_scan.read_bytes()
     assert (case.scan_sha256, case.scan_bytes) == (sha256_of(chest_scan), chest_scan.stat().st_size)
     assert (case.shape, case.orientation, case.is_demo) == ((96, 80, 40), "LPS", True)
@@ -230,7 +230,7 @@ def test_scan_that_is_a_case_already_is_refused_where_it_may_not_be(settings, da
         cases.ingest(Installation(settings, database), "other.nii.gz", stream, may_be_twin=False)
     assert refused.value.case_id == first.id
     assert files(settings) == [first.scan_path]
-    assert list(settings.incoming.rglob("*.nii.gz")) == []
+    assert list((settings.home / keys.INCOMING).rglob("*.nii.gz")) == []
     again = cases.submit_again(Installation(settings, database), first.id, "other.nii.gz", place=0)
     assert (again.name, again.scan_sha256) == ("other.nii.gz", first.scan_sha256)
     assert len(cases.list_cases(Installation(settings, database))) == 2
@@ -259,8 +259,12 @@ def test_deleted_case_takes_its_files_and_no_others(settings, database, chest_sc
 def test_sweep_takes_old_files_without_owner_only(settings, database, chest_scan):
     case = ingest(settings, database, chest_scan)
     owned = settings.home / case.scan_path
-    orphans = [settings.scans / ".0a1b.partial", settings.masks / "0a1b.nii.gz", settings.thumbnails / "0a1b.png"]
-    young = settings.masks / "2c3d.nii.gz"
+    orphans = [
+        settings.home / keys.SCANS / ".0a1b.partial",
+        settings.home / keys.MASKS / "0a1b.nii.gz",
+        settings.home / keys.THUMBNAILS / "0a1b.png",
+    ]
+    young = settings.home / keys.MASKS / "2c3d.nii.gz"
     for path in (*orphans, young):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
@@ -269,7 +273,7 @@ def test_sweep_takes_old_files_without_owner_only(settings, database, chest_scan
         os.utime(path, (past, past))
     assert storage.sweep(Installation(settings, database)) == 2
     assert files(settings) == sorted([case.scan_path, "masks/2c3d.nii.gz"])
-    (day,) = settings.trash.iterdir()
+    (day,) = (settings.home / keys.TRASH).iterdir()
     assert day.name == datetime.now(UTC).date().isoformat()
     trash = sorted(str(path.relative_to(day)) for path in day.rglob("*.*"))
     assert trash == ["masks/0a1b.nii.gz", "thumbnails/0a1b.png"]

@@ -48,7 +48,7 @@ def age(settings):
 
 
 def scans(settings):
-    return sorted(path.name for path in settings.scans.iterdir())
+    return sorted(path.name for path in (settings.home / keys.SCANS).iterdir())
 
 
 def sweep_with(settings, url):
@@ -60,7 +60,7 @@ def sweep_with(settings, url):
 
 def without_manifests(settings):
     """As the release before left its files."""
-    for path in settings.scans.glob(f"*{keys.MANIFEST_END}"):
+    for path in (settings.home / keys.SCANS).glob(f"*{keys.MANIFEST_END}"):
         path.unlink()
 
 
@@ -125,17 +125,17 @@ def test_database_that_knows_less_than_half_is_an_alarm(settings, database, four
 
 
 def test_leftover_goes_to_the_trash_with_a_date_and_from_there_after_a_month(settings, database, four):
-    leftover = settings.scans / f"{'e' * 32}.nii.gz"
+    leftover = settings.home / keys.SCANS / f"{'e' * 32}.nii.gz"
     leftover.write_bytes(b"left")
-    ancient = settings.trash / "2020-01-31" / "scans" / "x.nii.gz"
+    ancient = settings.home / keys.TRASH / "2020-01-31" / "scans" / "x.nii.gz"
     ancient.parent.mkdir(parents=True)
     ancient.touch()
-    kept = settings.trash / "notes" / "mine.txt"
+    kept = settings.home / keys.TRASH / "notes" / "mine.txt"
     kept.parent.mkdir()
     kept.touch()
     age(settings)
     assert storage.sweep(Installation(settings, database)) == 1
-    (day,) = [path for path in settings.trash.iterdir() if path.name != "notes"]
+    (day,) = [path for path in (settings.home / keys.TRASH).iterdir() if path.name != "notes"]
     assert (day / "scans" / leftover.name).read_bytes() == b"left"
     assert not ancient.exists()
     assert kept.exists()
@@ -179,13 +179,13 @@ def test_recovered_case_has_its_name_its_masks_and_its_run(settings, database, f
     case = four[1]
     run = new_run(case.id, state=RunState.DONE, result=SEGMENTATION)
     mask = new_mask(case.id, run_id=run.id)
-    (settings.masks).mkdir(exist_ok=True)
+    (settings.home / keys.MASKS).mkdir(exist_ok=True)
     (settings.home / mask.path).write_bytes(b"mask")
     with database.begin() as session:
         insert_run(session, run)
         insert_mask(session, mask)
     manifests.keep_mask(files_of(settings), mask, run)
-    stray = settings.masks / f"{'d' * 32}.nii.gz"
+    stray = settings.home / keys.MASKS / f"{'d' * 32}.nii.gz"
     stray.write_bytes(b"whose?")
     database.close()
     remove_database(settings)

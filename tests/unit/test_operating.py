@@ -202,7 +202,7 @@ def test_mask_with_doubtful_lesions_has_a_value_and_a_file_for_them(settings, da
 
 def test_doubtful_lesions_stay_listed_where_their_outlines_are_lost(settings, database, doubtful):
     (settings.home / keys.probability(look(settings, database, doubtful).model.id)).unlink()
-    for path in settings.derived.iterdir():
+    for path in (settings.home / keys.DERIVED).iterdir():
         path.unlink()
     scene = look(settings, database, doubtful)
     assert (len(scene.model.doubtful), scene.marked) == (1, None)
@@ -236,19 +236,22 @@ def test_derived_mask_is_sent_by_a_signed_address(settings, database, seeded):
 
 def test_files_beside_a_mask_go_with_its_case(settings, database, seeded):
     look(settings, database, seeded, 60)
-    assert len(list(settings.derived.iterdir())) == 2
+    assert len(list((settings.home / keys.DERIVED).iterdir())) == 2
     cases.delete_case(Installation(settings, database), seeded.id)
-    assert list(settings.derived.iterdir()) == list(settings.probabilities.iterdir()) == []
+    assert list((settings.home / keys.DERIVED).iterdir()) == list((settings.home / keys.PROBABILITIES).iterdir()) == []
 
 
 def test_files_that_nothing_owns_are_swept(settings, database, seeded):
     look(settings, database, seeded, 60)
     old = time.time() - 2 * storage.ORPHAN_AGE_S
-    for path in (settings.probabilities / f"{'e' * 32}.npz", settings.derived / f"{'e' * 32}.60.nii.gz"):
+    for path in (
+        settings.home / keys.PROBABILITIES / f"{'e' * 32}.npz",
+        settings.home / keys.DERIVED / f"{'e' * 32}.60.nii.gz",
+    ):
         path.write_bytes(b"left behind")
         os.utime(path, (old, old))
     assert storage.sweep(Installation(settings, database)) == 2
-    assert len(list(settings.derived.iterdir())) == 2
+    assert len(list((settings.home / keys.DERIVED).iterdir())) == 2
 
 
 def test_map_that_is_damaged_leaves_the_stored_mask_and_is_said_to_be(settings, database, seeded):

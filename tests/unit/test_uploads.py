@@ -16,6 +16,7 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.web.server.starlette import starlette_routes
 
 from lungseg.errors import DiskFullError, StorageError, TooLargeError
+from lungseg.files import keys
 from lungseg.services import incoming, storage
 from lungseg.services.incoming import UploadFolder, find_upload, sweep_incoming
 from lungseg.web import uploads
@@ -111,7 +112,7 @@ def form(*parts):
 
 
 def on_disk(settings):
-    return sorted(settings.incoming.glob("*/*"))
+    return sorted((settings.home / keys.INCOMING).glob("*/*"))
 
 
 @pytest.fixture
@@ -250,13 +251,13 @@ def test_disk_that_fails(site, settings, monkeypatch):
 def test_unknown_session_is_refused_before_anything_is_written(site, settings):
     answer = site.put(address="/_stcore/upload_file/elsewhere/file-1")
     assert (answer.status, answer.asked) == (400, 0)
-    assert not settings.incoming.exists()
+    assert not (settings.home / keys.INCOMING).exists()
 
 
 def test_xsrf_is_looked_at_before_anything_is_written(settings):
     answer = Site(settings).put()
     assert (answer.status, answer.asked) == (403, 0)
-    assert not settings.incoming.exists()
+    assert not (settings.home / keys.INCOMING).exists()
 
 
 def test_browser_that_goes_away_leaves_nothing(site, settings):
@@ -366,10 +367,10 @@ def test_sweep_leaves_living_processes_alone_and_clears_after_dead_ones(settings
     folder = UploadFolder(settings)
     arrival = folder.begin(None)
     arrival.write(b"half of it")
-    dead = settings.incoming / "uploads-0123456789abcdef"
+    dead = settings.home / keys.INCOMING / "uploads-0123456789abcdef"
     dead.mkdir()
     (dead / f"{'0' * 32}.upload").write_bytes(b"left")
-    other = settings.incoming / ".lungseg-0123456789abcdef.partial"
+    other = settings.home / keys.INCOMING / ".lungseg-0123456789abcdef.partial"
     other.touch()
     assert sweep_incoming(settings) == 1
     assert not dead.exists()
@@ -408,7 +409,7 @@ def test_folder_of_a_process_that_was_killed_is_swept(settings):
 def test_folder_that_was_taken_away_is_made_anew(settings):
     folder = UploadFolder(settings)
     first = folder.begin(None)
-    shutil.rmtree(settings.incoming)
+    shutil.rmtree(settings.home / keys.INCOMING)
     second = folder.begin(None)
     assert second.path.exists()
     assert second.path.parent != first.path.parent
@@ -422,6 +423,6 @@ def test_nothing_to_sweep(settings):
 
 
 def test_folder_that_can_not_be_written_to(settings):
-    settings.incoming.write_text("in the way")
+    (settings.home / keys.INCOMING).write_text("in the way")
     with pytest.raises(StorageError):
         UploadFolder(settings).begin(None)
