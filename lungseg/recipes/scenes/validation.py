@@ -29,7 +29,8 @@ SMALLEST_ML = (0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 PRICE_OF_FALSE_IN_SCAN = 0.02
 PRICE_OF_FALSE_IN_CROP = 0.5
 """What a false lesion costs in Dice when operating points are compared; a crop shows about 0.5 % of a chest."""
-SUSPICIOUS = 0.3
+SUSPICIOUS = 76 / 255
+"""Probability from which a voxel without tumour is one to learn from: what the shipped checkpoint was trained with."""
 NEAR_TUMOUR = np.ones((11, 11), np.uint8)
 
 
