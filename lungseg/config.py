@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
@@ -278,7 +277,7 @@ def _read_environment(kind: type[Settings | Limits]) -> Mapping[str, Any]:
         SetupError: a value can't be used.
     """
     try:
-        read = _reader_of(kind)()  # type: ignore[arg-type] # a class is hashable
+        read = _reader_of(kind)()
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         variable = str(wrong["loc"][0])
@@ -288,7 +287,6 @@ def _read_environment(kind: type[Settings | Limits]) -> Mapping[str, Any]:
     return {name: value for name, value in given.items() if value != ()}
 
 
-@cache
 def _reader_of(kind: type[Settings | Limits]) -> type[_Environment]:
     types = get_type_hints(kind, include_extras=True)
     declared: Mapping[str, Any] = {

@@ -102,7 +102,7 @@ def runs_of(found: Iterable[RunRow]) -> tuple[Run, ...]:
         try:
             runs.append(run_of(row))
         except StorageError as error:
-            log.error("left out: %s", error.found)  # noqa: TRY400 - where does not matter
+            log.warning("left out: %s", error.found)
     return tuple(runs)
 
 
