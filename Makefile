@@ -44,8 +44,10 @@ check-front-end: $(VENV)/.installed-dev
 		$(call skip,npm could not install what package-lock.json names); \
 	else npm run --silent check; fi
 
-test: setup check test-needs ## set up, then every check and every test
-	$(BIN)/python -m pytest
+# Branches of lungseg/ that the test process runs; `.venv/bin/coverage report` then lists the modules that lack some.
+COVERED := 91
+test: setup check test-needs ## set up, then every check and every test, and a gate for the branches that they cover
+	$(BIN)/python -m pytest --cov --cov-report= --cov-fail-under=$(COVERED)
 
 bench: setup $(VENV)/.installed-dev ## measure the promised numbers, medians printed
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=median,min,max,rounds

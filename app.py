@@ -15,17 +15,17 @@ from lungseg.config import PACKAGE, Settings
 from lungseg.processes import end_with_server
 from lungseg.services.bind_check import check_host
 from lungseg.services.home import open_home
-from lungseg.services.local_executor import kept_alive
+from lungseg.services.local_executor import Supervisor
 from lungseg.ui import faults
 from lungseg.web.guard import Guard
 from lungseg.web.page import Page, with_base
 from lungseg.web.routes import routes
 from lungseg.web.uploads import Uploads
 
-GOOD_ORDER_S = 2.0
-"""Open pages would keep a server for long that is to end."""
+GRACE_S = 2.0
+"""Time for the server to end in order; open pages would keep it for longer."""
 PAGE = with_base((Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"))
-"""Of which every page is made."""
+"""The document that every page starts from."""
 
 logging.getLogger("lungseg").setLevel(logging.INFO)
 faults.keep_texts_out_of_log()
@@ -37,14 +37,9 @@ open_home(settings)
 @asynccontextmanager
 async def with_worker(_: st.App) -> AsyncIterator[None]:
     """Keep a worker alive as long as the server lives; both end with the `lungseg serve` that started them."""
-    end_with_server(GOOD_ORDER_S)
-    with kept_alive(settings):
+    end_with_server(GRACE_S)
+    with Supervisor(settings):
         yield
-
-
-def is_open(session: str) -> bool:
-    """Tell whether a browser shows the pages of a session."""
-    return get_instance().is_active_session(session)
 
 
 app = st.App(
@@ -55,6 +50,6 @@ app = st.App(
     middleware=[
         Middleware(Guard, settings=settings, address=st.get_option("server.address"), page=PAGE),
         Middleware(Page, html=PAGE),
-        Middleware(Uploads, settings=settings, is_open=is_open),
+        Middleware(Uploads, settings=settings, is_open=lambda session: get_instance().is_active_session(session)),
     ],
 )

@@ -1,14 +1,14 @@
 """Lung tumour segmentation in CT. Research use only.
 
-What other programs may rely on is named here; docs/python.md shows it at work::
+The names that other programs may rely on; docs/python.md has examples::
 
     from lungseg import Segmenter, read_volume
 
     segmented = Segmenter.load("lungseg-3").segment(read_volume(Path("scan.nii.gz")))
     segmented.mask, segmented.lesions
 
-Importing the package loads no library: each name is loaded when it is first used, so that every process pays only for
-what it uses; `__init__.pyi` tells type checkers what they are.
+Importing the package loads no library: each name is loaded at its first use, so that a process pays only for what it
+uses; `__init__.pyi` has the names for type checkers.
 """
 
 from __future__ import annotations
@@ -20,39 +20,29 @@ from lungseg.errors import LungSegError
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Grid",
-    "Lesion",
-    "LesionMask",
-    "LungSegError",
-    "ProbabilityMap",
-    "ScanFinding",
-    "ScanGeometry",
-    "Segmentation",
-    "Segmenter",
-    "Volume",
-    "__version__",
-    "open_scan",
-    "read_mask",
-    "read_volume",
-    "segment_scan",
-    "write_mask",
-]
-
 _HOMES = {
-    "records": ("Lesion", "ScanFinding", "ScanGeometry", "Segmentation"),
-    "scans.formats": ("open_scan", "read_mask", "read_volume", "write_mask"),
-    "scans.geometry": ("Grid",),
-    "scans.volume": ("Volume",),
-    "segmentation.pipeline": ("segment_scan",),
-    "segmentation.postprocessing": ("LesionMask", "ProbabilityMap"),
-    "segmentation.segmenter": ("Segmenter",),
+    "Grid": "scans.geometry",
+    "Lesion": "records.masks",
+    "LesionMask": "segmentation.postprocessing",
+    "ProbabilityMap": "segmentation.postprocessing",
+    "ScanFinding": "records.findings",
+    "ScanGeometry": "records.geometry",
+    "Segmentation": "records.run_results",
+    "Segmenter": "segmentation.segmenter",
+    "Volume": "scans.volume",
+    "open_scan": "scans.formats",
+    "read_mask": "scans.formats",
+    "read_volume": "scans.formats",
+    "segment_scan": "segmentation.pipeline",
+    "write_mask": "scans.formats",
 }
+
+__all__ = ["LungSegError", "__version__"]
+__all__ += list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module."""
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,8 @@
 from lungseg.errors import LungSegError
-from lungseg.records import Lesion, ScanFinding, ScanGeometry, Segmentation
+from lungseg.records.findings import ScanFinding
+from lungseg.records.geometry import ScanGeometry
+from lungseg.records.masks import Lesion
+from lungseg.records.run_results import Segmentation
 from lungseg.scans.formats import open_scan, read_mask, read_volume, write_mask
 from lungseg.scans.geometry import Grid
 from lungseg.scans.volume import Volume

@@ -1,4 +1,4 @@
-"""Settings of one installation: where things are kept, limits, addresses; the one reader of the environment."""
+"""Settings of one installation: folders, limits, addresses; the only reader of the environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
 """The folder around the package."""
 BUNDLED = PACKAGE / "site"
-"""What an installed package holds of what stands beside it in a checkout; there is no such folder in a checkout."""
+"""What an installed package holds of the files beside it in a checkout; a checkout has no such folder."""
 SITE = BUNDLED if BUNDLED.is_dir() else CHECKOUT
 """The folder of `app.py`, `pages/` and the checkpoints that ship."""
 
@@ -30,10 +30,10 @@ VARIABLE = "variable"
 """Key of a field's metadata: the environment variable that sets it."""
 
 LIFELINE = "LIFELINE_OF_LUNGSEG"
-"""Variable that `lungseg serve` sets for the processes that it starts; nobody else sets it."""
+"""Variable that `lungseg serve` sets for the processes that it starts."""
 
 SHIPPED_CHECKPOINT = "lungseg-3"
-"""The checkpoint in `models/` that segments where nobody names another."""
+"""The checkpoint in `models/` that segments unless somebody names another."""
 
 HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|(\[)?[0-9A-Fa-f]*(:[0-9A-Fa-f]*){2,7}(?(1)\])")
 """A host name or an IP address, without scheme, port or wildcard."""
@@ -60,8 +60,8 @@ Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Switch: TypeAlias = Annotated[bool, BeforeValidator(lambda text: text == "1")]
 
 
-def _own_folder() -> tuple[Path, ...]:
-    """Return the home folder of the user; none where there is none, or where that would be the whole disk."""
+def _user_home() -> tuple[Path, ...]:
+    """Return the home folder of the user; empty where there is none, or where that would be the whole disk."""
     try:
         folder = Path.home().resolve()
     except RuntimeError:
@@ -74,14 +74,14 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def total_memory() -> int:
-    """Return the memory of this machine in bytes, or what the control groups of this process leave it of that."""
+    """Return the memory of this machine in bytes, or the limit of this process's control groups where that is less."""
     return min([psutil.virtual_memory().total, *(limit for _, limit in _memory_limits())])
 
 
 def free_memory() -> int:
-    """Return the memory in bytes that this process can still take without swapping, files in the cache not counted."""
-    rooms = (limit - _used(group) for group, limit in _memory_limits())
-    return max(0, min([psutil.virtual_memory().available, *rooms]))
+    """Return the memory in bytes that this process can still take without swapping; cached files count as free."""
+    in_groups = (limit - _used(group) for group, limit in _memory_limits())
+    return max(0, min([psutil.virtual_memory().available, *in_groups]))
 
 
 def _default_home() -> Path:
@@ -91,16 +91,8 @@ def _default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "lungseg"
 
 
-def _largest_volume() -> int:
-    return min(2 * GIGABYTE, total_memory() // 4)
-
-
-def _most_memory() -> int:
-    return min(5 * GIGABYTE, total_memory() // 2)
-
-
 class _Environment(BaseSettings):
-    """Takes variables by their exact names, and their texts as they are; an empty one sets nothing."""
+    """Reads variables by their exact names; an empty one sets nothing."""
 
     model_config = SettingsConfigDict(
         case_sensitive=True, enable_decoding=False, env_ignore_empty=True, extra="ignore", validate_default=False
@@ -108,22 +100,15 @@ class _Environment(BaseSettings):
 
 
 def setting(variable: str, text: str, remedy: str = "", **default: Any) -> Any:
-    """Declare a field that an environment variable sets: all that is to be said of it, in one place.
-
-    Args:
-        variable: its name.
-        text: what it is, as the table of the README has it.
-        remedy: what to do where its value can't be used.
-        default: `default` or `default_factory`, as `dataclasses.field` takes them.
-    """
+    """Declare a field that a variable sets; the README has its `text`, the error for an unusable value its `remedy`."""
     return field(**default, metadata={VARIABLE: variable, "text": text, "remedy": remedy})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that a scan must keep, checked before memory is allocated.
+    """Bounds of a scan, checked before memory is allocated.
 
-    Two of them follow the machine, so that one with 8 GB survives any file; a container counts with its own limit.
+    Two of them follow the memory of the machine or container, so that one with 8 GB survives any file.
     """
 
     file_bytes: PositiveInt = setting(
@@ -133,13 +118,13 @@ class Limits:
         "LUNGSEG_MAX_VOLUME_BYTES",
         "size of a scan in memory, 2 bytes per voxel whatever the file stores",
         "Set it to a number of bytes.",
-        default_factory=_largest_volume,
+        default_factory=lambda: min(2 * GIGABYTE, total_memory() // 4),
     )
     memory_bytes: PositiveInt = setting(
         "LUNGSEG_MAX_MEMORY_BYTES",
         "what reading, segmenting and measuring a scan take at their peak, beside the network",
         "Set it to a number of bytes.",
-        default_factory=_most_memory,
+        default_factory=lambda: min(5 * GIGABYTE, total_memory() // 2),
     )
     axis_voxels: PositiveInt = setting(
         "LUNGSEG_MAX_AXIS_VOXELS", "length of any one axis of a scan", "Set it to a number of voxels.", default=4096
@@ -151,8 +136,8 @@ class Settings:
     """Settings of one installation; every path that the product writes to lies under `home`.
 
     A `checkpoint` of None is the one that was promoted last, see `services.in_use`; `viewer_folder` of None is the one
-    under `home`; an empty `database_url` becomes that of SQLite under `home`. The checkpoints that ship with an
-    installed package are found besides those in `models`. Commands are not bound by `data_roots`.
+    under `home`; an empty `database_url` becomes SQLite under `home`. `models` of an installed package is a folder
+    under `home`, beside the checkpoints that ship. `data_roots` does not bind commands.
     """
 
     home: Folder = setting(
@@ -174,7 +159,7 @@ class Settings:
     )
     allowed_hosts: Names = setting(
         "LUNGSEG_ALLOWED_HOSTS",
-        "names under which browsers may reach it besides, separated by commas: `scans.example.org`",
+        "names under which browsers may reach it besides, separated by commas: `lungseg.example.org`",
         default=(),
     )
     viewer_folder: Folder | None = setting("LUNGSEG_VIEWER", "folder of the viewer's browser bundle", default=None)
@@ -186,16 +171,12 @@ class Settings:
     data_roots: Folders = setting(
         "LUNGSEG_DATA",
         "folders below which the pages Data set and Training may name folders, separated by `:`; commands may use any",
-        default_factory=_own_folder,
+        default_factory=_user_home,
     )
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        """Refuse values that would only fail later.
-
-        Raises:
-            SetupError: port, device or the name of a host is not one that can be used.
-        """
+        """Raise SetupError where port, device or the name of a host can't be used."""
         if not self.database_url:
             object.__setattr__(self, "database_url", f"sqlite:///{self.home / 'lungseg.sqlite'}")
         if self.models == BUNDLED / "models":  # nothing is written into an installed package
@@ -208,16 +189,12 @@ class Settings:
             if not HOST_NAME.fullmatch(name):
                 raise SetupError(
                     f"LUNGSEG_ALLOWED_HOSTS has {name!r}.",
-                    "Name each host as in a browser's address bar, without https:// and port: scans.example.org.",
+                    "Name each host as in a browser's address bar, without https:// and port: lungseg.example.org.",
                 )
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read `LUNGSEG_*` variables; what is not set takes its default.
-
-        Raises:
-            SetupError: a variable holds a value that can't be used.
-        """
+        """Read `LUNGSEG_*` variables, which have defaults; raises SetupError where a value can't be used."""
         return cls(**_read_environment(cls), limits=Limits(**_read_environment(Limits)))
 
     def to_environment(self) -> dict[str, str]:
@@ -231,7 +208,7 @@ class Settings:
 
     @property
     def runs(self) -> Path:
-        """Folder of what runs leave behind (checkpoints, logs), named by run id."""
+        """Folder of the files of runs (checkpoints, logs), named by run id."""
         return self.home / "runs"
 
     @property
@@ -250,68 +227,63 @@ class Settings:
         return self.viewer_folder or self.home / "viewer"
 
 
-def lifeline_number() -> int | None:
-    """Return the number of the file descriptor that `lungseg.processes` hands on; None where there is none."""
+def inherited_lifeline() -> int | None:
+    """Return the lifeline (see `processes`) that the server handed to this process; None where there is none."""
     number = os.environ.get(LIFELINE, "")
-    return int(number) if number.isdecimal() else None
+    try:
+        os.fstat(int(number))
+    except (ValueError, OverflowError, OSError):
+        return None
+    return int(number)
 
 
 def share_processors() -> None:
-    """Let compute threads that wait for each other sleep, not spin; to be called before torch is imported.
+    """Let compute threads that wait for each other sleep instead of spin; to be called before torch is imported.
 
-    On a busy machine spinning threads take the processor from those they wait for: beside a training run on two cores
-    one scan took 7 to 35 s with spinning and 2 s without. A setting of the user's own stays.
+    On a busy machine spinning threads take the processor from the threads they wait for: beside a training run on two
+    cores a scan took 7 to 35 s with spinning and 2 s without. A setting of the user's own stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def _settings_in(kind: type[Settings | Limits]) -> dict[str, Field[Any]]:
-    """Return the fields of a class that variables set, by the names of those."""
-    return {each.metadata[VARIABLE]: each for each in fields(kind) if VARIABLE in each.metadata}
+    """Return the fields of a class that variables set, by variable."""
+    return {item.metadata[VARIABLE]: item for item in fields(kind) if VARIABLE in item.metadata}
 
 
 def _read_environment(kind: type[Settings | Limits]) -> Mapping[str, Any]:
-    """Read what the environment sets of a class, by field; an empty variable sets nothing.
-
-    Raises:
-        SetupError: a value can't be used.
-    """
-    try:
-        read = _reader_of(kind)()
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        variable = str(wrong["loc"][0])
-        remedy = _settings_in(kind)[variable].metadata["remedy"]
-        raise SetupError(f"{variable} is {wrong['input']!r}.", remedy or "Set it to another value.") from error
-    given = {name: getattr(read, name) for name in read.model_fields_set}
-    return {name: value for name, value in given.items() if value != ()}
-
-
-def _reader_of(kind: type[Settings | Limits]) -> type[_Environment]:
-    types = get_type_hints(kind, include_extras=True)
-    declared: Mapping[str, Any] = {
-        each.name: (types[each.name], FieldInfo(default=None, validation_alias=variable))
-        for variable, each in _settings_in(kind).items()
+    """Return what the environment sets of a class, by field; raises SetupError where a value can't be used."""
+    settings, types = _settings_in(kind), get_type_hints(kind, include_extras=True)
+    columns: dict[str, Any] = {
+        item.name: (types[item.name], FieldInfo(default=None, validation_alias=variable))
+        for variable, item in settings.items()
     }
-    model: type[_Environment] = create_model(kind.__name__, __base__=_Environment, **declared)
-    return model
+    try:
+        environment = create_model(kind.__name__, __base__=_Environment, **columns)()
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        variable = str(detail["loc"][0])
+        remedy = settings[variable].metadata["remedy"] or "Set it to another value."
+        raise SetupError(f"{variable} is {detail['input']!r}.", remedy) from error
+    values = {name: getattr(environment, name) for name in environment.model_fields_set}
+    return {name: value for name, value in values.items() if value != ()}
 
 
 def _as_variables(settings: Settings | Limits) -> dict[str, str]:
     """Write settings as `_read_environment` reads them."""
-    return {variable: _as_text(getattr(settings, each.name)) for variable, each in _settings_in(type(settings)).items()}
+    return {variable: _as_text(getattr(settings, item.name)) for variable, item in _settings_in(type(settings)).items()}
 
 
 def _as_text(value: Any) -> str:
     if isinstance(value, tuple):
-        return (os.pathsep if any(isinstance(each, Path) for each in value) else ",").join(map(str, value))
+        return (os.pathsep if any(isinstance(part, Path) for part in value) else ",").join(map(str, value))
     if isinstance(value, bool):
         return "1" if value else ""
     return "" if value is None else str(value)
 
 
 def _memory_limits() -> Iterator[tuple[Path, int]]:
-    """Yield the control groups of this process that limit its memory, version 2 and 1, with their limits in bytes."""
+    """Yield the control groups (version 1 and 2) that limit the memory of this process, with their limits in bytes."""
     for group in _groups():
         for name in ("memory.max", "memory.limit_in_bytes"):
             limit = _number(group / name)
@@ -325,16 +297,16 @@ def _groups() -> Iterator[Path]:
         _, controllers, name = line.split(":", 2)
         if not controllers or "memory" in controllers.split(","):
             root = CONTROL_GROUPS / "memory" if controllers else CONTROL_GROUPS
-            own = root / name.lstrip("/")
-            yield from (folder for folder in (own, *own.parents) if folder.is_relative_to(root))
+            group = root / name.lstrip("/")
+            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(root))
 
 
 def _used(group: Path) -> int:
-    """Return the bytes that a control group holds, but not those of cached files, which it gives back when asked."""
-    used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
+    """Return the bytes that a control group holds without cached files, which the kernel takes back when needed."""
+    total = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
     figures = dict(line.split(maxsplit=1) for line in _lines(group / "memory.stat"))
     prefix = "total_" if "total_inactive_file" in figures else ""  # version 1 counts without its children, too
-    return used - sum(int(figures.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active"))
+    return total - sum(int(figures.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active"))
 
 
 def _number(path: Path) -> int | None:

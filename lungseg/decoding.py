@@ -1,4 +1,4 @@
-"""JSON that others may have damaged, decoded into our frozen values: the one place that knows pydantic.
+"""JSON that may be damaged, decoded into frozen dataclasses.
 
 Whatever the bytes are (not UTF-8, nested without end, of another shape or type), the caller's own error is raised.
 """
@@ -33,12 +33,11 @@ from lungseg.errors import LungSegError
 MOST_BYTES = 24 * 1024**2
 """No JSON of ours comes near it; a larger file is not read, since its values may take eighty times as much memory."""
 MOST_TOML_BYTES = 64 * 1024
-"""Of a file that people write."""
 MOST_DEPTH = 200
-"""Lists in lists, as the parser allows them."""
+"""Lists in lists, as many as the parser of pydantic allows."""
 LONGEST_PLACE = 80
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-"""What a byte of a file name that is not UTF-8 becomes in JSON; the strict parser refuses it."""
+"""JSON for a byte of a file name that is not UTF-8; the strict parser refuses it."""
 HIGHEST_WHOLE = 2**53
 HIGHEST_MEASURE = 1e15
 
@@ -67,7 +66,7 @@ Whole: TypeAlias = Annotated[int, Field(ge=-HIGHEST_WHOLE, le=HIGHEST_WHOLE)]
 Natural: TypeAlias = Annotated[int, Field(ge=0, le=HIGHEST_WHOLE)]
 """A number of things."""
 JsonObject: TypeAlias = Mapping[str, object]
-"""What is kept and shown as it was written, and steers nothing: such as the settings of a release long gone."""
+"""Values that are only stored and shown, such as the settings of an old release."""
 
 KIND = "kind"
 
@@ -78,11 +77,11 @@ def _kind_of(value: Any) -> str | None:
 
 
 BY_KIND = Discriminator(_kind_of)
-"""Marks a union of classes, each tagged by `Tag`, of which the JSON says under `kind` which one it is."""
+"""Marks a union of classes, each tagged by `Tag`; the JSON names the tag under `kind`."""
 from_older = model_validator(mode="before")
-"""Marks the class method of a dataclass that turns what an older release wrote, before it is decoded, into its fields.
+"""Marks the class method of a dataclass that converts JSON of older releases before it is decoded.
 
-It is given whatever stands there, and gives back what it does not know.
+The method gets any value, and returns unchanged what it does not know.
 """
 
 
@@ -93,9 +92,9 @@ def decode(kind: type[Kind], data: bytes | str, refuse: Refusal) -> Kind:
     newer one wrote; missing keys and wrong types are refused.
 
     Args:
-        kind: what the text should hold.
+        kind: type of the value.
         data: the text, in UTF-8.
-        refuse: makes the error to raise of the reason, which holds no value of the text.
+        refuse: makes the error to raise from the reason, which holds no value of the text.
 
     Raises:
         LungSegError: what `refuse` makes, or what the dataclass itself raises for values out of range.
@@ -111,7 +110,7 @@ def decode(kind: type[Kind], data: bytes | str, refuse: Refusal) -> Kind:
 
 
 def decode_value(kind: type[Kind], value: Any, refuse: Refusal) -> Kind:
-    """Decode values that were JSON once, such as a column of the database; otherwise as `decode`."""
+    """Decode values that were parsed from JSON, such as a column of the database; otherwise as `decode`."""
     try:
         return cast("Kind", _validator(cast("Hashable", kind)).validate_python(value))
     except ValidationError as error:
@@ -135,11 +134,7 @@ def decode_file(kind: type[Kind], path: Path, refuse: Refusal) -> Kind:
 
 
 def parse_toml(content: bytes, refuse: Refusal) -> dict[str, Any]:
-    """Parse TOML, UTF-8, of a file that people write; `refuse` gets what is wrong, with line and column.
-
-    Raises:
-        LungSegError: what `refuse` makes.
-    """
+    """Parse UTF-8 TOML that people write; raises what `refuse` makes from what is wrong, with line and column."""
     if len(content) > MOST_TOML_BYTES:
         raise refuse(f"it has more than {MOST_TOML_BYTES // 1024} KB")
     try:
@@ -151,20 +146,17 @@ def parse_toml(content: bytes, refuse: Refusal) -> dict[str, Any]:
 
 
 def encode(value: Any) -> bytes:
-    """Write a frozen dataclass, nested ones, moments and enumerations included, as JSON that `decode` reads back.
-
-    A number that is NaN is null there; a byte of a file name that is not UTF-8 is written as `decode` takes it.
-    """
+    """Write a frozen dataclass, nested ones and datetimes included, as JSON that `decode` reads; NaN is null."""
     return json.dumps(to_plain(value), indent=2, allow_nan=False).encode() + b"\n"
 
 
 def to_plain(value: Any) -> dict[str, Any]:
-    """Return a frozen dataclass as `encode` writes it, in JSON-ready values: for a column, a table, a larger report."""
+    """Return a frozen dataclass as JSON-ready values, as `encode` writes it."""
     return cast("dict[str, Any]", to_jsonable_python(value, inf_nan_mode="null"))
 
 
 def renamed(fields: Any, names: Mapping[str, str]) -> Any:
-    """Give keys of a JSON object their names of now, for `from_older`; anything else comes back as it is."""
+    """Rename keys of a JSON object, for `from_older`; anything else is returned unchanged."""
     if not isinstance(fields, dict):
         return fields
     return {names.get(key, key): value for key, value in fields.items()}
@@ -176,37 +168,34 @@ def _validator(kind: Hashable) -> SchemaValidator:
 
 
 def _failing_fast(schema: Any) -> Any:
-    """Let a list end at its first wrong item: to complain of all of a long one takes a minute and gigabytes."""
+    """Stop validating a list at its first wrong item: the errors of a long list take a minute and gigabytes."""
     if isinstance(schema, list):
-        return [_failing_fast(each) for each in schema]
+        return [_failing_fast(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    changed = {key: _failing_fast(each) for key, each in schema.items()}
-    return changed | {"fail_fast": True} if schema.get("type") in {"list", "tuple", "set", "frozenset"} else changed
+    fast = {key: _failing_fast(value) for key, value in schema.items()}
+    return fast | {"fail_fast": True} if schema.get("type") in {"list", "tuple", "set", "frozenset"} else fast
 
 
 def _parsed(raw: bytes, refuse: Refusal) -> Any:
-    """Parse JSON that the strict parser refuses for the names in it."""
+    """Parse JSON that the strict parser refuses for its file names."""
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise refuse("it is no JSON") from error
-    level, depth = [value], 0
-    while level and depth <= MOST_DEPTH:
-        level = [inner for each in level for inner in _inside(each)]
+    containers: list[Any] = [[value]]
+    depth = -1
+    while containers and depth <= MOST_DEPTH:
+        values = [inner for outer in containers for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        containers = [inner for inner in values if isinstance(inner, dict | list)]
         depth += 1
-    if level:
+    if containers:
         raise refuse("it is nested too deeply")
     return value
 
 
-def _inside(value: Any) -> list[Any]:
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [each for each in values if isinstance(each, dict | list)]
-
-
 def _reason(error: ValidationError) -> str:
-    """Say what is wrong, and where, for the first of the errors; without the value that stands there."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))[:LONGEST_PLACE]
-    return f"{place}: {first['msg']}" if place else first["msg"]
+    """Return what is wrong first, and where, without the value."""
+    detail = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, detail["loc"]))[:LONGEST_PLACE]
+    return f"{place}: {detail['msg']}" if place else detail["msg"]

@@ -3,7 +3,7 @@
 ::
 
     LungSegError
-    ├── ScanError                  what a user handed in can't be used
+    ├── ScanError                  scan.unusable
     │   ├── NotNiftiError          scan.not_nifti
     │   ├── TruncatedScanError     scan.truncated
     │   ├── EmptyScanError         scan.empty
@@ -37,10 +37,10 @@
     ├── PageCrashedError           page.crashed
     ├── NotFoundError              record.not_found
     ├── AccessError                access.refused
-    ├── RunGoesOnError             run.goes_on
+    ├── RunActiveError             run.goes_on
     └── RunCancelledError          run.cancelled
 
-Each says what was found and what to do; `code` is stable and goes into the database, reports and tests.
+Each has what was found and what to do; `code` is stable and goes into the database, reports and tests.
 """
 
 from __future__ import annotations
@@ -52,11 +52,15 @@ class LungSegError(Exception):
     """Base of all errors of the package.
 
     Args:
-        found: what was met, with its value ("a 2-D array of 512 x 512").
-        remedy: what the person who meets the error can do about it.
+        found: what is wrong, with its value ("a 2-D array of 512 x 512").
+        remedy: what the user can do about it.
     """
 
     code: ClassVar[str] = "lungseg.error"
+
+    def __init_subclass__(cls, *, code: str) -> None:
+        super().__init_subclass__()
+        cls.code = code
 
     def __init__(self, found: str, remedy: str) -> None:
         super().__init__(found, remedy)
@@ -67,237 +71,153 @@ class LungSegError(Exception):
         return f"{self.found} {self.remedy}"
 
 
-class ScanError(LungSegError):
+class ScanError(LungSegError, code="scan.unusable"):
     """A file that was handed in as a scan or a mask can't be used."""
 
-    code = "scan.unusable"
 
-
-class NotNiftiError(ScanError):
+class NotNiftiError(ScanError, code="scan.not_nifti"):
     """The bytes are not those of a NIfTI file."""
 
-    code = "scan.not_nifti"
 
-
-class TruncatedScanError(ScanError):
+class TruncatedScanError(ScanError, code="scan.truncated"):
     """The file ends before the data that its header announces, or its compression is damaged."""
 
-    code = "scan.truncated"
 
-
-class EmptyScanError(ScanError):
+class EmptyScanError(ScanError, code="scan.empty"):
     """The file holds no bytes, or its header announces an axis of length zero."""
 
-    code = "scan.empty"
 
-
-class DimensionsError(ScanError):
+class DimensionsError(ScanError, code="scan.dimensions"):
     """The array is not three-dimensional."""
 
-    code = "scan.dimensions"
 
-
-class OneSliceError(ScanError):
+class OneSliceError(ScanError, code="scan.one_slice"):
     """The scan has a single slice (or another axis too short to hold a chest)."""
 
-    code = "scan.one_slice"
 
-
-class TooLargeError(ScanError):
+class TooLargeError(ScanError, code="scan.too_large"):
     """The header announces more than the limits allow, or more than the file can hold."""
 
-    code = "scan.too_large"
 
-
-class DatatypeError(ScanError):
+class DatatypeError(ScanError, code="scan.datatype"):
     """The voxels are colours or complex numbers, not measurements."""
 
-    code = "scan.datatype"
 
-
-class SpacingError(ScanError):
+class SpacingError(ScanError, code="scan.spacing"):
     """The voxel spacing is zero, negative or out of the range of CT."""
 
-    code = "scan.spacing"
 
-
-class AffineError(ScanError):
+class AffineError(ScanError, code="scan.affine"):
     """The affine is singular or not finite, so that voxels have no place in the patient."""
 
-    code = "scan.affine"
 
-
-class NotFiniteError(ScanError):
+class NotFiniteError(ScanError, code="scan.not_finite"):
     """Voxels are NaN or infinite."""
 
-    code = "scan.not_finite"
 
-
-class ConstantScanError(ScanError):
+class ConstantScanError(ScanError, code="scan.constant"):
     """All voxels have one value."""
 
-    code = "scan.constant"
 
-
-class NotHounsfieldError(ScanError):
+class NotHounsfieldError(ScanError, code="scan.not_hu"):
     """The values are not Hounsfield units."""
 
-    code = "scan.not_hu"
 
-
-class NoLungError(ScanError):
+class NoLungError(ScanError, code="scan.no_lung"):
     """No lung was found in the scan."""
 
-    code = "scan.no_lung"
 
-
-class GridMismatchError(ScanError):
+class GridMismatchError(ScanError, code="scan.grid_mismatch"):
     """A mask does not lie on the grid of its scan."""
 
-    code = "scan.grid_mismatch"
 
-
-class ScanChangedError(ScanError):
+class ScanChangedError(ScanError, code="scan.changed"):
     """The file of a scan holds other bytes than those that were read."""
 
-    code = "scan.changed"
 
-
-class CheckpointError(LungSegError):
+class CheckpointError(LungSegError, code="checkpoint.unusable"):
     """A checkpoint is missing, damaged or does not fit its card."""
 
-    code = "checkpoint.unusable"
+
+class PromotionError(LungSegError, code="promotion.refused"):
+    """The checkpoint of a run may not be promoted to `models/`."""
 
 
-class PromotionError(LungSegError):
-    """The checkpoint of a run is kept out of `models/`."""
-
-    code = "promotion.refused"
-
-
-class DataSetError(LungSegError):
+class DataSetError(LungSegError, code="data.unusable"):
     """A training data set is missing or can't be used."""
 
-    code = "data.unusable"
 
-
-class TumourClassError(DataSetError):
-    """Which class of a data set's masks is tumour does not follow from their names, or none is.
-
-    Args:
-        found: what was met.
-        remedy: what to do.
-        choices: names of the classes that somebody can choose from.
-    """
-
-    code = "data.tumour_class"
+class TumourClassError(DataSetError, code="data.tumour_class"):
+    """The names of a data set's classes don't tell which is tumour; the user picks one of `choices`."""
 
     def __init__(self, found: str, remedy: str, choices: tuple[str, ...] = ()) -> None:
         super().__init__(found, remedy)
         self.choices = choices
 
 
-class DataChangedError(DataSetError):
-    """The data of a training run are not those any more with which it began."""
-
-    code = "data.changed"
+class DataChangedError(DataSetError, code="data.changed"):
+    """The data of a training run have changed since it began."""
 
 
-class TrainingError(LungSegError):
+class TrainingError(LungSegError, code="training.failed"):
     """Training ended before it was done; a resumed run goes on from its last epoch."""
 
-    code = "training.failed"
 
-
-class DivergedError(TrainingError):
+class DivergedError(TrainingError, code="training.diverged"):
     """The loss is not finite."""
 
-    code = "training.diverged"
 
-
-class OutOfMemoryError(TrainingError):
+class OutOfMemoryError(TrainingError, code="training.out_of_memory"):
     """Not even a single slice fits into memory."""
 
-    code = "training.out_of_memory"
 
-
-class SetupError(LungSegError):
+class SetupError(LungSegError, code="setup.incomplete"):
     """A part of the installation is missing: the viewer bundle, the demo scan, a library."""
 
-    code = "setup.incomplete"
 
-
-class StorageError(LungSegError):
+class StorageError(LungSegError, code="storage.failed"):
     """The disk or the database refused to keep something."""
 
-    code = "storage.failed"
 
-
-class DiskFullError(StorageError):
+class DiskFullError(StorageError, code="storage.disk_full"):
     """There is no room left on the disk."""
 
-    code = "storage.disk_full"
 
-
-class DatabaseLostError(StorageError):
+class DatabaseLostError(StorageError, code="storage.database_lost"):
     """The file of the database is damaged, or was removed or replaced under a running process."""
 
-    code = "storage.database_lost"
+
+class UploadCrashedError(LungSegError, code="upload.crashed"):
+    """An uploaded file met a fault of ours; the log has the details."""
 
 
-class UploadCrashedError(LungSegError):
-    """An uploaded file met a fault of ours; the log knows more of it."""
-
-    code = "upload.crashed"
-
-
-class TwinError(LungSegError):
-    """A scan is a case already, byte for byte.
-
-    Args:
-        found: which case.
-        remedy: what can be done.
-        case_id: of that case, the newest where there are several.
-    """
-
-    code = "case.twin"
+class TwinError(LungSegError, code="case.twin"):
+    """A scan is a case already, byte for byte; `case_id` is the newest such case."""
 
     def __init__(self, found: str, remedy: str, case_id: str) -> None:
         super().__init__(found, remedy)
         self.case_id = case_id
 
 
-class NamelessError(LungSegError):
-    """A name shows nothing."""
-
-    code = "case.nameless"
+class NamelessError(LungSegError, code="case.nameless"):
+    """A name has no visible character."""
 
 
-class PageCrashedError(LungSegError):
-    """A page met a fault of ours; the log knows more of it."""
-
-    code = "page.crashed"
+class PageCrashedError(LungSegError, code="page.crashed"):
+    """A page met a fault of ours; the log has the details."""
 
 
-class NotFoundError(LungSegError):
-    """A case, run or mask that was asked for does not exist."""
-
-    code = "record.not_found"
+class NotFoundError(LungSegError, code="record.not_found"):
+    """A case, run or mask does not exist."""
 
 
-class AccessError(LungSegError):
-    """A request is not for this server or not from its pages, or the address of a file is not signed or has expired."""
-
-    code = "access.refused"
+class AccessError(LungSegError, code="access.refused"):
+    """A request is not for this server or not from its pages, or the address of a file is unsigned or has expired."""
 
 
-class RunActiveError(LungSegError):
-    """Something was asked of a run that has not ended, and needs its end."""
-
-    code = "run.goes_on"
+class RunActiveError(LungSegError, code="run.goes_on"):
+    """A request needs a run to have ended, but it has not."""
 
 
-class RunCancelledError(LungSegError):
+class RunCancelledError(LungSegError, code="run.cancelled"):
     """The user asked a run to stop."""
-
-    code = "run.cancelled"

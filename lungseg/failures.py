@@ -1,4 +1,4 @@
-"""From what went wrong to what stands on the run, or beside the case."""
+"""From an exception to the failure that a run or a case records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from traceback import format_tb
 
 from lungseg.errors import DiskFullError, LungSegError
 from lungseg.files.atomic import NO_ROOM, no_room
-from lungseg.records import Failure
+from lungseg.records.run_states import Failure
 
 OUT_OF_MEMORY = Failure(
     code="run.out_of_memory",
@@ -16,14 +16,14 @@ OUT_OF_MEMORY = Failure(
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Say why a run failed: our own errors by their code, all others by their type alone.
+    """Return why a run failed: our own errors with their texts, all others by their type alone.
 
-    The text of a foreign error may hold a path or a value of the scan; it goes to the log, never onto the run.
+    The text of any other error may hold a path or a value of the scan; only the log gets it.
     """
     if _is_disk_full(error) and not isinstance(error, DiskFullError):
         error = no_room()
     if isinstance(error, LungSegError):
-        return Failure(error.code, error.found, error.remedy)
+        return Failure.of(error)
     if _is_out_of_memory(error):
         return OUT_OF_MEMORY
     if isinstance(error, OSError):
@@ -40,7 +40,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def failure_of_case(error: Exception) -> Failure:
-    """Say why one case of several failed by a fault of ours; the others go on."""
+    """Return why one case of several failed by a fault of ours; the others go on."""
     if _is_out_of_memory(error):
         return Failure(OUT_OF_MEMORY.code, OUT_OF_MEMORY.found, "Close other programs, or crop the scan to the chest.")
     return Failure(
@@ -51,13 +51,13 @@ def failure_of_case(error: Exception) -> Failure:
 
 
 def whereabouts(error: BaseException) -> str:
-    """Lay out where an error was raised, and those that led to it, without their texts.
+    """Format the tracebacks of an error and of its causes without their texts.
 
-    Libraries quote values and paths in them, and the name of a file or a case may be a patient's: no log may hold one.
+    Libraries quote values and paths, and the name of a file or a case may be a patient's: no log may hold one.
     """
-    before = error.__cause__ or error.__context__
-    led = f"{whereabouts(before)}which led to\n" if before else ""
-    return f"{led}{''.join(format_tb(error.__traceback__))}{type(error).__qualname__}\n"
+    cause = error.__cause__ or error.__context__
+    before = f"{whereabouts(cause)}which led to\n" if cause else ""
+    return f"{before}{''.join(format_tb(error.__traceback__))}{type(error).__qualname__}\n"
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
@@ -69,7 +69,7 @@ def _is_disk_full(error: BaseException | None) -> bool:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Recognise also torch's own kinds, without importing torch."""
+    """Recognise torch's own kinds too, without importing torch."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"

@@ -1,4 +1,4 @@
-"""What a process of ours owes to others: it ends in good order at a signal, and never outlives who started it."""
+"""How processes of ours end: in good order at a signal, and never later than the process that started them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Self
 
-from lungseg.config import LIFELINE, lifeline_number
+from lungseg.config import LIFELINE, inherited_lifeline
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +27,14 @@ GLIBC_TRIM_THRESHOLD, GLIBC_TOP_PAD, GLIBC_MMAP_MAX = -1, -2, -4
 
 
 def handle_end_signals(handler: Handler) -> None:
-    """Let SIGTERM and SIGINT do this from now on."""
+    """Set the handler of SIGTERM and SIGINT."""
     for number in END_SIGNALS:
         signal.signal(number, handler)
 
 
 @contextmanager
 def leaving_on_signals(leave: Callable[[], None], *, second_ends: bool = False) -> Iterator[None]:
-    """Call `leave` at SIGTERM or SIGINT as long as the block lasts, instead of ending at once.
+    """Within the block, call `leave` at SIGTERM or SIGINT instead of ending at once.
 
     Args:
         leave: asks the work to end in good order.
@@ -56,15 +58,41 @@ def leaving_on_signals(leave: Callable[[], None], *, second_ends: bool = False) 
             signal.signal(number, handler)
 
 
+class BackgroundThread(ABC):
+    """A thread that works as long as a `with` block lasts.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the thread end, and wait for it."""
+        self._ended.set()
+        self._thread.join()
+
+    @abstractmethod
+    def _work(self) -> None:
+        """Work until `_ended` is set."""
+
+
 def end_with_parent() -> None:
-    """Let this process, one of `multiprocessing`, end as soon as its parent has ended, however that ended."""
+    """Let this process, a child of `multiprocessing`, end as soon as its parent has ended in whatever way."""
     parent = multiprocessing.parent_process()
     if parent:
         _watch(parent.join, _end_now)
 
 
 def end_with_stdin() -> None:
-    """Let this process end at once when its standard input closes: with the process that holds the other end."""
+    """Let this process end when its standard input closes, that is, with the process at the other end."""
 
     def wait() -> None:
         # not `sys.stdin.read`, whose lock a process forked meanwhile would wait for
@@ -78,9 +106,8 @@ def end_with_stdin() -> None:
 def lifeline() -> Iterator[int]:
     """Make a lifeline: a pipe whose writing end this process alone holds, and never writes to.
 
-    The kernel closes that end with the process, also after `kill -9`. Whoever inherited the reading end sees the end of
-    the stream at once. Yields the reading end, for those who are to end with this process, at the latest with the
-    block.
+    The kernel closes that end with the process, also after `kill -9`: processes that inherited the reading end, which
+    is yielded, read the end of the stream at once, and at the latest at the end of the block.
     """
     reading, writing = os.pipe()
     try:
@@ -91,27 +118,14 @@ def lifeline() -> Iterator[int]:
 
 
 def environment_with(descriptor: int) -> dict[str, str]:
-    """Return the variable by which a process finds the lifeline that it inherits."""
+    """Return the variable that names the lifeline to a process that inherits it."""
     return {LIFELINE: str(descriptor)}
 
 
-def inherited_lifeline() -> int | None:
-    """Return the lifeline that this process was given; None where it lives by itself."""
-    number = lifeline_number()
-    if number is None:
-        return None
-    try:
-        os.fstat(number)
-    except OSError:
-        return None
-    return number
-
-
 def end_with_server(grace_s: float) -> None:
-    """End this process in good order as soon as the server that started it is gone; nothing where it lives by itself.
+    """End this process with SIGTERM as soon as the server that started it is gone, and for good `grace_s` later.
 
-    Args:
-        grace_s: how long its good order may take before it is ended at once.
+    Does nothing in a process that no server started.
     """
     descriptor = inherited_lifeline()
     if descriptor is None:
@@ -126,11 +140,11 @@ def end_with_server(grace_s: float) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let this process use freed memory again instead of giving it back to the kernel, where its C library is glibc.
+    """Let this process reuse freed memory instead of returning it to the kernel, where its C library is glibc.
 
-    Large arrays otherwise come from fresh pages, which the kernel clears one by one as they are touched: a sixth of
-    the processor's time both of making slices and of learning from them. In return a process stays as large as it
-    once was, and becomes up to a fifth larger.
+    Otherwise large arrays come from fresh pages, which the kernel clears as they are touched: a sixth of the
+    processor's time of making slices and of training on them. In return the process never shrinks, and becomes up to a
+    fifth larger.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
@@ -140,7 +154,7 @@ def keep_freed_memory() -> None:
 
 
 def _watch(wait: Callable[[], object], end: Callable[[], object]) -> None:
-    """Call `end` when `wait` returns: whoever this process depends on is gone."""
+    """Call `end` in a thread when `wait` returns."""
 
     def watch() -> None:
         wait()

@@ -1,4 +1,4 @@
-"""A clock of work alone: it stands still while the work stands aside for something more urgent."""
+"""A clock that stands still while the work stands aside for something more urgent."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from collections.abc import Callable
 
 
 class WorkClock:
-    """Measures how long work takes, without the time for which the question whether to stop held it up.
+    """Measures how long work takes, without the time that `should_stop` takes between two steps.
 
-    Whoever is asked between two steps may let the work stand aside for a while (`jobs.right_of_way`); no pace and
-    no estimate counts that.
-
-    Args:
-        should_stop: the question; None where nobody is to be asked.
+    `should_stop` may let the work stand aside for a while (`jobs.right_of_way`), which no pace and no estimate counts.
 
     Attributes:
-        is_stopped: whether the answer was yes once; nobody is asked again then.
+        is_stopped: whether `should_stop` has returned True once; it is not called again then.
     """
 
     def __init__(self, should_stop: Callable[[], bool] | None = None) -> None:
@@ -25,16 +21,16 @@ class WorkClock:
         self.is_stopped = False
 
     def should_stop(self) -> bool:
-        """Ask; the time until the answer is not counted."""
+        """Tell whether to stop; the time until the answer is not counted."""
         if self._should_stop is None or self.is_stopped:
             return self.is_stopped
-        asked_s = time.perf_counter()
+        start_s = time.perf_counter()
         try:
             self.is_stopped = self._should_stop()
             return self.is_stopped
         finally:
-            self._aside_s += time.perf_counter() - asked_s
+            self._aside_s += time.perf_counter() - start_s
 
     def now(self) -> float:
-        """Return seconds of work, of which only differences mean anything."""
+        """Return seconds of work; only differences mean anything."""
         return time.perf_counter() - self._aside_s

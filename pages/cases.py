@@ -1,9 +1,8 @@
-"""Cases: scans taken in by drag and drop, and the list of all of them."""
+"""Cases: upload of scans by drag and drop, and the list of all cases."""
 
 from __future__ import annotations
 
-from lungseg.ui.alarm import alarm
-from lungseg.ui.case_list import case_dialog, case_list, open_chosen
+from lungseg.ui.case_list import alarm, case_dialog, case_list, open_chosen
 from lungseg.ui.notice import notice
 from lungseg.ui.upload import drop_zone
 

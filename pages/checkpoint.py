@@ -1,4 +1,4 @@
-"""The model card of a checkpoint; `?checkpoint=NAME` leads to it, without it the one that segments is shown."""
+"""The model card of a checkpoint; `?checkpoint=NAME` names it, else it is the one in use."""
 
 from __future__ import annotations
 

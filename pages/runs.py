@@ -1,4 +1,4 @@
-"""Runs: all of them in a table; one in detail, several compared; each `?run=ID` names one that is chosen."""
+"""Runs: a table of all, one in detail, several compared; each `?run=ID` names a chosen one."""
 
 from __future__ import annotations
 

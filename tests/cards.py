@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from safetensors.torch import load, save
 
 from lungseg.evaluation.metrics import summarise
-from lungseg.operating_points import LesionCalibration, OperatingPoint
-from lungseg.records import CaseScore
+from lungseg.records.operating_points import LesionCalibration, OperatingPoint
+from lungseg.records.scores import CaseScore
 from lungseg.segmentation.calibration import ReliabilityBin
 from lungseg.segmentation.card import replace_card
 from lungseg.segmentation.card_contents import CardScores, Count, DataSource, NoduleFigures, Reliability, TrainingRecord
@@ -22,7 +23,7 @@ CASES = (
     CaseScore("lung_103", 0.713, 4.6, 0.82, 41.7, 33.9, 1, 1, 2, float("nan")),
 )
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-CALIBRATED = {
+CALIBRATED: dict[str, Any] = {
     "threshold": 0.6,
     "min_lesion_ml": 0.1,
     "calibration": LesionCalibration(-0.4, 0.6, 0.3),

@@ -138,7 +138,7 @@ def turned(volume: Volume, order) -> Volume:
     return Volume(hu, Grid(hu.shape, volume.grid.affine))
 
 
-WRONG = [order for order in ORDERS if order != ((0, 1, 2), (False, False, False))]
+WRONG = [(order.axes, order.flips) for order in ORDERS if order.codes != "RAS"]
 
 
 def tilted(volume: Volume, degrees: float, axis: int, outside_hu: int) -> Volume:

@@ -100,6 +100,14 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / f"{save_network(folder).name}.safetensors"
 
 
+@pytest.fixture
+def segmenter(small_checkpoint: Path):
+    """The network of the small checkpoint, on the processor."""
+    from lungseg.segmentation.segmenter import Segmenter
+
+    return Segmenter.load(str(small_checkpoint), models=small_checkpoint.parent, device="cpu")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real scans beside the checkout."""

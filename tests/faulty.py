@@ -20,7 +20,7 @@ def work_on(item):
 
 
 def measure_but_not_the_second(pair):
-    """Measure a case as `facts.measure_case` does, but fail on one of them."""
+    """Measure a case as `fingerprint.measure_case` does, but fail on one of them."""
     if pair.case == "lung_002":
         raise ZeroDivisionError("as a reader does that met what nobody foresaw")
     return measure_case(pair)

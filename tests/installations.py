@@ -16,3 +16,9 @@ def installation_of(database: Database) -> Installation:
         url = session.get_bind().engine.url
     settings = replace(Settings.from_environment(), home=Path(url.database or "").parent, database_url=str(url))
     return Installation(settings, database)
+
+
+def remove_database(settings: Settings) -> None:
+    """Remove the database of SQLite from a home, with what stands beside it."""
+    for path in settings.home.glob("lungseg.sqlite*"):
+        path.unlink()

@@ -6,6 +6,7 @@ from lungseg.scans.canvas import Preprocessing
 from lungseg.segmentation.card import ModelCard, NetworkShape
 from lungseg.segmentation.checkpoint import save_checkpoint
 from lungseg.segmentation.unet import UNet
+from tests.narrowing import existing
 
 SMALL = NetworkShape(width=4, depth=2, channels=1)
 WIDE = NetworkShape(width=16, depth=3, channels=1)
@@ -16,7 +17,7 @@ def save_network(folder, name="all-tumour", shape=SMALL, *, logit=4.0, threshold
     torch.manual_seed(0)
     network = UNet(shape)
     torch.nn.init.zeros_(network.head.weight)
-    torch.nn.init.constant_(network.head.bias, logit)
+    torch.nn.init.constant_(existing(network.head.bias), logit)
     card = ModelCard(
         name=name,
         preset="test",

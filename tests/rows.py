@@ -5,8 +5,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from lungseg.records import Case, Lesion, Mask, MaskKind, Run, RunKind, RunState, Segmentation
-from lungseg.run_configs import EvaluateConfig, MeasureConfig, PrepareConfig, SegmentConfig, TrainConfig, VideoConfig
+from lungseg.records.cases import Case
+from lungseg.records.masks import Lesion, Mask, MaskKind
+from lungseg.records.run_configs import (
+    EvaluateConfig,
+    MeasureConfig,
+    PrepareConfig,
+    SegmentConfig,
+    TrainConfig,
+    VideoConfig,
+)
+from lungseg.records.run_results import Segmentation
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import Run
 
 
 def new_case(**changes):
@@ -54,18 +65,7 @@ def new_run(case_id, **changes):
         checkpoint="x",
         checkpoint_sha256="b" * 64,
         code_version="0.1.0",
-        device=None,
-        seed=None,
-        progress=None,
-        failure=None,
-        warnings=(),
-        result=None,
-        attempts=0,
-        stop_requested=False,
         queued_at=datetime.now(UTC),
-        started_at=None,
-        finished_at=None,
-        heartbeat_at=None,
     )
     return replace(run, **changes)
 

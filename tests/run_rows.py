@@ -10,7 +10,8 @@ from sqlalchemy import insert
 from lungseg.db.runs import insert_run
 from lungseg.db.tables import EpochRow, RunRow, ScoreRow
 from lungseg.decoding import to_plain
-from lungseg.records import CaseScore, RunKind, RunState
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.scores import CaseScore
 from tests.rows import new_run
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -1,12 +1,17 @@
 """Watching runs that a worker and its child carry out."""
 
+import threading
 import time
+from contextlib import contextmanager
 
 import psutil
 
+from lungseg.jobs import worker
+from lungseg.records.run_states import RunState
 from lungseg.services import training
 from lungseg.services.runs import get_run
 from tests.installations import installation_of
+from tests.phantoms import write_chest
 
 PATIENCE_S = 120.0
 
@@ -32,6 +37,41 @@ def child_of(worker):
 
 def is_gone(process):
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def write_long_scan(folder):
+    """Write a scan that a network of `WIDE` takes some seconds for."""
+    path = folder / "long.nii"
+    write_chest(path, shape=(96, 80, 230), spacing_mm=(3.0, 3.2, 1.0), lesion_index=(66, 44, 120))
+    return path
+
+
+def is_segmenting(database, run, attempt=1):
+    now = get_run(installation_of(database), run.id)
+    is_this_attempt = now.state is RunState.RUNNING and now.attempts == attempt
+    return is_this_attempt and now.progress is not None and now.progress.stage == "segmenting"
+
+
+@contextmanager
+def working(settings):
+    """A worker in a thread, which leaves when all lanes of the queue are empty."""
+    thread = threading.Thread(target=worker.work, args=(settings,), kwargs={"once": True})
+    thread.start()
+    yield
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+
+
+def processes_of(settings, word):
+    """Return the processes of an installation that have a word in their command line."""
+    processes = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("LUNGSEG_HOME") == str(settings.home) and word in process.cmdline():
+                processes.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return processes
 
 
 def epochs(database, run):

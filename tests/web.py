@@ -1,6 +1,7 @@
 """Asking routes for files without a network: one request through a Starlette application."""
 
 import asyncio
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -53,6 +54,13 @@ def ask(routes, address: str, **headers: str) -> Answer:
     start = sent[0]
     body = b"".join(message.get("body", b"") for message in sent[1:])
     return Answer(start["status"], {name.decode(): value.decode() for name, value in start["headers"]}, body)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def start_no_worker(monkeypatch):

@@ -36,7 +36,7 @@ from lungseg.cli import (
 )
 from lungseg.cli.console import EXIT_INTERRUPTED, EXIT_REFUSED, print_error
 from lungseg.config import share_processors
-from lungseg.errors import LungSegError, StorageError
+from lungseg.errors import LungSegError, RunCancelledError, StorageError
 
 app = typer.Typer(
     help="Lung tumour segmentation in CT. Research use only: not a medical device.",
@@ -83,7 +83,7 @@ def main() -> None:
         app()
     except LungSegError as error:
         print_error(error)
-        sys.exit(EXIT_REFUSED)
+        sys.exit(EXIT_INTERRUPTED if isinstance(error, RunCancelledError) else EXIT_REFUSED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
@@ -99,9 +99,8 @@ def _print_any_name() -> None:
 
 
 def _refused_by_the_system(error: OSError) -> StorageError:
-    """Say which file the system refused; nothing of ours is wrong then."""
-    what = error.filename or "A file"
+    """Say which file the system refused."""
     return StorageError(
-        f"{what} can't be used ({error.strerror or error}).",
+        f"{error.filename or 'A file'} can't be used ({error.strerror or error}).",
         "Check that it exists and its rights, and that its disk has room and is not read-only.",
     )

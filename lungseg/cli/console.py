@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from lungseg.errors import LungSegError
-from lungseg.records import Failure
-from lungseg.records import Progress as RunProgress
+from lungseg.records.run_states import Failure
+from lungseg.records.run_states import Progress as RunProgress
 
 EXIT_INCOMPLETE = 1
 EXIT_REFUSED = 2
@@ -27,7 +27,7 @@ err = Console(stderr=True, markup=False, emoji=False)
 
 
 def print_error(error: LungSegError | Failure) -> None:
-    """Say on stderr what was found and what to do, one line each, never wrapped in markup."""
+    """Say on stderr what was found and what to do, one line each."""
     err.print(Text.assemble((f"{error.code}: ", "bold red"), error.found), soft_wrap=True)
     err.print(Text.assemble(("what to do: ", "bold"), error.remedy), soft_wrap=True)
 
@@ -44,7 +44,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[RunProgress], None]]:
-    """Show how far a run has come, where stderr is a terminal; yields what is to be told of each step."""
+    """Show how far a run has come, where stderr is a terminal; yields a function that takes each step."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -59,16 +59,20 @@ def progress_bar() -> Iterator[Callable[[RunProgress], None]]:
 
 @contextmanager
 def busy(text: str) -> Iterator[Callable[[str], None]]:
-    """Show what is being done, where stderr is a terminal; yields what is to be told of each step."""
+    """Show what is being done, where stderr is a terminal; yields a function that takes each step."""
     with err.status(Text(text)) as status:
         yield lambda step: status.update(Text(step))
 
 
 @contextmanager
-def log_shown(name: str) -> Iterator[None]:
-    """Show on stderr what a part of the package logs, one line each; errors are shown by whoever catches them."""
+def log_shown(name: str, *, but: str = "") -> Iterator[None]:
+    """Show on stderr what a part of the package logs, one line each, without what the logger `but` logs.
+
+    Errors are shown by whoever catches them.
+    """
     logger = logging.getLogger(name)
     before, handler = logger.level, _OnTerminal()
+    handler.addFilter(lambda record: record.name != but and record.levelno < logging.ERROR)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
@@ -78,7 +82,12 @@ def log_shown(name: str) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def log_to_stderr() -> None:
+    """Let a process that nobody watches write its log to stderr."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("lungseg").setLevel(logging.INFO)
+
+
 class _OnTerminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.ERROR:
-            err.print(record.getMessage(), soft_wrap=True, highlight=False)
+        err.print(record.getMessage(), soft_wrap=True, highlight=False)

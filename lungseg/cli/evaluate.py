@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,11 +12,13 @@ from rich.table import Table
 
 from lungseg import __version__
 from lungseg.cli.console import EXIT_INCOMPLETE, err, out, progress_bar, show_written, warn
+from lungseg.cli.installation import load_segmenter
 from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_report, write_table
-from lungseg.config import Settings
 from lungseg.decoding import JsonObject, to_plain
-from lungseg.records import CaseFailure, CaseScore, Progress, ScanFinding, ScanSeverity, Summary
+from lungseg.records.findings import ScanFinding, ScanSeverity
+from lungseg.records.run_states import Progress
+from lungseg.records.scores import CaseFailure, CaseScore, Summary
 from lungseg.wording import counted
 
 if TYPE_CHECKING:
@@ -43,20 +44,25 @@ def evaluate(
     data = pair_folders(images, labels)
     for finding in data.findings:
         warn(f"{finding.found} {finding.remedy}")
-    settings = Settings.from_environment()
     err.print(f"Scoring {counted(len(data.labelled), 'case')} ...", style="dim")
-    from lungseg.segmentation.segmenter import Segmenter
-    from lungseg.services.in_use import name_in_use
-
-    segmenter = Segmenter.load(
-        checkpoint or name_in_use(settings), models=settings.models, device=device or settings.device
-    )
+    segmenter = load_segmenter(checkpoint, device)
     failures: list[CaseFailure] = []
-    findings: dict[str, tuple[ScanFinding, ...]] = {}
+    findings: list[JsonObject] = []
     scores, summary = _evaluate(data.labelled, segmenter, failures, findings)
-    write_report({**_report(scores, failures, findings, summary), **provenance(segmenter.card)}, report)
+    rows = [to_plain(score) for score in scores]
+    write_report(
+        {
+            "cases": rows,
+            "summary": to_plain(summary),
+            "failures": [failure.report() for failure in failures],
+            "findings": findings,
+            **provenance(segmenter.card),
+        },
+        report,
+    )
     if table:
-        write_table(COLUMNS, _rows(scores, failures), table)
+        rows += [{"case": failure.case, "error": failure.failure.found} for failure in failures]
+        write_table(COLUMNS, sorted(rows, key=lambda row: str(row["case"])), table)
     out.print(summary_table(summary))
     show_written(report)
     if failures:
@@ -74,7 +80,7 @@ def summary_table(summary: Summary) -> Table:
         ("cases with Dice 0", _figure(summary.fraction_dice_zero, ".0%")),
         ("cases with no tumour in either mask", str(summary.nan)),
         ("lesions found", _figure(summary.sensitivity, ".0%")),
-        ("false lesions a scan", _figure(summary.false_positives_per_scan, ".2f")),
+        ("false lesions per scan", _figure(summary.false_positives_per_scan, ".2f")),
         ("HD95, median (mm)", _figure(summary.median_hd95_mm, ".1f")),
         ("NSD at 2 mm, mean", _figure(summary.mean_nsd_2mm, ".3f")),
         ("cases that could not be scored", str(summary.failed)),
@@ -84,43 +90,32 @@ def summary_table(summary: Summary) -> Table:
 
 
 def _evaluate(
-    pairs: tuple[CaseFiles, ...],
-    segmenter: Segmenter,
-    failures: list[CaseFailure],
-    findings: dict[str, tuple[ScanFinding, ...]],
+    pairs: tuple[CaseFiles, ...], segmenter: Segmenter, failures: list[CaseFailure], findings: list[JsonObject]
 ) -> tuple[tuple[CaseScore, ...], Summary]:
     """Score cases; those that can't be, and what is uncertain of the others, go into `failures` and `findings`."""
     from lungseg.evaluation import evaluate
 
-    def on_findings(case: str, found: tuple[ScanFinding, ...]) -> None:
-        findings[case] = found
-        for each in found:
-            if each.severity is not ScanSeverity.NOTE:
-                warn(f"{case}: {each.text} {each.remedy}")
-
-    with progress_bar() as tell:
-        on_case = _listener(tell, len(pairs), failures)
-        return evaluate.evaluate(pairs, segmenter, on_case=on_case, on_findings=on_findings)
-
-
-def _listener(
-    tell: Callable[[Progress], None], total: int, failures: list[CaseFailure]
-) -> Callable[[CaseScore | CaseFailure], None]:
-    """Show each case as it is done and keep the failures."""
     done = 0
-    tell(Progress("scoring", done, total))
+
+    def on_findings(case: str, case_findings: tuple[ScanFinding, ...]) -> None:
+        for finding in case_findings:
+            findings.append({"case": case, **asdict(finding)})
+            if finding.severity is not ScanSeverity.NOTE:
+                warn(f"{case}: {finding.text} {finding.remedy}")
 
     def on_case(outcome: CaseScore | CaseFailure) -> None:
         nonlocal done
         done += 1
-        tell(Progress("scoring", done, total))
+        tell(Progress("scoring", done, len(pairs)))
         if isinstance(outcome, CaseFailure):
             failures.append(outcome)
             warn(f"{outcome.case} could not be scored. {outcome.failure.found} {outcome.failure.remedy}")
         else:
             err.print(_line(outcome), highlight=False, soft_wrap=True)
 
-    return on_case
+    with progress_bar() as tell:
+        tell(Progress("scoring", done, len(pairs)))
+        return evaluate.evaluate(pairs, segmenter, on_case=on_case, on_findings=on_findings)
 
 
 def _line(score: CaseScore) -> str:
@@ -135,20 +130,6 @@ def _figure(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
 
-def _report(
-    scores: tuple[CaseScore, ...],
-    failures: list[CaseFailure],
-    findings: dict[str, tuple[ScanFinding, ...]],
-    summary: Summary,
-) -> JsonObject:
-    return {
-        "cases": [to_plain(score) for score in scores],
-        "summary": to_plain(summary),
-        "failures": [failure.report() for failure in failures],
-        "findings": [{"case": case, **asdict(each)} for case, found in findings.items() for each in found],
-    }
-
-
 def provenance(card: ModelCard) -> JsonObject:
     """Return what a report says of the checkpoint that it is about."""
     return {
@@ -159,8 +140,3 @@ def provenance(card: ModelCard) -> JsonObject:
         "code_version": __version__,
         "intended_use": "Research use only; not a medical device.",
     }
-
-
-def _rows(scores: tuple[CaseScore, ...], failures: list[CaseFailure]) -> list[JsonObject]:
-    failed = [{"case": failure.case, "error": str(failure.failure.found)} for failure in failures]
-    return sorted([*(to_plain(score) for score in scores), *failed], key=lambda row: str(row["case"]))

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from lungseg.cli.console import out, show_written
 from lungseg.cli.evaluate import provenance
+from lungseg.cli.installation import load_segmenter
 from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_report, write_table
-from lungseg.config import Settings
 from lungseg.decoding import to_plain
 from lungseg.wording import counted
 
@@ -33,25 +33,20 @@ def evaluate_nodules(
 ) -> None:
     """Score a checkpoint on slices of nodules that several radiologists marked."""
     check_outputs((report, table))
-    settings = Settings.from_environment()
     from lungseg.recipes.scenes import nodules
-    from lungseg.segmentation.segmenter import Segmenter
-    from lungseg.services.in_use import name_in_use
 
-    segmenter = Segmenter.load(
-        checkpoint or name_in_use(settings), models=settings.models, device=device or settings.device
-    )
+    segmenter = load_segmenter(checkpoint, device)
     scores = nodules.score_folder(slices, segmenter, only_tested=tested)
     figures = nodules.figures_of(scores)
     rows = [asdict(score) for score in scores]
     write_report({"nodules": rows, "summary": to_plain(figures), **provenance(segmenter.card)}, report)
     if table:
         write_table([field.name for field in fields(nodules.NoduleScore)], rows, table)
-    out.print(_laid_out(figures))
+    out.print(_table(figures))
     show_written(report)
 
 
-def _laid_out(figures: NoduleFigures) -> Table:
+def _table(figures: NoduleFigures) -> Table:
     title = f"{counted(figures.nodules, 'nodule')} of {counted(figures.patients or 0, 'patient')}"
     table = Table(title=title, show_header=False)
     interval = figures.dice_mean_95

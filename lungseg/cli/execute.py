@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from typing import Annotated
 
 import typer
 
+from lungseg.cli.console import log_to_stderr
 from lungseg.config import Settings
+
+NICENESS = 5
+"""Beside processes that do other work a scan gets three quarters of each processor even before they stand aside; where
+nothing competes with them they lose nothing."""
 
 
 def execute(
@@ -15,13 +20,11 @@ def execute(
     attempt: Annotated[int, typer.Option(help="The start of the run that this process carries out.")],
 ) -> None:
     """Carry a claimed run out as the child of a worker."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("lungseg").setLevel(logging.INFO)
+    log_to_stderr()
     from lungseg.jobs import process
-    from lungseg.jobs.right_of_way import let_scans_go_first
     from lungseg.processes import end_with_stdin, keep_freed_memory
 
-    let_scans_go_first()
+    os.nice(NICENESS)
     keep_freed_memory()
     end_with_stdin()
     process.execute(Settings.from_environment(), run, attempt)

@@ -9,7 +9,7 @@ import typer
 
 from lungseg.cli.console import progress_bar, show_written
 from lungseg.cli.output import check_outputs, check_scan
-from lungseg.records import Progress
+from lungseg.records.run_states import Progress
 from lungseg.wording import counted
 
 FASTEST_FPS = 50
@@ -24,7 +24,7 @@ def film(
     output: Annotated[Path, typer.Option("--output", "-o", help="Film to write, .mp4 or .gif.", show_default=False)],
     reference: Annotated[Path | None, typer.Option(help="Reference mask, outlined in a colour of its own.")] = None,
     window: Annotated[WindowName, typer.Option(help="Which HU are shown.")] = "lung",
-    fps: Annotated[int, typer.Option(min=1, max=FASTEST_FPS, help="Slices a second.")] = 12,
+    fps: Annotated[int, typer.Option(min=1, max=FASTEST_FPS, help="Slices per second.")] = 12,
 ) -> None:
     """Make a film of the axial slices of a scan with the outline of a mask."""
     masks = [path for path in (mask, reference) if path]
@@ -38,9 +38,9 @@ def film(
     film_format(output)
     with progress_bar() as tell:
         volume = read_volume(scan, on_progress=lambda n, of: tell(Progress("reading", n, of)))
-        found = read_mask(mask, volume.grid)
-        known = read_mask(reference, volume.grid) if reference else None
-        Film(volume, found, known, window=WINDOWS[window], fps=fps).write(
+        outline = read_mask(mask, volume.grid)
+        reference_outline = read_mask(reference, volume.grid) if reference else None
+        Film(volume, outline, reference_outline, window=WINDOWS[window], fps=fps).write(
             output, on_progress=lambda n, of: tell(Progress("drawing", n, of))
         )
     show_written(output, f": {counted(volume.grid.shape[2], 'slice')}")

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lungseg.cli.console import EXIT_INCOMPLETE, err, log_shown, out, progress_bar
-from lungseg.cli.options import TumourClassOption
+from lungseg.cli.options import DataSetArgument, TumourClassOption, WorkersOption
 from lungseg.cli.output import check_outputs, write_report
 from lungseg.wording import counted
 
@@ -23,14 +23,10 @@ MOST_IGNORED = 20
 
 
 def lint(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="Data set folder or slice store.", show_default=False)
-    ],
+    data: DataSetArgument,
     split: Annotated[Path | None, typer.Option(help="JSON with train and validation cases, checked for leaks.")] = None,
     report: Annotated[Path | None, typer.Option("--json", help="Report to write: all findings.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes at once; default: by processors and memory.")
-    ] = None,
+    workers: WorkersOption = None,
     tumour_class: TumourClassOption = None,
 ) -> None:
     """List what is wrong with a data set; exit code 1 if something stops training."""
@@ -40,20 +36,14 @@ def lint(
     from lungseg.dataset.survey import survey
 
     check_outputs((report,))
-    given = read_split(split) if split else None
+    sides = read_split(split) if split else None
     with log_shown("lungseg.dataset"), progress_bar() as tell:
-        found = survey(data, tumour_class=tumour_class, workers=workers, on_progress=tell)
-    data_set = found.data_set
-    findings = lint_data_set(data_set, found.facts, given, found.likenesses)
+        result = survey(data, tumour_class=tumour_class, workers=workers, on_progress=tell)
+    data_set = result.data_set
+    findings = lint_data_set(data_set, result.facts, sides, result.likenesses)
     if report:
-        write_report(
-            {
-                "data_set": data_set.name,
-                "ignored": data_set.ignored,
-                "findings": [asdict(finding) for finding in findings],
-            },
-            report,
-        )
+        rows = [asdict(finding) for finding in findings]
+        write_report({"data_set": data_set.name, "ignored": data_set.ignored, "findings": rows}, report)
     show_ignored(data_set)
     show_findings(findings)
     if has_errors(findings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,4 +21,8 @@ TumourClassOption = Annotated[
         metavar="CLASS",
     ),
 ]
+DataSetArgument = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="Data set folder or slice store.", show_default=False)
+]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes at once; default: by processors and memory.")]
 DeviceOption = Annotated[Device | None, typer.Option(help="Where the network runs; default: LUNGSEG_DEVICE.")]

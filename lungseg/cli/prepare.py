@@ -9,20 +9,17 @@ import typer
 
 from lungseg.cli.console import err, log_shown, out, progress_bar
 from lungseg.cli.lint import show_findings, show_ignored
-from lungseg.cli.options import TumourClassOption
+from lungseg.cli.options import TumourClassOption, WorkersOption
 from lungseg.wording import counted
 
 
 def prepare(
     data: Annotated[Path, typer.Argument(metavar="DATASET", help="Data set folder.", show_default=False)],
     store: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store; brought up to date if there.")],
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes at once; default: by processors and memory.")
-    ] = None,
+    workers: WorkersOption = None,
     tumour_class: TumourClassOption = None,
 ) -> None:
     """Make the slice store of a data set; goes on where it ended, and makes again only what has changed."""
-    from lungseg.dataset.contents import short
     from lungseg.dataset.layout import open_data_set
     from lungseg.dataset.lint import lint
     from lungseg.dataset.store import prepare as prepare_store
@@ -30,15 +27,14 @@ def prepare(
     data_set = open_data_set(data, tumour_class)
     show_ignored(data_set)
     with log_shown("lungseg.dataset"), progress_bar() as tell:
-        made = prepare_store(data_set, store, workers=workers, on_progress=tell)
-    slices = sum(len(case.slice_tumour_px) for case in made.cases)
-    with_tumour = sum(px > 0 for case in made.cases for px in case.slice_tumour_px)
-    left_out = sum(not facts.is_usable for facts in made.facts)
+        slice_store = prepare_store(data_set, store, workers=workers, on_progress=tell)
+    tumour_px = [px for case in slice_store.cases for px in case.slice_tumour_px]
+    left_out = sum(not facts.is_usable for facts in slice_store.facts)
     out.print(
-        f"{counted(len(made.cases), 'case')} with a mask ({counted(slices, 'slice')}, {with_tumour} with tumour), "
-        f"{len(made.unlabelled)} without, {left_out} left out.",
+        f"{counted(len(slice_store.cases), 'case')} with a mask ({counted(len(tumour_px), 'slice')}, "
+        f"{sum(px > 0 for px in tumour_px)} with tumour), {len(slice_store.unlabelled)} without, {left_out} left out.",
         soft_wrap=True,
     )
-    show_findings(lint(made.data_set, made.facts, likenesses=made.alike))
-    known = f" Fingerprint of the data: {short(made.fingerprint)}." if made.fingerprint else ""
-    err.print(f"{made.folder} is complete.{known}", style="dim", soft_wrap=True)
+    show_findings(lint(slice_store.data_set, slice_store.facts, likenesses=slice_store.alike))
+    fingerprint = f" Fingerprint of the data: {slice_store.fingerprint[:8]}." if slice_store.fingerprint else ""
+    err.print(f"{slice_store.folder} is complete.{fingerprint}", style="dim", soft_wrap=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lungseg.cli.console import err, out, warn
+from lungseg.cli.installation import opened_installation
 from lungseg.config import Settings
 from lungseg.errors import PromotionError
 
 if TYPE_CHECKING:
-    from lungseg.db import Database
     from lungseg.services.in_use import PromotionRecord
+    from lungseg.services.installation import Installation
 
 
 def promote(
@@ -36,54 +35,41 @@ def promote(
     ] = None,
 ) -> None:
     """Let the checkpoint of a run segment, go back to an earlier one, or list what has segmented so far."""
-    from lungseg.services.installation import Installation
-
     settings = Settings.from_environment()
     if run is not None and again is not None:
         raise PromotionError("A run and --again were both given.", "Give one of the two.")
     if again is not None:
         from lungseg.services.in_use import use_again
 
-        done = use_again(settings, again, comment=comment, by=_user())
-        _said(settings, f"{done.name} is used again.")
+        promotion = use_again(settings, again, comment=comment, by=_user())
+        _show_promoted(settings, f"{promotion.name} is used again.")
     elif run is not None:
-        with _database(settings) as database:
-            if score:
-                _score(settings, database, run, data)
-                return
-            from lungseg.services import promotion
+        from lungseg.services.promotion import promote as promote_run
 
-            card = promotion.promote(Installation(settings, database), run, name=name, comment=comment, by=_user())
-        _said(settings, f"{card.name} is in models/ and segments from the next scan on.")
+        with opened_installation(settings) as installation:
+            if score:
+                _score(installation, run, data)
+                return
+            card = promote_run(installation, run, name=name, comment=comment, by=_user())
+        _show_promoted(settings, f"{card.name} is in models/ and segments from the next scan on.")
     else:
         _list(settings)
 
 
-@contextmanager
-def _database(settings: Settings) -> Iterator[Database]:
-    from lungseg.db import open_database
-    from lungseg.services.home import open_home
-
-    open_home(settings)
-    with closing(open_database(settings.database_url)) as database:
-        yield database
-
-
-def _score(settings: Settings, database: Database, run: str, data: Path | None) -> None:
+def _score(installation: Installation, run_id: str, data: Path | None) -> None:
     """Queue what a promotion of the run needs to know."""
-    from lungseg.services.installation import Installation
-    from lungseg.services.training import queue_both, queue_rival
+    from lungseg.services.training import queue_candidate_and_incumbent, queue_incumbent
 
     queued = (
-        (queue_rival(Installation(settings, database), run),)
+        (queue_incumbent(installation, run_id),)
         if data is None
-        else queue_both(Installation(settings, database), run, data)
+        else queue_candidate_and_incumbent(installation, run_id, data)
     )
-    for each in queued:
-        err.print(Text(f"Run {each.id} waits for the worker: {each.name}"), soft_wrap=True)
+    for run in queued:
+        err.print(Text(f"Run {run.id} waits for the worker: {run.name}"), soft_wrap=True)
 
 
-def _said(settings: Settings, text: str) -> None:
+def _show_promoted(settings: Settings, text: str) -> None:
     out.print(Text(text), soft_wrap=True)
     if settings.checkpoint:
         warn(f"LUNGSEG_CHECKPOINT names {settings.checkpoint}: that goes on segmenting until it is unset.")
@@ -101,18 +87,19 @@ def _list(settings: Settings) -> None:
     from lungseg.services import in_use
 
     card = in_use.card_in_use(settings)
-    stations = in_use.history(settings)
-    if stations:
-        out.print(_table(stations))
-    how = " as LUNGSEG_CHECKPOINT says" if settings.checkpoint else ""
-    out.print(Text(f"{card.name} segments{how}, sha256 {card.sha256[:12]}."), soft_wrap=True)
+    if records := in_use.history(settings):
+        out.print(_table(records))
+    reason = " as LUNGSEG_CHECKPOINT says" if settings.checkpoint else ""
+    out.print(Text(f"{card.name} segments{reason}, sha256 {card.sha256[:12]}."), soft_wrap=True)
 
 
-def _table(stations: tuple[PromotionRecord, ...]) -> Table:
+def _table(records: tuple[PromotionRecord, ...]) -> Table:
     table = Table("number", "checkpoint", "sha256", "since", "by", "comment")
-    for station in stations:
-        made = station.promotion
-        gone = "" if station.is_there else " (files gone)"
-        told = (made.at, made.by or "-", made.comment or "-") if made else ("before all promotions", "-", "-")
-        table.add_row(*map(Text, (str(station.number), f"{station.name}{gone}", station.sha256[:12], *told)))
+    for record in records:
+        promotion = record.promotion
+        name = record.name if record.is_there else f"{record.name} (files gone)"
+        origin = ("before all promotions", "-", "-")
+        if promotion:
+            origin = (promotion.at, promotion.by or "-", promotion.comment or "-")
+        table.add_row(*map(Text, (str(record.number), name, record.sha256[:12], *origin)))
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -23,22 +24,20 @@ def recover(
     from lungseg.services.recovery import recover as service
 
     settings = Settings.from_environment()
-    database = open_database(settings.database_url)
-    with busy("looking at the files") as tell:
-        found = service(Installation(settings, database), adopt=adopt, on_step=tell)
-    database.close()
+    with closing(open_database(settings.database_url)) as database, busy("looking at the files") as tell:
+        result = service(Installation(settings, database), adopt=adopt, on_step=tell)
     out.print(
         Text(
-            f"Back: {counted(found.cases, 'case')}, {counted(found.masks, 'mask')}, {counted(found.runs, 'run')}; "
-            f"to be segmented again: {counted(found.queued, 'case')}."
+            f"Back: {counted(result.cases, 'case')}, {counted(result.masks, 'mask')}, {counted(result.runs, 'run')}; "
+            f"to be segmented again: {counted(result.queued, 'case')}."
         ),
         soft_wrap=True,
     )
-    if found.unnamed:
-        warn(f"No manifest had {counted(found.unnamed, 'case')}: called `recovered ...`.")
-    if found.set_aside:
-        warn(f"Of no case that is known: {counted(found.set_aside, 'mask')}, now in the folder unassigned.")
-    for file, reason in found.refused:
+    if result.unnamed:
+        warn(f"No manifest had {counted(result.unnamed, 'case')}: called `recovered ...`.")
+    if result.set_aside:
+        warn(f"{counted(result.set_aside, 'mask')} of no recorded case: now in the folder unassigned.")
+    for file, reason in result.refused:
         warn(f"{file}: {reason}")
-    if found.refused:
+    if result.refused:
         raise typer.Exit(EXIT_INCOMPLETE)

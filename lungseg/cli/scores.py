@@ -46,30 +46,30 @@ def scores(
     from lungseg.services.in_use import name_in_use
 
     weights = find_weights(checkpoint or name_in_use(settings), settings.models)
-    found = gather(
+    evaluation = gather(
         weights,
-        _material(settings, data),
+        _inputs(settings, data),
         device=device or settings.device,
         on_step=lambda step: err.print(f"{step} ...", style="dim"),
     )
-    for remark in found.remarks:
+    for remark in evaluation.remarks:
         warn(remark)
     folder = output.with_suffix("")
-    for name, tile in page.pictures(found).items():
+    for name, tile in page.pictures(evaluation).items():
         write_png(folder / name, tile.picture)
-    write_text(page.render_report(found, command=_command(data, output, checkpoint), folder=folder.name), output)
+    write_text(page.render_report(evaluation, command=_command(data, output, checkpoint), folder=folder.name), output)
     if failures:
-        write_sheet(failures, found.failures, most_bytes=SHEET_BYTES)
+        write_sheet(failures, evaluation.failures, most_bytes=SHEET_BYTES)
     if record:
-        replace_card(weights, replace(found.card, whole_scans=whole_scans_of(found.unseen)))
-    if found.unseen:
-        out.print(summary_table(found.summary))
+        replace_card(weights, replace(evaluation.card, whole_scans=whole_scans_of(evaluation.unseen)))
+    if evaluation.unseen:
+        out.print(summary_table(evaluation.summary))
     show_written(output)
-    if not found.is_complete:
+    if not evaluation.is_complete:
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _material(settings: Settings, data: Path) -> EvaluationInputs:
+def _inputs(settings: Settings, data: Path) -> EvaluationInputs:
     from lungseg.dataset.layout import CaseFiles
     from lungseg.recipes.scenes.report.collect import EvaluationInputs
     from lungseg.services.demo import PATIENT, DemoFiles
@@ -79,5 +79,5 @@ def _material(settings: Settings, data: Path) -> EvaluationInputs:
 
 
 def _command(data: Path, output: Path, checkpoint: str | None) -> str:
-    named = ("--checkpoint", checkpoint) if checkpoint else ()
-    return shlex.join(["lungseg", "scores", "--data", str(data), *named, "-o", str(output)])
+    option = ("--checkpoint", checkpoint) if checkpoint else ()
+    return shlex.join(["lungseg", "scores", "--data", str(data), *option, "-o", str(output)])

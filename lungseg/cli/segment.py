@@ -9,11 +9,12 @@ import typer
 from rich.table import Table
 
 from lungseg.cli.console import out, progress_bar, show_written, warn
+from lungseg.cli.installation import load_segmenter
 from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, check_scan, write_report
-from lungseg.config import Settings
 from lungseg.errors import StorageError
-from lungseg.records import Segmentation, statement
+from lungseg.records.findings import statement
+from lungseg.records.run_results import Segmentation
 
 if TYPE_CHECKING:
     from lungseg.scans.reader import Scan
@@ -36,52 +37,34 @@ def segment(
     device: DeviceOption = None,
 ) -> None:
     """Segment lung tumour in one CT scan."""
-    check_paths(scan, mask, report, probability)
-    settings = Settings.from_environment()
-    with progress_bar() as tell:
-        from lungseg.scans.formats import write_mask
-        from lungseg.segmentation.pipeline import segment_scan
-        from lungseg.segmentation.probability_io import write_map
-        from lungseg.segmentation.segmenter import Segmenter
-        from lungseg.services.in_use import name_in_use
+    from lungseg.scans.formats import write_mask, writer_of
 
-        segmenter = Segmenter.load(
-            checkpoint or name_in_use(settings), models=settings.models, device=device or settings.device
-        )
-        answers: list[tuple[Scan, LesionMask]] = []
-        result = segment_scan(
-            scan, mask, segmenter, on_progress=tell, on_answer=lambda read, answer: answers.append((read, answer))
-        )
-        ((read, segmented),) = answers
-        if probability:
-            write_map(segmented.probability, probability)
-        if with_doubtful and result.doubtful:
-            write_mask(segmented.labels, mask, read.geometry)
-    if report:
-        write_report(result.report(), report)
-    for text in result.warnings:
-        warn(text)
-    out.print(lesion_table(result))
-    show_written(mask, f" in {result.seconds:.1f} s, {result.peak_rss_mb:.0f} MB at most")
-
-
-def check_paths(scan: Path, mask: Path, report: Path | None, probability: Path | None) -> None:
-    """Check before any work that the scan is there and that the outputs can be written without harm to it.
-
-    Raises:
-        ScanError: there is no scan.
-        StorageError: an output can't be written, or would overwrite another file of this command.
-    """
     check_scan(scan)
-    from lungseg.scans.formats import writer_of
-
     writer_of(mask)
     if probability and probability.suffix.lower() != ".npz":
         raise StorageError(f"The probability map would be called {probability.name}.", "Give it a name ending in .npz.")
     check_outputs((mask, report, probability), inputs=[scan])
+    with progress_bar() as tell:
+        from lungseg.segmentation.pipeline import segment_scan
+        from lungseg.segmentation.probability_io import write_map
+
+        segmenter = load_segmenter(checkpoint, device)
+        answers: list[tuple[Scan, LesionMask]] = []
+        result = segment_scan(scan, mask, segmenter, on_progress=tell, on_result=lambda *answer: answers.append(answer))
+        ((source, lesions),) = answers
+        if probability:
+            write_map(lesions.probability, probability)
+        if with_doubtful and result.doubtful:
+            write_mask(lesions.labels, mask, source.geometry)
+    if report:
+        write_report(result.report(), report)
+    for text in result.warnings:
+        warn(text)
+    out.print(_lesion_table(result))
+    show_written(mask, f" in {result.seconds:.1f} s, {result.peak_rss_mb:.0f} MB at most")
 
 
-def lesion_table(result: Segmentation) -> Table:
+def _lesion_table(result: Segmentation) -> Table:
     """Lay out the lesions of a segmentation, largest first."""
     title = statement(len(result.lesions), result.findings, len(result.doubtful))
     table = Table("#", "volume (ml)", "centre R A S (mm)", "extent (mm)", "slices", "probability", title=title)

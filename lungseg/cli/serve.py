@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from lungseg.cli.console import out, warn
+from lungseg.cli.installation import opened_installation
 from lungseg.config import SITE, Settings
 from lungseg.errors import LungSegError, SetupError
 from lungseg.processes import environment_with, handle_end_signals, lifeline
@@ -40,8 +41,12 @@ def serve(
     with _server(settings) as server:
         _prepare(settings)
         if _becomes_ready(server, settings):
-            address = f"http://{_shown(settings.host)}:{settings.port}"
-            out.print(f"LungSeg is at {address} (research use only). Stop it with Ctrl-C.", soft_wrap=True)
+            host = _reachable(settings.host)
+            address = f"[{host}]" if ":" in host else host
+            out.print(
+                f"LungSeg is at http://{address}:{settings.port} (research use only). Stop it with Ctrl-C.",
+                soft_wrap=True,
+            )
         server.wait()
 
 
@@ -90,19 +95,15 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 def _prepare(settings: Settings) -> None:
     """Migrate the database and, where it is new, add the demo case."""
-    from lungseg.db import open_database
     from lungseg.services import demo
     from lungseg.services.home import open_installation
-    from lungseg.services.installation import Installation
 
-    database = open_database(settings.database_url)
-    try:
-        open_installation(Installation(settings, database))
-        demo.welcome(Installation(settings, database))
-    except LungSegError as error:
-        warn(f"The demo case is not ready. {error}")
-    finally:
-        database.close()
+    with opened_installation(settings) as installation:
+        try:
+            open_installation(installation)
+            demo.welcome(installation)
+        except LungSegError as error:
+            warn(f"The demo case is not ready. {error}")
 
 
 def _becomes_ready(server: subprocess.Popen[bytes], settings: Settings) -> bool:
@@ -120,8 +121,3 @@ def _becomes_ready(server: subprocess.Popen[bytes], settings: Settings) -> bool:
 
 def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a server on all interfaces is asked here
-
-
-def _shown(host: str) -> str:
-    reachable = _reachable(host)
-    return f"[{reachable}]" if ":" in reachable else reachable

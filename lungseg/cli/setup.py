@@ -25,17 +25,14 @@ def setup() -> None:
         "viewer bundle": lambda: viewer_bundle.install(settings),
         "demo scan": lambda: demo.prepare_demo(settings),
     }
-    failed = [name for name, install in parts.items() if not _succeeds(name, install)]
-    if failed:
+    is_complete = True
+    for name, install in parts.items():
+        try:
+            with busy(f"installing the {name}"):
+                install()
+            out.print(f"{name}: ready")
+        except LungSegError as error:
+            print_error(error)
+            is_complete = False
+    if not is_complete:
         raise typer.Exit(EXIT_INCOMPLETE)
-
-
-def _succeeds(name: str, install: Callable[[], object]) -> bool:
-    try:
-        with busy(f"installing the {name}"):
-            install()
-    except LungSegError as error:
-        print_error(error)
-        return False
-    out.print(f"{name}: ready")
-    return True

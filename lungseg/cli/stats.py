@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lungseg.cli.console import log_shown, out, progress_bar
 from lungseg.cli.lint import show_findings, show_ignored
-from lungseg.cli.options import TumourClassOption
+from lungseg.cli.options import DataSetArgument, TumourClassOption, WorkersOption
 from lungseg.cli.output import check_outputs, write_report, write_text
 from lungseg.wording import counted
 
@@ -20,33 +20,29 @@ if TYPE_CHECKING:
 
 
 def stats(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="Data set folder or slice store.", show_default=False)
-    ],
+    data: DataSetArgument,
     report: Annotated[Path | None, typer.Option("--json", help="Report to write: all figures.")] = None,
     table: Annotated[Path | None, typer.Option("--csv", help="Table to write: a line for each case.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes at once; default: by processors and memory.")
-    ] = None,
+    workers: WorkersOption = None,
     tumour_class: TumourClassOption = None,
 ) -> None:
     """Count cases, slices and tumour of a data set: the figures of the page Data set."""
     from lungseg.dataset.lint import lint
     from lungseg.dataset.statistics import summarise_data_set, to_csv
     from lungseg.dataset.survey import survey
+    from lungseg.decoding import to_plain
 
     check_outputs((report, table))
     with log_shown("lungseg.dataset"), progress_bar() as tell:
-        found = survey(data, tumour_class=tumour_class, workers=workers, on_progress=tell)
-    statistics = summarise_data_set(found.data_set, found.facts)
+        result = survey(data, tumour_class=tumour_class, workers=workers, on_progress=tell)
+    statistics = summarise_data_set(result.data_set, result.facts)
     if report:
-        write_report(statistics.report(), report)
+        write_report(to_plain(statistics), report)
     if table:
         write_text(to_csv(statistics.rows), table)
-    show_ignored(found.data_set)
+    show_ignored(result.data_set)
     out.print(_table(statistics))
-    findings = lint(found.data_set, found.facts, likenesses=found.likenesses or ())
-    if findings:
+    if findings := lint(result.data_set, result.facts, likenesses=result.likenesses or ()):
         show_findings(findings)
 
 

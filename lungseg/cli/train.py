@@ -6,31 +6,40 @@ import math
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from filelock import Timeout
 from rich.table import Table
 from rich.text import Text
 
-from lungseg.cli.console import EXIT_REFUSED, err, log_shown, out, print_error, progress_bar, show_written
+from lungseg.cli.console import (
+    EXIT_INTERRUPTED,
+    EXIT_REFUSED,
+    err,
+    log_shown,
+    out,
+    print_error,
+    progress_bar,
+    show_written,
+)
+from lungseg.cli.installation import opened_installation
 from lungseg.cli.options import DeviceOption, TumourClassOption
 from lungseg.config import Device, Settings
-from lungseg.errors import DataSetError, NotFoundError, RunActiveError
-from lungseg.files.atomic import is_file, is_folder, resolved
-from lungseg.records import Progress, Run, RunState
-from lungseg.run_configs import TrainConfig
+from lungseg.errors import DataSetError, NotFoundError, RunCancelledError
+from lungseg.files.atomic import is_file, is_folder, make_private, resolved
+from lungseg.records.run_configs import TrainConfig
+from lungseg.records.run_states import Progress, RunState
+from lungseg.records.runs import Run
 
 if TYPE_CHECKING:
-    from lungseg.db import Database
+    from lungseg.jobs.carry_out import Host
     from lungseg.segmentation.card import ModelCard
-    from lungseg.training.config import TrainingCallbacks, TrainingConfig
-    from lungseg.training.presets import AnyPreset
+    from lungseg.services.installation import Installation
+    from lungseg.training.config import TrainingConfig
 
 
 def train(
@@ -69,134 +78,121 @@ def train(
     device: DeviceOption = None,
 ) -> None:
     """Train a checkpoint; Ctrl-C ends training after the current step and keeps the best one."""
-    settings = Settings.from_environment()
     if (data is None) == (resume is None):
         raise DataSetError("Training begins with --data or goes on with --resume.", "Give one of the two.")
-    from lungseg.processes import keep_freed_memory
-
-    keep_freed_memory()
-    if resume is not None:
-        _go_on(settings, resume, device, accept_changed_data=accept_changed_data)
-        return
-    from lungseg.decoding import to_plain
-
-    chosen = _preset(settings, preset)
-    config = TrainConfig(
-        preset=chosen.name,
-        preset_values=to_plain(chosen),
-        data=resolved(data or Path()),
-        name=name or chosen.name,
-        seed=seed,
-        split_seed=split_seed,
-        device=device or settings.device,
-        epochs=epochs,
-        batch=batch,
-        folds=folds,
-        fold=fold,
-        split=split and resolved(split),
-        hold_out=tuple(hold_out or ()),
-        branch=branch and resolved(branch),
-        tumour_class=tumour_class,
-    )
-    if output is None:
-        _begin(settings, config)
+    settings = Settings.from_environment()
+    if data is None:
+        ended = _go_on(settings, resume or "", device, accept_changed_data=accept_changed_data)
     else:
-        _train_apart(settings, config, output)
+        config = TrainConfig(
+            **_preset_fields(settings, preset, name),
+            data=resolved(data),
+            seed=seed,
+            split_seed=split_seed,
+            device=device or settings.device,
+            epochs=epochs,
+            batch=batch,
+            folds=folds,
+            fold=fold,
+            split=split and resolved(split),
+            hold_out=tuple(hold_out or ()),
+            branch=branch and resolved(branch),
+            tumour_class=tumour_class,
+        )
+        ended = _begin(settings, config) if output is None else _begin_in_folder(settings, config, output)
+    _show_end(ended)
 
 
-def _begin(settings: Settings, config: TrainConfig) -> None:
+class _End(NamedTuple):
+    """How training ended: where its checkpoint lies, if there is one, and what `--resume` takes."""
+
+    weights: Path
+    run: str | Path
+    is_done: bool
+
+
+def _begin(settings: Settings, config: TrainConfig) -> _End:
     """Train as a run of the database, which the pages show."""
-    from lungseg.services.installation import Installation
     from lungseg.services.training import begin_training
 
-    with _database(settings) as database:
-        _carry_out(settings, database, begin_training(Installation(settings, database), config, _place()))
+    with opened_installation(settings) as installation:
+        run = begin_training(installation, config, _place())
+        with _at_work_in(settings.runs / run.id) as host:
+            return _carry_out(installation, run, host)
 
 
-def _go_on(settings: Settings, name: str, device: Device | None, *, accept_changed_data: bool) -> None:
+def _begin_in_folder(settings: Settings, config: TrainConfig, folder: Path) -> _End:
+    """Train in a folder of the user's, without the database."""
+    from lungseg.services.datasets import unregistered_store
+    from lungseg.services.training import engine_config
+
+    engine = replace(engine_config(config, folder), store=unregistered_store(settings, config.data))
+    return _train_in_folder(settings, engine, resume=False)
+
+
+def _go_on(settings: Settings, name: str, device: Device | None, *, accept_changed_data: bool) -> _End:
     """Go on with a run of the database, or with one that has a folder alone."""
-    from lungseg.services.installation import Installation
     from lungseg.services.training import resume_here
     from lungseg.training.state import read_config
 
     folder = _run_folder(settings, name)
-    with _database(settings) as database:
-        try:
-            run = resume_here(Installation(settings, database), folder.name, _place())
-        except NotFoundError:
-            run = None
-        if run is not None:
-            _carry_out(settings, database, run, accept_changed_data=accept_changed_data)
-    if run is None:
-        config = replace(read_config(folder), device=device or settings.device)
-        _train(settings, config, resume=True, accept_changed_data=accept_changed_data)
+    if folder.parent == resolved(settings.runs):
+        with opened_installation(settings) as installation, _at_work_in(folder) as host:
+            try:
+                run = resume_here(installation, folder.name, _place())
+            except NotFoundError:
+                pass  # its record was lost
+            else:
+                return _carry_out(installation, run, host, accept_changed_data=accept_changed_data)
+    engine = replace(read_config(folder), device=device or settings.device)
+    return _train_in_folder(settings, engine, resume=True, accept_changed_data=accept_changed_data)
 
 
-def _preset(settings: Settings, name_or_file: str) -> AnyPreset:
-    """Find a preset by its name, or read its file."""
+def _preset_fields(settings: Settings, name_or_file: str, name: str | None) -> dict[str, Any]:
+    """Find a preset by its name, or read its file; returns what a config says of it, and the name of the checkpoint."""
+    from lungseg.decoding import to_plain
     from lungseg.files import keys
     from lungseg.services.file_store import files_of
     from lungseg.training.presets.files import ENDING, find_preset, read_preset
 
     if name_or_file.endswith(ENDING):
-        return read_preset(Path(name_or_file).expanduser())
-    return find_preset(name_or_file, files_of(settings).local(keys.PRESETS))
+        preset = read_preset(Path(name_or_file).expanduser())
+    else:
+        preset = find_preset(name_or_file, files_of(settings).local(keys.PRESETS))
+    return {"preset": preset.name, "preset_values": to_plain(preset), "name": name or preset.name}
 
 
-def _carry_out(settings: Settings, database: Database, run: Run, *, accept_changed_data: bool = False) -> None:
-    """Carry out a claimed run of the database here; the terminal shows what its log gets."""
-    from lungseg.jobs.carry_out import Host
-    from lungseg.jobs.process import execute_here
-    from lungseg.segmentation.card import read_card
-    from lungseg.services.installation import Installation
+def _carry_out(installation: Installation, run: Run, host: Host, *, accept_changed_data: bool = False) -> _End:
+    """Carry out a claimed run of the database here."""
+    from lungseg.jobs.carry_out import carry_out
     from lungseg.services.runs import get_run
 
     err.print(f"Run {run.id}", style="dim", highlight=False)
-    installation = Installation(settings, database)
-    with progress_bar() as tell, log_shown("lungseg"):
-        host = Host(on_progress=lambda step: tell(replace(step, stage=_stage(step))))
-        execute_here(installation, run, host, accept_changed_data=accept_changed_data)
+    carry_out(installation, run, host, accept_changed_data=accept_changed_data)
     ended = get_run(installation, run.id)
     if ended.failure:
         print_error(ended.failure)
         raise typer.Exit(EXIT_REFUSED)
-    weights = settings.runs / run.id / f"{run.config_as(TrainConfig).name}.safetensors"
-    if is_file(weights):
-        _conclude(read_card(weights), weights)
-    if ended.state is not RunState.DONE:
-        err.print(f"Stopped. Go on with: lungseg train --resume {run.id}", soft_wrap=True, highlight=False)
+    weights = installation.settings.runs / run.id / f"{run.config_as(TrainConfig).name}.safetensors"
+    return _End(weights, run.id, is_done=ended.state is RunState.DONE)
 
 
-def _train_apart(settings: Settings, config: TrainConfig, output: Path) -> None:
-    """Train in a folder of the user's, without the database."""
-    from lungseg.files.atomic import make_private
-    from lungseg.services.datasets import unregistered_store
-    from lungseg.services.training import engine_config
+def _train_in_folder(
+    settings: Settings, config: TrainingConfig, *, resume: bool, accept_changed_data: bool = False
+) -> _End:
+    from lungseg.jobs.train import train_in_folder
+    from lungseg.training.state import CONFIG_END
 
     make_private(settings.home)
-    engine = engine_config(config, output)
-    _train(settings, replace(engine, store=unregistered_store(settings, config.data)), resume=False)
-
-
-def _train(settings: Settings, config: TrainingConfig, *, resume: bool, accept_changed_data: bool = False) -> None:
-    from lungseg.recipes.data_modules import DATA_MODULES
-    from lungseg.training.fit import fit
-
-    with _alone(config.output), _callbacks(settings) as (callbacks, asked_to_stop):
-        card = fit(config, callbacks, data_modules=DATA_MODULES, resume=resume, accept_changed_data=accept_changed_data)
-    _conclude(card, config.output / f"{config.name}.safetensors")
-    if asked_to_stop.is_set():
-        err.print(f"Go on with: lungseg train --resume {config.output}", soft_wrap=True, highlight=False)
-
-
-@contextmanager
-def _database(settings: Settings) -> Iterator[Database]:
-    from lungseg.db import open_database
-    from lungseg.services.home import open_home
-
-    open_home(settings)
-    with closing(open_database(settings.database_url)) as database:
-        yield database
+    is_done = True
+    try:
+        with _at_work_in(config.output) as host:
+            train_in_folder(settings, config, host, resume=resume, accept_changed_data=accept_changed_data)
+    except RunCancelledError:
+        if not (resume or is_file(config.output / f"{config.name}{CONFIG_END}")):
+            raise  # it had not begun: there is nothing to go on with
+        is_done = False
+    return _End(config.output / f"{config.name}.safetensors", config.output, is_done)
 
 
 def _place() -> str:
@@ -205,20 +201,31 @@ def _place() -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Work on the run in a folder; nobody else does meanwhile."""
-    from lungseg.services.training import run_lock
+def _at_work_in(folder: Path) -> Iterator[Host]:
+    """Work on the run in a folder; the terminal shows how far it is and what its log gets, Ctrl-C asks it to end."""
+    from lungseg.jobs.carry_out import Host
+    from lungseg.jobs.process import at_work_in
+    from lungseg.processes import keep_freed_memory
 
-    try:
-        with run_lock(folder).acquire(blocking=False):
-            yield
-    except Timeout as error:
-        raise RunActiveError(f"Another process trains in {folder}.", "Stop that run first, or wait for it.") from error
+    keep_freed_memory()
+    with at_work_in(folder) as should_leave, progress_bar() as tell, log_shown("lungseg", but="lungseg.jobs.carry_out"):
+        yield Host(
+            on_progress=lambda step: tell(replace(step, stage=_stage(step))),
+            should_leave=should_leave,
+            ends_for_good=True,
+        )
 
 
-def _conclude(card: ModelCard, weights: Path) -> None:
-    out.print(card_summary(card))
-    show_written(weights)
+def _show_end(end: _End) -> None:
+    """Show what training has reached; where it was stopped, say how it goes on."""
+    from lungseg.segmentation.card import read_card
+
+    if is_file(end.weights):
+        out.print(card_summary(read_card(end.weights)))
+        show_written(end.weights)
+    if not end.is_done:
+        err.print(f"Stopped. Go on with: lungseg train --resume {end.run}", soft_wrap=True, highlight=False)
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _run_folder(settings: Settings, run: str) -> Path:
@@ -227,31 +234,6 @@ def _run_folder(settings: Settings, run: str) -> Path:
         if is_folder(folder):
             return resolved(folder)
     raise DataSetError(f"There is no run {run!r}.", f"Give its folder, or the name of one in {settings.runs}.")
-
-
-@contextmanager
-def _callbacks(settings: Settings) -> Iterator[tuple[TrainingCallbacks, Event]]:
-    """Show a progress bar with the time left, a line for each epoch, and turn Ctrl-C into a request to stop."""
-    from lungseg.jobs.right_of_way import GivesWay
-    from lungseg.processes import leaving_on_signals
-    from lungseg.training.config import TrainingCallbacks
-
-    asked_to_stop = Event()
-
-    def leave() -> None:
-        asked_to_stop.set()
-        err.print("Stopping after this step; the best checkpoint is kept.")
-
-    with leaving_on_signals(leave), progress_bar() as tell:
-        way = GivesWay(settings, lambda step: tell(replace(step, stage=_stage(step))), asked_to_stop.is_set)
-        callbacks = TrainingCallbacks(
-            on_start=lambda text: err.print(text, soft_wrap=True, highlight=False, style="dim"),
-            on_progress=way.tell,
-            on_epoch=lambda report: err.print(str(report), highlight=False),
-            on_notice=lambda text: err.print(text, soft_wrap=True, highlight=False),
-            should_stop=way.should_stop,
-        )
-        yield callbacks, asked_to_stop
 
 
 def _stage(step: Progress) -> str:

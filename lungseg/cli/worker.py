@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 import typer
 
+from lungseg.cli.console import log_to_stderr
 from lungseg.config import Settings
 
 LEAVES_S = 30.0
@@ -17,8 +17,7 @@ def worker(
     once: Annotated[bool, typer.Option("--once", help="Leave when the queue is empty instead of waiting.")] = False,
 ) -> None:
     """Work through the queue; one worker at a time for each LUNGSEG_HOME."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("lungseg").setLevel(logging.INFO)
+    log_to_stderr()
     from lungseg.processes import end_with_server
 
     end_with_server(LEAVES_S)

@@ -1,4 +1,4 @@
-"""What can be said against a data set: a finding names the case, what was found and what to do."""
+"""What is wrong with a data set: a finding names the case, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """Whether one may train in spite of a finding."""
+    """Whether a finding stops training."""
 
     ERROR = "ERROR"
     WARNING = "WARNING"
@@ -19,9 +19,9 @@ class DataSetFinding:
 
     Attributes:
         severity: errors stop training, warnings are shown.
-        code: stable name of the kind of finding; for files that can't be read that of the error.
-        case: the case it is about; None where it is about the whole set.
-        found: what was found.
+        code: stable name of the kind of finding; for files that can't be read, the code of the error.
+        case: None where the finding is about the whole set.
+        found: what is wrong.
         remedy: what to do about it.
     """
 

@@ -1,23 +1,24 @@
-"""All that is told of a case, measured in one read of its scan and its mask."""
+"""What is measured of a case, in one read of its scan and its mask."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.config import Limits
 from lungseg.dataset import air
 from lungseg.dataset.labels import Legend
 from lungseg.dataset.layout import CaseFiles
 from lungseg.dataset.likeness import Thumbnail
 from lungseg.dataset.masks import TumourMask, read_tumour_mask
-from lungseg.decoding import Finite, JsonObject, Natural, Unbounded, Whole
+from lungseg.decoding import Finite, Natural, Unbounded, Whole
 from lungseg.errors import DataSetError, GridMismatchError, NoLungError, ScanError
-from lungseg.records import Failure, Lesion, ScanFinding
+from lungseg.records.findings import ScanFinding
+from lungseg.records.masks import Lesion
+from lungseg.records.run_states import Failure
 from lungseg.scans.canvas import from_display
 from lungseg.scans.formats import open_scan
 from lungseg.scans.geometry import SPACE, Shape
@@ -25,16 +26,13 @@ from lungseg.scans.lesions import lesions_of, slice_voxels
 from lungseg.scans.lungs import LungField, find_lungs
 from lungseg.scans.volume import Volume
 
-HU_BIN = 25
-HU_EDGES = tuple(range(-1025, 1526, HU_BIN))
-"""Edges of the bins of all HU histograms; what lies beyond the last counts into the last bin."""
+HU_EDGES = tuple(range(-1025, 1526, 25))
+"""Edges of the bins of all HU histograms; values beyond the last edge count into the last bin."""
 PADDING_HU = -1024
-BELOW_ALL_BINS = HU_EDGES[0] - HU_BIN
 LUNG_MAP_PX = 48
 """Side of the small pictures of the lungs."""
 SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 """Names of the low and the high end of the axes of an RAS+ array."""
-
 LONGEST_AXIS = 2**16
 FINEST_MM, COARSEST_MM = 1e-3, 1e3
 
@@ -49,7 +47,7 @@ class LungFacts:
         volume_ml: of the air-filled lung.
         coronal: picture of the lungs from the front within their bounding box, LUNG_MAP_PX rows from superior to
             inferior, columns from the patient's right to left; 255 where lung fills the whole depth.
-        axial: the same from below; rows from anterior to posterior.
+        axial: seen from below; rows from anterior to posterior.
     """
 
     volume_ml: Finite
@@ -63,7 +61,8 @@ class LungFacts:
             DataSetError: one is not square, or too small or too large.
         """
         for picture in (self.coronal, self.axial):
-            _insist(len(picture) == LUNG_MAP_PX and {len(row) for row in picture} == {LUNG_MAP_PX})
+            if len(picture) != LUNG_MAP_PX or {len(row) for row in picture} != {LUNG_MAP_PX}:
+                raise _contradiction()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class ScanFacts:
         orientation: codes of the file's own axes ("LPS").
         content_sha256: of the HU on the RAS+ grid; equal for the same voxels in another file or axis order.
         hu_range: lowest and highest HU.
-        hu_histogram: voxels outside tumour in each bin of HU_EDGES; what is padding (-1024 HU and less) is left out.
+        hu_histogram: voxels outside tumour in each bin of HU_EDGES; padding (-1024 HU and less) is left out.
         lungs: None where no lungs were found.
         thumbnail: to find other scans of the same examination by; None in what releases up to 0.1 measured.
         findings: what a reader should know of the scan's header.
@@ -98,9 +97,10 @@ class ScanFacts:
         Raises:
             DataSetError: shape or spacing are absurd, or the histogram has other bins.
         """
-        _insist(all(0 < length <= LONGEST_AXIS for length in self.shape))
-        _insist(all(FINEST_MM <= mm <= COARSEST_MM for mm in self.spacing_mm))
-        _insist(len(self.hu_histogram) == len(HU_EDGES) - 1)
+        is_shape = all(0 < length <= LONGEST_AXIS for length in self.shape)
+        is_spacing = all(FINEST_MM <= mm <= COARSEST_MM for mm in self.spacing_mm)
+        if not is_shape or not is_spacing or len(self.hu_histogram) != len(HU_EDGES) - 1:
+            raise _contradiction()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +117,10 @@ class MaskFacts:
         outside_lungs: numbers of the lesions whose centre does not lie in the lung field.
         cut_off: sides of the scan that the mask touches, of "LRPAIS".
         legend: by which its values were read.
-        off_whole: by how much they were off whole numbers, at most.
-        ignored_voxels: of which nobody knows what they are: neither tumour nor background.
-        is_over_air: whether it covers mostly air, no denser than the lung around it.
-        mirror: axes along which it would have to be mirrored to lie on something; empty for none.
+        off_whole: largest distance of a value from the whole number that it is taken for.
+        ignored_voxels: neither tumour nor background.
+        is_over_air: whether it covers mostly air that is no denser than the lung around it.
+        mirror: axes along which it would have to be mirrored to lie on tissue; empty for none.
     """
 
     values: tuple[Unbounded, ...]
@@ -142,9 +142,10 @@ class MaskFacts:
         Raises:
             DataSetError: there are more or fewer places than lesions, a side has no name, or the histogram other bins.
         """
-        _insist(len(self.positions) in {0, len(self.lesions)})
-        _insist(set(self.cut_off) <= set("".join(map("".join, SIDES))))
-        _insist(len(self.hu_histogram) == len(HU_EDGES) - 1)
+        has_places = len(self.positions) in {0, len(self.lesions)}
+        has_sides = all(any(side in ends for ends in SIDES) for side in self.cut_off)
+        if not has_places or not has_sides or len(self.hu_histogram) != len(HU_EDGES) - 1:
+            raise _contradiction()
 
     @property
     def volume_ml(self) -> float:
@@ -159,11 +160,9 @@ class MaskFacts:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """What is known of a case of a data set.
+    """What was measured of a case of a data set.
 
     Attributes:
-        case: its name.
-        patient: who it shows.
         failure: why scan or mask can't be used; None if they can.
         scan: None where the scan can't be used.
         mask: None where the case has no mask, or one that can't be used.
@@ -185,21 +184,14 @@ class CaseFacts:
         """Of the scan's voxels; the case's own name where the scan can't be used."""
         return self.scan.content_sha256 if self.scan else self.case
 
-    def to_json(self) -> JsonObject:
-        """Return JSON-ready values, which `decoding` turns back."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedCase:
-    """A scan and its mask in memory.
+    """A scan and its mask in memory; what can't be used is None, and `failure` says why.
 
     Attributes:
-        pair: where they came from.
-        failure: why one of them can't be used; None if they can.
-        orientation: codes of the scan's own axes; None where the scan can't be used.
-        volume: the scan; None where it can't be used.
-        mask: on its grid; None where there is none, or none that can be used.
+        orientation: codes of the scan's own axes.
+        mask: on the grid of the scan.
         findings: what a reader should know of the scan's header.
     """
 
@@ -211,51 +203,49 @@ class LoadedCase:
     findings: tuple[ScanFinding, ...] = ()
 
 
-def read_pair(pair: CaseFiles, *, limits: Limits | None = None) -> LoadedCase:
-    """Read a scan and its mask; what can't be used is told, not raised."""
+def read_pair(pair: CaseFiles) -> LoadedCase:
+    """Read a scan and its mask; why one can't be used stands in the result."""
     volume, orientation = None, None
     findings: tuple[ScanFinding, ...] = ()
     try:
-        with open_scan(pair.scan, limits=limits) as reader:
+        with open_scan(pair.scan) as reader:
             orientation, findings = reader.grid.orientation.codes, reader.findings
             volume = reader.read().volume
-        mask = read_tumour_mask(pair.mask, volume.grid, pair.legend, limits=limits) if pair.mask else None
+        mask = read_tumour_mask(pair.mask, volume.grid, pair.legend) if pair.mask else None
     except (ScanError, OSError) as error:
         return LoadedCase(pair, _failure(error, pair, is_mask=volume is not None), orientation, volume, None, findings)
     return LoadedCase(pair, None, orientation, volume, mask, findings)
 
 
-def measure_case(pair: CaseFiles, *, limits: Limits | None = None) -> CaseFacts:
+def measure_case(pair: CaseFiles) -> CaseFacts:
     """Read and measure a case."""
-    return facts_of(read_pair(pair, limits=limits))
+    return facts_of(read_pair(pair))
 
 
-def facts_of(reading: LoadedCase) -> CaseFacts:
+def facts_of(case: LoadedCase) -> CaseFacts:
     """Measure a case that was read."""
-    pair, volume = reading.pair, reading.volume
+    pair, volume = case.pair, case.volume
     if volume is None:
-        return CaseFacts(pair.case, pair.patient, reading.failure)
-    inside = reading.mask.inside if reading.mask else None
-    all_hu, tumour_hu = _histograms(volume, inside)
+        return CaseFacts(pair.case, pair.patient, case.failure)
+    all_hu, tumour_hu = _histograms(volume, case.mask.inside if case.mask else None)
     field = _find_lungs(volume)
     scan = ScanFacts(
         shape=volume.grid.shape,
         spacing_mm=volume.grid.spacing_mm,
-        orientation=reading.orientation or "",
-        content_sha256=_content(volume),
+        orientation=case.orientation or "",
+        content_sha256=_sha256_of(volume),
         hu_range=(int(volume.hu.min()), int(volume.hu.max())),
         hu_histogram=tuple((all_hu - tumour_hu).tolist()),
         lungs=_lung_facts(field) if field else None,
         thumbnail=Thumbnail.of(volume),
-        findings=reading.findings,
+        findings=case.findings,
     )
-    mask = _mask_facts(reading.mask, pair.legend, volume, tumour_hu, field) if reading.mask else None
-    return CaseFacts(pair.case, pair.patient, reading.failure, scan, mask)
+    mask = _mask_facts(case.mask, pair.legend, volume, tumour_hu, field) if case.mask else None
+    return CaseFacts(pair.case, pair.patient, case.failure, scan, mask)
 
 
-def _insist(is_right: bool) -> None:  # noqa: FBT001 - it reads as a sentence
-    if not is_right:
-        raise DataSetError("The facts of a case contradict each other.", "Run `lungseg prepare` again.")
+def _contradiction() -> DataSetError:
+    return DataSetError("The facts of a case contradict each other.", "Run `lungseg prepare` again.")
 
 
 def _failure(error: ScanError | OSError, pair: CaseFiles, *, is_mask: bool) -> Failure:
@@ -265,7 +255,7 @@ def _failure(error: ScanError | OSError, pair: CaseFiles, *, is_mask: bool) -> F
         return Failure(ScanError.code, f"{file.name}: {found}", "Check the file and its rights, or copy it again.")
     if is_mask and not isinstance(error, GridMismatchError):
         return Failure(error.code, f"Its mask {file.name}: {error.found}", error.remedy)
-    return Failure(error.code, error.found, error.remedy)
+    return Failure.of(error)
 
 
 def _histograms(volume: Volume, inside: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -280,12 +270,12 @@ def _histograms(volume: Volume, inside: NDArray[np.bool_] | None) -> tuple[NDArr
 
 
 def _binned(hu: NDArray[np.int16]) -> NDArray[np.int64]:
-    values = np.where(hu > PADDING_HU, np.minimum(hu, HU_EDGES[-1] - 1), BELOW_ALL_BINS).astype(np.float32)
+    values = np.where(hu > PADDING_HU, np.minimum(hu, HU_EDGES[-1] - 1), HU_EDGES[0] - 1).astype(np.float32)
     counts = cv2.calcHist([values], [0], None, [len(HU_EDGES) - 1], [HU_EDGES[0], HU_EDGES[-1]])
     return counts.ravel().astype(np.int64)
 
 
-def _content(volume: Volume) -> str:
+def _sha256_of(volume: Volume) -> str:
     digest = hashlib.sha256(str(volume.grid.shape).encode())
     for k in range(volume.grid.shape[2]):
         digest.update(np.ascontiguousarray(volume.hu[:, :, k]).data)
@@ -301,20 +291,14 @@ def _find_lungs(volume: Volume) -> LungField | None:
 
 
 def _lung_facts(field: LungField) -> LungFacts:
-    first, last = zip(*_box(field), strict=True)
-    box = field.lungs[first[0] : last[0], first[1] : last[1], first[2] : last[2]]
-    return LungFacts(
-        volume_ml=field.volume_ml,
-        coronal=_picture(box.mean(axis=1)[::-1]),
-        axial=_picture(box.mean(axis=0)),
-    )
+    box = field.lungs[tuple(slice(*ends) for ends in _box(field))]
+    return LungFacts(field.volume_ml, coronal=_picture(box.mean(axis=1)[::-1]), axial=_picture(box.mean(axis=0)))
 
 
 def _box(field: LungField) -> list[tuple[int, int]]:
     """Return first and one past last index of the lungs along slices, rows and columns of their coarse grid."""
-    shadows = (field.lungs.any(axis=axes) for axes in ((1, 2), (0, 2), (0, 1)))
-    ends = [np.flatnonzero(shadow) for shadow in shadows]
-    return [(int(inside[0]), int(inside[-1]) + 1) for inside in ends]
+    indices = [np.flatnonzero(field.lungs.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    return [(int(index[0]), int(index[-1]) + 1) for index in indices]
 
 
 def _picture(share: NDArray[np.float64]) -> tuple[tuple[int, ...], ...]:
@@ -325,7 +309,7 @@ def _picture(share: NDArray[np.float64]) -> tuple[tuple[int, ...], ...]:
 def _mask_facts(
     mask: TumourMask, legend: Legend | None, volume: Volume, tumour_hu: NDArray[np.int64], field: LungField | None
 ) -> MaskFacts:
-    inside = mask.inside
+    inside, shape = mask.inside, volume.grid.shape
     lesions = lesions_of(inside, volume.grid)
     is_over_air = air.lies_over_air(volume, inside)
     return MaskFacts(
@@ -333,11 +317,14 @@ def _mask_facts(
         slice_voxels=slice_voxels(inside),
         hu_histogram=tuple(tumour_hu.tolist()),
         lesions=lesions,
-        positions=tuple(_position(lesion, volume.grid.shape, field) for lesion in lesions) if field else (),
-        outside_lungs=tuple(
-            lesion.number for lesion in lesions if field and not _is_inside(lesion, volume.grid.shape, field)
+        positions=tuple(_position(lesion, shape, field) for lesion in lesions) if field else (),
+        outside_lungs=tuple(lesion.number for lesion in lesions if field and not _is_inside(lesion, shape, field)),
+        cut_off="".join(
+            side
+            for axis in range(SPACE)
+            for side, end in zip(SIDES[axis], (0, -1), strict=True)
+            if inside.take(end, axis).any()
         ),
-        cut_off=_cut_off(inside),
         legend=legend,
         off_whole=mask.off_whole,
         ignored_voxels=0 if mask.ignored is None else int(mask.ignored.sum()),
@@ -363,11 +350,3 @@ def _is_inside(lesion: Lesion, shape: Shape, field: LungField) -> bool:
     i, j, k = lesion.centre_index
     plane = from_display(field.thorax[k])
     return bool(plane[i * plane.shape[0] // shape[0], j * plane.shape[1] // shape[1]])
-
-
-def _cut_off(inside: NDArray[np.bool_]) -> str:
-    touched = ""
-    for axis in range(SPACE):
-        planes = np.moveaxis(inside, axis, 0)
-        touched += SIDES[axis][0] * bool(planes[0].any()) + SIDES[axis][1] * bool(planes[-1].any())
-    return touched

@@ -1,4 +1,4 @@
-"""Which scan belongs to which mask: the layouts of data set folders. Names are read here, never voxels.
+"""Which scan belongs to which mask: the layouts of data set folders. Only names are read here, no voxels.
 
 Three layouts are understood, with `.nii` and `.nii.gz` files:
 
@@ -6,7 +6,7 @@ Three layouts are understood, with `.nii` and `.nii.gz` files:
 - nnU-Net: `dataset.json` lists no files, and scans end in `_0000`, their masks do not; or its key `dataset` lists them;
 - two folders without a JSON: `imagesTr` and `labelsTr`, or `images` and `labels` or `masks`.
 
-Who is the patient of a case is told by `patients.csv` (columns `case`, `patient`); without it each case is a patient.
+`patients.csv` (columns `case`, `patient`) names the patient of each case; without it each case is a patient.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lungseg.dataset import listing
+from lungseg.dataset.contents import first_few
 from lungseg.dataset.findings import DataSetFinding, Severity
 from lungseg.dataset.labels import Legend, choose_legend
 from lungseg.dataset.listing import (
     CHANNEL,
     ENDINGS,
-    HOW_TO_LIST,
     JSON_NAME,
     LONGEST_TEXT,
     MOST_NAMES,
@@ -35,7 +35,6 @@ from lungseg.dataset.listing import (
     RefusedEntry,
     case_name,
 )
-from lungseg.decoding import JsonObject
 from lungseg.errors import DataSetError
 from lungseg.files.atomic import is_file, is_folder, resolved
 
@@ -44,6 +43,10 @@ IMAGE_FOLDERS = ("imagesTr", "images", "scans")
 LABEL_FOLDERS = ("labelsTr", "labels", "masks")
 TEST_FOLDER = "imagesTs"
 OTHER_CHANNEL = re.compile(r"_000[1-9]$")
+HOW_TO_LIST = (
+    'Write entries as {"image": "./imagesTr/lung_001.nii.gz", "label": "./labelsTr/lung_001.nii.gz"}. '
+    "Files lie inside the folder of the data set."
+)
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 EXPECTED = (
     "Give the folder that holds dataset.json, imagesTr and labelsTr; or imagesTr and labelsTr (images and labels) with "
@@ -58,9 +61,8 @@ class CaseFiles:
     Attributes:
         case: its name, unique in the data set.
         patient: who it shows.
-        scan: the scan's file.
-        mask: the mask's file; None for scans without label.
-        legend: what the mask's values stand for; None where nobody says: every value but 0 is tumour.
+        mask: None for scans without label.
+        legend: what the mask's values stand for; None where every value but 0 is tumour.
     """
 
     case: str
@@ -68,6 +70,11 @@ class CaseFiles:
     scan: Path
     mask: Path | None
     legend: Legend | None = None
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Scan and mask, where there is one, by these words."""
+        return {"scan": self.scan} if self.mask is None else {"scan": self.scan, "mask": self.mask}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +87,8 @@ class DataSet:
         labelled: scans with masks, sorted by case.
         unlabelled: scans without, sorted by case.
         ignored: files that are no scans and no masks (`._lung_001.nii.gz`, `.DS_Store`), relative to the root.
-        licence: as `dataset.json` tells it.
-        findings: what is wrong with the layout itself: partners that are missing, files that are not listed.
+        licence: as `dataset.json` states it.
+        findings: what is wrong with the layout: missing partners, files that are not listed.
     """
 
     name: str
@@ -97,42 +104,33 @@ class DataSet:
         """All cases, labelled ones first."""
         return self.labelled + self.unlabelled
 
-    def to_json(self) -> JsonObject:
-        """Return JSON-ready values, which `decoding` turns back."""
-        return with_text_paths(self)
-
-
-def with_text_paths(value: DataSet | CaseFiles) -> JsonObject:
-    """Return JSON-ready values, paths as texts."""
-    return asdict(value, dict_factory=lambda items: {key: str(v) if isinstance(v, Path) else v for key, v in items})
-
 
 def open_data_set(folder: Path, tumour_class: str | None = None) -> DataSet:
     """Find the cases of a data set.
 
     Args:
-        folder: where it lies.
+        folder: the data set.
         tumour_class: name or value of the class that is tumour, see `labels.choose_legend`; None to go by its name.
 
     Raises:
-        DataSetError: the folder is none of the layouts, or its JSON or CSV can't be used.
-        TumourClassError: which class is tumour has to be said, or none is.
+        DataSetError: the folder has none of the layouts, or its JSON or CSV can't be used.
+        TumourClassError: which class is tumour has to be given, or there is none.
     """
     folder = resolved(folder)
     if not is_folder(folder):
         raise DataSetError(f"There is no folder {folder}.", "Give the folder that holds dataset.json and imagesTr.")
     with _readable(folder):
         card = listing.read_dataset_json(folder / JSON_NAME)
-        found = _listed(folder, card) if listing.lists_files(card) else _side_by_side(folder)
-        if not found.labelled:
-            raise DataSetError(f"No scan in {folder} has a mask. {_why_none(folder, found)}", EXPECTED)
-        return _data_set(folder, found, card, tumour_class)
+        files = _from_card(folder, card) if listing.lists_files(card) else _side_by_side(folder)
+        if not files.labelled:
+            raise DataSetError(f"No scan in {folder} has a mask. {_why_none(folder, files)}", EXPECTED)
+        return _data_set(folder, files, card, tumour_class)
 
 
 def pair_folders(images: Path, labels: Path) -> DataSet:
     """Pair the scans of one folder with the masks of another by their names.
 
-    Where both lie in a data set, its `labels` say which values of the masks are tumour.
+    Where both are folders of a data set, its `labels` say which values of the masks are tumour.
 
     Raises:
         DataSetError: there is no such folder, or no pair.
@@ -143,14 +141,13 @@ def pair_folders(images: Path, labels: Path) -> DataSet:
         if not is_folder(folder):
             raise DataSetError(f"There is no folder {folder}.", "Give a folder of scans and a folder of masks.")
     with _readable(images.parent):
-        found = _paired(images, labels)
-        if not found.labelled:
+        files = _paired(images, labels)
+        if not files.labelled:
             raise DataSetError(
                 f"No scan in {images} has a mask of its name in {labels}.", "Give scan and mask the same file name."
             )
-        is_inside = labels.parent == images.parent
-        labels_told = listing.read_dataset_json(images.parent / JSON_NAME).get("labels") if is_inside else None
-        return _data_set(images.parent, found, {"labels": labels_told})
+        card = listing.read_dataset_json(images.parent / JSON_NAME) if labels.parent == images.parent else {}
+        return _data_set(images.parent, files, {"labels": card.get("labels")})
 
 
 @contextmanager
@@ -162,149 +159,183 @@ def _readable(folder: Path) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What a layout gave: pairs of scan and mask, scans without, the folders they lie in, what is wrong."""
+class _Files:
+    """The files of a layout: pairs of scan and mask, scans without, their folders; and what is wrong with them."""
 
     labelled: list[CaseFiles]
     unlabelled: list[CaseFiles]
     folders: set[Path]
     findings: list[DataSetFinding]
 
+    def add_finding(
+        self, code: str, case: str | None, found: str, remedy: str, severity: Severity = Severity.ERROR
+    ) -> None:
+        self.findings.append(DataSetFinding(severity, f"layout.{code}", case and case[:LONGEST_TEXT], found, remedy))
 
-def _listed(folder: Path, card: Mapping[str, Any]) -> _Found:
+
+def _from_card(folder: Path, card: Mapping[str, Any]) -> _Files:
     """Take the files that `dataset.json` lists."""
-    found = _Found([], [], set(), [])
-    labelled = _usable(listing.training_entries(folder, card), found)
-    test = _usable(listing.test_entries(folder, card), found)
-    named = {file for entry in (*labelled, *test) for file in (entry.scan, entry.mask) if file}
-    found.folders.update(file.parent for file in named)
-    twins = _twins(found, folder, case_name, named)
-    found.findings.extend(_missing(file, folder) for file in sorted(named) if not is_file(file))
+    files = _Files([], [], set(), [])
+    labelled = _usable(listing.training_entries(folder, card), files)
+    test = _usable(listing.test_entries(folder, card), files)
+    listed = {file for entry in (*labelled, *test) for file in (entry.scan, entry.mask) if file}
+    files.folders.update(file.parent for file in listed)
+    twins = _twins(files, folder, case_name, listed)
+    for file in sorted(listed):
+        if not is_file(file):
+            files.add_finding(
+                "missing_file",
+                case_name(file).removesuffix(CHANNEL),
+                f"{JSON_NAME} lists {str(file.relative_to(folder))[:LONGEST_TEXT]}, which is not there.",
+                "Copy the file again, or take its entry out of dataset.json.",
+            )
     for entry in labelled:
         if entry.mask and {entry.scan, entry.mask}.isdisjoint(twins) and is_file(entry.scan) and is_file(entry.mask):
-            found.labelled.append(_pair(entry.case or _stem(entry.scan, entry.mask), entry.scan, entry.mask))
-    _add_unlabelled(found, [entry.scan for entry in test if is_file(entry.scan) and entry.scan not in twins])
+            files.labelled.append(_pair(entry.case or _stem(entry.scan, entry.mask), entry.scan, entry.mask))
+    _add_unlabelled(files, [entry.scan for entry in test if is_file(entry.scan) and entry.scan not in twins])
     if not test and is_folder(folder / TEST_FOLDER) and not card.get("training"):
-        _add_unlabelled(found, [scan for scan in _niftis(folder / TEST_FOLDER) if scan not in named])
-        named.update(pair.scan for pair in found.unlabelled)
-    there = [file for place in sorted(found.folders) for file in _niftis(place)]
-    found.findings.extend(_unlisted(file, folder) for file in there if file not in named | twins)
-    return found
+        _add_unlabelled(files, [scan for scan in _niftis(folder / TEST_FOLDER) if scan not in listed])
+        listed.update(pair.scan for pair in files.unlabelled)
+    for file in [file for place in sorted(files.folders) for file in _niftis(place) if file not in listed | twins]:
+        files.add_finding(
+            "unlisted_file",
+            case_name(file).removesuffix(CHANNEL),
+            f"{file.relative_to(folder)} is not listed in {JSON_NAME} and is left out.",
+            "Add it to dataset.json together with its partner, or remove the file.",
+            Severity.WARNING,
+        )
+    return files
 
 
-def _usable(entries: Iterator[ListedEntry | RefusedEntry], found: _Found) -> list[ListedEntry]:
+def _usable(entries: Iterator[ListedEntry | RefusedEntry], files: _Files) -> list[ListedEntry]:
     """Return the entries that name files; the others become findings."""
-    listed = []
+    usable = []
     for entry in entries:
         if isinstance(entry, ListedEntry):
-            listed.append(entry)
+            usable.append(entry)
         else:
-            found.findings.append(_refused(entry))
-    return listed
+            files.add_finding("entry", None, f"{JSON_NAME} has the entry {entry.entry}: {entry.reason}.", HOW_TO_LIST)
+    return usable
 
 
-def _twins(found: _Found, root: Path, name_of: Callable[[Path], str], wanted: set[Path] | None = None) -> set[Path]:
-    """Find files that go by one name (`x.nii` beside `x.nii.gz`); nobody can tell which of them is meant.
+def _twins(files: _Files, root: Path, name_of: Callable[[Path], str], needed: set[Path] | None = None) -> set[Path]:
+    """Return files that share a name (`x.nii` beside `x.nii.gz`), to be left out; each such name becomes a finding.
 
-    Args:
-        found: gets a finding for each such name.
-        root: what paths are told from.
-        name_of: under which name a file goes.
-        wanted: names without one of these files don't matter; None where all do.
-
-    Returns:
-        All files of such names: they are left out.
+    Names that none of the `needed` files has don't matter; None where all names do.
     """
     twins: set[Path] = set()
-    for folder in sorted(found.folders):
-        same: dict[str, list[Path]] = defaultdict(list)
+    for folder in sorted(files.folders):
+        by_name: dict[str, list[Path]] = defaultdict(list)
         for file in _niftis(folder):
-            same[name_of(file)].append(file)
-        for name, files in same.items():
-            if len(files) > 1 and (wanted is None or not wanted.isdisjoint(files)):
-                twins.update(files)
-                found.findings.append(_two_files(name, files, root))
+            by_name[name_of(file)].append(file)
+        for name, group in by_name.items():
+            if len(group) > 1 and (needed is None or not needed.isdisjoint(group)):
+                twins.update(group)
+                paths = " and ".join(os.path.relpath(file, root) for file in group)
+                files.add_finding(
+                    "two_files",
+                    name,
+                    f"{paths} go by one name: which is meant can't be told.",
+                    "Remove or rename all but one of them; the case is left out until then.",
+                )
     return twins
 
 
-def _side_by_side(folder: Path) -> _Found:
+def _side_by_side(folder: Path) -> _Files:
     """Pair the files of two folders by their names; scans of `imagesTs` have no mask."""
     images, labels = _first_folder(folder, IMAGE_FOLDERS), _first_folder(folder, LABEL_FOLDERS)
     if images is None or labels is None:
         raise DataSetError(f"{folder} is no data set. {_inventory(folder)}", EXPECTED)
-    found = _paired(images, labels)
+    files = _paired(images, labels)
     test = folder / TEST_FOLDER
     if is_folder(test):
-        found.folders.add(test)
-        _add_unlabelled(found, _niftis(test))
-    return found
+        files.folders.add(test)
+        _add_unlabelled(files, _niftis(test))
+    return files
 
 
-def _paired(images: Path, labels: Path) -> _Found:
-    found = _Found([], [], {images, labels}, [])
+def _paired(images: Path, labels: Path) -> _Files:
+    files = _Files([], [], {images, labels}, [])
     masks = {case_name(file): file for file in _niftis(labels)}
-    names = {file: case_name(file) for file in _niftis(labels)} | {
-        file: _goes_by(file, masks) for file in _niftis(images)
-    }
-    twins = _twins(found, images.parent, names.__getitem__)
+    names = {file: case_name(file) for file in _niftis(labels)}
+    names |= {file: _mask_name(file, masks) for file in _niftis(images)}
+    twins = _twins(files, images.parent, names.__getitem__)
     for twin in twins:
-        masks.pop(_goes_by(twin, masks), None)
+        masks.pop(_mask_name(twin, masks), None)
     scans = [scan for scan in _niftis(images) if scan not in twins]
-    doubtful = {_goes_by(twin, {}) for twin in twins if twin.parent == labels}
+    doubtful = {_stem(twin) for twin in twins if twin.parent == labels}
     for scan in scans:
-        mask = masks.pop(_goes_by(scan, masks), None)
+        mask = masks.pop(_mask_name(scan, masks), None)
         if mask:
-            found.labelled.append(_pair(_stem(scan, mask), scan, mask))
+            files.labelled.append(_pair(_stem(scan, mask), scan, mask))
         elif _first_channel(scan) not in scans and doubtful.isdisjoint({case_name(scan), _stem(scan)}):
-            found.findings.append(_no_mask(scan, labels))
-    found.findings.extend(_no_scan(mask, images) for mask in masks.values())
-    return found
+            files.add_finding(
+                "no_mask",
+                _stem(scan),
+                f"The scan {scan.name} has no mask of its name in {labels.name}.",
+                f"Add its mask, or move the scan to {TEST_FOLDER}.",
+            )
+    for case, mask in masks.items():
+        files.add_finding(
+            "no_scan",
+            case,
+            f"The mask {mask.name} has no scan of its name in {images.name}.",
+            "Add its scan, or remove the mask.",
+        )
+    return files
 
 
-def _goes_by(scan: Path, masks: Mapping[str, Path]) -> str:
+def _mask_name(scan: Path, masks: Mapping[str, Path]) -> str:
     """Return the name of the mask that belongs to a scan: its own, else that without the channel."""
     return case_name(scan) if case_name(scan) in masks else _stem(scan)
 
 
-def _add_unlabelled(found: _Found, scans: list[Path]) -> None:
-    """Add scans without mask; only where labelled ones end in a channel is that of these no part of their name."""
-    has_channels = any(case_name(pair.scan) != pair.case for pair in found.labelled)
+def _add_unlabelled(files: _Files, scans: list[Path]) -> None:
+    """Add scans without mask; their channel is no part of the case's name where that of labelled scans is none."""
+    has_channels = any(case_name(pair.scan) != pair.case for pair in files.labelled)
     for scan in scans:
         if not has_channels:
-            found.unlabelled.append(_pair(case_name(scan), scan))
+            files.unlabelled.append(_pair(case_name(scan), scan))
         elif _first_channel(scan) not in scans:
-            found.unlabelled.append(_pair(_stem(scan), scan))
+            files.unlabelled.append(_pair(_stem(scan), scan))
 
 
-def _data_set(root: Path, found: _Found, card: Mapping[str, Any], tumour_class: str | None = None) -> DataSet:
-    """Put together what was found: names made unique, patients, what the values of masks stand for, litter."""
+def _data_set(root: Path, files: _Files, card: Mapping[str, Any], tumour_class: str | None = None) -> DataSet:
+    """Make a data set of files: unique names, patients, the legend of the masks, litter."""
     legend = choose_legend(card.get("labels"), tumour_class)
     patients = _read_patients(root / PATIENTS_NAME)
-    labelled = _unique(found.labelled, set())
-    unlabelled = _unique(found.unlabelled, {pair.case for pair in labelled})
-    cases = {pair.case for pair in (*labelled, *unlabelled)}
+    labelled = _unique(files.labelled, set())
+    unlabelled = _unique(files.unlabelled, {pair.case for pair in labelled})
+    for case in sorted(set(patients) - {pair.case for pair in (*labelled, *unlabelled)}):
+        files.add_finding(
+            "unknown_case",
+            case,
+            f"{PATIENTS_NAME} names the case {case}, which is not in the data set.",
+            "Correct the name; a case without its row counts as a patient of its own.",
+            Severity.WARNING,
+        )
     return DataSet(
         name=_text_in(card, "name") or root.name,
         root=root,
         labelled=tuple(replace(pair, patient=patients.get(pair.case, pair.case), legend=legend) for pair in labelled),
         unlabelled=tuple(replace(pair, patient=patients.get(pair.case, pair.case)) for pair in unlabelled),
-        ignored=_litter(root, found),
+        ignored=_litter(root, files),
         licence=_text_in(card, "licence") or _text_in(card, "license"),
-        findings=(*found.findings, *(_unknown_case(case) for case in sorted(set(patients) - cases))),
+        findings=tuple(files.findings),
     )
 
 
-def _unique(pairs: list[CaseFiles], taken: set[str]) -> list[CaseFiles]:
+def _unique(pairs: list[CaseFiles], names: set[str]) -> list[CaseFiles]:
     """Sort pairs by name; a name that is taken gets the folder of its scan appended."""
-    named = []
+    unique = []
     for pair in sorted(pairs, key=lambda pair: (pair.case, pair.scan)):
         case, number = pair.case, 1
-        while case in taken:
+        while case in names:
             number += 1
             case = f"{pair.case}.{pair.scan.parent.name}.{number}"
-        taken.add(case)
-        named.append(replace(pair, case=case))
-    return named
+        names.add(case)
+        unique.append(replace(pair, case=case))
+    return unique
 
 
 def _pair(case: str, scan: Path, mask: Path | None = None) -> CaseFiles:
@@ -312,13 +343,13 @@ def _pair(case: str, scan: Path, mask: Path | None = None) -> CaseFiles:
 
 
 def _stem(scan: Path, mask: Path | None = None) -> str:
-    """Return the name of a scan's case: without the channel, unless that is in the name of its mask too."""
+    """Return the name of a scan's case: without the channel, unless its mask has that in its name too."""
     name = case_name(scan)
     return name if mask and case_name(mask) == name else name.removesuffix(CHANNEL)
 
 
 def _read_patients(path: Path) -> dict[str, str]:
-    """Read the patient of each case, as far as they are told."""
+    """Read the patient of each case that has a row."""
     if not is_file(path):
         return {}
     try:
@@ -339,7 +370,7 @@ def _first_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _niftis(folder: Path) -> list[Path]:
-    """List the scans or masks of a folder; hidden files, such as `._lung_001.nii.gz`, are none."""
+    """List the scans or masks of a folder, without hidden files such as `._lung_001.nii.gz`."""
     if not is_folder(folder):
         return []
     return sorted(file for file in folder.iterdir() if file.name.lower().endswith(ENDINGS) and file.name[0] != ".")
@@ -353,102 +384,32 @@ def _first_channel(scan: Path) -> Path | None:
     return scan.with_name(name[: -len(CHANNEL)] + CHANNEL + scan.name[len(name) :])
 
 
-def _litter(root: Path, found: _Found) -> tuple[str, ...]:
-    """Name what lies about: all that is no scan and no mask in the folders, and what systems leave beside them."""
+def _litter(root: Path, files: _Files) -> tuple[str, ...]:
+    """Name what is no scan and no mask in the folders, and what systems leave beside them."""
     litter = {file for file in root.iterdir() if file.name[0] == "." or file.name.lower() in LITTER}
-    used = {file for pair in (*found.labelled, *found.unlabelled) for file in (pair.scan, pair.mask)}
-    for folder in filter(is_folder, found.folders):
+    used = {file for pair in (*files.labelled, *files.unlabelled) for file in (pair.scan, pair.mask)}
+    for folder in filter(is_folder, files.folders):
         scans = set(_niftis(folder))
         litter |= set(folder.iterdir()) - scans
         litter |= {scan for scan in scans - used if _first_channel(scan) in scans}
     return tuple(sorted(os.path.relpath(file, root) for file in litter))
 
 
-def _why_none(folder: Path, found: _Found) -> str:
-    """Say why no case is left: what is wrong with the first entries, else what lies in the folder."""
-    wrong = [finding.found for finding in found.findings if finding.is_error]
-    if not wrong:
-        return _inventory(folder)
-    more = f" And {len(wrong) - 1} more like it." if len(wrong) > 1 else ""
-    return f"{wrong[0]}{more} {_inventory(folder)}"
+def _why_none(folder: Path, files: _Files) -> str:
+    """Say why there is no case: what is wrong with the first entry, and what lies in the folder."""
+    errors = [finding.found for finding in files.findings if finding.is_error]
+    more = f" And {len(errors) - 1} more like it." if len(errors) > 1 else ""
+    return f"{errors[0]}{more} {_inventory(folder)}" if errors else _inventory(folder)
 
 
 def _inventory(folder: Path) -> str:
-    """Say what a folder holds, for one who gave the wrong one."""
+    """Say what a folder holds, to a user who gave the wrong one."""
     names = sorted(file.name + "/" * file.is_dir() for file in folder.iterdir())
-    inner = [file.name for file in sorted(folder.iterdir()) if is_file(file / JSON_NAME) or _has_pairs(file)]
+    inner = [
+        file.name
+        for file in sorted(folder.iterdir())
+        if is_file(file / JSON_NAME) or (_first_folder(file, IMAGE_FOLDERS) and _first_folder(file, LABEL_FOLDERS))
+    ]
     if inner:
         return f"The data set seems to be one folder further down: {', '.join(inner[:3])}."
-    if not names:
-        return "It is empty."
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"It holds {', '.join(names[:MOST_NAMES])}{more}."
-
-
-def _has_pairs(folder: Path) -> bool:
-    return bool(_first_folder(folder, IMAGE_FOLDERS) and _first_folder(folder, LABEL_FOLDERS))
-
-
-def _refused(entry: RefusedEntry) -> DataSetFinding:
-    remedy = f"{HOW_TO_LIST} Files lie inside the folder of the data set."
-    return DataSetFinding(Severity.ERROR, "layout.entry", None, entry.found, remedy)
-
-
-def _two_files(name: str, files: list[Path], root: Path) -> DataSetFinding:
-    return DataSetFinding(
-        Severity.ERROR,
-        "layout.two_files",
-        name[:LONGEST_TEXT],
-        f"{' and '.join(os.path.relpath(file, root) for file in files)} go by one name: which is meant can't be told.",
-        "Remove or rename all but one of them; the case is left out until then.",
-    )
-
-
-def _missing(file: Path, root: Path) -> DataSetFinding:
-    return DataSetFinding(
-        Severity.ERROR,
-        "layout.missing_file",
-        case_name(file).removesuffix(CHANNEL)[:LONGEST_TEXT],
-        f"{JSON_NAME} lists {str(file.relative_to(root))[:LONGEST_TEXT]}, which is not there.",
-        "Copy the file again, or take its entry out of dataset.json.",
-    )
-
-
-def _unlisted(file: Path, root: Path) -> DataSetFinding:
-    return DataSetFinding(
-        Severity.WARNING,
-        "layout.unlisted_file",
-        case_name(file).removesuffix(CHANNEL),
-        f"{file.relative_to(root)} is not listed in {JSON_NAME} and is left out.",
-        "Add it to dataset.json together with its partner, or remove the file.",
-    )
-
-
-def _no_mask(scan: Path, labels: Path) -> DataSetFinding:
-    return DataSetFinding(
-        Severity.ERROR,
-        "layout.no_mask",
-        _stem(scan),
-        f"The scan {scan.name} has no mask of its name in {labels.name}.",
-        f"Add its mask, or move the scan to {TEST_FOLDER}.",
-    )
-
-
-def _no_scan(mask: Path, images: Path) -> DataSetFinding:
-    return DataSetFinding(
-        Severity.ERROR,
-        "layout.no_scan",
-        case_name(mask),
-        f"The mask {mask.name} has no scan of its name in {images.name}.",
-        "Add its scan, or remove the mask.",
-    )
-
-
-def _unknown_case(case: str) -> DataSetFinding:
-    return DataSetFinding(
-        Severity.WARNING,
-        "layout.unknown_case",
-        case,
-        f"{PATIENTS_NAME} names the case {case}, which is not in the data set.",
-        "Correct the name; a case without its row counts as a patient of its own.",
-    )
+    return f"It holds {first_few(names, MOST_NAMES, ', ')}." if names else "It is empty."

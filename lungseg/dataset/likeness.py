@@ -1,8 +1,7 @@
 """Whether two scans show one examination: the same scan with noise, cropped, resampled or renamed, or another kernel.
 
-Each scan leaves a thumbnail of its HU on a grid of millimetres, so that resampling and axis order change nothing. Two
-of them are laid over each other in all places at once and correlated; what all chests have in common, the coarse
-shapes, is taken away before.
+Each scan has a thumbnail of its HU on a grid of millimetres, so that resampling and axis order change nothing. Two
+thumbnails are correlated at all shifts at once, without the coarse shapes that all chests have in common.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from lungseg.scans.volume import Volume
 THUMBNAIL_MM = 12.0
 HU_RANGE = (-1000, 200)
 THINNED, FEWEST_VALUES = 3, 64
-"""A scan has noise: of every third voxel along each axis there are hundreds of values."""
+"""A scan has noise: every third voxel along each axis gives hundreds of values."""
 LONGEST_SIDE = 200
 MOST_VOXELS = 2 * 1024**2
 LEVELS = 255
 FINE_SIGMA, COARSE_SIGMA = 0.7, 2.0
-"""Between these two, in voxels of 12 mm, lies what tells one chest from another: vessels, heart, ribs, bowel."""
+"""In voxels of 12 mm. Between these two scales lies what differs between chests: vessels, heart, ribs, bowel."""
 TISSUE_LEVEL, LUNG_LEVELS = 150, (20, 100)
 """About -300 HU, and -900 to -530 HU."""
 LEAST_OVERLAP = 0.5
-"""Share of the smaller thumbnail that has to lie over the other one."""
+"""Share of the smaller thumbnail that has to overlap the other one."""
 LIKE = 0.85
-"""Correlation from which two scans are one examination; docs/commands.md tells the margin."""
+"""Correlation from which two scans are one examination; docs/commands.md states the margin."""
 ROUGHLY_LIKE = 0.85
-"""The same of thumbnails of half the size, which are compared first."""
+"""The same for thumbnails of half the size, which are compared first."""
 FAINTEST = 1e-5
 """Mean square of detail below which there is nothing to compare."""
 FARTHEST_PROFILE = 0.2
@@ -65,7 +64,7 @@ class Thumbnail:
 
     @classmethod
     def of(cls, volume: Volume) -> Thumbnail | None:
-        """Average a scan down; None for a drawing, such as a phantom, which has nothing that tells one from another."""
+        """Average a scan down; None for a drawing, such as a phantom, in which nothing differs from another one."""
         if len(np.unique(volume.hu[::THINNED, ::THINNED, ::THINNED])) < FEWEST_VALUES:
             return None
         (i, j, k), mm = volume.grid.shape, volume.grid.spacing_mm
@@ -73,32 +72,30 @@ class Thumbnail:
             min(LONGEST_SIDE, max(2, round(n * side / THUMBNAIL_MM))) for n, side in zip((i, j, k), mm, strict=True)
         )
         planes = np.empty((k, nj, ni), np.float32)
-        for at in range(k):
-            hu = np.clip(volume.hu[:, :, at].T, *HU_RANGE).astype(np.float32)
-            planes[at] = cv2.resize(hu, (ni, nj), interpolation=cv2.INTER_AREA)
-        way = cv2.INTER_AREA if nk <= k else cv2.INTER_LINEAR
-        small = cv2.resize(planes.reshape(k, -1), (nj * ni, nk), interpolation=way).reshape(nk, nj, ni)
+        for index in range(k):
+            hu = np.clip(volume.hu[:, :, index].T, *HU_RANGE).astype(np.float32)
+            planes[index] = cv2.resize(hu, (ni, nj), interpolation=cv2.INTER_AREA)
+        interpolation = cv2.INTER_AREA if nk <= k else cv2.INTER_LINEAR
+        small = cv2.resize(planes.reshape(k, -1), (nj * ni, nk), interpolation=interpolation).reshape(nk, nj, ni)
         low, high = HU_RANGE
         levels = np.rint((small - low) / (high - low) * LEVELS).astype(np.uint8)
         return cls((nk, nj, ni), base64.b64encode(zlib.compress(levels.tobytes(), 6)).decode())
 
-    @property
-    def levels(self) -> NDArray[np.uint8]:
-        """Unpack it: (K, J, I) uint8.
+    def unpack(self) -> NDArray[np.uint8]:
+        """Return the levels: (K, J, I) uint8.
 
         Raises:
             DataSetError: it is damaged.
         """
-        size, damaged = math.prod(self.shape), "The small picture of a scan is damaged."
+        size = math.prod(self.shape)
+        damaged = DataSetError("The small picture of a scan is damaged.", "Run `lungseg prepare` again.")
         if not 0 < size <= MOST_VOXELS:
-            raise DataSetError(damaged, "Run `lungseg prepare` again.")
+            raise damaged
         try:
             unpacked = zlib.decompressobj().decompress(base64.b64decode(self.packed, validate=True), size + 1)
-        except (ValueError, zlib.error, OverflowError) as error:
-            raise DataSetError(damaged, "Run `lungseg prepare` again.") from error
-        if len(unpacked) != size:
-            raise DataSetError(damaged, "Run `lungseg prepare` again.")
-        return np.frombuffer(unpacked, np.uint8).reshape(self.shape)
+            return np.frombuffer(unpacked, np.uint8).reshape(self.shape)
+        except (ValueError, zlib.error) as error:
+            raise damaged from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +103,8 @@ class Likeness:
     """Two scans of one examination.
 
     Attributes:
-        first: name of one of the cases.
-        second: name of the other.
+        first: case name of one.
+        second: case name of the other.
         correlation: up to 1.
         mirror: axes (2 for left-right, 1 for front-back) along which one of them is mirrored.
     """
@@ -124,30 +121,29 @@ def alike(thumbnails: Mapping[str, Thumbnail]) -> tuple[Likeness, ...]:
     Raises:
         DataSetError: a thumbnail is damaged.
     """
-    pictures = {case: _Picture(thumbnail.levels) for case, thumbnail in thumbnails.items()}
-    found = []
-    for first, second in combinations(pictures, 2):
-        one, other = pictures[first], pictures[second]
-        if one.profile_distance(other) > FARTHEST_PROFILE or _best_fit(one.rough, other.rough)[0] < ROUGHLY_LIKE:
+    pictures = {case: _Picture(thumbnail.unpack()) for case, thumbnail in thumbnails.items()}
+    likenesses = []
+    for (first, ours), (second, theirs) in combinations(pictures.items(), 2):
+        if ours.profile_distance(theirs) > FARTHEST_PROFILE or _best_fit(ours.rough, theirs.rough)[0] < ROUGHLY_LIKE:
             continue
-        correlation, mirror = _best_fit(one.detail, other.detail)
+        correlation, mirror = _best_fit(ours.detail, theirs.detail)
         if correlation >= LIKE:
-            found.append(Likeness(first, second, round(min(1.0, correlation), 3), mirror))
-    return tuple(found)
+            likenesses.append(Likeness(first, second, round(min(1.0, correlation), 3), mirror))
+    return tuple(likenesses)
 
 
 def correlation_of(first: Thumbnail, second: Thumbnail) -> float:
-    """Lay two thumbnails over each other, mirrored or not, as they fit best: 1 for the same picture."""
-    return _best_fit(*(_Picture(thumbnail.levels).detail for thumbnail in (first, second)))[0]
+    """Return the correlation of two thumbnails where they fit best, mirrored or not: 1 for the same picture."""
+    return _best_fit(*(_Picture(thumbnail.unpack()).detail for thumbnail in (first, second)))[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Spectra:
-    """Fourier transforms of a picture, of its square and of where it is; and its voxels."""
+    """Fourier transforms of a picture, of its square and of its support; and its number of voxels."""
 
     picture: NDArray[np.complex64]
     squared: NDArray[np.complex64]
-    there: NDArray[np.complex64]
+    support: NDArray[np.complex64]
     size: int
 
 
@@ -162,7 +158,7 @@ class _Picture:
         self.profile = np.stack([mark.sum(axis=(1, 2)) for mark in marks], axis=1).astype(np.float32)
 
     def profile_distance(self, other: _Picture) -> float:
-        """Compare the areas of tissue and lung from slice to slice, in the place where they differ least: 0 to 1."""
+        """Compare the areas of tissue and lung from slice to slice, at the shift where they differ least: 0 to 1."""
         short, long = sorted((self.profile, other.profile), key=len)
         least = max(1, math.ceil(LEAST_OVERLAP * len(short)))
         distances = []
@@ -175,20 +171,20 @@ class _Picture:
 
 
 def _best_fit(ours: Plane, theirs: Plane) -> tuple[float, Mirror]:
-    """Lay two pictures over each other as they fit best; returns the correlation and how the second is mirrored."""
-    return max(((_fit(ours, theirs, mirror), mirror) for mirror in MIRRORS), key=lambda found: found[0])
+    """Return the highest correlation of two pictures, and how the second is mirrored there."""
+    return max(((_fit(ours, theirs, mirror), mirror) for mirror in MIRRORS), key=lambda fit: fit[0])
 
 
 def _fit(ours: Plane, theirs: Plane, mirror: Mirror) -> float:
-    """Correlate two pictures in the place where they agree most."""
+    """Return the correlation of two pictures at the shift where it is highest."""
     shape = [fft.next_fast_len(a + b - 1, real=True) for a, b in zip(ours.shape, theirs.shape, strict=True)]
-    found = _over_all_places(_spectra(ours, shape), _spectra(np.flip(theirs, mirror), shape), shape)
-    at = np.unravel_index(int(np.argmax(found)), found.shape)
-    return float(found[at]) + sum(_between(found, at, axis) for axis in range(SPACE))
+    correlation = _correlate(_spectra(ours, shape), _spectra(np.flip(theirs, mirror), shape), shape)
+    peak = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
+    return float(correlation[peak]) + sum(_subvoxel_gain(correlation, peak, axis) for axis in range(SPACE))
 
 
 def _detail(grey: Plane) -> Plane:
-    """Leave what tells one chest from another: neither noise nor what all have in common."""
+    """Return what differs between chests: neither noise nor the coarse shapes."""
     fine = ndimage.gaussian_filter(grey, FINE_SIGMA, mode="nearest")
     detail: Plane = fine - ndimage.gaussian_filter(grey, COARSE_SIGMA, mode="nearest")
     return detail
@@ -203,36 +199,30 @@ def _halved(grey: Plane) -> Plane:
 
 
 def _spectra(picture: Plane, shape: list[int]) -> _Spectra:
-    seen, squared, there = (fft.rfftn(part, shape) for part in (picture, picture**2, np.ones_like(picture)))
-    return _Spectra(seen, squared, there, picture.size)
+    transform, squared, support = (fft.rfftn(part, shape) for part in (picture, picture**2, np.ones_like(picture)))
+    return _Spectra(transform, squared, support, picture.size)
 
 
-def _over_all_places(ours: _Spectra, theirs: _Spectra, shape: list[int]) -> Plane:
-    """Correlate within what two pictures share, for each shift; -1 where that is too little (Padfield 2012)."""
-    both, ours_energy, theirs_energy, overlap = (
-        fft.irfftn(one * other.conj(), shape)
-        for one, other in (
+def _correlate(ours: _Spectra, theirs: _Spectra, shape: list[int]) -> Plane:
+    """Return the correlation within the overlap for each shift; -1 where the overlap is too small (Padfield 2012)."""
+    product, ours_energy, theirs_energy, overlap = (
+        fft.irfftn(a * b.conj(), shape)
+        for a, b in (
             (ours.picture, theirs.picture),
-            (ours.squared, theirs.there),
-            (ours.there, theirs.squared),
-            (ours.there, theirs.there),
+            (ours.squared, theirs.support),
+            (ours.support, theirs.squared),
+            (ours.support, theirs.support),
         )
     )
-    enough = overlap > LEAST_OVERLAP * min(ours.size, theirs.size)
+    is_enough = overlap > LEAST_OVERLAP * min(ours.size, theirs.size)
     energy = np.sqrt(np.maximum(ours_energy * theirs_energy, np.finfo(np.float32).tiny))
-    found: Plane = np.where(enough & (energy > overlap * FAINTEST), both / energy, -1).astype(np.float32)
-    return found
+    correlation: Plane = np.where(is_enough & (energy > overlap * FAINTEST), product / energy, -1).astype(np.float32)
+    return correlation
 
 
-def _between(found: Plane, at: tuple[np.intp, ...], axis: int) -> float:
-    """Say by how much the peak is higher between voxels than on the best of them: that of a parabola."""
-    before, after = (
-        float(np.take(np.moveaxis(found, axis, 0), int(at[axis]) + step, axis=0, mode="wrap")[_without(at, axis)])
-        for step in (-1, 1)
-    )
-    bend = 2 * float(found[at]) - before - after
+def _subvoxel_gain(correlation: Plane, peak: tuple[np.intp, ...], axis: int) -> float:
+    """Return by how much the vertex of a parabola through the peak and its neighbours is higher than the peak."""
+    line = correlation[tuple(slice(None) if n == axis else int(index) for n, index in enumerate(peak))]
+    before, after = (float(line[(peak[axis] + step) % len(line)]) for step in (-1, 1))
+    bend = 2 * float(correlation[peak]) - before - after
     return (after - before) ** 2 / (8 * bend) if bend > 0 and min(before, after) > 0 else 0.0
-
-
-def _without(at: tuple[np.intp, ...], axis: int) -> tuple[int, ...]:
-    return tuple(int(index) for place, index in enumerate(at) if place != axis)

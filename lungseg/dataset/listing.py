@@ -19,24 +19,16 @@ JSON_NAME = "dataset.json"
 ENDINGS = (".nii.gz", ".nii")
 CHANNEL = "_0000"
 """What nnU-Net appends to the name of the first (for CT the only) channel of a scan."""
-OUTSIDE = "an absolute path outside the data set"
 DRIVE = re.compile(r"[A-Za-z]:/")
 MOST_NAMES = 8
 LONGEST_TEXT = 200
-"""Characters of what others wrote that are shown or kept."""
-HOW_TO_LIST = 'Write entries as {"image": "./imagesTr/lung_001.nii.gz", "label": "./labelsTr/lung_001.nii.gz"}.'
+"""Characters of text from the data set that are shown or kept."""
 Anything = cast("type[Any]", Any)
 
 
 @dataclass(frozen=True, slots=True)
 class ListedEntry:
-    """An entry of `dataset.json` whose files can be named, whether they are there or not.
-
-    Attributes:
-        scan: file of the scan.
-        mask: file of the mask; None in entries of scans without label.
-        case: name of the case, where the entry gives it one.
-    """
+    """An entry of `dataset.json`: its files, whether they exist or not, and its case where it names one."""
 
     scan: Path
     mask: Path | None
@@ -45,15 +37,10 @@ class ListedEntry:
 
 @dataclass(frozen=True, slots=True)
 class RefusedEntry:
-    """An entry of `dataset.json` that names no files which may be read, and why."""
+    """An entry of `dataset.json` that names no files that may be read, and why."""
 
     entry: str
     reason: str
-
-    @property
-    def found(self) -> str:
-        """Say it in a sentence."""
-        return f"{JSON_NAME} has the entry {self.entry}: {self.reason}."
 
 
 def read_dataset_json(path: Path) -> Mapping[str, Any]:
@@ -70,21 +57,21 @@ def read_dataset_json(path: Path) -> Mapping[str, Any]:
         raise DataSetError(f"{path} is no JSON object with lists of training and test scans.", remedy)
     channels = card.get("channel_names") or card.get("modality")
     if isinstance(channels, dict) and len(channels) > 1:
-        named = ", ".join(map(str, islice(channels.values(), MOST_NAMES)))
+        names = ", ".join(map(str, islice(channels.values(), MOST_NAMES)))
         raise DataSetError(
-            f"{path} announces {len(channels)} channels ({named[:LONGEST_TEXT]}).",
+            f"{path} announces {len(channels)} channels ({names[:LONGEST_TEXT]}).",
             "Use a data set of plain CT: one channel.",
         )
     return card
 
 
 def lists_files(card: Mapping[str, Any]) -> bool:
-    """Tell whether a `dataset.json` says which files belong to the data set."""
+    """Tell whether a `dataset.json` lists the files of its data set."""
     return bool(card.get("training") or _by_case(card))
 
 
 def training_entries(folder: Path, card: Mapping[str, Any]) -> Iterator[ListedEntry | RefusedEntry]:
-    """Give the labelled scans that a `dataset.json` lists: `training` of the Decathlon, `dataset` of nnU-Net v2."""
+    """Yield the labelled scans that a `dataset.json` lists: `training` of the Decathlon, `dataset` of nnU-Net v2."""
     for entry in card.get("training") or ():
         yield _pair_of(folder, entry, ("image", "label"))
     for case, entry in () if card.get("training") else _by_case(card).items():
@@ -92,7 +79,7 @@ def training_entries(folder: Path, card: Mapping[str, Any]) -> Iterator[ListedEn
 
 
 def test_entries(folder: Path, card: Mapping[str, Any]) -> Iterator[ListedEntry | RefusedEntry]:
-    """Give the scans without label that a `dataset.json` lists."""
+    """Yield the scans without label that a `dataset.json` lists."""
     for entry in card.get("test") or ():
         yield _pair_of(folder, entry, ("image", None))
 
@@ -106,55 +93,51 @@ def case_name(file: Path) -> str:
 
 
 def _by_case(card: Mapping[str, Any]) -> Mapping[str, Any]:
-    named = card.get("dataset")
-    is_listing = isinstance(named, dict) and all(isinstance(entry, dict) for entry in named.values())
-    return named if is_listing and named else {}
+    entries = card.get("dataset")
+    is_listing = isinstance(entries, dict) and all(isinstance(entry, dict) for entry in entries.values())
+    return entries if is_listing and entries else {}
 
 
 def _pair_of(
     folder: Path, entry: object, keys: tuple[str, str | None], case: str | None = None
 ) -> ListedEntry | RefusedEntry:
-    shown = json.dumps(entry if case is None else {case: entry})[:LONGEST_TEXT]
-    scan_key, mask_key = keys
-    names = [_name_in(entry, scan_key), *([_name_in(entry, mask_key)] if mask_key else [])]
-    places: list[Path] = []
-    for name in names:
-        place = _inside(folder, name) if isinstance(name, str) and Path(name).name else "it names no scan and mask"
-        if isinstance(place, str):
-            return RefusedEntry(shown, place)
-        places.append(place)
-    mask = _there(places[1], ("",)) if mask_key else None
-    return ListedEntry(_there(places[0], ("", CHANNEL)), mask, case)
+    paths: list[Path] = []
+    for name in (_name_in(entry, key) for key in keys if key):
+        path = _inside(folder, name) if isinstance(name, str) and Path(name).name else "it names no scan and mask"
+        if isinstance(path, str):
+            return RefusedEntry(json.dumps(entry if case is None else {case: entry})[:LONGEST_TEXT], path)
+        paths.append(path)
+    mask = _existing(paths[1], ("",)) if len(paths) > 1 else None
+    return ListedEntry(_existing(paths[0], ("", CHANNEL)), mask, case)
 
 
 def _name_in(entry: object, key: str) -> object:
-    """Return the file that an entry names under a key; a list of one, as MONAI and nnU-Net write it, is that one."""
+    """Return the file that an entry names under a key; MONAI and nnU-Net write it as a list with one item."""
     name = entry.get(key, entry.get(key.rstrip("s"))) if isinstance(entry, dict) else entry
     return name[0] if isinstance(name, list) and len(name) == 1 else name
 
 
 def _inside(folder: Path, name: str) -> Path | str:
-    """Return where a listed file lies, links in the folder not followed; or why it may not be read.
+    """Return the path of a listed file, links in the folder not followed; or why the file may not be read.
 
-    Backslashes part folders as on Windows, unless a file is called so.
+    Backslashes separate folders as on Windows, unless a file has this name.
     """
     plain = name if is_file(folder / name) else name.replace("\\", "/")
     if "\0" in plain:
         return "no file can have this name"
-    if DRIVE.match(plain):
-        return OUTSIDE
-    given = Path(os.path.normpath(folder / plain))
-    for place in (given, resolved(given.parent) / given.name):
-        if place.is_relative_to(folder):
-            return place
-    return OUTSIDE if Path(plain).is_absolute() else "a path that leads out of the data set"
+    path = Path(os.path.normpath(folder / plain))
+    for candidate in (path, resolved(path.parent) / path.name):
+        if candidate.is_relative_to(folder) and not DRIVE.match(plain):
+            return candidate
+    is_absolute = Path(plain).is_absolute() or DRIVE.match(plain)
+    return "an absolute path outside the data set" if is_absolute else "a path that leads out of the data set"
 
 
-def _there(given: Path, channels: tuple[str, ...]) -> Path:
+def _existing(path: Path, channels: tuple[str, ...]) -> Path:
     """Find a listed file: `.nii` stands for `.nii.gz` and the other way round, a scan's name may lack its channel."""
-    name = case_name(given)
+    name = case_name(path)
     names = [name + channel for channel in channels]
     if CHANNEL in channels and name.endswith(CHANNEL):
         names.append(name.removesuffix(CHANNEL))
-    others = [given.with_name(each + ending) for each in names for ending in ENDINGS]
-    return next((file for file in (given, *others) if is_file(file)), given)
+    others = [path.with_name(name + ending) for name in names for ending in ENDINGS]
+    return next((file for file in (path, *others) if is_file(file)), path)

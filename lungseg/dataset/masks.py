@@ -1,4 +1,4 @@
-"""Masks as a data set means them: which voxels are tumour by its legend, which nobody knows, what the file holds."""
+"""Masks by the legend of their data set: which voxels are tumour, which are ignored, which values the file holds."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.config import Limits
 from lungseg.dataset.labels import Legend
 from lungseg.scans.formats import open_scan, read_label_map
 from lungseg.scans.geometry import Grid
 
 WHOLE = 1e-3
-"""A value this near to a whole number is meant to be it: resampling and compression leave masks of 0.9999."""
+"""A value this near to a whole number is taken for it: resampling and compression leave masks of 0.9999."""
 MOST_VALUES = 16
 MOST_WHOLE = 4096
-"""More whole values than this are those of a picture."""
+"""More whole values than this are those of a picture, not of a mask."""
 Inside = NDArray[np.bool_]
 
 
@@ -28,9 +27,9 @@ class TumourMask:
 
     Attributes:
         inside: (I, J, K) bool, tumour.
-        ignored: the same of voxels that are neither tumour nor background; None where there are none.
-        values: what the file holds besides 0, sorted, the first few; whole ones without what they were off.
-        off_whole: by how much values were off the whole numbers that they are meant to be, at most.
+        ignored: (I, J, K) bool, neither tumour nor background; None where there are no such voxels.
+        values: the first few that the file holds besides 0, sorted; those near a whole number are rounded.
+        off_whole: largest distance of a value from the whole number that it is taken for.
     """
 
     inside: Inside
@@ -40,14 +39,14 @@ class TumourMask:
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What values a mask holds, as they come by."""
+class _MaskValues:
+    """The values of a mask, collected block by block."""
 
     whole: set[int] = field(default_factory=set)
     fractions: set[float] = field(default_factory=set)
     off_whole: float = 0.0
 
-    def note(self, values: NDArray[Any], nearest: NDArray[np.float64]) -> None:
+    def add(self, values: NDArray[Any], nearest: NDArray[np.float64]) -> None:
         off = np.abs(values - nearest)
         is_whole = off <= WHOLE
         self.off_whole = max(self.off_whole, float(off[is_whole].max(initial=0.0)))
@@ -58,43 +57,42 @@ class _Seen:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The fractions first where there are many values: they are what is wrong."""
+        """A few of them besides 0; of many, the fractions: they are what is wrong."""
         whole = sorted(self.whole - {0}, key=abs)
         return tuple(sorted([*sorted(self.fractions), *map(float, whole)][:MOST_VALUES]))
 
 
-def read_tumour_mask(path: Path, grid: Grid, legend: Legend | None, *, limits: Limits | None = None) -> TumourMask:
+def read_tumour_mask(path: Path, grid: Grid, legend: Legend | None) -> TumourMask:
     """Read a mask that lies on the same voxels as a volume.
 
     Args:
         path: the mask file; its axis order may differ from the scan's.
         grid: RAS+ grid of the volume.
         legend: what its values stand for; None for a mask in which every value but 0 is tumour.
-        limits: bounds on what is read.
 
     Raises:
         GridMismatchError: the mask lies elsewhere.
         ScanError: the file can't be used.
     """
-    plain = read_label_map(path, grid, limits=limits)
+    plain = read_label_map(path, grid)
     is_plain = legend is None or (legend.tumour.values == (1,) and plain.values == (1.0,))
     if not plain.values or (is_plain and all(value == round(value) for value in plain.values)):
         return TumourMask(plain.inside, None, plain.values)
-    return _by_legend(path, legend, limits)
+    return _by_legend(path, legend)
 
 
-def _by_legend(path: Path, legend: Legend | None, limits: Limits | None) -> TumourMask:
-    """Read a mask value by value; that it lies on its scan is known."""
-    with open_scan(path, limits=limits) as reader:
+def _by_legend(path: Path, legend: Legend | None) -> TumourMask:
+    """Read a mask that lies on its scan, block by block."""
+    with open_scan(path) as reader:
         shape, turn = reader.grid.shape, reader.grid.orientation.to_ras
         inside, ignored = (np.zeros(shape, dtype=np.bool_, order="F") for _ in range(2))
-        tumour, nobodys = inside.reshape(-1, order="F"), ignored.reshape(-1, order="F")
-        seen, first = _Seen(), 0
+        flat_inside, flat_ignored = inside.reshape(-1, order="F"), ignored.reshape(-1, order="F")
+        mask_values, first = _MaskValues(), 0
         for values in reader.values():
             nearest = np.rint(values.astype(np.float64))
-            seen.note(values, nearest)
-            here = slice(first, first + len(values))
-            tumour[here] = nearest != 0 if legend is None else np.isin(nearest, legend.tumour.values)
-            nobodys[here] = np.isin(nearest, legend.ignored if legend else ())
+            mask_values.add(values, nearest)
+            block = slice(first, first + len(values))
+            flat_inside[block] = nearest != 0 if legend is None else np.isin(nearest, legend.tumour.values)
+            flat_ignored[block] = np.isin(nearest, legend.ignored if legend else ())
             first += len(values)
-    return TumourMask(turn(inside), turn(ignored) if nobodys.any() else None, seen.values, seen.off_whole)
+    return TumourMask(turn(inside), turn(ignored) if ignored.any() else None, mask_values.values, mask_values.off_whole)

@@ -1,10 +1,10 @@
-"""Who is trained on and who is held out: always whole patients, never slices."""
+"""Which cases are trained on and which are held out: always whole patients, never slices."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -15,15 +15,15 @@ from lungseg.decoding import Natural, decode_file
 from lungseg.errors import DataSetError
 
 HELD_OUT = 0.2
-"""Share of the patients held out where nothing else is asked for."""
+"""Share of the patients held out where there are no folds."""
 
 
 class Member(Protocol):
-    """What a split needs to know of a case."""
+    """What a split needs of a case."""
 
     @property
     def case(self) -> str:
-        """Name of the case."""
+        """Name."""
 
     @property
     def patient(self) -> str:
@@ -56,91 +56,67 @@ class _Sides:
 
 
 def read_split(path: Path) -> Split:
-    """Read a split given as JSON: `{"train": ["lung_001", ...], "validation": ["lung_002", ...]}`.
+    """Read a split as JSON: `{"train": ["lung_001", ...], "validation": ["lung_002", ...]}`.
 
     Raises:
         DataSetError: the file can't be read or holds something else.
     """
     remedy = 'Write {"train": ["lung_001", ...], "validation": ["lung_002", ...]}.'
-    found = decode_file(
+    sides = decode_file(
         _Sides, path, lambda reason: DataSetError(f"The split {path} can't be read ({reason}).", remedy)
     )
-    return Split(tuple(sorted(map(str, found.train))), tuple(sorted(map(str, found.validation))))
+    return Split(tuple(sorted(map(str, sides.train))), tuple(sorted(map(str, sides.validation))))
 
 
 def split_cases(
     cases: Sequence[Member],
+    likenesses: Sequence[Likeness] = (),
     *,
     folds: int | None = None,
     fold: int | None = None,
-    fraction: float | None = None,
     seed: int = 0,
-    given: Split | None = None,
+    fixed: Split | None = None,
 ) -> Split:
     """Divide cases by patient; the same cases and seed give the same split, in whatever order the cases come.
 
     Args:
         cases: to be divided.
+        likenesses: cases that show one examination: they count as one patient.
         folds: number of folds of a cross-validation; `fold` of them is held out.
         fold: 0 for the first.
-        fraction: share of the patients held out at random; HELD_OUT where neither folds nor a split are given.
         seed: of the random choice.
-        given: a split to be used as it is; cases that it does not name are left out.
+        fixed: a split to be used as it is; cases that it does not name are left out.
 
     Raises:
         DataSetError: there are too few patients, a number is out of range, or a patient would be on both sides.
     """
-    patients = _patients(cases)
-    if given:
-        return _checked(given, patients)
+    patients = _patients(cases, likenesses)
+    if fixed:
+        _check(fixed, patients)
+        return fixed
     order = np.random.default_rng(seed).permutation(len(patients)).tolist()
     if folds is not None or fold is not None:
         held_out = set(order[_fold(folds, fold, len(patients)) :: folds])
     else:
-        held_out = set(order[: _held_out(HELD_OUT if fraction is None else fraction, len(patients))])
-    sides = [
+        held_out = set(order[: _held_out(len(patients))])
+    train, validation = (
         tuple(sorted(case for number, group in enumerate(patients) if (number in held_out) == side for case in group))
         for side in (False, True)
-    ]
-    return Split(sides[0], sides[1])
+    )
+    return Split(train, validation)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A case with what its scan shows: the same for all that show one examination."""
-
-    case: str
-    patient: str
-    content_sha256: str
-
-
-def joined_groups(cases: Sequence[Member], alike: Iterable[Likeness]) -> tuple[Member, ...]:
-    """Return cases to be split of which those that show one examination go for one patient."""
-    shown = {case.case: case.content_sha256 for case in cases}
-    for pair in alike:
-        if pair.first in shown and pair.second in shown:
-            first, second = shown[pair.first], shown[pair.second]
-            shown = {case: first if content == second else content for case, content in shown.items()}
-    return tuple(_Shown(case.case, case.patient, shown[case.case]) for case in cases)
-
-
-def _patients(cases: Sequence[Member]) -> list[tuple[str, ...]]:
-    """Group cases that share a patient or the content of their scans, directly or through others; sorted."""
-    groups: dict[str, set[str]] = {case.case: {case.case} for case in cases}
-    for key in ("patient", "content_sha256"):
-        same: dict[str, list[str]] = defaultdict(list)
-        for case in cases:
-            same[getattr(case, key)].append(case.case)
-        for first, *others in same.values():
-            for other in others:
-                _join(groups, first, other)
+def _patients(cases: Sequence[Member], likenesses: Sequence[Likeness]) -> list[tuple[str, ...]]:
+    """Group cases that share patient, content or examination, directly or through others; sorted."""
+    groups = {case.case: {case.case} for case in cases}
+    pairs = [(pair.first, pair.second) for pair in likenesses if {pair.first, pair.second} <= groups.keys()]
+    for key in (attrgetter("patient"), attrgetter("content_sha256")):
+        first_with: dict[str, str] = {}
+        pairs += [(first_with.setdefault(key(case), case.case), case.case) for case in cases]
+    for first, second in pairs:
+        union = groups[first] | groups[second]
+        groups.update(dict.fromkeys(union, union))
     return sorted({tuple(sorted(group)) for group in groups.values()})
-
-
-def _join(groups: dict[str, set[str]], first: str, other: str) -> None:
-    joined = groups[first] | groups[other]
-    for case in joined:
-        groups[case] = joined
 
 
 def _fold(folds: int | None, fold: int | None, patients: int) -> int:
@@ -153,31 +129,28 @@ def _fold(folds: int | None, fold: int | None, patients: int) -> int:
     return fold
 
 
-def _held_out(fraction: float, patients: int) -> int:
-    if not 0.0 < fraction < 1.0:
-        raise DataSetError(f"A share of {fraction} can't be held out.", "Give a number between 0 and 1.")
+def _held_out(patients: int) -> int:
     if patients < 2:  # noqa: PLR2004 - one to learn from, one to hold out
         raise DataSetError(
             f"There is {patients} patient with a usable mask; nobody could be held out.",
             "Add cases of other patients, or repair those that were left out.",
         )
-    return min(max(1, round(fraction * patients)), patients - 1)
+    return min(max(1, round(HELD_OUT * patients)), patients - 1)
 
 
-def _checked(given: Split, patients: Iterable[tuple[str, ...]]) -> Split:
-    known = {case for group in patients for case in group}
-    unknown = sorted({*given.train, *given.validation} - known)
+def _check(split: Split, patients: Iterable[tuple[str, ...]]) -> None:
+    cases = {case for group in patients for case in group}
+    unknown = sorted({*split.train, *split.validation} - cases)
     if unknown:
         raise DataSetError(
             f"The split names {', '.join(unknown[:5])}, which the data set does not have.",
             "Name usable cases with a mask, as `lungseg stats` lists them.",
         )
-    if not given.train or not given.validation:
+    if not split.train or not split.validation:
         raise DataSetError("One side of the split is empty.", "Name at least one case on each side.")
     for group in patients:
-        if not set(group).isdisjoint(given.train) and not set(group).isdisjoint(given.validation):
+        if not set(group).isdisjoint(split.train) and not set(group).isdisjoint(split.validation):
             raise DataSetError(
                 f"{', '.join(group)} show one patient and are on both sides of the split.",
                 "Put all cases of a patient on one side.",
             )
-    return given

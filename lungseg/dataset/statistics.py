@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lungseg.dataset.fingerprint import HU_EDGES, LUNG_MAP_PX, CaseFacts, LungFacts
+from lungseg.dataset.fingerprint import HU_EDGES, LUNG_MAP_PX, CaseFacts
 from lungseg.dataset.layout import DataSet
-from lungseg.decoding import JsonObject
 from lungseg.files.spreadsheet import csv_table
 
 VOLUME_EDGES_ML = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 2000.0)
@@ -18,7 +16,7 @@ EXTENT_EDGES = tuple(float(edge) for edge in (*range(0, 60, 4), 80, 120, 500))
 """Slices with tumour in a case."""
 SPACING_EDGES_MM = (0.1, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 25.0)
 FULL = 255.0
-"""What stands for lung through the whole depth in `LungFacts`."""
+"""Lung through the whole depth in `LungFacts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +25,8 @@ class Distribution:
 
     Attributes:
         edges: of the bins; fixed, so that data sets can be compared.
-        counts: cases in each bin; what lies beyond the last edge counts into the last bin.
-        minimum: smallest value; None, as all below, where there is no case.
-        median: half of the cases have less.
-        mean: arithmetic mean.
-        maximum: largest value.
+        counts: cases in each bin; values beyond the last edge count into the last bin.
+        minimum, median, mean, maximum: None where there is no case.
     """
 
     edges: tuple[float, ...]
@@ -57,8 +52,8 @@ class HuHistogram:
 
     Attributes:
         edges_hu: of the bins.
-        tumour: voxels inside.
-        outside: voxels outside; padding (-1024 HU and less) is left out.
+        tumour: voxels in each bin.
+        outside: voxels in each bin, without padding (-1024 HU and less).
     """
 
     edges_hu: tuple[int, ...]
@@ -80,13 +75,13 @@ class TumourPlace:
 
 @dataclass(frozen=True, slots=True)
 class LungMap:
-    """Where tumours lie, all cases laid onto one lung field: the bounding box of the lungs.
+    """Where the tumours of all cases lie in one lung field: the bounding box of the lungs.
 
     Attributes:
         coronal: share of the depth that is lung, mean over the cases, seen from the front; rows from superior to
             inferior, columns from the patient's right to left.
-        axial: the same seen from below; rows from anterior to posterior.
-        tumours: each lesion's centre.
+        axial: the same, seen from below; rows from anterior to posterior.
+        tumours: the centres of all lesions.
     """
 
     coronal: tuple[tuple[float, ...], ...]
@@ -124,23 +119,23 @@ class Statistics:
 
     Attributes:
         name: of the data set.
-        licence: as it tells.
+        licence: as the data set states it.
         cases: usable, with a mask.
-        patients: whom they show.
+        patients: in these cases.
         unlabelled: usable, without a mask.
         left_out: not usable.
         slices: axial slices.
-        tumour_slices: those with at least one tumour voxel.
-        tumour_voxel_share: share of all voxels.
+        tumour_slices: slices with at least one tumour voxel.
+        tumour_voxel_share: share of tumour in all voxels.
         imbalance_ratio: slices without tumour for each slice with tumour; None where there is no tumour.
         sampler_weight: weight of a slice with tumour (1 for one without) at which both kinds are drawn equally often.
         hu: histogram inside and outside tumour.
-        tumour_ml: tumour volume of a case.
-        tumour_extent: slices with tumour of a case.
+        tumour_ml: tumour volume per case.
+        tumour_extent: slices with tumour per case.
         pixel_mm: pixel width, all usable cases.
         slice_mm: slice distance, all usable cases.
         lung_map: where tumours lie.
-        rows: one for each case of the data set.
+        rows: one per case of the data set.
     """
 
     name: str
@@ -161,10 +156,6 @@ class Statistics:
     slice_mm: Distribution
     lung_map: LungMap
     rows: tuple[CaseStatistics, ...]
-
-    def report(self) -> JsonObject:
-        """Return the figures as JSON-ready values."""
-        return asdict(self)
 
 
 def summarise_data_set(data_set: DataSet, facts: tuple[CaseFacts, ...]) -> Statistics:
@@ -201,14 +192,10 @@ def summarise_data_set(data_set: DataSet, facts: tuple[CaseFacts, ...]) -> Stati
 
 
 def to_csv(rows: Iterable[CaseStatistics]) -> str:
-    """Return rows as CSV with a header line, floats to four decimals; what could not be measured stays empty."""
-    return csv_table(
-        (
-            {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(row).items()}
-            for row in rows
-        ),
-        [field.name for field in fields(CaseStatistics)],
-    )
+    """Return rows as CSV with a header line, floats to four decimals; None is empty."""
+    names = [field.name for field in fields(CaseStatistics)]
+    values = ({name: getattr(row, name) for name in names} for row in rows)
+    return csv_table(({n: round(v, 4) if isinstance(v, float) else v for n, v in row.items()} for row in values), names)
 
 
 def _hu_histogram(labelled: list[CaseFacts]) -> HuHistogram:
@@ -220,26 +207,15 @@ def _hu_histogram(labelled: list[CaseFacts]) -> HuHistogram:
 
 def _lung_map(labelled: list[CaseFacts]) -> LungMap:
     lungs = [case.scan.lungs for case in labelled if case.scan and case.scan.lungs]
+    pictures = np.array([(lung.coronal, lung.axial) for lung in lungs] or np.zeros((1, 2, LUNG_MAP_PX, LUNG_MAP_PX)))
+    coronal, axial = (tuple(map(tuple, rows)) for rows in (pictures.mean(axis=0) / FULL).round(3).tolist())
     places = [
         TumourPlace(case.case, lesion.number, lesion.volume_ml, *position)
         for case in labelled
         if case.mask and case.mask.positions
         for lesion, position in zip(case.mask.lesions, case.mask.positions, strict=True)
     ]
-    coronal, axial = _mean_pictures(lungs)
-    return LungMap(_rounded(coronal), _rounded(axial), tuple(places))
-
-
-def _mean_pictures(lungs: list[LungFacts]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if not lungs:
-        empty = np.zeros((LUNG_MAP_PX, LUNG_MAP_PX))
-        return empty, empty
-    coronal = np.mean([one.coronal for one in lungs], axis=0) / FULL
-    return coronal, np.mean([one.axial for one in lungs], axis=0) / FULL
-
-
-def _rounded(picture: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in picture.round(3).tolist())
+    return LungMap(coronal, axial, tuple(places))
 
 
 def _row(case: CaseFacts, *, labelled: bool) -> CaseStatistics:

@@ -6,48 +6,38 @@ from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
 from lungseg.db.runs import runs_of
-from lungseg.db.tables import DataSetRow, RunRow
+from lungseg.db.tables import DataSetRow, RunRow, columns_of
 from lungseg.errors import NotFoundError
-from lungseg.records import RegisteredDataSet, RunKind
+from lungseg.records.data_sets import RegisteredDataSet
+from lungseg.records.run_states import RunKind
 
 
 def insert_data_set(session: Session, data_set: RegisteredDataSet) -> None:
-    """Keep a new data set; its run has to be there already."""
-    session.add(
-        DataSetRow(
-            id=data_set.id,
-            name=data_set.name,
-            folder=data_set.folder,
-            registered_at=data_set.registered_at,
-            run_id=data_set.run.id if data_set.run else None,
-            tumour_class=data_set.tumour_class,
-        )
-    )
+    """Insert a new data set; its run has to be there already."""
+    columns = columns_of(data_set)
+    run = columns.pop("run")
+    session.add(DataSetRow(**columns, run_id=run.id if run else None))
     session.flush()
 
 
 def list_data_sets(session: Session) -> tuple[RegisteredDataSet, ...]:
     """Return all data sets with their newest runs, by name."""
-    found = session.execute(_with_runs().order_by(DataSetRow.name, DataSetRow.registered_at))
-    return tuple(_data_set_of(row, run) for row, run in found)
+    rows = session.execute(_with_runs().order_by(DataSetRow.name, DataSetRow.registered_at))
+    return tuple(_data_set_of(row, run) for row, run in rows)
 
 
 def get_data_set(session: Session, data_set_id: str) -> RegisteredDataSet:
-    """Return a data set.
-
-    Raises:
-        NotFoundError: there is none of this id.
-    """
-    found = session.execute(_with_runs().where(DataSetRow.id == data_set_id)).one_or_none()
-    if found is None:
+    """Return a data set; raises NotFoundError where there is none of this id."""
+    rows = session.execute(_with_runs().where(DataSetRow.id == data_set_id)).one_or_none()
+    if rows is None:
         raise NotFoundError("There is no such data set.", "It may have been removed; choose one from the list.")
-    return _data_set_of(*found)
+    return _data_set_of(*rows)
 
 
 def find_folder(session: Session, folder: str) -> RegisteredDataSet | None:
-    """Return the data set of a folder; None where it is not known."""
-    found = session.execute(_with_runs().where(DataSetRow.folder == folder)).one_or_none()
-    return _data_set_of(*found) if found else None
+    """Return the data set of a folder; None where it is not registered."""
+    rows = session.execute(_with_runs().where(DataSetRow.folder == folder)).one_or_none()
+    return _data_set_of(*rows) if rows else None
 
 
 def set_run(session: Session, data_set_id: str, run_id: str) -> None:
@@ -61,11 +51,7 @@ def set_tumour_class(session: Session, data_set_id: str, tumour_class: str | Non
 
 
 def delete_data_set(session: Session, data_set_id: str) -> None:
-    """Forget a data set with the run that prepared it.
-
-    Raises:
-        NotFoundError: there is none of this id.
-    """
+    """Delete a data set with the run that prepared it; raises as `get_data_set`."""
     data_set = get_data_set(session, data_set_id)
     session.execute(delete(DataSetRow).where(DataSetRow.id == data_set_id))
     if data_set.run:
@@ -73,7 +59,7 @@ def delete_data_set(session: Session, data_set_id: str) -> None:
 
 
 def delete_prepare_run(session: Session, run_id: str) -> None:
-    """Forget a run that prepared a data set."""
+    """Delete a run that prepared a data set."""
     session.execute(delete(RunRow).where(RunRow.id == run_id, RunRow.kind == RunKind.PREPARE))
 
 
@@ -82,11 +68,5 @@ def _with_runs() -> Select[DataSetRow, RunRow]:
 
 
 def _data_set_of(row: DataSetRow, run: RunRow | None) -> RegisteredDataSet:
-    return RegisteredDataSet(
-        id=row.id,
-        name=row.name,
-        folder=row.folder,
-        registered_at=row.registered_at,
-        run=next(iter(runs_of([run])), None) if run else None,
-        tumour_class=row.tumour_class,
-    )
+    prepared_by = next(iter(runs_of([run])), None) if run else None
+    return RegisteredDataSet(row.id, row.name, row.folder, row.registered_at, prepared_by, row.tumour_class)

@@ -1,7 +1,7 @@
 """Opening the database: SQLite in WAL mode, or PostgreSQL by its URL; always migrated to the newest schema.
 
-A file that is removed, or replaced by another, under a running process is noticed at the next transaction, and at the
-latest before a commit is reported as done: SQLite itself would go on writing into the file that nobody can open again.
+The next transaction notices a file that was removed or replaced under a running process, at the latest before it
+reports its commit: SQLite itself would go on writing into the file that nobody can open again.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
-from lungseg.db.installation import home_id, set_home_id
 from lungseg.db.migrate import migrate
 from lungseg.db.probe import Inode, Probe
-from lungseg.db.tables import damaged_value
+from lungseg.db.tables import CaseRow, InstallationRow, MaskRow, RunRow, damaged_value
 from lungseg.decoding import decode
 from lungseg.errors import DatabaseLostError, DiskFullError, SetupError, StorageError
+from lungseg.files.atomic import disk_errors
 
 BUSY_TIMEOUT_MS = 10_000
 SCRUB_TIMEOUT_MS = 250
 READ_ONLY = "lungseg_read_only"
 DAMAGE = ("not a database", "malformed", "no such table", "no such column")
-"""What SQLite says of a file that was cut off, emptied or overwritten."""
+"""Parts of SQLite's messages for a file that was cut off, emptied or overwritten."""
 FILES = "lungseg_files"
 
 Identity = tuple[Inode | None, Inode | None, bool]
 
 
 class Database:
-    """An opened database. `begin` opens a transaction that writes, `read` one that only looks."""
+    """An opened database. `begin` opens a transaction that writes, `read` one that only reads."""
 
     def __init__(self, engine: Engine, file: _File | None) -> None:
         self._engine = engine
@@ -49,7 +49,7 @@ class Database:
         On SQLite it holds the one write lock from its first statement on, so that what was read in it stays true.
 
         Raises:
-            DatabaseLostError: the file is gone or another one; what the block wrote is lost, the caller must not go on.
+            DatabaseLostError: the file is gone or another one; the writes of the block are lost, the caller must stop.
             StorageError: the database is locked by another process for long, or can't be written to.
         """
         with _own_errors():
@@ -61,31 +61,21 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Open a transaction that sees one state of the database and never waits for a writer.
-
-        Raises:
-            DatabaseLostError: the file is gone or another one.
-            StorageError: the database can't be read.
-        """
+        """Open a transaction that sees one state of the database and never waits for a writer; raises as `begin`."""
         with _own_errors(), self._reader.begin() as session:
             yield session
 
     def pair(self, home: str) -> None:
-        """Say to which home the database belongs; from now on no other database is taken for it.
-
-        Raises:
-            StorageError: it can't be written to.
-        """
+        """Write down the home that the database belongs to, as against a database in its place; raises as `begin`."""
         with self.begin() as session:
-            set_home_id(session, home)
+            session.merge(InstallationRow(number=1, home_id=home))
         if self._file:
             self._file.home_id = home
 
     def scrub(self) -> bool:
-        """Let nothing of deleted rows stay in SQLite's write-ahead log; in the main file it is overwritten at once.
+        """Remove deleted rows from SQLite's write-ahead log (the main file overwrites them at once).
 
-        Returns:
-            Whether it is done; False while another process reads or writes: call it again later.
+        Returns False while another process reads or writes: call it again later.
         """
         if self._engine.dialect.name != "sqlite":
             return True
@@ -111,8 +101,8 @@ class _File:
     """The file of a SQLite database, as its open connections know it.
 
     Attributes:
-        home_id: of the home that the database belongs to, once it is known; a file that took its place must have it.
-        is_open: whether the database has been opened once: from then on a missing file is never made anew.
+        home_id: of the home that the database belongs to, once it is known; a file in its place must have it.
+        is_open: whether the database has been opened once: from then on a missing file is never created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -122,42 +112,42 @@ class _File:
         self.is_open = False
 
     def identity(self) -> Identity:
-        """Tell the file and its write-ahead log from any others that take their names, and from an emptied file."""
+        """Identify the file and its write-ahead log, as against files that take their names, or an emptied file."""
         log = self._path.with_name(f"{self._path.name}-wal")
         main = _inode(self._path)
         return main, _inode(log), main is not None and self._probe.shows_sqlite(self._path, main)
 
     def close(self) -> None:
-        """Let the file go; all connections to it are closed."""
+        """Release the file, once all connections to it are closed."""
         self._probe.close()
 
     def lost(self) -> DatabaseLostError:
-        """Say what has become of the file."""
-        what = "was replaced" if self._path.exists() else "was removed"
+        """Make the error for the loss of the file."""
+        fate = "was replaced" if self._path.exists() else "was removed"
         return DatabaseLostError(
-            f"The database {self._path.name} {what} while LungSeg runs.",
+            f"The database {self._path.name} {fate} while LungSeg runs.",
             "Nothing is taken in meanwhile. Put the file back; where it is lost for good, restart LungSeg, then run "
             "`lungseg recover`: it makes cases again from the scans and masks that are there.",
         )
 
     def before_connect(self, *_: object) -> None:
-        """Never let SQLite make an empty file where there was a database."""
+        """Keep SQLite from creating an empty file where there was a database."""
         if self.is_open and not self._path.is_file():
             raise self.lost()
 
     def after_connect(self, connection: Any, record: Any) -> None:
-        """Set a connection up, and remember which files it has open."""
+        """Set a connection up, and note which files it has open."""
         connection.isolation_level = None  # the driver would begin transactions later than SQLAlchemy believes
-        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
-        connection.execute("PRAGMA secure_delete=ON")
         if self.home_id is not None and self._home_id_of(connection) != self.home_id:
             raise self.lost()
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # makes the write-ahead log
         record.info[FILES] = self.identity()
 
     def on_checkout(self, _connection: object, record: Any, _proxy: object) -> None:
-        """Open a connection anew whose files are no longer those of that name."""
+        """Reopen a connection whose files were replaced."""
         if record.info.get(FILES) != self.identity():
             raise DisconnectionError
 
@@ -181,9 +171,9 @@ def open_database(url: str) -> Database:
         StorageError: it can't be opened, or a newer release wrote it.
     """
     try:
-        parsed = make_url(url)
+        address = make_url(url)
         engine = create_engine(
-            parsed,
+            address,
             hide_parameters=True,  # they may name patients, and errors are logged
             json_deserializer=lambda text: decode(Any, text, damaged_value),
         )
@@ -194,8 +184,10 @@ def open_database(url: str) -> Database:
         ) from error
     file, lock = None, None
     if engine.dialect.name == "sqlite":
-        path = Path(parsed.database or "")
-        lock = _prepare_folder(path)
+        path = Path(address.database or "")
+        with disk_errors(str(path.parent)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f"{path.name}.lock")
         file = _File(path)
         event.listen(engine, "do_connect", file.before_connect)
         event.listen(engine, "connect", file.after_connect)
@@ -211,15 +203,14 @@ def open_database(url: str) -> Database:
     return database
 
 
-def _prepare_folder(file: Path) -> Path:
-    """Make the folder of the SQLite file and name the lock that guards its migrations."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"{file.parent} can't be made ({error.strerror}).", "Set LUNGSEG_HOME to a folder that you may write to."
-        ) from error
-    return file.with_name(f"{file.name}.lock")
+def home_id(session: Session) -> str | None:
+    """Return the id of the home that the database was paired with; None where it never was."""
+    return session.scalar(select(InstallationRow.home_id))
+
+
+def is_unused(session: Session) -> bool:
+    """Tell whether the database holds no case, mask or run."""
+    return not any(session.scalar(select(table.id).limit(1)) for table in (CaseRow, MaskRow, RunRow))
 
 
 def _inode(path: Path) -> Inode | None:
@@ -238,7 +229,7 @@ def _begin(connection: Connection) -> None:
 
 @contextmanager
 def _own_errors() -> Iterator[None]:
-    """Turn what the database refuses into our errors; their text holds no statement and no value of a row."""
+    """Turn refusals of the database into our errors, whose text holds no statement and no value of a row."""
     try:
         yield
     except DBAPIError as error:

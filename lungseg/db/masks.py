@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Subquery, func, select
+from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
-from lungseg.db.tables import LesionRow, MaskRow, RunRow
-from lungseg.decoding import Natural, decode_value
-from lungseg.errors import NotFoundError, StorageError
-from lungseg.records import Lesion, Mask, MaskKind, ScanFinding, ScanSeverity
+from lungseg.db.tables import LesionRow, MaskRow, RunRow, columns_of, damaged_value, record_of
+from lungseg.decoding import decode_value
+from lungseg.errors import NotFoundError
+from lungseg.records.findings import ScanFinding, ScanSeverity
+from lungseg.records.masks import Lesion, Mask, MaskKind
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionTotals:
-    """What the newest predicted mask of a case adds up to; `largest_ml` is None where it has no lesion.
+class PredictionTotals(NamedTuple):
+    """Totals of the newest predicted mask of a case.
 
-    Doubtful lesions, which are not in the mask, are counted by themselves.
+    Attributes:
+        lesions: doubtful ones left out.
+        volume_ml: of all of them together.
+        largest_ml: None where there is no lesion.
+        doubtful: number of doubtful lesions, which are not in the mask.
     """
 
     lesions: int
@@ -28,28 +31,16 @@ class PredictionTotals:
 
 
 def next_version(session: Session, case_id: str, kind: MaskKind) -> int:
-    """Return the version that the next mask of a kind will have; true until the end of the writing transaction."""
+    """Return the version that the next mask of a kind gets; valid until the end of the writing transaction."""
     newest = select(func.max(MaskRow.version)).where(MaskRow.case_id == case_id, MaskRow.kind == kind)
     return (session.scalar(newest) or 0) + 1
 
 
 def insert_mask(session: Session, mask: Mask) -> None:
-    """Keep a new mask with its lesions."""
-    session.add(
-        MaskRow(
-            id=mask.id,
-            case_id=mask.case_id,
-            run_id=mask.run_id,
-            kind=mask.kind,
-            version=mask.version,
-            path=mask.path,
-            sha256=mask.sha256,
-            volume_ml=mask.volume_ml,
-            slice_voxels=list(mask.slice_voxels),
-            created_at=mask.created_at,
-            lesions=[_row_of(lesion) for lesion in (*mask.lesions, *mask.doubtful)],
-        )
-    )
+    """Insert a new mask with its lesions."""
+    columns = columns_of(mask)
+    columns["lesions"] = [_row_of(lesion) for lesion in (*mask.lesions, *columns.pop("doubtful"))]
+    session.add(MaskRow(**columns))
     session.flush()
 
 
@@ -65,11 +56,7 @@ def masks_of_case(session: Session, case_id: str) -> tuple[Mask, ...]:
 
 
 def get_mask(session: Session, mask_id: str) -> Mask:
-    """Return a mask with its lesions.
-
-    Raises:
-        NotFoundError: there is none of this id.
-    """
+    """Return a mask with its lesions; raises NotFoundError where there is none of this id."""
     row = session.get(MaskRow, mask_id, options=[selectinload(MaskRow.lesions)])
     if row is None:
         raise NotFoundError(f"There is no mask {mask_id}.", "It was deleted with its case; open another one.")
@@ -88,7 +75,6 @@ def referenced_case_ids(session: Session) -> frozenset[str]:
 
 def prediction_totals(session: Session) -> dict[str, PredictionTotals]:
     """Return the totals of the newest prediction of each case that has one, by case id."""
-    newest = _newest_predictions()
     is_certain = LesionRow.is_doubtful.is_(False)
     rows = session.execute(
         select(
@@ -98,90 +84,45 @@ def prediction_totals(session: Session) -> dict[str, PredictionTotals]:
             func.max(LesionRow.volume_ml).filter(is_certain),
             func.count(LesionRow.number).filter(LesionRow.is_doubtful),
         )
-        .join(newest, (newest.c.case_id == MaskRow.case_id) & (newest.c.version == MaskRow.version))
-        .where(MaskRow.kind == MaskKind.PREDICTION)
+        .where(_is_newest_prediction())
         .outerjoin(LesionRow, LesionRow.mask_id == MaskRow.id)
         .group_by(MaskRow.id, MaskRow.case_id, MaskRow.volume_ml)
     )
     return {
-        case_id: PredictionTotals(lesions, volume, largest, doubtful)
-        for case_id, lesions, volume, largest, doubtful in rows
+        case_id: PredictionTotals(lesions, volume_ml, largest_ml, doubtful)
+        for case_id, lesions, volume_ml, largest_ml, doubtful in rows
     }
 
 
 def prediction_findings(session: Session) -> dict[str, tuple[ScanFinding, ...]]:
-    """Return what the run of the newest prediction noticed of the scan, by case id; of old runs, their warnings."""
-    newest = _newest_predictions()
+    """Return the findings of the run of the newest prediction, by case id; old runs have only their warnings."""
     rows = session.execute(
         select(MaskRow.case_id, RunRow.result["findings"], RunRow.warnings)
-        .join(newest, (newest.c.case_id == MaskRow.case_id) & (newest.c.version == MaskRow.version))
-        .where(MaskRow.kind == MaskKind.PREDICTION)
+        .where(_is_newest_prediction())
         .join(RunRow, RunRow.id == MaskRow.run_id)
     )
     return {case_id: _findings_of(findings, warnings) for case_id, findings, warnings in rows}
 
 
 def _findings_of(findings: Any, warnings: Any) -> tuple[ScanFinding, ...]:
-    texts = decode_value(tuple[str, ...], warnings or [], damaged)
-    known = decode_value(tuple[ScanFinding, ...], findings or [], damaged)
-    return known or tuple(ScanFinding("", ScanSeverity.WARNING, text) for text in texts)
+    texts = decode_value(tuple[str, ...], warnings or [], damaged_value)
+    recorded = decode_value(tuple[ScanFinding, ...], findings or [], damaged_value)
+    return recorded or tuple(ScanFinding("", ScanSeverity.WARNING, text) for text in texts)
 
 
-def _newest_predictions() -> Subquery:
-    return (
-        select(MaskRow.case_id, func.max(MaskRow.version).label("version"))
-        .where(MaskRow.kind == MaskKind.PREDICTION)
-        .group_by(MaskRow.case_id)
-        .subquery()
-    )
+def _is_newest_prediction() -> ColumnElement[bool]:
+    is_prediction = MaskRow.kind == MaskKind.PREDICTION
+    newest = select(MaskRow.case_id, func.max(MaskRow.version)).where(is_prediction).group_by(MaskRow.case_id)
+    return is_prediction & tuple_(MaskRow.case_id, MaskRow.version).in_(newest)
 
 
 def _row_of(lesion: Lesion) -> LesionRow:
-    return LesionRow(
-        number=lesion.number,
-        volume_ml=lesion.volume_ml,
-        centre_mm=list(lesion.centre_mm),
-        centre_index=list(lesion.centre_index),
-        extent_mm=list(lesion.extent_mm),
-        first_slice=lesion.slices[0],
-        last_slice=lesion.slices[1],
-        probability=lesion.probability,
-        is_doubtful=lesion.is_doubtful,
-    )
+    columns = columns_of(lesion)
+    columns["first_slice"], columns["last_slice"] = columns.pop("slices")
+    return LesionRow(**columns)
 
 
 def _mask_of(row: MaskRow) -> Mask:
-    lesions = tuple(_lesion_of(lesion) for lesion in row.lesions)
-    return Mask(
-        id=row.id,
-        case_id=row.case_id,
-        run_id=row.run_id,
-        kind=row.kind,
-        version=row.version,
-        path=row.path,
-        sha256=row.sha256,
-        volume_ml=row.volume_ml,
-        slice_voxels=decode_value(tuple[Natural, ...], row.slice_voxels, damaged),
-        created_at=row.created_at,
-        lesions=tuple(lesion for lesion in lesions if not lesion.is_doubtful),
-        doubtful=tuple(lesion for lesion in lesions if lesion.is_doubtful),
-    )
-
-
-def _lesion_of(row: LesionRow) -> Lesion:
-    values = {
-        "number": row.number,
-        "volume_ml": row.volume_ml,
-        "centre_mm": row.centre_mm,
-        "centre_index": row.centre_index,
-        "extent_mm": row.extent_mm,
-        "slices": (row.first_slice, row.last_slice),
-        "probability": row.probability,
-        "is_doubtful": row.is_doubtful,
-    }
-    return decode_value(Lesion, values, damaged)
-
-
-def damaged(reason: str) -> StorageError:
-    """Say that a record can't be read."""
-    return StorageError(f"The record of a case is damaged ({reason}).", "Restore the database from a copy.")
+    lesions = [record_of(Lesion, lesion, slices=(lesion.first_slice, lesion.last_slice)) for lesion in row.lesions]
+    certain = tuple(lesion for lesion in lesions if not lesion.is_doubtful)
+    return record_of(Mask, row, lesions=certain, doubtful=tuple(lesion for lesion in lesions if lesion.is_doubtful))

@@ -1,9 +1,10 @@
-"""Bringing the schema to the newest version, by one process at a time."""
+"""Bringing the schema to the newest version, one process at a time."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -21,12 +22,8 @@ LOCK_NUMBER = 0x6C756E67
 def migrate(engine: Engine, lock: Path | None) -> None:
     """Run all migrations that a database lacks, in one transaction.
 
-    Args:
-        engine: of the database.
-        lock: file whose lock serialises processes; None on a server that has locks of its own.
-
-    Raises:
-        StorageError: the database was written by a newer release.
+    `lock` is a file whose lock serialises processes; None for a server that has locks of its own. Raises StorageError
+    where a newer release wrote the database.
     """
     guard = FileLock(lock) if lock else nullcontext()
     with guard, engine.connect() as connection:
@@ -40,8 +37,7 @@ def migrate(engine: Engine, lock: Path | None) -> None:
 
 def _migrate_sqlite(connection: Connection) -> None:
     """Migrate without foreign keys: rebuilding a table drops it, which would delete all rows that refer to it."""
-    driver = connection.connection.driver_connection
-    assert driver is not None  # noqa: S101 - an open connection has one
+    driver: Any = connection.connection.driver_connection
     driver.execute("PRAGMA foreign_keys=OFF")
     try:
         with connection.begin():

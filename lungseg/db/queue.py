@@ -1,13 +1,12 @@
-"""The queue of runs, as workers see it: claim, heartbeat, finish, and queue again what a lost worker left.
+"""The queue of runs, as workers see it: claim, heartbeat, finish, and requeue the runs of a lost worker.
 
 A claim is one start of a run: its id with its number of attempts. Every change names its claim, so that a worker that
-was taken for lost and comes back can't change a run that another one has begun again.
+was taken for lost and comes back can't change a run that another worker has started again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -15,15 +14,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from lungseg.db.runs import run_of, runs_of
+from lungseg.db.runs import row_columns, run_of, runs_of
 from lungseg.db.tables import RunRow
-from lungseg.decoding import to_plain
 from lungseg.errors import StorageError
-from lungseg.records import Failure, Progress, Run, RunKind, RunState
+from lungseg.records.run_states import Failure, Progress, RunKind, RunState
+from lungseg.records.runs import Run
 
 MAX_CRASHES_IN_A_ROW = 3
-"""Crashes that a run may have in a row without getting anywhere. An epoch that was kept is getting somewhere: a long
-training run survives any number of interruptions, one that dies before its next epoch does not go round for ever."""
+"""Crashes that a run may have in a row without getting anywhere. Every stored epoch counts as getting somewhere: a long
+training run survives any number of interruptions, but one that dies before its next epoch is not started for ever."""
 WORKER_LOST = Failure(
     code="run.worker_lost",
     found=f"Its process ended {MAX_CRASHES_IN_A_ROW} times without getting anywhere (out of memory, or killed).",
@@ -32,7 +31,7 @@ WORKER_LOST = Failure(
 
 
 class Lane(Enum):
-    """Which kinds of runs go one after the other; the lanes go beside each other."""
+    """Kinds of runs that go one after the other; lanes go beside each other."""
 
     SCANS = frozenset({RunKind.SEGMENT})
     VIDEOS = frozenset({RunKind.VIDEO})
@@ -46,7 +45,7 @@ class Lane(Enum):
 
 
 CHILD_LANES = (Lane.LONG, Lane.VIDEOS)
-"""Those whose runs go in child processes of the worker."""
+"""Lanes whose runs go in child processes of the worker."""
 LANES = (Lane.SCANS, *CHILD_LANES)
 
 Claim = tuple[str, int]
@@ -58,9 +57,9 @@ class StaleRuns:
     """Criteria for running rows that nobody works on any more.
 
     Attributes:
-        worker: the caller's place; as the only worker there, it takes any row that this place still owns for stale.
+        worker: the caller's place; the caller is its only worker, so any row that this place still owns is stale.
         silent: claims of other places whose heartbeat has stopped.
-        lane: of the rows; work in the others goes on.
+        lane: of the rows; work in other lanes goes on.
     """
 
     worker: str
@@ -85,7 +84,7 @@ def heartbeats_elsewhere(session: Session, worker: str) -> dict[Claim, datetime 
 
 
 def has_work(session: Session, stale: StaleRuns) -> bool:
-    """Tell whether a run of the lane waits or was left behind; only looks, so that an idle worker takes no lock."""
+    """Tell whether a run of the lane waits or is stale; only reads, so that an idle worker takes no lock."""
     waiting = and_(RunRow.state == RunState.QUEUED, stale.lane.is_ours)
     return bool(session.scalar(select(exists().where(or_(waiting, stale.condition())))))
 
@@ -93,11 +92,8 @@ def has_work(session: Session, stale: StaleRuns) -> bool:
 def requeue_stale(session: Session, stale: StaleRuns, now: datetime) -> tuple[Run, ...]:
     """Put stale runs back into the queue; fail those that crashed too often, cancel those that were to stop.
 
-    A worker that was lost while it segmented a scan counts as a crash of the scan's run alone: what its child did has a
-    process of its own.
-
-    Returns:
-        The runs as they are now.
+    A worker that was lost while it segmented a scan counts as a crash of the scan's run alone: other lanes have
+    processes of their own. Returns the runs as they are now.
     """
     rows = session.scalars(select(RunRow).where(stale.condition()).with_for_update()).all()
     scanning = {row.worker for row in rows if row.kind in Lane.SCANS.value}
@@ -116,20 +112,13 @@ def requeue_stale(session: Session, stale: StaleRuns, now: datetime) -> tuple[Ru
 def claim(
     session: Session, worker: str, now: datetime, *, lane: Lane = Lane.ALL, run_id: str | None = None
 ) -> Run | None:
-    """Begin the next run of a lane; no two workers ever get the same.
+    """Begin the next run of a lane, or a certain one, in a writing transaction; no two workers ever get the same.
 
-    Scans of readers go before all else. Of those, the first of each drop goes before the second of any, and so on; of
-    equal ones that which waits longest.
-
-    Args:
-        session: a writing transaction.
-        worker: the place that will execute it.
-        now: the moment of the start.
-        lane: of the run.
-        run_id: the run to begin, whatever else waits.
+    Scans go before all else: the first of each drop before the second of any, and so on; among equals, the one that
+    has waited longest.
 
     Returns:
-        The run, whose `attempts` is the claim; None where nothing waits.
+        The run, whose id and `attempts` are the claim; None where nothing waits.
     """
     waiting = (
         select(RunRow.id)
@@ -159,16 +148,14 @@ def claim(
     try:
         return run_of(row)
     except StorageError as error:  # it would stand at the head of the queue for ever
-        failure = Failure(error.code, error.found, error.remedy)
-        row.state, row.finished_at, row.failure = RunState.FAILED, now, asdict(failure)
+        row.state, row.finished_at, row.failure = RunState.FAILED, now, asdict(Failure.of(error))
         return None
 
 
 def record_heartbeat(session: Session, run: Run, progress: Progress | None, now: datetime) -> bool:
-    """Say that a claimed run is alive and how far it has come.
+    """Record that a claimed run is alive and how far it has come.
 
-    Returns:
-        Whether to go on: False where the user wants it to stop, or the claim is gone (with its case, or to another).
+    Returns False where it must stop: the user wants that, or the claim is gone (with its case, or to another worker).
     """
     change = _change(run).values(heartbeat_at=now, progress=progress and asdict(progress))
     stop_requested = session.scalar(change.returning(RunRow.stop_requested))
@@ -176,24 +163,13 @@ def record_heartbeat(session: Session, run: Run, progress: Progress | None, now:
 
 
 def record_on_run(session: Session, run: Run, **columns: Any) -> None:
-    """Write down fields of a claimed run before its end, so that a failed one can be explained too."""
-    session.execute(_change(run).values(**_columns(columns)))
+    """Write fields of a claimed run before its end, so that a failed one can be explained too."""
+    session.execute(_change(run).values(**row_columns(columns)))
 
 
 def finish(session: Session, run: Run, state: RunState, now: datetime, **outcome: Any) -> bool:
-    """Bring a claimed run into a final state.
-
-    Args:
-        session: a writing transaction.
-        run: as claimed.
-        state: DONE, FAILED or CANCELLED.
-        now: the moment of the end.
-        outcome: further fields of the run.
-
-    Returns:
-        Whether it was changed: False where the claim is gone.
-    """
-    change = _change(run).values(state=state, finished_at=now, **_columns(outcome))
+    """Bring a claimed run into a final state, with further fields; returns False where the claim is gone."""
+    change = _change(run).values(state=state, finished_at=now, **row_columns(outcome))
     return session.scalar(change.returning(RunRow.id)) is not None
 
 
@@ -205,12 +181,6 @@ def release(session: Session, run: Run, now: datetime) -> None:
     session.execute(_change(run).values(state=RunState.QUEUED, attempts=run.attempts - 1, progress=None, worker=None))
 
 
-def _columns(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Turn fields of a run into the columns of its row."""
-    names = {"config": "configuration"}
-    return {names.get(key, key): to_plain(value) if is_dataclass(value) else value for key, value in values.items()}
-
-
 def _change(run: Run) -> Any:
-    claimed = (RunRow.id == run.id, RunRow.attempts == run.attempts, RunRow.state == RunState.RUNNING)
-    return update(RunRow).where(*claimed).execution_options(synchronize_session=False)
+    is_claimed = (RunRow.id == run.id, RunRow.attempts == run.attempts, RunRow.state == RunState.RUNNING)
+    return update(RunRow).where(*is_claimed).execution_options(synchronize_session=False)

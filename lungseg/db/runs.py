@@ -1,33 +1,29 @@
-"""Runs in the database: kept, found, stopped. What workers do with them stands in `lungseg.db.queue`."""
+"""Runs in the database; `lungseg.db.queue` has what workers do with them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from lungseg.db.tables import RunRow
-from lungseg.decoding import decode_value, to_plain
+from lungseg.db.tables import RunRow, columns_of, record_of
+from lungseg.decoding import to_plain
 from lungseg.errors import NotFoundError, StorageError
-from lungseg.records import Run, RunKind, RunState
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import Run
 
 log = logging.getLogger(__name__)
 
 
 def insert_run(session: Session, run: Run) -> None:
-    """Keep a new run, or one that was lost, as its record says."""
-    columns = {field.name: getattr(run, field.name) for field in fields(run)} | {
-        "progress": run.progress and to_plain(run.progress),
-        "failure": run.failure and to_plain(run.failure),
-        "warnings": list(run.warnings),
-        "tags": list(run.tags),
-        "result": to_plain(run.result) if run.result else {},
-    }
-    session.add(RunRow(configuration=to_plain(columns.pop("config")), **columns))
+    """Insert a new run, or one that was lost, as its record has it."""
+    columns = row_columns(columns_of(run)) | {"result": to_plain(run.result) if run.result else {}}
+    session.add(RunRow(**columns))
     session.flush()
 
 
@@ -37,11 +33,7 @@ def all_run_ids(session: Session) -> frozenset[str]:
 
 
 def get_run(session: Session, run_id: str) -> Run:
-    """Return a run.
-
-    Raises:
-        NotFoundError: there is none of this id.
-    """
+    """Return a run; raises NotFoundError where there is none of this id."""
     row = session.get(RunRow, run_id, populate_existing=True)
     if row is None:
         raise NotFoundError(f"There is no run {run_id}.", "Its case may have been deleted; choose another run.")
@@ -80,25 +72,27 @@ def request_stop(session: Session, run_id: str, now: datetime) -> None:
 
 
 def hasten(session: Session, run_id: str, priority: int) -> None:
-    """Let a waiting run go before others; one that has a lower number keeps it."""
+    """Let a waiting run go before others; a lower number of its own stays."""
     session.execute(update(RunRow).where(RunRow.id == run_id, RunRow.priority > priority).values(priority=priority))
 
 
 def run_of(row: RunRow) -> Run:
-    """Turn a row into its record.
+    """Turn a row into its record; raises StorageError where it is damaged."""
 
-    Raises:
-        StorageError: what is kept of it is damaged.
-    """
-    columns = {field.name: getattr(row, field.name) for field in fields(Run) if field.name != "config"}
-    columns |= {"config": row.configuration, "progress": row.progress or None, "failure": row.failure or None}
-    return decode_value(Run, columns, lambda reason: _damaged(row.id, reason))
+    def refuse(reason: str) -> StorageError:
+        return StorageError(
+            f"The record of the run {row.id} is damaged ({reason}).",
+            "Restore the database from a copy, or delete the run.",
+        )
+
+    columns = {"config": row.configuration, "progress": row.progress or None, "failure": row.failure or None}
+    return record_of(Run, row, refuse, **columns)
 
 
-def runs_of(found: Iterable[RunRow]) -> tuple[Run, ...]:
-    """Turn rows into records; one that is damaged is left out, and named in the log: it costs only its own run."""
+def runs_of(rows: Iterable[RunRow]) -> tuple[Run, ...]:
+    """Turn rows into records; a damaged one is left out, with a line in the log."""
     runs = []
-    for row in found:
+    for row in rows:
         try:
             runs.append(run_of(row))
         except StorageError as error:
@@ -106,7 +100,7 @@ def runs_of(found: Iterable[RunRow]) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-def _damaged(run_id: str, reason: str) -> StorageError:
-    return StorageError(
-        f"The record of the run {run_id} is damaged ({reason}).", "Restore the database from a copy, or delete the run."
-    )
+def row_columns(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn fields of a run into the columns of its row."""
+    names = {"config": "configuration"}
+    return {names.get(key, key): to_plain(value) if is_dataclass(value) else value for key, value in fields.items()}

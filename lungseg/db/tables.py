@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -23,28 +24,45 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
 
+from lungseg.decoding import Refusal, decode_value
 from lungseg.errors import StorageError
-from lungseg.records import AFTER_ALL_DROPS, MaskKind, RunKind, RunState
+from lungseg.records.masks import MaskKind
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import AFTER_ALL_DROPS
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 ID_LENGTH, WORD_LENGTH = 32, 16
 """Characters of a UUID in hex, and of a word of an enumeration."""
 
-
+Record = TypeVar("Record", bound="DataclassInstance")
 Processor = Callable[[Any], Any]
 JsonColumn: TypeAlias = dict[str, Any]
-"""A JSON object; `db.runs` and its neighbours decode it into a record as soon as it is read."""
+"""A JSON object; `record_of` decodes it as soon as it is read."""
 
 
 def damaged_value(reason: str) -> StorageError:
-    """Say that a row holds what no release of ours writes."""
+    """Make the error for a row that holds what no release of ours writes."""
     return StorageError(
         f"A value in the database is damaged ({reason}).",
         "Put a copy of the database in its place, or delete the case or run that can't be shown.",
     )
 
 
+def columns_of(record: DataclassInstance) -> dict[str, Any]:
+    """Return the fields of a record under their names, nested records as they are."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def record_of(kind: type[Record], row: Base, refuse: Refusal = damaged_value, **columns: Any) -> Record:
+    """Turn a row, with some columns replaced, into its record; raises StorageError where a value is damaged."""
+    names = [field.name for field in fields(kind) if field.name not in columns]
+    return decode_value(kind, {name: getattr(row, name) for name in names} | columns, refuse)
+
+
 def _checked(processor: Processor | None, reason: str) -> Processor | None:
-    """Let what a database driver can't turn into a value be an error of ours."""
+    """Turn the errors of a database driver that can't read a value into one of ours."""
     if processor is None:
         return None
 
@@ -58,32 +76,32 @@ def _checked(processor: Processor | None, reason: str) -> Processor | None:
 
 
 class Word(TypeDecorator[StrEnum]):
-    """A word of an enumeration, kept as text."""
+    """A word of an enumeration, stored as text."""
 
     impl = Enum
     cache_ok = True
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
-        """Refuse words that are none of it."""
+        """Refuse words that the enumeration lacks."""
         return _checked(super().result_processor(dialect, coltype), "an unknown word")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment, kept as UTC without a zone and given back with it, alike on SQLite and PostgreSQL."""
+    """A moment, stored as UTC without a zone and read with it, on SQLite and PostgreSQL alike."""
 
     impl = DateTime
     cache_ok = True
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
-        """Refuse texts that are no moment."""
+        """Refuse texts that are no moment in time."""
         return _checked(super().result_processor(dialect, coltype), "no moment in time")
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Turn any zone to UTC."""
+        """Convert any zone to UTC."""
         return value and value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Say that it is UTC."""
+        """Add the zone."""
         return value and value.replace(tzinfo=UTC)
 
 
@@ -98,7 +116,7 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: UtcDateTime,
         JsonColumn: JSON(none_as_null=True),
         list[str]: JSON(none_as_null=True),
@@ -111,7 +129,7 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
 
 
 class InstallationRow(Base):
-    """The one row that says to which home the database belongs; see `services.home`."""
+    """The one row, which names the home that the database belongs to; see `services.home`."""
 
     __tablename__ = "installation"
 
@@ -120,7 +138,7 @@ class InstallationRow(Base):
 
 
 class CaseRow(Base):
-    """A patient's scan; see `records.Case`."""
+    """A patient's scan; see `Case`."""
 
     __tablename__ = "cases"
 
@@ -138,12 +156,11 @@ class CaseRow(Base):
 
 
 class RunRow(Base):
-    """An execution; see `records.Run`.
+    """An execution; see `Run`.
 
-    `worker` names the place that executes it (host and home), where never more than one worker is alive at a time.
-    `attempts` counts the starts; together with the id it tells one start from any other. `crash_count` counts the
-    processes that it lost in a row, since it last got anywhere. Of waiting scans that with the lowest `priority` is
-    next.
+    `worker` names the place that executes it (host and home); at most one worker is alive there at a time. `attempts`
+    counts the starts, and identifies a start together with the id. `crash_count` counts the processes that it lost in a
+    row without getting anywhere. The waiting scan with the lowest `priority` is next.
     """
 
     __tablename__ = "runs"
@@ -179,7 +196,7 @@ class RunRow(Base):
 
 
 class EpochRow(Base):
-    """An epoch of a training run; see `records.EpochRecord`."""
+    """An epoch of a training run; see `EpochRecord`."""
 
     __tablename__ = "epochs"
 
@@ -196,7 +213,7 @@ class EpochRow(Base):
 
 
 class ScoreRow(Base):
-    """The score of a case by the checkpoint of a run; see `records.CaseScore`. What is NaN there is NULL here."""
+    """The score of a case by the checkpoint of a run; see `CaseScore`. Its NaN is NULL here."""
 
     __tablename__ = "scores"
 
@@ -216,7 +233,7 @@ class ScoreRow(Base):
 
 
 class DataSetRow(Base):
-    """A registered data set; see `records.RegisteredDataSet`."""
+    """A registered data set; see `RegisteredDataSet`."""
 
     __tablename__ = "datasets"
     __table_args__ = (UniqueConstraint("folder"),)
@@ -230,7 +247,7 @@ class DataSetRow(Base):
 
 
 class LesionRow(Base):
-    """A connected component of a mask; see `records.Lesion`."""
+    """A connected component of a mask; see `Lesion`."""
 
     __tablename__ = "lesions"
 
@@ -247,7 +264,7 @@ class LesionRow(Base):
 
 
 class MaskRow(Base):
-    """A version of a mask of a case; see `records.Mask`."""
+    """A version of a mask of a case; see `Mask`."""
 
     __tablename__ = "masks"
     __table_args__ = (UniqueConstraint("case_id", "kind", "version"),)

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, fields
-from typing import Any, TypeVar
+from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from lungseg.db.runs import runs_of
-from lungseg.db.tables import EpochRow, RunRow, ScoreRow
-from lungseg.decoding import decode_value, to_plain
-from lungseg.errors import StorageError
-from lungseg.records import CaseScore, EpochRecord, Run, RunKind, RunState, RunSummary
-
-Record = TypeVar("Record", EpochRecord, CaseScore)
+from lungseg.db.tables import EpochRow, RunRow, ScoreRow, record_of
+from lungseg.decoding import to_plain
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import EpochRecord, Run, RunSummary
+from lungseg.records.scores import CaseScore
 
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 
 
 def keep_epoch(session: Session, record: EpochRecord) -> None:
-    """Keep an epoch; one of this number that a resumed run makes again is replaced. The run got somewhere."""
+    """Store an epoch in place of an earlier one of this number, and note that the run got somewhere."""
     session.merge(EpochRow(**asdict(record)))
     session.execute(update(RunRow).where(RunRow.id == record.run_id).values(crash_count=0))
 
@@ -35,44 +34,37 @@ def keep_scores(session: Session, run_id: str, scores: Iterable[CaseScore]) -> N
 
 
 def keep_score(session: Session, run_id: str, score: CaseScore) -> None:
-    """Keep the score of a case; one that it has already is replaced. The run got somewhere."""
+    """Store the score of a case in place of an earlier one, and note that the run got somewhere."""
     session.merge(ScoreRow(run_id=run_id, **to_plain(score)))
     session.execute(update(RunRow).where(RunRow.id == run_id).values(crash_count=0))
 
 
 def epochs_of(session: Session, run_ids: Collection[str]) -> dict[str, tuple[EpochRecord, ...]]:
     """Return the epochs of runs, first to last; an empty tuple for a run that has none."""
-    found: dict[str, list[EpochRecord]] = {run_id: [] for run_id in run_ids}
-    rows = session.scalars(select(EpochRow).where(EpochRow.run_id.in_(run_ids)).order_by(EpochRow.epoch))
-    for row in rows:
-        found[row.run_id].append(_record_of(row, EpochRecord))
-    return {run_id: tuple(epochs) for run_id, epochs in found.items()}
+    epochs: dict[str, tuple[EpochRecord, ...]] = dict.fromkeys(run_ids, ())
+    for row in session.scalars(select(EpochRow).where(EpochRow.run_id.in_(run_ids)).order_by(EpochRow.epoch)):
+        epochs[row.run_id] += (record_of(EpochRecord, row),)
+    return epochs
 
 
 def scores_of(session: Session, run_ids: Collection[str]) -> dict[str, tuple[CaseScore, ...]]:
     """Return the scores of runs by case name; an empty tuple for a run that has none."""
-    found: dict[str, list[CaseScore]] = {run_id: [] for run_id in run_ids}
+    scores: dict[str, tuple[CaseScore, ...]] = dict.fromkeys(run_ids, ())
     for row in session.scalars(select(ScoreRow).where(ScoreRow.run_id.in_(run_ids)).order_by(ScoreRow.case)):
-        found[row.run_id].append(_record_of(row, CaseScore))
-    return {run_id: tuple(scores) for run_id, scores in found.items()}
+        scores[row.run_id] += (record_of(CaseScore, row),)
+    return scores
 
 
 def summaries(session: Session, kinds: Collection[RunKind]) -> tuple[RunSummary, ...]:
-    """Return all runs of some kinds, newest first, with what their epochs reached: two queries for any number."""
-    reached = {
-        run_id: (count, dice, loss)
-        for run_id, count, dice, loss in session.execute(
-            select(
-                EpochRow.run_id, func.count(), func.max(EpochRow.mean_dice), func.min(EpochRow.validation_loss)
-            ).group_by(EpochRow.run_id)
-        )
-    }
+    """Return all runs of some kinds, newest first, with what their epochs reached, in two queries."""
+    best = select(EpochRow.run_id, func.count(), func.max(EpochRow.mean_dice), func.min(EpochRow.validation_loss))
+    reached = {run_id: figures for run_id, *figures in session.execute(best.group_by(EpochRow.run_id))}
     rows = session.scalars(select(RunRow).where(RunRow.kind.in_(kinds)).order_by(RunRow.queued_at.desc(), RunRow.id))
     return tuple(RunSummary(run, *reached.get(run.id, (0, None, None))) for run in runs_of(rows))
 
 
 def recent_runs(session: Session, kinds: Collection[RunKind], most: int) -> tuple[Run, ...]:
-    """Return the newest runs of some kinds, and all of them that wait or run, newest first."""
+    """Return the `most` newest runs of some kinds, and all that wait or run, newest first."""
     newest = select(RunRow.id).where(RunRow.kind.in_(kinds)).order_by(RunRow.queued_at.desc()).limit(most)
     rows = session.scalars(
         select(RunRow)
@@ -107,16 +99,16 @@ def latest_epochs(session: Session, preset: str, most: int) -> tuple[tuple[Run, 
         .order_by(EpochRow.finished_at.desc())
         .limit(most)
     )
-    return tuple((run, _record_of(epoch, EpochRecord)) for row, epoch in rows for run in runs_of([row]))
+    return tuple((run, record_of(EpochRecord, epoch)) for row, epoch in rows for run in runs_of([row]))
 
 
-def annotate(session: Session, run_id: str, **said: Any) -> None:
-    """Write down name, tags or notes of a run."""
-    session.execute(update(RunRow).where(RunRow.id == run_id).values(**said))
+def annotate(session: Session, run_id: str, **texts: Any) -> None:
+    """Change name, tags or notes of a run."""
+    session.execute(update(RunRow).where(RunRow.id == run_id).values(**texts))
 
 
 def requeue(session: Session, run_id: str) -> None:
-    """Put an ended run back into the queue, as if it had lost no worker; its attempts go on counting."""
+    """Put an ended run back into the queue with no crash on its count; its attempts go on counting."""
     session.execute(
         update(RunRow)
         .where(RunRow.id == run_id, RunRow.state.in_((RunState.FAILED, RunState.CANCELLED)))
@@ -137,11 +129,3 @@ def add_warning(session: Session, run_id: str, text: str) -> None:
     row = session.get(RunRow, run_id)
     if row is not None and text not in row.warnings:
         row.warnings = [*row.warnings, text]
-
-
-def _record_of(row: EpochRow | ScoreRow, kind: type[Record]) -> Record:
-    return decode_value(kind, {field.name: getattr(row, field.name) for field in fields(kind)}, _damaged)
-
-
-def _damaged(reason: str) -> StorageError:
-    return StorageError(f"A record is damaged ({reason}).", "Restore the database from a copy, or repeat the run.")

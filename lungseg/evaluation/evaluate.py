@@ -1,4 +1,4 @@
-"""How good a checkpoint is on scans whose tumours are known: whole volumes, all slices, case by case."""
+"""Scores of a checkpoint on scans with reference masks: whole volumes, all slices, case by case."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from lungseg.dataset.masks import read_tumour_mask
 from lungseg.errors import DataSetError, LungSegError, RunCancelledError
 from lungseg.evaluation.metrics import score_case, summarise
 from lungseg.failures import failure_of_case, whereabouts
-from lungseg.records import CaseFailure, CaseScore, Failure, ScanFinding, Summary
+from lungseg.records.findings import ScanFinding
+from lungseg.records.run_states import Failure
+from lungseg.records.scores import CaseFailure, CaseScore, Summary
 from lungseg.scans.formats import open_scan
 from lungseg.scans.quality import explaining
 from lungseg.scans.volume import Volume
@@ -37,18 +39,18 @@ def evaluate(
 ) -> tuple[tuple[CaseScore, ...], Summary]:
     """Segment scans as `lungseg segment` does and compare each mask with the reference mask.
 
-    A case that can't be scored does not stop the others, whatever the reason: `on_case` is told why, and the summary
+    A case that can't be scored, for any reason, does not stop the others: `on_case` gets the reason, and the summary
     counts it.
 
     Args:
-        pairs: scans with reference masks, in any axis order each.
+        pairs: scans with reference masks, in any axis order.
         segmenter: the loaded checkpoint.
-        on_case: told of each case as soon as it is done.
-        on_findings: told of each case whose header is uncertain, before `on_case` is.
-        should_stop: asked between cases and between batches of slices.
+        on_case: called with each case as soon as it is done.
+        on_findings: called before `on_case` with each case whose header is uncertain.
+        should_stop: called between cases and between batches of slices.
 
     Raises:
-        RunCancelledError: `should_stop` said so; `on_case` has been told of the cases before.
+        RunCancelledError: `should_stop` returned True.
     """
     scores: list[CaseScore] = []
     failed = 0
@@ -74,8 +76,8 @@ class CasePrediction:
     Attributes:
         volume: the scan.
         reference: (I, J, K) bool.
-        mask: the same, as `lungseg segment` makes it.
-        score: how well they agree.
+        mask: (I, J, K) bool, as `lungseg segment` makes it.
+        score: of `mask` against `reference`.
         findings: what is uncertain of the scan's header.
     """
 
@@ -86,20 +88,15 @@ class CasePrediction:
     findings: tuple[ScanFinding, ...] = ()
 
 
-def evaluate_case(pair: CaseFiles, segmenter: Segmenter, *, should_stop: Callable[[], bool] | None = None) -> CaseScore:
-    """Segment one scan and compare its mask with its reference mask; raises as `outline_case`."""
-    return outline_case(pair, segmenter, should_stop=should_stop).score
-
-
 def outline_case(
     pair: CaseFiles, segmenter: Segmenter, *, should_stop: Callable[[], bool] | None = None
 ) -> CasePrediction:
-    """Segment one scan and compare its mask with its reference mask, which are returned with the score.
+    """Segment one scan and compare its mask with its reference mask.
 
     Raises:
         DataSetError: the scan has no reference mask.
         ScanError: scan or reference mask can't be used, or lie on different grids.
-        RunCancelledError: `should_stop` said so.
+        RunCancelledError: `should_stop` returned True.
     """
     if pair.mask is None:
         raise DataSetError(f"The case {pair.case} has no reference mask.", "Evaluate on scans with masks.")
@@ -108,33 +105,32 @@ def outline_case(
     with open_scan(pair.scan) as reader:
         scan = reader.read()
     read_s, volume = clock.now(), scan.volume
-    marked = read_tumour_mask(pair.mask, volume.grid, pair.legend)
-    reference = marked.inside
+    reference = read_tumour_mask(pair.mask, volume.grid, pair.legend)
     started_s += clock.now() - read_s
     with explaining(volume, scan.findings):
         segmented = segmenter.segment(volume, should_stop=clock.should_stop)
     seconds = clock.now() - started_s
     mask, doubtful = segmented.mask, segmented.doubtful_mask
-    if marked.ignored is not None:
-        mask = mask & ~marked.ignored
-        doubtful = None if doubtful is None else doubtful & ~marked.ignored
-    score = score_case(pair.case, mask, reference, volume.grid, seconds=seconds, doubtful=doubtful)
-    return CasePrediction(volume, reference, mask, score, scan.findings)
+    if reference.ignored is not None:
+        mask = mask & ~reference.ignored
+        doubtful = None if doubtful is None else doubtful & ~reference.ignored
+    score = score_case(pair.case, mask, reference.inside, volume.grid, seconds=seconds, doubtful=doubtful)
+    return CasePrediction(volume, reference.inside, mask, score, scan.findings)
 
 
 def _outcome(
     pair: CaseFiles, segmenter: Segmenter, should_stop: Callable[[], bool] | None
 ) -> tuple[CaseScore | CaseFailure, tuple[ScanFinding, ...]]:
     try:
-        outlined = outline_case(pair, segmenter, should_stop=should_stop)
+        prediction = outline_case(pair, segmenter, should_stop=should_stop)
     except RunCancelledError:
         raise
     except LungSegError as error:
         log.warning("a case could not be scored: %s", error.code)
-        failure = Failure(error.code, error.found, error.remedy)
+        failure = Failure.of(error)
     except Exception as error:  # noqa: BLE001 - a fault of ours costs its own case alone
         log.error("a case could not be scored\n%s", whereabouts(error))  # noqa: TRY400 - its text may name a patient
         failure = failure_of_case(error)
     else:
-        return outlined.score, outlined.findings
+        return prediction.score, prediction.findings
     return CaseFailure(pair.case, failure), ()

@@ -1,4 +1,4 @@
-"""How well a mask agrees with a reference mask, and what the scores of several cases say together.
+"""How well a mask agrees with a reference mask, and the summary of the scores of several cases.
 
 Masks are (I, J, K) bool on one RAS+ grid. Scores are of whole volumes, never of slices.
 """
@@ -6,7 +6,7 @@ Masks are (I, J, K) bool on one RAS+ grid. Scores are of whole volumes, never of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from scipy.special import ndtr, ndtri, stdtrit
 
 from lungseg.errors import GridMismatchError
-from lungseg.records import CaseScore, PairedDifference, Summary
+from lungseg.records.scores import CaseScore, PairedDifference, Summary
 from lungseg.scans.components import blocks, bounding_box, numbered
 from lungseg.scans.geometry import SPACE, Grid, check_on_grid
 
@@ -33,7 +33,7 @@ class LesionMatch:
 
     Attributes:
         reference: lesions of the reference mask.
-        found: those of them that the mask touches.
+        found: lesions of the reference mask that the mask touches.
         false: lesions of the mask that touch no reference.
     """
 
@@ -49,8 +49,8 @@ class SurfaceDistances:
     A surface voxel is a voxel of the mask with a face that borders on background or on the edge of the volume.
 
     Attributes:
-        to_reference: (surface voxels of the mask,) distances; empty when a mask is empty.
-        to_mask: (surface voxels of the reference,) distances; likewise.
+        to_reference: (surface voxels of the mask,) distances; empty if a mask is empty.
+        to_mask: (surface voxels of the reference,) distances; empty if a mask is empty.
     """
 
     to_reference: NDArray[np.float64]
@@ -72,11 +72,7 @@ class SurfaceDistances:
 
 
 def dice(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
-    """Return 2 |A and B| / (|A| + |B|) (Dice 1945); NaN when both masks are empty.
-
-    Raises:
-        GridMismatchError: the shapes differ.
-    """
+    """Return 2 |A and B| / (|A| + |B|) (Dice 1945), NaN for two empty masks; raises as `match_lesions`."""
     _check_shapes(mask, reference)
     total = int(mask.sum()) + int(reference.sum())
     return 2 * int((mask & reference).sum()) / total if total else math.nan
@@ -93,20 +89,14 @@ def match_lesions(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> Lesi
         GridMismatchError: the shapes differ.
     """
     _check_shapes(mask, reference)
-    known = found = false = 0
-    for box in blocks(mask | reference):
-        known_here, found_here = _touched(reference[box], mask[box])
-        seen_here, true_here = _touched(mask[box], reference[box])
-        known, found, false = known + known_here, found + found_here, false + seen_here - true_here
-    return LesionMatch(known, found, false)
+    pairs = [(mask[box], reference[box]) for box in blocks(mask | reference)]
+    lesions, touched = _touched((theirs, ours) for ours, theirs in pairs)
+    predicted, true = _touched(pairs)
+    return LesionMatch(lesions, touched, predicted - true)
 
 
 def false_part(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the mask of the lesions of a mask that touch no reference, as `match_lesions` counts them.
-
-    Raises:
-        GridMismatchError: the shapes differ.
-    """
+    """Return the mask of the lesions that `match_lesions` counts as false; raises as it does."""
     _check_shapes(mask, reference)
     false = np.zeros_like(mask)
     for box in blocks(mask):
@@ -121,18 +111,18 @@ def false_part(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> NDArray
 def surface_distances(mask: NDArray[np.bool_], reference: NDArray[np.bool_], grid: Grid) -> SurfaceDistances:
     """Measure how far the surfaces of two masks lie apart, in mm on their grid.
 
-    A k-d tree of surface voxels instead of a distance transform: time and memory follow the surfaces, not the box that
-    holds both, which two lesions at opposite ends of a scan make as large as the scan.
+    Time and memory of a k-d tree follow the surfaces. Those of a distance transform follow the box around both masks,
+    which two lesions at opposite ends of a scan make as large as the scan.
 
     Raises:
         GridMismatchError: a mask does not have the shape of the grid.
     """
     check_on_grid(mask, grid)
     check_on_grid(reference, grid)
-    ours, theirs = (_surface_mm(each, grid) for each in (mask, reference))
-    if not len(ours) or not len(theirs):
+    surface, reference_surface = _surface_mm(mask, grid), _surface_mm(reference, grid)
+    if not len(surface) or not len(reference_surface):
         return SurfaceDistances(np.empty(0), np.empty(0))
-    return SurfaceDistances(_nearest_mm(ours, theirs), _nearest_mm(theirs, ours))
+    return SurfaceDistances(_nearest_mm(surface, reference_surface), _nearest_mm(reference_surface, surface))
 
 
 def score_case(
@@ -149,19 +139,20 @@ def score_case(
     Doubtful lesions, which are not in the mask, count in no figure but their own.
 
     Args:
-        case: name of the case.
+        case: its name.
         mask: (I, J, K) bool on `grid`.
-        reference: the same.
-        grid: their RAS+ grid.
+        reference: (I, J, K) bool on `grid`.
+        grid: RAS+.
         seconds: time that making the mask took.
-        doubtful: (I, J, K) bool, the doubtful lesions; None for none.
+        doubtful: (I, J, K) bool, the doubtful lesions; None without any.
 
     Raises:
         GridMismatchError: a mask does not have the shape of the grid.
     """
     distances = surface_distances(mask, reference, grid)
     match = match_lesions(mask, reference)
-    doubted = (0, 0) if doubtful is None else _true_and_false(doubtful, reference)
+    doubts = () if doubtful is None else ((doubtful[box], reference[box]) for box in blocks(doubtful))
+    doubtful_count, doubtful_true = _touched(doubts)
     is_one_empty = bool(mask.any()) != bool(reference.any())
     return CaseScore(
         case=case,
@@ -174,13 +165,13 @@ def score_case(
         lesions_found=match.found,
         false_lesions=match.false,
         seconds=seconds,
-        doubtful_true=doubted[0],
-        doubtful_false=doubted[1],
+        doubtful_true=doubtful_true,
+        doubtful_false=doubtful_count - doubtful_true,
     )
 
 
 def summarise(scores: Sequence[CaseScore], *, failed: int = 0, seed: int = 0) -> Summary:
-    """Say what the scores of several cases tell together; the same seed gives the same interval."""
+    """Summarise the scores of several cases; the same seed gives the same interval."""
     values = _defined([score.dice for score in scores])
     lesions = sum(score.lesions_reference for score in scores)
     found = sum(score.lesions_found for score in scores)
@@ -218,7 +209,7 @@ def bootstrap_interval(
 
     The percentile bootstrap, widened for small samples as the expanded percentile interval of Hesterberg (What
     Teachers Should Know About the Bootstrap, 2015, section 4.3). Fewer than six values have too few resamples for any
-    bootstrap (three of them agree by chance one time in four): theirs is Student's interval, cut to the range `within`.
+    bootstrap (three of them agree by chance one time in four) and get Student's interval, cut to the range `within`.
     """
     count = len(values)
     if count <= 1:
@@ -261,17 +252,14 @@ def _nearest_mm(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDA
     return np.asarray(tree.query(points)[0], dtype=np.float64)
 
 
-def _touched(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int]:
-    """Count the components of a mask, and those of them that another mask overlaps."""
-    labels, count = numbered(mask)
-    return count, int(np.count_nonzero(np.unique(labels[other])))
-
-
-def _true_and_false(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> tuple[int, int]:
-    """Count the components of a mask that touch the reference, and those that don't."""
-    counts = [_touched(mask[box], reference[box]) for box in blocks(mask)]
-    true = sum(touching for _, touching in counts)
-    return true, sum(seen for seen, _ in counts) - true
+def _touched(pairs: Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> tuple[int, int]:
+    """Count the components of the first masks, and those of them that the second masks overlap."""
+    count = touching = 0
+    for mask, other in pairs:
+        labels, components = numbered(mask)
+        count += components
+        touching += int(np.count_nonzero(np.unique(labels[other])))
+    return count, touching
 
 
 def _check_shapes(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> None:

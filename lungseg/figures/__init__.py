@@ -1,4 +1,4 @@
-"""Figures: the only package that knows plotly; one module a page, `look` for what they share."""
+"""Figures: the only package that imports plotly; one module per page, `style` for what they share."""
 
 from __future__ import annotations
 

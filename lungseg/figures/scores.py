@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from lungseg.figures.style import QUIET, dark, run_colour
+from lungseg.figures.style import EDGE, add_diagonal, dark, run_colour
 
 SCATTER_PX = 330
 
@@ -22,27 +22,26 @@ def dice_scatter(
     """Draw the Dice of each case in one run against another; above the diagonal the second run is better.
 
     Args:
-        cases: names of the cases.
+        cases: their names.
         first: their Dice in the run along the x axis.
-        second: in the run along the y axis.
-        names: of both runs.
-        numbers: which colours they have elsewhere on the page.
+        second: their Dice in the run along the y axis.
+        names: of the two runs.
+        numbers: of their colours, see `style.run_colour`.
     """
-    better = [after >= before for before, after in zip(first, second, strict=True)]
-    colours = [run_colour(numbers[1]) if is_better else run_colour(numbers[0]) for is_better in better]
+    colours = [run_colour(numbers[int(after >= before)]) for before, after in zip(first, second, strict=True)]
     figure = go.Figure(
         go.Scatter(
             x=list(first),
             y=list(second),
             customdata=[[case, after - before] for case, before, after in zip(cases, first, second, strict=True)],
             mode="markers",
-            marker={"size": 9, "color": colours, "opacity": 0.9, "line": {"width": 1, "color": "#0a0c0f"}},
+            marker={"size": 9, "color": colours, "opacity": 0.9, "line": EDGE},
             hovertemplate="<b>%{customdata[0]}</b><br>%{x:.3f} → %{y:.3f} (%{customdata[1]:+.3f})<extra></extra>",
         )
     )
-    figure.add_shape(type="line", x0=0, y0=0, x1=1, y1=1, line={"color": QUIET, "width": 1, "dash": "dot"})
+    add_diagonal(figure)
     dark(figure, height=SCATTER_PX, showlegend=False)
-    axis = {"range": [-0.03, 1.03], "dtick": 0.2, "title_font_size": 11, "title_standoff": 4, "constrain": "domain"}
+    axis = {"range": [-0.03, 1.03], "dtick": 0.2, "title_standoff": 4, "constrain": "domain"}
     figure.update_xaxes(title_text=f"Dice, {names[0]}", **axis)
     figure.update_yaxes(title_text=f"Dice, {names[1]}", scaleanchor="x", **axis)
     return figure

@@ -1,4 +1,4 @@
-"""The slice viewer: one picture a slice, moved through in the browser alone."""
+"""The slice viewer: one picture per slice; its slider works in the browser alone."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ FIGURE_PX = 640
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GreySlices:
-    """The axial slices of a scan as pictures without masks: what takes longest, and stays where a mask changes.
+    """The axial slices of a scan as pictures without masks: they take longest to draw, and no mask changes them.
 
     Attributes:
         pictures: (K, SIDE_PX, SIDE_PX) uint8, as films are hung.
-        frame: where a slice lies on its picture.
+        frame: place of a slice on its picture.
     """
 
     pictures: NDArray[np.uint8]
@@ -52,13 +52,13 @@ class GreySlices:
 def slice_viewer(
     grey: GreySlices, model: NDArray[np.bool_] | None, reference: NDArray[np.bool_] | None, *, start: int
 ) -> Figure:
-    """Draw the axial slices as frames of one figure; its slider is moved in the browser alone.
+    """Draw the axial slices as frames of one figure; its slider works in the browser alone.
 
     Args:
         grey: the slices of the scan.
         model: (I, J, K) mask by the network on the volume's grid, or None.
         reference: (I, J, K) reference mask, or None.
-        start: slice shown first.
+        start: slice at the beginning.
 
     Returns:
         A figure with one picture and K frames; slices are counted from 1, inferior first, as everywhere in the pages.
@@ -74,8 +74,10 @@ def slice_viewer(
         paper_bgcolor="#000000",
         plot_bgcolor="#000000",
         sliders=[_slider(len(frames), start)],
-        annotations=[_letter("R", 0.0, 0.5), _letter("L", 1.0, 0.5), _letter("A", 0.5, 1.0), _letter("P", 0.5, 0.0)],
     )
+    for text, x, y in (("R", 0.0, 0.5), ("L", 1.0, 0.5), ("A", 0.5, 1.0), ("P", 0.5, 0.0)):
+        font = {"size": 14, "color": INK}
+        figure.add_annotation(text=text, x=x, y=y, xref="paper", yref="paper", showarrow=False, font=font)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return figure
@@ -93,27 +95,15 @@ def _pictures(grey: GreySlices, model: NDArray[np.bool_] | None, reference: NDAr
 
 
 def _slider(count: int, start: int) -> dict[str, object]:
-    at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    immediate = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     return {
         "active": start,
         "currentvalue": {"prefix": "Slice ", "suffix": f" / {count}", "font": {"size": 13, "color": INK}},
         "pad": {"t": 8, "b": 8, "l": 12, "r": 12},
-        "steps": [{"method": "animate", "label": str(k + 1), "args": [[str(k + 1)], at_once]} for k in range(count)],
+        "steps": [{"method": "animate", "label": str(k + 1), "args": [[str(k + 1)], immediate]} for k in range(count)],
         "bgcolor": "#2d3640",
         "borderwidth": 0,
         "ticklen": 0,
         "minorticklen": 0,
         "font": {"color": "rgba(0, 0, 0, 0)", "size": 1},
-    }
-
-
-def _letter(text: str, x: float, y: float) -> dict[str, object]:
-    return {
-        "text": text,
-        "x": x,
-        "y": y,
-        "xref": "paper",
-        "yref": "paper",
-        "showarrow": False,
-        "font": {"size": 14, "color": INK},
     }

@@ -1,4 +1,4 @@
-"""What all charts share: dark, dense, no decoration, one colour a run."""
+"""What all charts share: dark, dense, no decoration, one colour per run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import plotly.graph_objects as go
 INK = "#d6dee6"
 QUIET = "#8b97a3"
 GRID = "#1c232b"
-PAPER = "rgba(0,0,0,0)"
+CLEAR = "rgba(0,0,0,0)"
+EDGE = {"width": 1, "color": "#0a0c0f"}
+"""Of marks, so that they stay apart where they overlap."""
 RUN_COLOURS = ("#7fb2e5", "#e9b44c", "#7bc8a4", "#d98cb3", "#b59be6", "#e58a6f", "#9fb0bf", "#c9d06a")
-"""Told apart with any common colour blindness by lightness too; more runs than colours begin again, dashed."""
+"""They differ in lightness too, for readers with a colour blindness; after the last, the first is used dashed."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -25,19 +27,22 @@ def run_dash(number: int) -> str:
     return DASHES[number // len(RUN_COLOURS) % len(DASHES)]
 
 
-def dark(figure: go.Figure, *, height: int, **layout: Any) -> go.Figure:
-    """Give a figure the look of the pages; what a viewer has zoomed to stays when data are added."""
+def dark(figure: go.Figure, *, height: int, **layout: Any) -> None:
+    """Give a figure the style of the pages; a zoom stays when data are added."""
     figure.update_layout(
         height=height,
-        margin={"l": 52, "r": 10, "t": 24, "b": 32},
-        paper_bgcolor=PAPER,
-        plot_bgcolor=PAPER,
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
         font={"color": QUIET, "size": 11},
         hoverlabel={"bgcolor": "#12161b", "bordercolor": GRID, "font": {"color": INK, "size": 12}},
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"color": INK, "size": 11}},
         uirevision="kept",
-        **layout,
+        **{"margin": {"l": 52, "r": 10, "t": 24, "b": 32}, **layout},
     )
-    figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GRID, automargin=True)
-    figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GRID, automargin=True)
-    return figure
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(gridcolor=GRID, zerolinecolor=GRID, linecolor=GRID, automargin=True, title_font_size=11)
+
+
+def add_diagonal(figure: go.Figure) -> None:
+    """Draw the line on which both axes are equal, from 0 to 1."""
+    figure.add_shape(type="line", x0=0, y0=0, x1=1, y1=1, line={"color": QUIET, "width": 1, "dash": "dot"})

@@ -1,8 +1,7 @@
-"""A film of a scan with its masks: one axial slice a frame, from the lowest to the highest, as films are hung.
+"""A film of a scan with its masks: one axial slice per frame, from the lowest to the highest, as films are hung.
 
-Frames are drawn as palette indices, one byte a pixel: GIF takes them as they are, without dithering, and MP4 (H.264,
-which every browser and presentation program plays) gets their colours. Each frame goes to the encoder before the next
-one is drawn.
+Frames are palette indices, one byte per pixel: GIF takes them as they are, without dithering; MP4 (H.264, which every
+browser and presentation program plays) gets their colours. A frame is encoded before the next one is drawn.
 """
 
 from __future__ import annotations
@@ -31,22 +30,22 @@ if TYPE_CHECKING:
 
 FORMATS = {".mp4": "mp4", ".gif": "gif"}
 SIDES = {"mp4": (512, 768), "gif": (384, 384)}
-"""Smallest and largest side of the picture, pixels; a GIF of larger ones is too large to send."""
+"""Smallest and largest side of the picture, pixels; a larger GIF is too large to send."""
 FOOT = 40
 """Rows below the picture: the strip of slices, and the text under it."""
 STRIP = (6, 18)
-"""Rows of the foot that the strip takes."""
+"""First and last row of the strip in the foot."""
 GREYS = 252
 WHITE, DIM, DARK, BLACK = GREYS - 1, 160, 42, 0
 MASK_INK, REFERENCE_INK = GREYS, GREYS + 1
 LINE = 2
-"""Width of outlines, pixels: MP4 keeps one colour for each two by two pixels."""
+"""Width of outlines, pixels: MP4 has one colour per two by two pixels."""
 RIM = np.ones((3, 3), np.uint8)
-"""Outlines run this far around a mask, so that a small one is still to be seen."""
+"""Outlines run this far around a mask, so that a small one stays visible."""
 NOTE = "Research use only"
 FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 COLOURS = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
-"""What players are told, so that all of them show the same colours."""
+"""Stands in the file, so that all players show the same colours."""
 
 Advance = Callable[[int, int], None]
 Canvas = NDArray[np.uint8]
@@ -61,7 +60,7 @@ class Film:
         mask: (I, J, K) bool on its grid.
         reference: reference mask on the same grid; None where there is none.
         window: centre and width, HU.
-        fps: slices a second.
+        fps: slices per second.
     """
 
     volume: Volume
@@ -95,14 +94,14 @@ class Film:
         if not is_folder(path.parent):
             raise StorageError(f"{path.name} can't be written: there is no such folder.", "Make its folder first.")
         with replacing_path(path) as partial:
-            _encode(self._told(kind, on_progress), partial, kind, self.fps)
+            _encode(self._frames(kind, on_progress), partial, kind, self.fps)
 
     def frame(self, k: int, side: int) -> Canvas:
         """Draw axial slice k: (side + FOOT, side) palette indices."""
-        hung = windowed(to_display(self.volume.hu[:, :, k]), self.window)
+        grey = windowed(to_display(self.volume.hu[:, :, k]), self.window)
         place = CanvasGeometry.of(self.volume.grid, side)
         canvas = np.zeros((side + FOOT, side), dtype=np.uint8)
-        canvas[:side] = _fit(hung, place)
+        canvas[:side] = _fit(grey, place)
         for mask, ink in reversed(self._masks):
             around = np.asarray(cv2.dilate(place.mask_to_canvas(to_display(mask[:, :, k])), RIM), dtype=np.uint8)
             canvas[:side] = outline(canvas[:side], around, (ink,), width=LINE)
@@ -113,15 +112,15 @@ class Film:
     @cached_property
     def _masks(self) -> tuple[tuple[NDArray[np.bool_], int], ...]:
         """Masks with their inks; the first lies on top."""
-        both = ((self.mask, MASK_INK), (self.reference, REFERENCE_INK))
-        return tuple((mask, ink) for mask, ink in both if mask is not None)
+        masks = ((self.mask, MASK_INK), (self.reference, REFERENCE_INK))
+        return tuple((mask, ink) for mask, ink in masks if mask is not None)
 
     @cached_property
-    def _touched(self) -> tuple[NDArray[np.bool_], ...]:
-        """For each mask whether a slice holds some of it."""
-        return tuple(np.array([mask[:, :, k].any() for k in range(mask.shape[2])]) for mask, _ in self._masks)
+    def _slices_with_mask(self) -> tuple[NDArray[np.bool_], ...]:
+        """For each mask, which slices hold some of it."""
+        return tuple(np.asarray(mask.any(axis=(0, 1))) for mask, _ in self._masks)
 
-    def _told(self, kind: str, on_progress: Advance | None) -> Iterator[Canvas]:
+    def _frames(self, kind: str, on_progress: Advance | None) -> Iterator[Canvas]:
         low, high = SIDES[kind]
         side = int(np.clip(max(self.volume.grid.shape[:2]), low, high)) // 2 * 2
         count = self.volume.grid.shape[2]
@@ -131,7 +130,7 @@ class Film:
                 on_progress(k + 1, count)
 
     def _mark(self, canvas: Canvas, k: int, side: int) -> None:
-        """Write number, place and window into the corners, the letters of the sides, and what the slice holds."""
+        """Write number, place and window into the corners, the letters of the sides, and the masks in the slice."""
         count = self.volume.grid.shape[2]
         z_mm = float(self.volume.grid.mm_of((0, 0, k))[2])
         centre, width = self.window
@@ -142,21 +141,21 @@ class Film:
             _write(canvas, letter, (round(x * side), round(y * side)), WHITE, align=x)
         names = {MASK_INK: "mask", REFERENCE_INK: "reference"}
         rows = iter(range(side - 12, 0, -22))
-        for (_, ink), touched in zip(self._masks, self._touched, strict=True):
-            if touched[k]:
+        for (_, ink), has_mask in zip(self._masks, self._slices_with_mask, strict=True):
+            if has_mask[k]:
                 y = next(rows)
                 cv2.rectangle(canvas, (8, y - 10), (18, y), ink, cv2.FILLED)
                 _write(canvas, names[ink], (26, y), WHITE)
 
     def _strip(self, foot: Canvas, k: int) -> None:
-        """Draw all slices side by side: those with mask in its colour, this one as a white line; and the note below."""
+        """Draw all slices side by side: those with a mask in its colour, slice k as a white line; below, the note."""
         top, bottom = STRIP
         count, width = self.volume.grid.shape[2], foot.shape[1]
         foot[top:bottom] = DARK
         edges = np.linspace(0, width, count + 1).round().astype(int)
         lanes = np.linspace(top, bottom, len(self._masks) + 1).round().astype(int)
-        for lane, ((_, ink), touched) in enumerate(zip(self._masks, self._touched, strict=True)):
-            for n in np.flatnonzero(touched):
+        for lane, ((_, ink), has_mask) in enumerate(zip(self._masks, self._slices_with_mask, strict=True)):
+            for n in np.flatnonzero(has_mask):
                 foot[lanes[lane] : lanes[lane + 1], edges[n] : edges[n + 1]] = ink
         middle = (edges[k] + edges[k + 1]) // 2
         foot[top - 3 : bottom + 3, max(0, middle - 1) : middle + 1] = WHITE
@@ -164,10 +163,10 @@ class Film:
 
 
 def film_format(path: Path) -> str:
-    """Return the container that a film's name asks for.
+    """Return the container for the name of a film.
 
     Raises:
-        StorageError: it is none that can be written.
+        StorageError: no film can be written under it.
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
@@ -184,7 +183,7 @@ def palette() -> NDArray[np.uint8]:
 
 
 def _fit(grey: NDArray[np.uint8], place: CanvasGeometry) -> Canvas:
-    """Resize a hung slice into its place on the square canvas, as grey palette indices."""
+    """Resize a displayed slice into its place on the square canvas, as grey palette indices."""
     height, width = place.rows[1] - place.rows[0], place.columns[1] - place.columns[0]
     plane = grey.astype(np.float32) * ((GREYS - 1) / 255)
     if height > plane.shape[0]:
@@ -192,10 +191,10 @@ def _fit(grey: NDArray[np.uint8], place: CanvasGeometry) -> Canvas:
     return np.asarray(place.to_canvas(plane, fill=0.0).round().astype(np.uint8))
 
 
-def _write(canvas: Canvas, text: str, at: tuple[int, int], ink: int, *, align: float = 0.0) -> None:
-    """Write a line of text over its shadow; `at` is its base line, `align` the share of its width left of that."""
+def _write(canvas: Canvas, text: str, point: tuple[int, int], ink: int, *, align: float = 0.0) -> None:
+    """Write text over its shadow; `point` is on its base line, `align` the share of its width left of that point."""
     (width, _), _ = cv2.getTextSize(text, FONT, FONT_SCALE, 1)
-    left, base = round(at[0] - align * width), at[1]
+    left, base = round(point[0] - align * width), point[1]
     for colour, shift in ((BLACK, 1), (ink, 0)):
         cv2.putText(canvas, text, (left + shift, base + shift), FONT, FONT_SCALE, colour, 1, cv2.LINE_AA)
 
@@ -204,7 +203,7 @@ def _encode(frames: Iterator[Canvas], path: Path, kind: str, fps: int) -> None:
     """Send frames to the encoder one by one."""
     import av  # noqa: PLC0415 - its libraries take 30 MB that most processes never need
 
-    # A relative path that begins with a word and a colon would be taken for a protocol.
+    # PyAV takes a relative path that begins with a word and a colon for a protocol.
     options = {"movflags": "+faststart"} if kind == "mp4" else {}
     with av.open(path.absolute(), "w", format=kind, options=options) as container:
         stream = None

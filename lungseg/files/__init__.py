@@ -1,1 +1,1 @@
-"""Every byte that is kept or read back: one atomic write, archives and array headers that nobody has to believe."""
+"""Reading and writing files: atomic writes, the file store, gzip, and headers of arrays."""

@@ -1,14 +1,13 @@
-"""Files that are written whole or not at all, and readable by their owner alone where they belong to an installation.
+"""Files that are written whole or not at all, and private to their owner where they belong to an installation.
 
-A file grows under a passing name beside its place, held by a lock of the kernel. A process that is killed leaves the
-passing file without that lock: whoever writes into the folder next, or sweeps it, knows it by that and removes it.
+A file is written under a passing name beside its place, under a lock of the kernel. A killed process leaves the passing
+file without that lock; the next process that writes into the folder, or sweeps it, removes such files.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import re
 import secrets
@@ -16,15 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from lungseg.errors import DiskFullError, StorageError
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 PARTIAL = re.compile(r"\.(lungseg-)?[0-9a-f]{8,32}\.partial|[^/]*\.(json\.)?partial")
-"""Names of passing files, those of earlier releases among them."""
+"""Names of passing files, also of earlier releases."""
 OWN_PARTIAL = re.compile(r"\.lungseg-[0-9a-f]{16}\.partial")
-"""Names that this release gives, and no other program: what may be removed from a folder that is not ours."""
+"""Names that only this release gives: such files may be removed even from a folder that is not ours."""
 LONGEST_NAME_BYTES = 200
 """Of 255 that the system allows."""
 PRIVATE_FOLDER = 0o700
@@ -34,10 +33,10 @@ OTHERS = 0o077
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a binary stream whose content appears under `path` only when the block has ended well, flushed to the disk.
+    """Open a binary stream whose content appears under `path`, flushed to the disk, when the block has ended well.
 
     Raises:
-        DiskFullError: there is no room; what stood under `path` before is untouched.
+        DiskFullError: there is no room; the file at `path` is unchanged.
         StorageError: the folder can't be written to; likewise.
     """
     with replacing_path(path) as partial, partial.open("r+b") as stream:
@@ -46,7 +45,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing_path(path: Path) -> Iterator[Path]:
-    """Give the passing name of a file, for a library that opens it itself; otherwise as `replacing`."""
+    """Yield the passing name of a file for a library that opens files itself; otherwise as `replacing`."""
     with disk_errors(path.name), passing_file(path.parent) as partial:
         yield partial
         move(partial, path)
@@ -54,11 +53,9 @@ def replacing_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def passing_file(folder: Path) -> Iterator[Path]:
-    """Make an empty file that is gone after the block, unless it was moved away; and with it if this process is killed.
+    """Make an empty file that is removed after the block, or after a kill of this process, unless it was moved away.
 
-    Raises:
-        DiskFullError: there is no room.
-        StorageError: the folder can't be made or written to.
+    Raises as `disk_errors`.
     """
     with disk_errors("A file"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,12 +70,7 @@ def passing_file(folder: Path) -> Iterator[Path]:
 
 
 def move(source: Path, target: Path) -> None:
-    """Give a complete file its name, so that after a power cut it is there whole; on one disk only.
-
-    Raises:
-        DiskFullError: there is no room.
-        StorageError: the folder can't be written to.
-    """
+    """Rename a complete file on the same disk, durably; raises as `disk_errors`."""
     with disk_errors(target.name):
         target.parent.mkdir(parents=True, exist_ok=True)
         _flush(source)
@@ -93,9 +85,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_first(path: Path, content: bytes) -> None:
-    """Write a file for its owner alone, unless it is there; of two processes that start at once the first one's stays.
+    """Write a file for its owner alone unless it is there; of two processes that write at once, the first one wins.
 
-    A link fails where the name is taken; a rename would replace what others read already. Raises as `replacing`.
+    A link fails where the name is taken; a rename would replace what others have read. Raises as `replacing`.
     """
     with disk_errors(path.name), passing_file(path.parent) as passing:
         passing.chmod(0o600)
@@ -106,17 +98,9 @@ def write_first(path: Path, content: bytes) -> None:
         _flush(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON-ready values, whole or not at all; raises as `replacing`, and ValueError for NaN and infinity."""
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
 @contextmanager
-def disk_errors(what: str) -> Iterator[None]:
-    """Turn what the disk refuses in the block into errors that say what to do.
-
-    Args:
-        what: the file or folder that could not be written, as the user may read it.
+def disk_errors(name: str) -> Iterator[None]:
+    """Turn the OSErrors of a block that writes the file or folder `name` into errors with a remedy.
 
     Raises:
         DiskFullError: there is no room.
@@ -128,22 +112,30 @@ def disk_errors(what: str) -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise no_room() from error
         raise StorageError(
-            f"{what} can't be written ({error.strerror or error}).", "Check its folder, its rights and free disk."
+            f"{name} can't be written ({error.strerror or error}).", "Check its folder, its rights and free disk."
         ) from error
 
 
 def no_room() -> DiskFullError:
-    """Say that the disk is full."""
+    """Make the error for a full disk."""
     return DiskFullError("The disk is full.", "Delete cases or runs that are not needed, or free disk space.")
 
 
 def remove_partials(folder: Path, names: re.Pattern[str] = PARTIAL) -> int:
-    """Remove passing files of processes that are gone from a folder; returns how many they were."""
-    return sum(_remove_if_left(path) for path in _entries(folder) if names.fullmatch(path.name))
+    """Remove passing files of ended processes from a folder; returns their number."""
+    return sum(_remove_if_left(path) for path in files_in(folder) if names.fullmatch(path.name))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files in a folder; none where the system does not let us look."""
+    try:
+        return [path for path in folder.iterdir() if path.is_file()]
+    except OSError:
+        return []
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether there is a file; not where the name is too long for one, or the system does not let us look."""
+    """Tell whether there is a file; False where the name is too long, or the system does not let us look."""
     try:
         return path.is_file()
     except OSError:
@@ -159,7 +151,7 @@ def is_folder(path: Path) -> bool:
 
 
 def resolved(path: Path) -> Path:
-    """Make a path absolute, `~` and links followed; where the system can't, it stays one that leads nowhere."""
+    """Make a path absolute, with `~` and links resolved; where the system can't, they stay."""
     try:
         return path.expanduser().resolve()
     except (OSError, RuntimeError, ValueError):
@@ -167,17 +159,14 @@ def resolved(path: Path) -> Path:
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a text can be the name of files: no path, and short enough for an ending of ours behind it."""
+    """Tell whether a text can be a file name: no path, and short enough for one of our endings."""
     return bool(text.strip(".")) and not {"/", "\0"} & set(text) and len(os.fsencode(text)) <= LONGEST_NAME_BYTES
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that its owner alone can enter.
+    """Make a folder that only its owner can enter; close one of an earlier release, and all files in it, to others.
 
-    A folder of an earlier release that others could read is closed to them, with all that lies in it.
-
-    Raises:
-        StorageError: the folder can't be made or written to.
+    Raises as `disk_errors`, also where the folder can't be written to.
     """
     with disk_errors(str(folder)):
         folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -197,7 +186,7 @@ def _close_to_others(path: Path) -> None:
 
 
 def _new_partial(folder: Path) -> tuple[Path, int]:
-    """Make an empty passing file and lock it; once more where a sweep that came between the two took it away."""
+    """Make an empty passing file and lock it; again where a sweep removed it in between."""
     while True:
         partial = folder / f".lungseg-{secrets.token_hex(8)}.partial"
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -220,19 +209,12 @@ def _remove_if_left(path: Path) -> bool:
 
 @cache
 def _clean_once(folder: Path) -> None:
-    """Remove what killed processes left in a folder, at the first write of this process."""
+    """Remove passing files of killed processes from a folder, at the first write of this process."""
     remove_partials(folder, OWN_PARTIAL)
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.is_file()]
-    except OSError:
-        return []
-
-
 def _flush(path: Path) -> None:
-    """Let a file, or the names in a folder, survive a power cut."""
+    """Flush a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The keys of what an installation keeps; names are ids, never a user's."""
+"""The keys of an installation's files; their names are ids, never a user's."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ HOME_ID = "home.id"
 PROMOTIONS = "promotions.json"
 MANIFEST_END = ".json"
 WITH_DOUBTFUL = ".all"
-"""What the id of a derived mask ends in that holds doubtful lesions too."""
+"""Ending of the id of a derived mask with its doubtful lesions."""
 
 
 def scan(case_id: str, suffix: str) -> str:
-    """Return the key of a scan; the suffix is that of its format, `.nii.gz`."""
+    """Return the key of a scan; the suffix is that of its format, such as `.nii.gz`."""
     return f"{SCANS}/{case_id}{suffix}"
 
 
@@ -34,32 +34,32 @@ def incoming_mask(mask_id: str) -> str:
 
 
 def probability(mask_id: str) -> str:
-    """Return the key of the probabilities that a mask was made of."""
+    """Return the key of the probability map that a mask was made of."""
     return f"{PROBABILITIES}/{mask_id}.npz"
 
 
 def derived(mask_id: str, level: int, *, with_doubtful: bool = False) -> str:
-    """Return the key of a mask derived at a threshold, in 255ths."""
+    """Return the key of a mask derived at a threshold, `level` in 255ths."""
     return f"{DERIVED}/{mask_id}.{level}{WITH_DOUBTFUL if with_doubtful else ''}.nii.gz"
 
 
 def derived_facts(mask_id: str, level: int) -> str:
-    """Return the key of what is known of a derived mask."""
+    """Return the key of the lesions and volumes of a derived mask."""
     return f"{DERIVED}/{mask_id}.{level}.json"
 
 
 def video(mask: str, run_id: str) -> str:
-    """Return the key of the video that a run makes of a mask, whose key is given."""
+    """Return the key of the video that a run makes of the mask with this key."""
     return f"{DERIVED}/{id_of(mask)}.{run_id}.mp4"
 
 
 def preset(file_name: str) -> str:
-    """Return the key of a preset file of a user's."""
+    """Return the key of a user's preset file."""
     return f"{PRESETS}/{file_name}"
 
 
 def thumbnail(case_id: str) -> str:
-    """Return the key of the small picture of a case; there is one as soon as the case has been segmented."""
+    """Return the key of the thumbnail of a case, which is made when the case is segmented."""
     return f"{THUMBNAILS}/{case_id}.png"
 
 
@@ -74,5 +74,5 @@ def mask_manifest(mask_id: str) -> str:
 
 
 def id_of(key: str) -> str:
-    """Return the id that the name of a key begins with: that of its case or mask."""
+    """Return the id of the case or mask that a key begins with."""
     return key.rpartition("/")[2].partition(".")[0]

@@ -1,4 +1,4 @@
-"""Tables as CSV, in which no text of a user is a formula of the spreadsheet that opens them."""
+"""Tables as CSV in which a spreadsheet takes no text of a user for a formula."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""With what a cell begins that a spreadsheet calculates; the last four are the full-width forms of the first four."""
+"""First characters of a formula; the last four are the full-width forms of the first four."""
 
 
 def csv_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """Return rows as CSV with a header line; a text that a spreadsheet would calculate begins with an apostrophe.
+    """Return rows as CSV with a header line; an apostrophe stands before a text that is a formula.
 
-    Line breaks within a text are all written as a line feed: `csv` quotes no lone carriage return, which ends a row.
+    All line breaks within a text become line feeds: `csv` does not quote a lone carriage return, which ends a row.
 
     Args:
-        rows: values by column; what a row has not, or has as None, is left empty.
-        columns: in their order; None for those of the rows, in the order in which they are met.
+        rows: values by column; a missing one, or None, becomes an empty cell.
+        columns: in their order; None for the columns of the rows, in their order of appearance.
     """
     rows = list(rows)
     columns = list(dict.fromkeys(name for row in rows for name in row)) if columns is None else columns

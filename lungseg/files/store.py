@@ -1,4 +1,4 @@
-"""Where the bytes of an installation lie: files by key, each written whole or not at all."""
+"""Where the files of an installation lie: each has a key, and is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lungseg.files import atomic
 class FileStore(Protocol):
     """Files by key, such as `scans/<id>.nii.gz`; see `files.keys`.
 
-    What is read by a library that wants a path (nibabel, OpenCV, a memory map) goes through `local`. Slice stores, the
-    folders of runs and logs are not here: they are local by design, see docs/architecture.md.
+    Libraries that want a path (nibabel, OpenCV, a memory map) get it from `local`. Slice stores, logs and the folders
+    of runs are not here: they are local by design, see docs/architecture.md.
     """
 
     def open(self, key: str) -> BinaryIO:
@@ -33,38 +33,31 @@ class FileStore(Protocol):
             StorageError: it can't be written; likewise.
         """
 
-    def write_path(self, key: str) -> AbstractContextManager[Path]:
-        """Give a local path for a library that opens it itself; otherwise as `write`."""
-
     def put(self, source: Path, key: str) -> None:
-        """Take a complete local file in, which is gone from its place; raises as `write`."""
+        """Move a complete local file into the store; raises as `write`."""
 
     def rename(self, key: str, target: str) -> None:
-        """Give a file another key; what had that is replaced. Raises as `write`, also where there is no such file."""
+        """Give a file another key, in place of the file there; raises as `write`, also where there is no such file."""
 
     def local(self, key: str) -> Path:
-        """Return a local path at which the content can be read; there is none where there is no such file."""
+        """Return a local path from which the content can be read; nothing is there where there is no such file."""
 
     def exists(self, key: str) -> bool:
         """Tell whether there is such a file."""
 
     def delete(self, *keys: str) -> None:
-        """Remove files; those that are gone already are none to remove.
+        """Remove files, if they are there.
 
         Raises:
             StorageError: one can't be removed; all others are.
         """
 
     def list(self, folder: str) -> tuple[str, ...]:
-        """Return the keys of the files in a folder, sorted; not of those in folders below, nor of passing files."""
+        """Return the keys of the files in a folder, sorted; without subfolders and passing files."""
 
 
 class LocalFileStore:
-    """The file store of one machine: a folder.
-
-    Args:
-        root: the folder; made at the first write.
-    """
+    """A file store in a folder of this machine, which is made at the first write."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -83,12 +76,8 @@ class LocalFileStore:
         """Open a stream that becomes the file; raises as `FileStore.write`."""
         return atomic.replacing(self.local(key))
 
-    def write_path(self, key: str) -> AbstractContextManager[Path]:
-        """Give a path that becomes the file; raises as `FileStore.write`."""
-        return atomic.replacing_path(self.local(key))
-
     def put(self, source: Path, key: str) -> None:
-        """Take a complete file in; raises as `FileStore.write`."""
+        """Move a complete file into the store; raises as `FileStore.write`."""
         atomic.move(source, self.local(key))
 
     def rename(self, key: str, target: str) -> None:
@@ -108,36 +97,30 @@ class LocalFileStore:
 
     def delete(self, *keys: str) -> None:
         """Remove files; raises as `FileStore.delete`."""
-        refused: OSError | None = None
+        errors = []
         for key in keys:
             try:
                 self.local(key).unlink(missing_ok=True)
             except NotADirectoryError:
                 continue
             except OSError as error:
-                refused = error
-        if refused is not None:
+                errors.append(error)
+        if errors:
             raise StorageError(
-                f"A file can't be removed ({refused.strerror}).", "Check the rights of the folder LUNGSEG_HOME."
-            ) from refused
+                f"A file can't be removed ({errors[0].strerror}).", "Check the rights of the folder LUNGSEG_HOME."
+            ) from errors[0]
 
     def list(self, folder: str) -> tuple[str, ...]:
         """Return the keys of the files in a folder, sorted."""
-        names = (path.name for path in self._entries(folder) if not atomic.PARTIAL.fullmatch(path.name))
-        return tuple(f"{folder}/{name}" for name in sorted(names))
-
-    def _entries(self, folder: str) -> Iterator[Path]:
-        try:
-            yield from (path for path in self.local(folder).iterdir() if path.is_file())
-        except OSError:
-            return
+        names = (path.name for path in atomic.files_in(self.local(folder)))
+        return tuple(f"{folder}/{name}" for name in sorted(names) if not atomic.PARTIAL.fullmatch(name))
 
 
 @contextmanager
 def taken_back(files: FileStore, *keys: str) -> Iterator[None]:
-    """Remove files that the block has written where it ends in an error: no record owns them then.
+    """Remove the files that the block wrote if it ends in an error, since no record owns them then.
 
-    One that can't be removed is left for the sweep; the error of the block is what is raised.
+    The sweep removes any that can't be removed here; the error of the block is raised all the same.
     """
     try:
         yield

@@ -1,8 +1,7 @@
-"""The content of files, plain or gzipped, read forward and no farther than it is needed.
+"""The content of plain or gzipped files, read forward and no farther than needed.
 
-Readers of gzip that know of one member only, or insist on what follows the last one, see less or more than a scan. This
-one goes through all members, passes over what stands behind them, and verifies the checksum of each that it reads
-whole.
+Some readers of gzip stop after the first member, or refuse bytes behind the last one. This one reads all members,
+ignores what stands behind them, and verifies the checksum of each that it reads whole.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 from isal import isal_zlib
 
@@ -31,7 +31,7 @@ DAMAGE = (EOFError, cast("type[Exception]", isal_zlib.error))
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """By what the system tells a file from another one, and from itself before it was changed."""
+    """Identifies a file, and its state before a change."""
 
     device: int
     inode: int
@@ -39,7 +39,7 @@ class Stamp:
     changed_ns: int
 
     @classmethod
-    def of(cls, stream: BinaryIO) -> Stamp:
+    def of(cls, stream: BufferedReader) -> Stamp:
         """Take the stamp of an open file."""
         state = os.fstat(stream.fileno())
         return cls(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
@@ -47,11 +47,11 @@ class Stamp:
 
 @contextmanager
 def open_content(path: Path) -> Iterator[Content]:
-    """Open a plain or gzipped file for reading; its content decides, not its name.
+    """Open a file for reading; its content tells whether it is gzipped, not its name.
 
     Raises:
         ScanError: the system refuses.
-        TruncatedScanError: the compression is damaged, here or in what is read of it later.
+        TruncatedScanError: the compression is damaged, here or where it is read later.
     """
     with _reading():
         stream = path.open("rb")
@@ -63,7 +63,7 @@ def open_content(path: Path) -> Iterator[Content]:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Turn what the system refuses, and damage in the compression, into errors that say what to do."""
+    """Turn refusals of the system and damage in the compression into errors with a remedy."""
     try:
         yield
     except DAMAGE as error:
@@ -75,22 +75,22 @@ def _reading() -> Iterator[None]:
 
 
 class Content:
-    """The content of a plain or gzipped file, read forward; nothing behind what is asked for is looked at.
+    """The content of a plain or gzipped file, read forward and no farther than asked for.
 
     Attributes:
         stamp: of the file, before the first byte was read.
         size: bytes of the file.
-        is_gzip: whether it is gzipped.
-        bytes_at_most: bytes that its content can have.
+        is_gzip: whether the file is gzipped.
+        bytes_at_most: most bytes that its content can have.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BufferedReader) -> None:
         self.stamp = Stamp.of(stream)
         self.size = self.stamp.size
         self.is_gzip = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
         stream.seek(0)
         self._source = _Source(stream)
-        self._at = 0
+        self._position = 0
         self._members = _Members(self._source) if self.is_gzip else None
         self.bytes_at_most = self.size * (DEFLATE_RATIO if self.is_gzip else 1)
 
@@ -100,30 +100,22 @@ class Content:
         return bytes(block[: self._fill(memoryview(block))])
 
     def skip(self, place: int) -> None:
-        """Go on to byte `place` of the content.
-
-        Raises:
-            TruncatedScanError: it ends before.
-        """
-        while self._at < place:
-            if not self.read(min(place - self._at, PIECE_BYTES)):
+        """Skip to byte `place` of the content; raises TruncatedScanError where it ends before."""
+        while self._position < place:
+            if not self.read(min(place - self._position, PIECE_BYTES)):
                 raise TruncatedScanError("The file ends before its first voxel.", "Copy or export it again.")
 
     def read_into(self, target: memoryview) -> None:
-        """Fill `target`.
-
-        Raises:
-            TruncatedScanError: the content ends before that.
-        """
-        left = len(target) - self._fill(target)
-        if left:
-            raise TruncatedScanError(f"The file ends {left:,} bytes before it should.", "Copy or export it again.")
+        """Fill `target`; raises TruncatedScanError where the content ends before that."""
+        missing = len(target) - self._fill(target)
+        if missing:
+            raise TruncatedScanError(f"The file ends {missing:,} bytes before it should.", "Copy or export it again.")
 
     def check_end(self) -> int:
-        """Verify the checksum of what was read, if that ends here; where more follows, there is none.
+        """Verify the checksum if the content ends here; it can't be verified where more follows.
 
         Returns:
-            How many bytes stand behind the end of the last gzip member, that are neither zeros nor gzip.
+            Number of bytes behind the last gzip member that are neither zeros nor gzip.
 
         Raises:
             TruncatedScanError: the checksum is wrong, or cut off.
@@ -134,11 +126,7 @@ class Content:
             return self._members.check_end()
 
     def sha256(self) -> str:
-        """Return the SHA-256 of all bytes of the file: those that were read, as they were read, and the others now.
-
-        Raises:
-            ScanChangedError: the file was written to meanwhile.
-        """
+        """Return the SHA-256 of the whole file; raises ScanChangedError where somebody wrote to it meanwhile."""
         with _reading():
             digest, stamp = self._source.finish()
         if stamp != self.stamp:
@@ -147,14 +135,14 @@ class Content:
 
     def _fill(self, target: memoryview) -> int:
         """Fill `target` as far as the content goes; returns the number of bytes."""
-        done = 0
+        filled = 0
         with _reading():
-            while done < len(target) and (count := self._some(target[done:])):
-                done += count
-        self._at += done
-        return done
+            while filled < len(target) and (count := self._read_some(target[filled:])):
+                filled += count
+        self._position += filled
+        return filled
 
-    def _some(self, target: memoryview) -> int:
+    def _read_some(self, target: memoryview) -> int:
         if self._members is None:
             return self._source.read_into(target)
         data = self._members.read(min(len(target), PIECE_BYTES))
@@ -163,9 +151,9 @@ class Content:
 
 
 class _Source:
-    """The bytes of a file, and what is to be known of them once all are read."""
+    """The bytes of a file, with their SHA-256 once all are read."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BufferedReader) -> None:
         self._stream = stream
         self._hash = hashlib.sha256()
 
@@ -175,16 +163,16 @@ class _Source:
         return data
 
     def read_into(self, target: memoryview) -> int:
-        count: int = self._stream.readinto(target)  # type: ignore[attr-defined] # typing.BinaryIO lacks it
+        count = self._stream.readinto(target)
         self._hash.update(target[:count])
         return count
 
-    def left(self) -> int:
-        """Return how many bytes have not been read."""
+    def unread_bytes(self) -> int:
+        """Return the number of bytes that have not been read."""
         return os.fstat(self._stream.fileno()).st_size - self._stream.tell()
 
     def finish(self) -> tuple[str, Stamp]:
-        """Read the rest; returns the SHA-256 of all bytes and the file's stamp."""
+        """Read the remaining bytes; returns the SHA-256 of all bytes and the file's stamp."""
         while self.read(PIECE_BYTES):
             pass
         return self._hash.hexdigest(), Stamp.of(self._stream)
@@ -199,28 +187,19 @@ class _Members:
         self._member = isal_zlib.decompressobj(wbits=GZIP_WINDOW)
 
     def read(self, count: int) -> bytes:
-        """Return the next bytes, up to `count`; none where the last member has ended.
-
-        Raises:
-            EOFError: the file ends within a member.
-            isal_zlib.error: it is damaged.
-        """
-        while not self._member.eof or self._go_on():
+        """Return the next bytes, up to `count`; none after the last member. Raises one of DAMAGE."""
+        while not self._member.eof or self._begin_next():
             if data := self._inflate(count):
                 return data
         return b""
 
     def check_end(self) -> int:
-        """Read the checksum of this member, if it has no more content; raises as `read`.
-
-        Returns:
-            How many bytes stand behind the last member.
-        """
+        """As `Content.check_end`; raises one of DAMAGE."""
         while not self._member.eof and not self._inflate(1):
             pass
-        if not self._member.eof or self._go_on() or not self._packed:
+        if not self._member.eof or self._begin_next() or not self._packed:
             return 0
-        return len(self._packed) + self._source.left()
+        return len(self._packed) + self._source.unread_bytes()
 
     def _inflate(self, count: int) -> bytes:
         packed = self._packed or self._source.read(PACKED_BYTES)
@@ -230,13 +209,13 @@ class _Members:
         self._packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
         return data
 
-    def _go_on(self) -> bool:
-        """Begin the next member, and tell whether there is one: zeros are skipped, anything else is the end."""
-        rest = self._packed.lstrip(b"\0")
-        while len(rest) < len(GZIP_MAGIC) and (more := self._source.read(PACKED_BYTES)):
-            rest = (rest + more).lstrip(b"\0")
-        self._packed = rest
-        if not rest.startswith(GZIP_MAGIC):
+    def _begin_next(self) -> bool:
+        """Begin the next member, if there is one, and tell whether: zeros are skipped, anything else is the end."""
+        packed = self._packed.lstrip(b"\0")
+        while len(packed) < len(GZIP_MAGIC) and (block := self._source.read(PACKED_BYTES)):
+            packed = (packed + block).lstrip(b"\0")
+        self._packed = packed
+        if not packed.startswith(GZIP_MAGIC):
             return False
         self._member = isal_zlib.decompressobj(wbits=GZIP_WINDOW)
         return True

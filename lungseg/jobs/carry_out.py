@@ -1,4 +1,4 @@
-"""How any run is carried out, in whatever process: its job at work while a heart beats, and every way out recorded."""
+"""Carrying a run out, in any process: the job of its kind works beside a heartbeat, and every end is recorded."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
 
 from lungseg.db.queue import Lane
 from lungseg.errors import LungSegError, RunCancelledError
 from lungseg.failures import failure_of, whereabouts
-from lungseg.jobs.context import JobContext, Monitor
+from lungseg.jobs.context import Job, JobContext, Monitor
 from lungseg.jobs.heartbeat import Heartbeat
 from lungseg.jobs.recorder import RunRecorder
-from lungseg.jobs.registry import job_of
-from lungseg.jobs.right_of_way import GivesWay
-from lungseg.records import Progress, Run
+from lungseg.jobs.right_of_way import giving_way
+from lungseg.records.run_states import Progress, RunKind
+from lungseg.records.runs import Run
 from lungseg.services import manifests
 from lungseg.services.installation import Installation
 from lungseg.services.training import RESUMABLE_KINDS
@@ -28,9 +30,9 @@ class Host:
     """The process that carries a run out.
 
     Attributes:
-        on_step: told whenever the work gets on.
-        on_progress: told how far it is.
-        should_leave: asked between steps; the run goes back into the queue then.
+        on_step: called whenever the work gets on.
+        on_progress: called with how far it is.
+        should_leave: asked between steps; where it says so, the run goes back into the queue.
         ends_for_good: whether the run ends instead, as if its user had stopped it.
     """
 
@@ -41,13 +43,7 @@ class Host:
 
 
 def carry_out(installation: Installation, run: Run, host: Host, *, accept_changed_data: bool = False) -> None:
-    """Carry a claimed run out by the job of its kind; every way out of it is recorded.
-
-    Args:
-        installation: whose it is.
-        run: as claimed.
-        host: the process.
-        accept_changed_data: see `JobContext`.
+    """Carry a claimed run out by the job of its kind; every end is recorded.
 
     Raises:
         StorageError: the database refused the end of the run for long; a worker will take the run back.
@@ -64,20 +60,21 @@ def carry_out(installation: Installation, run: Run, host: Host, *, accept_change
         monitor = _monitor(installation, run, host, heartbeat)
         outcome = job_of(run.kind)(JobContext(run, installation, recorder, monitor, accept_changed_data))
     if outcome is not None:
-        log.info("run %s: done", run.id)
-        recorder.record_done(outcome)
+        log.info("run %s: %s", run.id, "done" if recorder.record_done(outcome) else "not ours any more")
     if run.kind in RESUMABLE_KINDS:  # the others leave nothing in their folder that is worth a manifest
         manifests.keep_run(installation, run.id)
+
+
+def job_of(kind: RunKind) -> Job:
+    """Return the job of a kind, from the module of its name: a process loads the libraries of its own kind alone."""
+    return cast("Job", import_module(f"lungseg.jobs.{kind.lower()}").job)
 
 
 @contextmanager
 def ends_recorded(recorder: RunRecorder, run: Run, goes_back: Callable[[], bool]) -> Iterator[None]:
     """Record how a run ends where its block ends in an error: cancelled, back in the queue, or failed and why.
 
-    Args:
-        recorder: of the run.
-        run: as claimed.
-        goes_back: tells of a run that was asked to stop whether it goes back into the queue.
+    `goes_back` tells of a run that was asked to stop whether it goes back into the queue.
     """
     try:
         yield
@@ -97,7 +94,7 @@ def ends_recorded(recorder: RunRecorder, run: Run, goes_back: Callable[[], bool]
 
 
 def _monitor(installation: Installation, run: Run, host: Host, heartbeat: Heartbeat) -> Monitor:
-    """Watch a job: its steps are signs of life, its progress is told, and long work stands aside for scans."""
+    """Watch a job: its steps are signs of life, its progress is recorded, and long work stands aside for scans."""
 
     def report(progress: Progress) -> None:
         host.on_step()
@@ -108,7 +105,5 @@ def _monitor(installation: Installation, run: Run, host: Host, heartbeat: Heartb
         host.on_step()  # asked between any two steps of the work
         return host.should_leave() or heartbeat.should_stop()
 
-    if run.kind not in Lane.LONG.value:
-        return Monitor(report, should_stop)
-    way = GivesWay(installation.settings, report, should_stop)
-    return Monitor(way.tell, way.should_stop)
+    monitor = Monitor(report, should_stop)
+    return giving_way(installation.settings, monitor) if run.kind in Lane.LONG.value else monitor

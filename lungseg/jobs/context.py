@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lungseg.jobs.recorder import Outcome, RunRecorder
-from lungseg.records import Progress, Run
+from lungseg.records.run_states import Progress
+from lungseg.records.runs import Run
 from lungseg.services.installation import Installation
 
 
@@ -16,9 +17,9 @@ class Monitor:
     """Who watches the work of a run.
 
     Attributes:
-        report: to be told of progress.
-        should_stop: to be asked often, between steps of the work: its answer may take until scans of readers are
-            segmented; whoever asked for the stop decides what becomes of the run.
+        report: takes progress.
+        should_stop: a job asks it often, between steps of its work: the answer may take until scans of readers are
+            segmented. Whoever wanted the stop decides what becomes of the run.
     """
 
     report: Callable[[Progress], None]
@@ -30,10 +31,6 @@ class JobContext:
     """A claimed run, and what its job needs.
 
     Attributes:
-        run: as claimed.
-        installation: whose it is.
-        recorder: of the run.
-        monitor: who watches.
         accept_changed_data: whether training goes on though its data have changed since it was interrupted.
     """
 

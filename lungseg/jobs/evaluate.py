@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from lungseg.dataset.layout import CaseFiles
 from lungseg.dataset.store import SliceStore, is_store
@@ -12,77 +11,75 @@ from lungseg.evaluation.evaluate import evaluate
 from lungseg.evaluation.metrics import summarise
 from lungseg.jobs.context import JobContext
 from lungseg.jobs.recorder import Outcome
-from lungseg.records import CaseFailure, CaseScore, EvaluateResult, Progress
-from lungseg.run_configs import EvaluateConfig
+from lungseg.records.run_configs import EvaluateConfig
+from lungseg.records.run_results import EvaluateResult
+from lungseg.records.run_states import Progress
+from lungseg.records.scores import CaseFailure, CaseScore
 from lungseg.segmentation.segmenter import Segmenter
-from lungseg.services.datasets import open_known
-from lungseg.services.installation import Installation
+from lungseg.services.datasets import open_registered
 from lungseg.services.training import scores_of
+from lungseg.wording import counted
 from lungseg.workclock import WorkClock
 
 log = logging.getLogger(__name__)
 
 
 def job(context: JobContext) -> Outcome:
-    """Score a checkpoint on cases of a data set; those that an earlier attempt has scored are not scored again.
+    """Score a checkpoint on cases of a data set; an earlier attempt's scores stay.
 
     Raises:
         CheckpointError: it is gone or damaged.
         DataSetError: the data are gone, or hold none of the cases.
         RunCancelledError: asked to stop.
     """
-    return _Evaluation(context).carry_out()
+    run, recorder, monitor, settings = context.run, context.recorder, context.monitor, context.installation.settings
+    config = run.config_as(EvaluateConfig)
+    monitor.report(Progress("loading"))
+    segmenter = Segmenter.load(config.checkpoint, models=settings.models, device=config.device)
+    recorder.record_provenance(segmenter.card, str(segmenter.device))
+    scored = {score.case for score in _scores(context)}
+    pairs = [pair for pair in _pairs(context, config) if pair.case not in scored]
+    failures: list[CaseFailure] = []
+    clock = WorkClock(monitor.should_stop)
+    began_s, done = clock.now(), 0
 
-
-class _Evaluation:
-    """An evaluation run at work."""
-
-    def __init__(self, context: JobContext) -> None:
-        self._context, self._recorder = context, context.recorder
-        self._failures: list[CaseFailure] = []
-        self._clock = WorkClock(context.monitor.should_stop)
-        self._began_s, self._done, self._total = self._clock.now(), 0, 0
-
-    def carry_out(self) -> Outcome:
-        installation, config = self._context.installation, self._context.run.config_as(EvaluateConfig)
-        self._context.monitor.report(Progress("loading"))
-        segmenter = Segmenter.load(config.checkpoint, models=installation.settings.models, device=config.device)
-        self._recorder.record_provenance(segmenter.card, str(segmenter.device))
-        scored = {score.case for score in self._scores()}
-        left = [pair for pair in _wanted(installation, config.data, config.cases) if pair.case not in scored]
-        self._total = len(left)
-        evaluate(left, segmenter, on_case=self._record, should_stop=self._clock.should_stop)
-        summary = summarise(self._scores(), failed=len(self._failures))
-        return Outcome(EvaluateResult(summary=summary, failures=tuple(self._failures)))
-
-    def _scores(self) -> tuple[CaseScore, ...]:
-        run_id = self._context.run.id
-        return scores_of(self._context.installation, (run_id,))[run_id]
-
-    def _record(self, outcome: CaseScore | CaseFailure) -> None:
-        self._done += 1
+    def record(outcome: CaseScore | CaseFailure) -> None:
+        nonlocal done
+        done += 1
         if isinstance(outcome, CaseFailure):
-            log.warning("case %d of %d can't be scored: %s", self._done, self._total, outcome.failure.code)
-            self._failures.append(outcome)
+            log.warning("case %d of %d can't be scored: %s", done, len(pairs), outcome.failure.code)
+            failures.append(outcome)
         else:
-            log.info("case %d of %d: Dice %.3f", self._done, self._total, outcome.dice)
-            self._recorder.record_score(outcome)
-        left_s = (self._clock.now() - self._began_s) / self._done * (self._total - self._done)
-        self._context.monitor.report(Progress("scoring", self._done, self._total, left_s))
+            log.info("case %d of %d: Dice %.3f", done, len(pairs), outcome.dice)
+            recorder.record_score(outcome)
+        left_s = (clock.now() - began_s) / done * (len(pairs) - done)
+        monitor.report(Progress("scoring", done, len(pairs), left_s))
+
+    evaluate(pairs, segmenter, on_case=record, should_stop=clock.should_stop)
+    summary = summarise(_scores(context), failed=len(failures))
+    return Outcome(EvaluateResult(summary=summary, failures=tuple(failures)))
 
 
-def _wanted(installation: Installation, data: Path, cases: tuple[str, ...] | None) -> list[CaseFiles]:
+def _scores(context: JobContext) -> tuple[CaseScore, ...]:
+    return scores_of(context.installation, (context.run.id,))[context.run.id]
+
+
+def _pairs(context: JobContext, config: EvaluateConfig) -> list[CaseFiles]:
     """Find the labelled cases of a data set or of a slice store, all of them or those named.
 
     Raises:
         DataSetError: there is none of them.
     """
-    pairs = (
-        [case.pair for case in SliceStore.open(data).cases]
-        if is_store(data)
-        else list(open_known(installation, data).labelled)
-    )
-    wanted = pairs if cases is None else [pair for pair in pairs if pair.case in cases]
-    if not wanted:
-        raise DataSetError(f"{data} holds none of the cases to score.", "Choose the data set that they are from.")
-    return wanted
+    if is_store(config.data):
+        pairs = [case.pair for case in SliceStore.open(config.data).cases]
+    else:
+        pairs = list(open_registered(context.installation, config.data).labelled)
+    if config.cases is not None:
+        pairs = [pair for pair in pairs if pair.case in config.cases]
+        if missing := len(set(config.cases)) - len(pairs):
+            context.recorder.record_warning(f"The data hold {counted(missing, 'case')} to score no longer.")
+    if not pairs:
+        raise DataSetError(
+            f"{config.data} holds none of the cases to score.", "Choose the data set that they are from."
+        )
+    return pairs

@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
 
 from lungseg.db import Database, queue
 from lungseg.errors import StorageError
-from lungseg.records import Progress, Run
+from lungseg.processes import BackgroundThread
+from lungseg.records.run_states import Progress
+from lungseg.records.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -21,29 +21,18 @@ HEARTBEAT_S = 1.0
 """The heartbeat is written, and the wish to stop read, at least this often."""
 
 
-class Heartbeat:
+class Heartbeat(BackgroundThread):
     """Beats for a claimed run as long as its block lasts.
 
     The computing thread only leaves its newest progress here: it never waits for the database, however busy that is.
     """
 
     def __init__(self, database: Database, run: Run) -> None:
+        super().__init__(f"heartbeat-{run.id}")
         self._database = database
         self._run = run
         self._progress: Progress | None = None
-        self._ended = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat_on, name=f"heartbeat-{run.id}", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def report(self, progress: Progress) -> None:
         """Leave the newest progress; what is not written before the next comes is skipped."""
@@ -53,7 +42,7 @@ class Heartbeat:
         """Tell whether the user wants the run to stop, or it is no longer ours."""
         return self._stop.is_set()
 
-    def _beat_on(self) -> None:
+    def _work(self) -> None:
         written: Progress | None = None
         last_s = time.monotonic()
         while not self._ended.wait(TICK_S):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lungseg.jobs.context import JobContext
 from lungseg.jobs.recorder import Outcome
-from lungseg.records import MeasureResult, Progress
-from lungseg.run_configs import MeasureConfig
+from lungseg.records.run_configs import MeasureConfig
+from lungseg.records.run_results import MeasureResult
+from lungseg.records.run_states import Progress
 from lungseg.services.training import preset_of
 from lungseg.training.throughput import measure_throughput
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lungseg.jobs.context import JobContext
 from lungseg.jobs.recorder import Outcome
-from lungseg.records import Progress
+from lungseg.records.run_states import Progress
 from lungseg.services.datasets import prepare_store
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from filelock import Timeout
@@ -20,7 +19,7 @@ from lungseg.db import open_database
 from lungseg.errors import RunActiveError
 from lungseg.jobs.carry_out import Host, carry_out
 from lungseg.processes import leaving_on_signals
-from lungseg.records import Run, RunState
+from lungseg.records.run_states import RunState
 from lungseg.services.installation import Installation
 from lungseg.services.local_executor import signs_of_run
 from lungseg.services.runs import get_run
@@ -34,7 +33,7 @@ PREDECESSOR_S = 120.0
 
 
 def execute(settings: Settings, run_id: str, attempt: int) -> None:
-    """Carry out a claimed run as the child of a worker; every way out of it is recorded.
+    """Carry out a claimed run as the child of a worker; every end is recorded.
 
     Args:
         settings: of the installation.
@@ -43,6 +42,7 @@ def execute(settings: Settings, run_id: str, attempt: int) -> None:
 
     Raises:
         NotFoundError: there is no such run.
+        RunActiveError: an earlier child of the run does not end.
     """
     with closing(open_database(settings.database_url)) as database:
         installation = Installation(settings, database)
@@ -50,39 +50,35 @@ def execute(settings: Settings, run_id: str, attempt: int) -> None:
         if run.state is not RunState.RUNNING or run.attempts != attempt:
             log.info("run %s: not ours any more", run.id)
             return
-        folder = settings.runs / run.id
-        leaves = threading.Event()
         with (
-            run_lock(folder).acquire(timeout=PREDECESSOR_S),
-            _logging_to(folder / LOG),
+            at_work_in(settings.runs / run.id, patience_s=PREDECESSOR_S) as should_leave,
             SignsOfLife(signs_of_run(settings, run.id)) as signs,
-            leaving_on_signals(leaves.set),
         ):
-            carry_out(installation, run, Host(on_step=signs.step, should_leave=leaves.is_set))
+            carry_out(installation, run, Host(on_step=signs.step, should_leave=should_leave))
 
 
-def execute_here(installation: Installation, run: Run, host: Host, *, accept_changed_data: bool = False) -> None:
-    """Carry out a claimed run in the process of its user, who sees its progress and its log lines as they come.
-
-    Asked to leave, the run ends, and can be resumed; it does not go back into the queue.
+@contextmanager
+def at_work_in(folder: Path, *, patience_s: float = 0.0) -> Iterator[Callable[[], bool]]:
+    """Work on the run in a folder, and nobody else meanwhile; its log gets what the package logs.
 
     Args:
-        installation: whose it is.
-        run: as claimed.
-        host: who is told of its progress, and who may stop it beside a signal.
-        accept_changed_data: see `JobContext`.
+        folder: of the run; it is made.
+        patience_s: how long to wait for another process to end its work there.
+
+    Yields:
+        Whether a signal has asked this process to leave.
 
     Raises:
-        RunActiveError: another process works on the run.
+        RunActiveError: another process works there.
+        StorageError: the folder can't be made.
     """
-    folder = installation.settings.runs / run.id
     leaves = threading.Event()
-    here = replace(host, should_leave=lambda: leaves.is_set() or host.should_leave(), ends_for_good=True)
     try:
-        with run_lock(folder).acquire(blocking=False), _logging_to(folder / LOG), leaving_on_signals(leaves.set):
-            carry_out(installation, run, here, accept_changed_data=accept_changed_data)
+        lock = run_lock(folder).acquire(timeout=patience_s)
     except Timeout as error:
-        raise RunActiveError(f"Another process works on the run {run.id}.", "Stop it first.") from error
+        raise RunActiveError(f"Another process works in {folder}.", "Stop that run first, or wait for it.") from error
+    with lock, _logging_to(folder / LOG), leaving_on_signals(leaves.set):
+        yield leaves.is_set
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import wraps
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from lungseg.db import queue, training
@@ -16,8 +15,12 @@ from lungseg.db import runs as rows
 from lungseg.db.masks import insert_mask, next_version
 from lungseg.errors import StorageError
 from lungseg.files import keys
-from lungseg.records import CaseScore, EpochRecord, Failure, Mask, MaskKind, Run, RunResult, RunState, Segmentation
-from lungseg.run_configs import CheckpointUse
+from lungseg.records.masks import Mask, MaskKind
+from lungseg.records.run_configs import CheckpointUse
+from lungseg.records.run_results import RunResult, Segmentation
+from lungseg.records.run_states import Failure, RunState
+from lungseg.records.runs import EpochRecord, Run
+from lungseg.records.scores import CaseScore
 from lungseg.segmentation.card import ModelCard, sha256_of
 from lungseg.services import manifests
 from lungseg.services.installation import Installation
@@ -35,14 +38,14 @@ def _retried(record: Callable[Parameters, Value]) -> Callable[Parameters, Value]
     """Let a transaction be tried again where the database is locked."""
 
     @wraps(record)
-    def call(*args: Parameters.args, **named: Parameters.kwargs) -> Value:
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Value:
         for pause_s in RETRY_PAUSES_S:
             try:
-                return record(*args, **named)
+                return record(*args, **kwargs)
             except StorageError as error:
                 log.warning("trying again in %.1f s: %s", pause_s, error.found)
                 time.sleep(pause_s)
-        return record(*args, **named)
+        return record(*args, **kwargs)
 
     return call
 
@@ -61,13 +64,15 @@ class Outcome:
 
     @property
     def columns(self) -> Mapping[str, object]:
-        """What of the run's record that changes."""
-        made = self.card and {
-            "checkpoint": self.card.name,
-            "checkpoint_sha256": self.card.sha256,
-            "device": self.card.training.device,
-        }
-        return {**(made or {}), **({"result": self.result} if self.result else {})}
+        """The fields of the run's record that change."""
+        columns: dict[str, object] = {"result": self.result} if self.result else {}
+        if self.card:
+            columns |= {
+                "checkpoint": self.card.name,
+                "checkpoint_sha256": self.card.sha256,
+                "device": self.card.training.device,
+            }
+        return columns
 
 
 class RunRecorder:
@@ -75,10 +80,6 @@ class RunRecorder:
 
     Each method is one transaction, tried again where the database is locked; it raises StorageError only after long
     trying. What ends a run returns whether it did: False where the run is no longer the caller's.
-
-    Args:
-        installation: whose run it is.
-        run: as claimed.
     """
 
     def __init__(self, installation: Installation, run: Run) -> None:
@@ -87,7 +88,7 @@ class RunRecorder:
         self._run = run
 
     def record_provenance(self, card: ModelCard, device: str) -> None:
-        """Record with which code and weights the run is about to be executed, whatever comes of it."""
+        """Record, before the work begins, with which code and weights the run is executed."""
         config = replace(
             self._run.config_as(CheckpointUse),
             threshold=card.threshold,
@@ -143,9 +144,9 @@ class RunRecorder:
         The run itself is queued again by the worker, as any stale one.
         """
         with self._database.begin() as session:
-            now = rows.get_run(session, self._run.id)
-            if now.state is RunState.RUNNING and now.attempts == self._run.attempts:
-                training.add_warning(session, now.id, f"Attempt {now.attempts} {end} before the run was done.")
+            run = rows.get_run(session, self._run.id)
+            if run.state is RunState.RUNNING and run.attempts == self._run.attempts:
+                training.add_warning(session, run.id, f"Attempt {run.attempts} {end} before the run was done.")
 
     def record_done(self, outcome: Outcome) -> bool:
         """End the run, which has done its work."""
@@ -178,38 +179,32 @@ class RunRecorder:
         """
         incoming, key = keys.incoming_mask(mask_id), keys.mask(mask_id)
         is_new = self._files.exists(incoming)  # an earlier try may have moved it before its commit failed
-        mask = self._mask(mask_id, self._files.local(incoming if is_new else key), segmentation)
+        sha256 = sha256_of(self._files.local(incoming if is_new else key))
         columns = {"result": segmentation, "warnings": list(segmentation.warnings), "progress": None}
+        case_id, now = self._run.case_id or "", datetime.now(UTC)
         with self._database.begin() as session:
-            is_ours = queue.finish(
-                session, self._run, RunState.DONE, mask.created_at, device=segmentation.device, **columns
-            )
-            if not is_ours:
+            if not queue.finish(session, self._run, RunState.DONE, now, device=segmentation.device, **columns):
                 return False
-            mask = replace(mask, version=next_version(session, mask.case_id, mask.kind))
+            mask = Mask(
+                id=mask_id,
+                case_id=case_id,
+                run_id=self._run.id,
+                kind=MaskKind.PREDICTION,
+                version=next_version(session, case_id, MaskKind.PREDICTION),
+                path=key,
+                sha256=sha256,
+                volume_ml=sum(lesion.volume_ml for lesion in segmentation.lesions),
+                slice_voxels=segmentation.slice_voxels,
+                created_at=now,
+                lesions=segmentation.lesions,
+                doubtful=segmentation.doubtful,
+            )
             insert_mask(session, mask)
             if is_new:
                 self._files.rename(incoming, key)
-            done = rows.get_run(session, self._run.id)
-        manifests.keep_mask(self._files, mask, done)
+            run = rows.get_run(session, self._run.id)
+        manifests.keep_mask(self._files, mask, run)
         return True
-
-    def _mask(self, mask_id: str, path: Path, segmentation: Segmentation) -> Mask:
-        """Make the record of a mask; its version is known in the transaction that inserts it."""
-        return Mask(
-            id=mask_id,
-            case_id=self._run.case_id or "",
-            run_id=self._run.id,
-            kind=MaskKind.PREDICTION,
-            version=0,
-            path=keys.mask(mask_id),
-            sha256=sha256_of(path),
-            volume_ml=sum(lesion.volume_ml for lesion in segmentation.lesions),
-            slice_voxels=segmentation.slice_voxels,
-            created_at=datetime.now(UTC),
-            lesions=segmentation.lesions,
-            doubtful=segmentation.doubtful,
-        )
 
     @_retried
     def _record_columns(self, **columns: Any) -> None:

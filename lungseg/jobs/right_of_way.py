@@ -11,32 +11,26 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from lungseg.config import Settings
-from lungseg.records import Progress
+from lungseg.jobs.context import Monitor
+from lungseg.records.run_states import Progress
 
 log = logging.getLogger(__name__)
 
+LOCK = "scans.first"
 POLL_S = 0.1
 LONG_S = 60.0
 """Standing aside for longer than this, a run says for how long it has."""
 STAGE = "paused for a scan"
-NICENESS = 5
-"""Of processes that do other work: beside them a scan gets three quarters of each processor even before they stand
-aside, and where nothing competes with them they lose nothing."""
 
 
 class RightOfWay:
-    """The right of way of an installation's scans, in the process that segments them.
-
-    Args:
-        settings: of the installation.
-    """
+    """The right of way of an installation's scans, in the process that segments them."""
 
     def __init__(self, settings: Settings) -> None:
-        self._path = settings.home / "scans.first"
+        self._path = settings.home / LOCK
         self._descriptor: int | None = None
 
     def take(self) -> None:
@@ -59,7 +53,7 @@ class RightOfWay:
 def is_taken(settings: Settings) -> bool:
     """Tell whether scans have the right of way now; cheap enough for every step."""
     try:
-        descriptor = os.open(settings.home / "scans.first", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(settings.home / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -73,45 +67,31 @@ def is_taken(settings: Settings) -> bool:
     return False
 
 
-class GivesWay:
-    """Work that stands aside for scans, and says so while it does.
+def giving_way(settings: Settings, monitor: Monitor) -> Monitor:
+    """Watch work that stands aside for scans, and says so while it does.
 
-    Args:
-        settings: of the installation.
-        tell: to be told of progress, that of the work and the pause.
-        is_to_stop: whether the work is to end; also asked, as a sign of its life, while it stands aside.
+    The question of `monitor` whether to stop is also asked, as a sign of life, while the work stands aside.
     """
+    last = Progress("starting")
 
-    def __init__(self, settings: Settings, tell: Callable[[Progress], None], is_to_stop: Callable[[], bool]) -> None:
-        self._settings = settings
-        self._tell = tell
-        self._is_to_stop = is_to_stop
-        self._last = Progress("starting")
+    def report(progress: Progress) -> None:
+        nonlocal last
+        last = progress
+        monitor.report(progress)
 
-    def tell(self, progress: Progress) -> None:
-        """Pass progress of the work on."""
-        self._last = progress
-        self._tell(progress)
+    def should_stop() -> bool:
+        if is_taken(settings):
+            stand_aside()
+        return monitor.should_stop()
 
-    def should_stop(self) -> bool:
-        """Tell between two steps whether the work is to end; where a scan has the right of way, only after that."""
-        if is_taken(self._settings):
-            self._stand_aside()
-        return self._is_to_stop()
-
-    def _stand_aside(self) -> None:
+    def stand_aside() -> None:
         began_s = time.monotonic()
-        while is_taken(self._settings) and not self._is_to_stop():
-            self._tell(replace(self._last, stage=_stage(time.monotonic() - began_s), left_s=None))
+        while is_taken(settings) and not monitor.should_stop():
+            aside_s = time.monotonic() - began_s
+            stage = STAGE if aside_s < LONG_S else f"paused for scans for {aside_s // 60:.0f} min"
+            monitor.report(replace(last, stage=stage, left_s=None))
             time.sleep(POLL_S)
         log.info("stood aside for %.1f s while scans were segmented", time.monotonic() - began_s)
-        self._tell(self._last)
+        monitor.report(last)
 
-
-def let_scans_go_first() -> None:
-    """Take the processors only as far as nobody else wants them; for a process of its own, for good."""
-    os.nice(NICENESS)
-
-
-def _stage(aside_s: float) -> str:
-    return STAGE if aside_s < LONG_S else f"paused for scans for {aside_s // 60:.0f} min"
+    return Monitor(report, should_stop)

@@ -7,8 +7,8 @@ from lungseg.figures.video import Film
 from lungseg.files import keys
 from lungseg.jobs.context import JobContext
 from lungseg.jobs.recorder import Outcome
-from lungseg.records import Progress
-from lungseg.run_configs import VideoConfig
+from lungseg.records.run_configs import VideoConfig
+from lungseg.records.run_states import Progress
 from lungseg.scans.formats import read_mask, read_volume
 from lungseg.services.cases import get_case
 

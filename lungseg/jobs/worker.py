@@ -1,6 +1,6 @@
 """The worker process: takes runs from the queue, in lanes that go beside each other.
 
-Scans of readers it segments itself, with a network that is kept warm; they wait for nothing else. All else goes on
+It segments scans of readers itself, with a network that is kept warm; they wait for nothing else. All else goes on
 beside them in child processes: what takes long (training, scoring, preparing data), which stands aside while a scan is
 segmented, and videos, for which a reader waits too.
 
@@ -26,10 +26,10 @@ from lungseg.db import open_database, queue
 from lungseg.db.queue import CHILD_LANES, LANES, Lane
 from lungseg.errors import StorageError
 from lungseg.jobs.carry_out import Host, carry_out
-from lungseg.jobs.launch import Children
+from lungseg.jobs.launch import carry_out_in_child
 from lungseg.jobs.right_of_way import RightOfWay
 from lungseg.processes import leaving_on_signals
-from lungseg.records import Run
+from lungseg.records.runs import Run
 from lungseg.services.home import open_home, open_installation
 from lungseg.services.incoming import sweep_incoming
 from lungseg.services.installation import Installation
@@ -51,11 +51,9 @@ SCRUB_EVERY_S = 30.0
 
 
 def work(settings: Settings, *, once: bool = False) -> None:
-    """Execute queued runs until SIGTERM or SIGINT; leave at once where another worker is alive.
+    """Execute queued runs until SIGTERM or SIGINT, or with `once` until the queue is empty.
 
-    Args:
-        settings: of the installation.
-        once: leave when the queue is empty.
+    It leaves at once where another worker is alive.
 
     Raises:
         LungSegError: the database can't be opened.
@@ -68,7 +66,7 @@ def work(settings: Settings, *, once: bool = False) -> None:
             worker = Worker(installation, on_step=signs.step)
             with closing(database), leaving_on_signals(worker.leave, second_ends=True):
                 open_installation(installation)
-                worker.requeue_stale()
+                worker.requeue_stale(queue.StaleRuns(worker.place))
                 worker.run(once=once)
     except Timeout:
         log.info("another worker is alive; this one leaves")
@@ -79,7 +77,7 @@ class Worker:
 
     Args:
         installation: whose runs it executes.
-        on_step: told whenever the work gets on.
+        on_step: called whenever the work gets on.
     """
 
     def __init__(self, installation: Installation, on_step: Callable[[], None] = lambda: None) -> None:
@@ -87,7 +85,7 @@ class Worker:
         self._database = installation.database
         self._on_step = on_step
         self._stepped: set[Lane] = set()
-        self._place = f"{socket.gethostname()}:{installation.settings.home}"
+        self.place = f"{socket.gethostname()}:{installation.settings.home}"
         self._right_of_way = RightOfWay(installation.settings)
         self._leaves = False
         self._swept_s = self._scrubbed_s = -SWEEP_EVERY_S
@@ -96,42 +94,36 @@ class Worker:
         """End soon and in good order: the runs at hand go back into the queue."""
         self._leaves = True
 
-    def requeue_stale(self) -> None:
-        """Queue again what an earlier worker of this place has left; raises StorageError where the database refuses."""
-        self._requeue_stale(queue.StaleRuns(self._place))
-
     def run(self, *, once: bool) -> None:
-        """Execute runs as they come; a database that does not answer is waited for.
+        """Execute runs as they come; wait for a database that does not answer.
 
         Scans are segmented by this thread; each other lane has a thread that waits for its children.
         """
         log.info("worker starts")
-        with ThreadPoolExecutor(len(CHILD_LANES), "lane") as beside:
-            others = [beside.submit(self._go_through, lane, lambda: once) for lane in CHILD_LANES]
+        with ThreadPoolExecutor(len(CHILD_LANES), "lane") as threads:
+            futures = [threads.submit(self._go_through, lane, lambda: once) for lane in CHILD_LANES]
             try:
-                self._go_through(Lane.SCANS, lambda: all(other.done() for other in others))
+                self._go_through(Lane.SCANS, lambda: all(future.done() for future in futures))
             except BaseException:
                 self.leave()  # the other lanes, too
                 raise
             finally:
                 self._right_of_way.give_up()
-        for other in others:
-            other.result()
+        for future in futures:
+            future.result()
         log.info("worker ends")
 
     def _go_through(self, lane: Lane, may_end: Callable[[], bool]) -> None:
         """Execute the runs of a lane as they come, until this worker leaves, or nothing waits and it may end."""
         host = Host(on_step=partial(self._step, lane), should_leave=lambda: self._leaves)
-        execute: Callable[[Run], None] = partial(carry_out, self._installation, host=host)
-        if lane is not Lane.SCANS:
-            execute = Children(self._installation, host).carry_out
+        execute = carry_out if lane is Lane.SCANS else carry_out_in_child
         silence = Silence(SILENCE_S)
         while not self._leaves:
             self._step(lane)
             pause_s = IDLE_S
             try:
                 if run := self._next(lane, silence):
-                    execute(run)
+                    execute(self._installation, run, host)
                     continue
             except StorageError as error:
                 log.warning("waiting for the database: %s", error.found)
@@ -155,17 +147,18 @@ class Worker:
         if lane is Lane.SCANS:
             self._sweep()
         with self._database.read() as session:
-            silent = silence.among(queue.heartbeats_elsewhere(session, self._place))
-            stale = queue.StaleRuns(self._place, silent, lane)
+            silent = silence.among(queue.heartbeats_elsewhere(session, self.place))
+            stale = queue.StaleRuns(self.place, silent, lane)
             if not queue.has_work(session, stale):
                 return None
         if lane is Lane.SCANS:
             self._right_of_way.take()
-        self._requeue_stale(stale)
+        self.requeue_stale(stale)
         with self._database.begin() as session:
-            return queue.claim(session, self._place, datetime.now(UTC), lane=lane)
+            return queue.claim(session, self.place, datetime.now(UTC), lane=lane)
 
-    def _requeue_stale(self, stale: queue.StaleRuns) -> None:
+    def requeue_stale(self, stale: queue.StaleRuns) -> None:
+        """Queue again what a lost worker has left; raises StorageError where the database refuses."""
         with self._database.begin() as session:
             requeued = queue.requeue_stale(session, stale, datetime.now(UTC))
         for run in requeued:

@@ -1,4 +1,4 @@
-"""The data of each kind of preset: what whoever trains hands to `training.fit`."""
+"""The data module of each kind of preset, for `training.fit`."""
 
 from __future__ import annotations
 

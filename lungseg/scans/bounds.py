@@ -15,20 +15,15 @@ from lungseg.scans.geometry import Grid, Shape
 from lungseg.wording import rounded
 
 VOXEL_BYTES = 3
-"""Memory that a voxel takes until the scan has been segmented: 2 bytes of HU, 1 of mask."""
+"""Memory per voxel until the scan is segmented: 2 bytes of HU, 1 of mask."""
 COARSE_MM, COARSE_BYTES = 3.0, 9
-"""Pixel of the grid on which lungs are looked for, and the memory that one of its voxels takes there (measured)."""
+"""Pixel size of the grid on which lungs are found, and the memory that one of its voxels takes there (measured)."""
 MASK_BYTES = 2
-"""Memory that a voxel of a mask takes: 1 byte of its own, 1 of a copy."""
+"""Memory per voxel of a mask: 1 byte, and 1 of a copy."""
 
 
 def check_bytes(content: Content, limits: Limits) -> None:
-    """Check the size of a file.
-
-    Raises:
-        EmptyScanError: it has no byte.
-        TooLargeError: it has more than the limits allow.
-    """
+    """Raise EmptyScanError for a file without bytes, TooLargeError for one beyond the limits."""
     if content.size == 0:
         raise EmptyScanError("The file is empty (0 bytes).", "Export or copy it again.")
     if content.size > limits.file_bytes:
@@ -38,11 +33,7 @@ def check_bytes(content: Content, limits: Limits) -> None:
 
 
 def check_memory(grid: Grid, limits: Limits) -> None:
-    """Check the memory that segmenting a scan on a grid would take.
-
-    Raises:
-        TooLargeError: it is more than the limits allow.
-    """
+    """Raise TooLargeError if segmenting a scan on a grid takes more memory than the limits allow."""
     needed = memory_of(grid.to_ras())
     if needed > limits.memory_bytes:
         raise TooLargeError(
@@ -60,16 +51,7 @@ def memory_of(grid: Grid) -> int:
 
 
 def allocate(shape: Shape, dtype: np.dtype[Any], needed: int) -> NDArray[Any]:
-    """Make an array of a scan, first axis fastest, where the memory that it and what is made of it take is free now.
-
-    Args:
-        shape: its shape.
-        dtype: its type.
-        needed: bytes that have to be free, those of the array among them.
-
-    Raises:
-        TooLargeError: they are not.
-    """
+    """Allocate an array, first axis fastest; raises TooLargeError if fewer than `needed` bytes are free now."""
     free = free_memory()
     error = TooLargeError(
         f"{rounded(shape)} voxels take {_megabytes(needed)} of memory; {_megabytes(free)} are free now.",
@@ -79,8 +61,8 @@ def allocate(shape: Shape, dtype: np.dtype[Any], needed: int) -> NDArray[Any]:
         raise error
     try:
         return np.empty(shape, dtype=dtype, order="F")
-    except MemoryError as refused:
-        raise error from refused
+    except MemoryError as full:
+        raise error from full
 
 
 def _megabytes(count: int) -> str:

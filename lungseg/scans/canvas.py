@@ -40,11 +40,11 @@ class Preprocessing:
     Attributes:
         size: side of the square canvas, in pixels.
         channels: neighbouring slices that a network sees at once; odd, 1 is plain 2-D.
-        neighbour_mm: distance of these slices, as near as whole slices allow; 0 for one slice after the other.
-        finest_mm: pixels of the canvas are never smaller, so that a narrow field of view is not blown up; 0 for any.
         hu_floor: HU below this (padding outside the field of view) are raised to it.
         hu_ceiling: HU above this are lowered to it.
-        hu_scale: what HU are divided by.
+        hu_scale: divisor of HU.
+        neighbour_mm: distance of neighbouring slices, rounded to whole slices; 0 for consecutive slices.
+        finest_mm: smallest pixel of the canvas, so that a narrow field of view is not magnified; 0 for any.
     """
 
     size: Natural = 256
@@ -56,11 +56,7 @@ class Preprocessing:
     finest_mm: Finite = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse settings that no slice stack can be made with.
-
-        Raises:
-            CheckpointError: a value is out of range.
-        """
+        """Raise CheckpointError for a value out of range."""
         if not 1 <= self.size <= LARGEST_PX or self.channels < 1 or self.channels % 2 == 0:
             raise CheckpointError(
                 f"A canvas of {self.size} px with {self.channels} channels can't be made.",
@@ -68,7 +64,7 @@ class Preprocessing:
             )
         if self.hu_floor >= self.hu_ceiling or self.hu_scale <= 0:
             raise CheckpointError(
-                f"HU from {self.hu_floor} to {self.hu_ceiling} divided by {self.hu_scale} carry nothing.",
+                f"HU from {self.hu_floor} to {self.hu_ceiling} divided by {self.hu_scale} hold no information.",
                 "Give a floor below the ceiling and a positive scale.",
             )
         if not (0 <= self.neighbour_mm <= FARTHEST_MM and 0 <= self.finest_mm <= FARTHEST_MM):
@@ -96,10 +92,10 @@ class Preprocessing:
         """
         frame = self.frame(volume.grid)
         depth, slice_mm = volume.grid.shape[2], volume.grid.spacing_mm[2]
-        near = np.stack([self.neighbours(k, depth, slice_mm) for k in range(first, last)])
-        needed, places = np.unique(near, return_inverse=True)
-        planes = [frame.to_canvas(self.scale(to_display(volume.hu[:, :, k])), fill=self.padding) for k in needed]
-        return np.stack(planes)[places.reshape(near.shape)]
+        neighbours = np.stack([self.neighbours(k, depth, slice_mm) for k in range(first, last)])
+        slices, places = np.unique(neighbours, return_inverse=True)
+        planes = [frame.to_canvas(self.scale(to_display(volume.hu[:, :, k])), fill=self.padding) for k in slices]
+        return np.stack(planes)[places.reshape(neighbours.shape)]
 
     def frame(self, grid: Grid) -> CanvasGeometry:
         """Return where the axial slices of an RAS+ grid lie on the canvas."""
@@ -111,7 +107,7 @@ class Preprocessing:
         return np.clip(k + self.step(slice_mm) * np.arange(-reach, reach + 1), 0, depth - 1)
 
     def step(self, slice_mm: float) -> int:
-        """Count the slices from one neighbour to the next."""
+        """Return the number of slices from one neighbour to the next."""
         return max(1, round(self.neighbour_mm / slice_mm))
 
 
@@ -135,7 +131,7 @@ class CanvasGeometry:
     def of(cls, grid: Grid, size: int, *, finest_mm: float = 0.0) -> CanvasGeometry:
         """Fit the axial slices of an RAS+ grid into a canvas, undistorted in mm and centred.
 
-        Pixels are `finest_mm` or larger: a field of view that is smaller than such a canvas leaves a rim around it.
+        Pixels are `finest_mm` or larger: a field of view smaller than such a canvas leaves a rim around it.
         """
         width_mm = grid.shape[0] * grid.spacing_mm[0]
         height_mm = grid.shape[1] * grid.spacing_mm[1]
@@ -155,22 +151,15 @@ class CanvasGeometry:
 
     def from_canvas(self, canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Undo `to_canvas` for an 8-bit probability canvas (size, size): bilinear, to (J, I)."""
-        return self._cut(canvas, cv2.INTER_LINEAR)
-
-    def mask_from_canvas(self, canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Undo `mask_to_canvas` by nearest neighbour: the pair gives back each canvas if the slice has more pixels."""
-        return self._cut(canvas, cv2.INTER_NEAREST_EXACT)
+        (top, bottom), (left, right) = self.rows, self.columns
+        part = np.ascontiguousarray(canvas[top:bottom, left:right])
+        return np.asarray(cv2.resize(part, self.shape[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
     def _place(self, plane: NDArray[Pixel], interpolation: int, fill: float) -> NDArray[Pixel]:
         (top, bottom), (left, right) = self.rows, self.columns
         canvas = np.full((self.size, self.size), fill, dtype=plane.dtype)
         canvas[top:bottom, left:right] = cv2.resize(plane, (right - left, bottom - top), interpolation=interpolation)
         return canvas
-
-    def _cut(self, canvas: NDArray[Pixel], interpolation: int) -> NDArray[Pixel]:
-        (top, bottom), (left, right) = self.rows, self.columns
-        part = np.ascontiguousarray(canvas[top:bottom, left:right])
-        return np.asarray(cv2.resize(part, self.shape[::-1], interpolation=interpolation), dtype=canvas.dtype)
 
 
 def to_display(plane: NDArray[Scalar]) -> NDArray[Scalar]:

@@ -1,4 +1,4 @@
-"""Connected components of masks, looked for block by block, so that memory follows the lesions and not the scan."""
+"""Connected components of masks, found block by block, so that memory follows the lesions and not the scan."""
 
 from __future__ import annotations
 
@@ -17,31 +17,22 @@ CONNECTIVITY: Final = 26
 
 
 def numbered(mask: NDArray[np.bool_]) -> tuple[Labels, int]:
-    """Number the components of a mask, 1, 2, ...; 0 is background.
-
-    Returns:
-        An array of the mask's shape, and how many components there are.
-    """
+    """Number the components of a mask 1, 2, ...; 0 is background. Also return how many there are."""
     # Without a rim of background cc3d 4.1 reserves too few labels for boxes a voxel or two thick, and fails.
     labels, count = cc3d.connected_components(np.pad(mask, 1), connectivity=CONNECTIVITY, return_N=True)
     return np.ascontiguousarray(labels[1:-1, 1:-1, 1:-1]), int(count)
-
-
-def boxes_of(labels: Labels) -> list[Box]:
-    """Return the smallest box of each numbered component, that of number 1 first."""
-    return list(cc3d.statistics(labels)["bounding_boxes"][1:])
 
 
 def components(mask: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.bool_], Box]]:
     """Yield each component as a small bool array and the box of the mask that it fills."""
     for block in blocks(mask):
         labels, _ = numbered(mask[block])
-        for label, part in enumerate(boxes_of(labels), start=1):
-            yield labels[part] == label, shifted(part, block)
+        for label, box in enumerate(cc3d.statistics(labels)["bounding_boxes"][1:], start=1):
+            yield labels[box] == label, shifted(box, block)
 
 
 def bounding_box(mask: NDArray[Any]) -> Box | None:
-    """Return the smallest box that holds what is not 0, None where all is; found slice by slice, without copies."""
+    """Return the smallest box of voxels that are not 0, None without any; slice by slice, without copies."""
     slices = np.flatnonzero([mask[:, :, k].any() for k in range(mask.shape[2])])
     if not slices.size:
         return None
@@ -51,9 +42,8 @@ def bounding_box(mask: NDArray[Any]) -> Box | None:
 
 
 def blocks(mask: NDArray[Any]) -> Iterator[Box]:
-    """Yield boxes that hold what is not 0, one for each run of axial slices with some; no component spans two."""
-    touched = np.array([0, *(mask[:, :, k].any() for k in range(mask.shape[2])), 0], dtype=np.int8)
-    edges = np.diff(touched)
+    """Yield a box for each run of axial slices with voxels that are not 0; no component spans two boxes."""
+    edges = np.diff(np.array([0, *(mask[:, :, k].any() for k in range(mask.shape[2])), 0], dtype=np.int8))
     for first, last in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
         box = bounding_box(mask[:, :, first:last])
         if box is not None:
@@ -61,7 +51,7 @@ def blocks(mask: NDArray[Any]) -> Iterator[Box]:
 
 
 def shifted(part: Box, box: Box) -> Box:
-    """Return a part of a box as a part of what the box was cut from."""
+    """Turn a part of a box into a part of the array that the box was cut from."""
     i, j, k = (
         slice(inner.start + outer.start, inner.stop + outer.start) for inner, outer in zip(part, box, strict=True)
     )

@@ -1,17 +1,16 @@
-"""What a file is that was handed in as NIfTI and is none: by its first bytes, with what to do about it."""
+"""Name a file that is not NIfTI by its first bytes, and say what to do about it."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lungseg.errors import EmptyScanError, NotNiftiError, ScanError, TruncatedScanError
 
 CONVERT_DICOM = "Convert the DICOM series with dcm2niix, then hand in the .nii.gz that it writes."
 CONVERT_PAIR = "Join the two files to one: `nib-convert scan.hdr scan.nii` (of nibabel), with both in one folder."
 UNPACK = "Unpack it, and hand in the .nii or .nii.gz that is in it."
-GET_ANEW = "Get the file anew from where it came from."
 EXPORT = "Export the scan as NIfTI (.nii or .nii.gz), or convert it with 3D Slicer or SimpleITK."
 NO_SCAN = "Hand in the scan itself, one .nii or .nii.gz file; convert DICOM series with dcm2niix first."
 HEADER_BYTES = 348
@@ -22,30 +21,18 @@ DICOM_TAGS = re.compile(rb"(\x02\x00[\x00\x01\x02\x10\x12\x13]\x00|\x08\x00[\x00
 OFTEN_TEXT = bytes({7, 8, 9, 10, 12, 13, 27}) + bytes(range(32, 127)) + bytes(range(128, 256))
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """How a kind of file begins.
-
-    Attributes:
-        start: pattern of its bytes, at `place`.
-        what: what the file is, as a sentence goes on after "The file is".
-        remedy: what to do.
-        place: where the pattern stands.
-    """
+class Signature(NamedTuple):
+    """A pattern of a file's bytes at `place`, the name of such a file, and what to do with it."""
 
     start: bytes
     what: str
     remedy: str
     place: int = 0
 
-    def fits(self, block: bytes) -> bool:
-        """Tell whether a file with these first bytes is of this kind."""
-        return re.compile(self.start, re.DOTALL | re.IGNORECASE).match(block, self.place) is not None
-
 
 SIGNATURES = (
     Signature(rb"DICM", "a single DICOM file", CONVERT_DICOM, 128),
-    Signature(rb"\x1f\x8b", "gzipped twice", "Unpack it once with `gunzip`, then hand in what comes out."),
+    Signature(rb"\x1f\x8b", "gzipped twice", "Unpack it once with `gunzip`, then hand in the result."),
     Signature(rb"PK(\x03\x04|\x05\x06|\x07\x08)", "a zip archive", f"{UNPACK} {CONVERT_DICOM}"),
     Signature(rb"BZh[1-9]", "packed with bzip2", "Unpack it with `bunzip2`, and hand in the .nii that comes out."),
     Signature(rb"\xfd7zXZ\0", "packed with xz", "Unpack it with `unxz`, and hand in the .nii that comes out."),
@@ -70,7 +57,7 @@ SIGNATURES = (
     Signature(rb"\x89HDF\r\n\x1a\n", "a HDF5 file (MINC 2 or MATLAB)", "Convert MINC with `mnc2nii`. " + EXPORT),
     Signature(rb"CDF[\x01\x02]", "a netCDF file (MINC 1)", "Convert MINC with `mnc2nii`. " + EXPORT),
     Signature(rb"MATLAB 5\.0 MAT-file", "a MATLAB file", EXPORT),
-    Signature(rb"\x93NUMPY", "a NumPy array, which has no place in the patient", EXPORT),
+    Signature(rb"\x93NUMPY", "a NumPy array, which does not say where it lies in the patient", EXPORT),
     Signature(rb"\0{3}\x01(\0\0..){3}", "a FreeSurfer file (.mgh or .mgz)", "Convert it with `mri_convert`."),
     Signature(
         rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body)",
@@ -87,24 +74,25 @@ SIGNATURES = (
 
 
 def foreign(block: bytes, name: str = "") -> ScanError:
-    """Make the error that says what a file is which has no mark of NIfTI.
+    """Return the error that names a file without the mark of NIfTI.
 
     Args:
-        block: its first bytes, inflated where it is gzipped, up to the length of a header.
-        name: of the file; the half of a pair that holds voxels alone can be told by nothing else.
+        block: first bytes of the file, inflated if gzipped, up to the length of a header.
+        name: of the file; nothing else identifies the half of a pair that holds voxels alone.
     """
     if not block:
         return EmptyScanError("The file is a gzip file with nothing in it.", "Export or copy it again.")
     if block[:4] in HEADER_STARTS:
         return _damaged_header(block)
     for signature in SIGNATURES:
-        if signature.fits(block):
+        if re.compile(signature.start, re.DOTALL | re.IGNORECASE).match(block, signature.place):
             return NotNiftiError(f"The file is {signature.what}, not a NIfTI file.", signature.remedy)
     if Path(name).suffix.lower() == ".img":
         return NotNiftiError("The file is the .img half of a pair: voxels without their header.", CONVERT_PAIR)
     if not block.strip(b"\0"):
         return NotNiftiError(
-            "The file begins with zeros alone: it is no NIfTI file, or its copy was cut off.", GET_ANEW
+            "The file begins with zeros alone: it is not a NIfTI file, or its copy was cut off.",
+            "Copy the file again from its source.",
         )
     if not block.translate(None, OFTEN_TEXT):
         return NotNiftiError("The file is a text, not a NIfTI file (no n+1 mark).", NO_SCAN)
@@ -116,7 +104,7 @@ def foreign(block: bytes, name: str = "") -> ScanError:
 
 
 def _damaged_header(block: bytes) -> ScanError:
-    """Say what is wrong with a file that begins as NIfTI and Analyze do, with the length of its header."""
+    """Return the error of a file that begins like NIfTI and Analyze, with the length of its header."""
     if len(block) < HEADER_BYTES:
         return TruncatedScanError(f"The file ends within its header, after {len(block)} bytes.", "Copy it again.")
     if b"ni1\0" in block[344:348] or b"ni2\0" in block[4:8]:

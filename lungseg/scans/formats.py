@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from lungseg.config import Limits
 from lungseg.errors import ScanError, StorageError
 from lungseg.files.unpacking import open_content
-from lungseg.records import ScanGeometry
+from lungseg.records.geometry import ScanGeometry
 from lungseg.scans import nifti
 from lungseg.scans.bounds import check_bytes, check_memory
 from lungseg.scans.containers import HEADER_BYTES, foreign
 from lungseg.scans.geometry import Grid
+from lungseg.scans.nifti_header import is_nifti
 from lungseg.scans.reader import Advance, LabelMap, ScanReader, Source, source_files
 from lungseg.scans.volume import Volume
 
@@ -32,8 +33,8 @@ class ScanFormat:
     """A format that scans come in.
 
     Attributes:
-        recognises: tells it by the first bytes of the first file, inflated where that is gzipped.
-        open: opens its files, in order, and checks their headers against the limits.
+        recognises: decides by the first bytes of the first file, inflated if gzipped.
+        open: opens the files, in order, and checks their headers against the limits.
     """
 
     recognises: Callable[[bytes], bool]
@@ -43,26 +44,28 @@ class ScanFormat:
 MaskVoxels: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 MaskWriter: TypeAlias = Callable[[MaskVoxels, Path, ScanGeometry], None]
 """Writes masks in one format; arguments and errors as in `write_mask`."""
-FORMATS = (ScanFormat(nifti.recognises, nifti.open_nifti),)
+FORMATS = (ScanFormat(is_nifti, nifti.open_nifti),)
 WRITERS: dict[str, MaskWriter] = {".nii": nifti.write_nifti, ".nii.gz": nifti.write_nifti}
 """By the end of a file's name."""
 
 
 @contextmanager
 def open_scan(source: Source, *, limits: Limits | None = None) -> Iterator[ScanReader]:
-    """Open a scan or mask of any format that is known; its content decides, not its name.
-
-    Args:
-        source: its file, or its files in order.
-        limits: bounds on what it may claim.
+    """Open a scan or mask of any supported format; its content decides, not its name.
 
     Raises:
-        ScanError: one of its kinds, for each thing that makes it no usable scan or mask.
+        ScanError: one of its kinds, for each reason why it is not a usable scan or mask.
     """
     files, bounds = source_files(source), limits or Limits()
     if not files:
         raise ScanError("There is no file to read.", "Hand in the scan itself.")
-    with _format_of(files[0], bounds).open(files, bounds) as reader:
+    with open_content(files[0]) as content:
+        check_bytes(content, bounds)
+        block = content.read(HEADER_BYTES)
+    formats = [candidate for candidate in FORMATS if candidate.recognises(block)]
+    if not formats:
+        raise foreign(block, files[0].name)
+    with formats[0].open(files, bounds) as reader:
         check_memory(reader.grid, bounds)
         yield reader
 
@@ -89,38 +92,19 @@ def write_mask(mask: MaskVoxels, path: Path, geometry: ScanGeometry) -> None:
 
     Args:
         mask: (I, J, K) array on the RAS+ grid of the scan, bool, or uint8 with a value for each kind of voxel.
-        path: its ending says the format; its folder is made. The file is complete after the call, or untouched.
+        path: its ending names the format; its folder is made. The file is complete after the call, or untouched.
         geometry: of the scan.
 
     Raises:
-        GridMismatchError: the mask has not the scan's shape.
-        StorageError: there is no format of that ending, the folder can't be written to, or the disk is full.
+        GridMismatchError: the mask does not have the scan's shape.
+        StorageError: no format has that ending, the folder can't be written to, or the disk is full.
     """
     writer_of(path)(mask, path, geometry)
 
 
 def writer_of(path: Path) -> MaskWriter:
-    """Return what writes masks under a name.
-
-    Raises:
-        StorageError: no format has that ending.
-    """
+    """Return the writer of masks for the ending of a name; raises StorageError for an unknown ending."""
     for ending, writer in WRITERS.items():
         if path.name.lower().endswith(ending):
             return writer
     raise StorageError(f"The mask would be called {path.name}.", f"Give it a name that ends in {' or '.join(WRITERS)}.")
-
-
-def _format_of(path: Path, limits: Limits) -> ScanFormat:
-    """Tell the format of a file.
-
-    Raises:
-        ScanError: it is none that is read here; what it is, and what to do about it.
-    """
-    with open_content(path) as content:
-        check_bytes(content, limits)
-        block = content.read(HEADER_BYTES)
-    for each in FORMATS:
-        if each.recognises(block):
-            return each
-    raise foreign(block, path.name)

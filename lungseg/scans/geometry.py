@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lungseg.errors import AffineError, DimensionsError, GridMismatchError
-from lungseg.records import ScanGeometry
+from lungseg.records.geometry import ScanGeometry
 
 Shape: TypeAlias = tuple[int, int, int]
 Affine: TypeAlias = NDArray[np.float64]
@@ -21,8 +21,8 @@ LAST_ROW = (0.0, 0.0, 0.0, 1.0)
 LAST_ROW_TOLERANCE = 1e-6
 """Products and inverses of affines leave 1e-16 in the last row; a transposed matrix leaves millimetres."""
 MOST_SHEAR_DEGREES = 35.0
-"""By so much may two axes miss the perpendicular. CT gantries tilt by 30 degrees at most, and nothing else shears a
-scan; 5 more are for rounded headers and for scans that were registered."""
+"""Largest deviation of two axes from the perpendicular. CT gantries tilt by 30 degrees at most, and nothing else shears
+a scan; 5 more are for rounded headers and for registered scans."""
 _CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -49,7 +49,23 @@ class Grid:
         if len(self.shape) != SPACE or min(self.shape) < 1:
             raise DimensionsError(f"The shape is {self.shape}.", "Give three axes of at least one voxel each.")
         affine = np.array(self.affine, dtype=np.float64)
-        _check_affine(affine)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise AffineError("The affine is not a finite 4 x 4 matrix.", "Export the scan again with its orientation.")
+        if np.abs(affine[SPACE] - LAST_ROW).max() > LAST_ROW_TOLERANCE:
+            raise AffineError(
+                f"The last row of the affine is {affine[SPACE].round(4).tolist()}, not 0 0 0 1.",
+                "Give the matrix from voxel indices to millimetres, not its transpose.",
+            )
+        axes, remedy = affine[:SPACE, :SPACE], "Export the scan again from the original DICOM series."
+        if abs(np.linalg.det(axes)) < np.finfo(np.float32).eps:
+            raise AffineError(f"The affine is singular (its axes span no volume): {axes.round(4).tolist()}.", remedy)
+        shear = max(shear_degrees(axes))
+        if shear > MOST_SHEAR_DEGREES:
+            raise AffineError(
+                f"The axes of the affine miss the perpendicular by {shear:.0f} degrees; no gantry tilts by more than "
+                f"{MOST_SHEAR_DEGREES:.0f}.",
+                remedy,
+            )
         affine.flags.writeable = False
         object.__setattr__(self, "affine", affine)
 
@@ -76,14 +92,12 @@ class Grid:
 
     def mm_of(self, index: ArrayLike) -> NDArray[np.float64]:
         """Turn (..., 3) voxel indices into (..., 3) millimetres in RAS+ patient space; the inverse of `index_of`."""
-        mm: NDArray[np.float64] = np.asarray(index) @ self.affine[:SPACE, :SPACE].T + self.affine[:SPACE, SPACE]
-        return mm
+        return np.asarray(np.asarray(index) @ self.affine[:SPACE, :SPACE].T + self.affine[:SPACE, SPACE])
 
     def index_of(self, mm: ArrayLike) -> NDArray[np.float64]:
         """Turn (..., 3) millimetres in RAS+ patient space into (..., 3) voxel indices, not rounded."""
         inverse = np.linalg.inv(self.affine)
-        index: NDArray[np.float64] = np.asarray(mm) @ inverse[:SPACE, :SPACE].T + inverse[:SPACE, SPACE]
-        return index
+        return np.asarray(np.asarray(mm) @ inverse[:SPACE, :SPACE].T + inverse[:SPACE, SPACE])
 
     def matches(self, other: Grid, tolerance_mm: float = 1e-2) -> bool:
         """Tell whether both grids place every voxel alike, to a hundredth of a millimetre by default."""
@@ -94,7 +108,14 @@ class Grid:
 
     def to_ras(self) -> Grid:
         """Return the grid of the same voxels after `Orientation.to_ras` has turned their array to RAS+."""
-        return self.orientation.turn_grid(self)
+        orientation = self.orientation
+        turn = np.zeros((4, 4))
+        turn[SPACE, SPACE] = 1.0
+        for r, (axis, flip) in enumerate(zip(orientation.axes, orientation.flips, strict=True)):
+            turn[axis, r] = -1.0 if flip else 1.0
+            turn[axis, SPACE] = self.shape[axis] - 1 if flip else 0.0
+        i, j, k = (self.shape[axis] for axis in orientation.axes)
+        return Grid((i, j, k), self.affine @ turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +145,14 @@ class Orientation:
         return "".join(letters[axis] for axis in range(SPACE))
 
     def to_ras(self, array: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Turn an array in file order to (I, J, K) toward R, A, S. A view, no copy."""
-        turned = array.transpose(self.axes)
+        """Turn an array in file order to (I, J, K) toward R, A, S; further axes stay last. A view, no copy."""
+        turned = array.transpose(*self.axes, *range(SPACE, array.ndim))
         return turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
 
     def from_ras(self, array: NDArray[Scalar]) -> NDArray[Scalar]:
         """Undo `to_ras`. A view, no copy."""
         unflipped = array[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
-        return unflipped.transpose(np.argsort(self.axes))
-
-    def turn_grid(self, grid: Grid) -> Grid:
-        """Return the grid of `to_ras(array)` for an array on `grid`."""
-        turn = np.zeros((4, 4))
-        turn[SPACE, SPACE] = 1.0
-        for r, (axis, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
-            turn[axis, r] = -1.0 if flip else 1.0
-            turn[axis, SPACE] = grid.shape[axis] - 1 if flip else 0.0
-        i, j, k = (grid.shape[axis] for axis in self.axes)
-        return Grid((i, j, k), grid.affine @ turn)
+        return unflipped.transpose(*np.argsort(self.axes), *range(SPACE, array.ndim))
 
 
 def shear_degrees(axes: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -153,36 +164,8 @@ def shear_degrees(axes: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def check_on_grid(array: NDArray[Any], grid: Grid) -> None:
-    """Check that an array has the shape of its grid.
-
-    Raises:
-        GridMismatchError: it has another shape.
-    """
+    """Raise GridMismatchError unless an array has the shape of its grid."""
     if array.shape != grid.shape:
         raise GridMismatchError(
             f"The array has the shape {array.shape}, its grid {grid.shape}.", "Use a mask made on this very scan."
-        )
-
-
-def _check_affine(affine: Affine) -> None:
-    """Refuse an affine that places no voxels in a patient, as `Grid` says."""
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise AffineError("The affine is not a finite 4 x 4 matrix.", "Export the scan again with its orientation.")
-    if np.abs(affine[SPACE] - LAST_ROW).max() > LAST_ROW_TOLERANCE:
-        raise AffineError(
-            f"The last row of the affine is {affine[SPACE].round(4).tolist()}, not 0 0 0 1.",
-            "Give the matrix from voxel indices to millimetres, not its transpose.",
-        )
-    axes, again = affine[:SPACE, :SPACE], "Export the scan again from the original DICOM series."
-    if abs(np.linalg.det(axes)) < np.finfo(np.float32).eps:
-        raise AffineError(
-            f"The affine is singular (its axes span no volume): {axes.round(4).tolist()}.",
-            again,
-        )
-    shear = max(shear_degrees(axes))
-    if shear > MOST_SHEAR_DEGREES:
-        raise AffineError(
-            f"The axes of the affine miss the perpendicular by {shear:.0f} degrees; no gantry tilts by more than "
-            f"{MOST_SHEAR_DEGREES:.0f}.",
-            again,
         )

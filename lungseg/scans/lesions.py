@@ -8,22 +8,17 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.records import Lesion
+from lungseg.records.masks import Lesion
 from lungseg.scans.components import Box, components
 from lungseg.scans.geometry import Grid, check_on_grid
 
 
 def lesions_of(mask: NDArray[np.bool_], grid: Grid) -> tuple[Lesion, ...]:
-    """Measure the connected components of a mask, largest first; none has a probability.
-
-    Args:
-        mask: (I, J, K) bool on `grid`.
-        grid: RAS+ grid of the volume.
-    """
+    """Measure the connected components of a mask (I, J, K) on an RAS+ grid, largest first; none has a probability."""
     check_on_grid(mask, grid)
-    measured = [measure_lesion(inside, box, grid) for inside, box in components(mask)]
-    measured.sort(key=lambda lesion: lesion.volume_ml, reverse=True)
-    return tuple(replace(lesion, number=number) for number, lesion in enumerate(measured, start=1))
+    lesions = [measure_lesion(inside, box, grid) for inside, box in components(mask)]
+    lesions.sort(key=lambda lesion: lesion.volume_ml, reverse=True)
+    return tuple(replace(lesion, number=number) for number, lesion in enumerate(lesions, start=1))
 
 
 def cut_by_ends(lesions: Iterable[Lesion], depth: int) -> tuple[Lesion, ...]:
@@ -43,7 +38,7 @@ def measure_lesion(inside: NDArray[np.bool_], box: Box, grid: Grid, probability:
         inside: (i, j, k) bool, its voxels within `box`.
         box: where it lies on `grid`.
         grid: RAS+ grid of the volume.
-        probability: that it is a tumour, where a network said so.
+        probability: that it is a tumour, if a network outlined it.
     """
     corner = np.array([part.start for part in box])
     centre, nearest = _middle(inside, grid.spacing_mm)
@@ -67,14 +62,14 @@ def _middle(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the centre of a component, in voxels, and the index of its voxel nearest to that.
 
-    Slice by slice, since a list of all voxels of a full mask would take 88 bytes for each of them.
+    It goes slice by slice, since a list of the voxels of a full mask would take 88 bytes per voxel.
     """
     counts = [np.count_nonzero(inside, axis=axes) for axes in ((1, 2), (0, 2), (0, 1))]
     centre = np.array([np.arange(len(count)) @ count / count.sum() for count in counts])
-    off = [((np.arange(n) - c) * mm) ** 2 for n, c, mm in zip(inside.shape, centre, spacing_mm, strict=True)]
+    squares = [((np.arange(n) - c) * mm) ** 2 for n, c, mm in zip(inside.shape, centre, spacing_mm, strict=True)]
     nearest = (np.inf, 0, 0, 0)
     for k in np.flatnonzero(counts[2]):
-        far = np.where(inside[:, :, k], off[0][:, None] + off[1] + off[2][k], np.inf)
-        i, j = np.unravel_index(int(far.argmin()), far.shape)
-        nearest = min(nearest, (float(far[i, j]), int(i), int(j), int(k)))
+        distances = np.where(inside[:, :, k], squares[0][:, None] + squares[1] + squares[2][k], np.inf)
+        i, j = np.unravel_index(int(distances.argmin()), distances.shape)
+        nearest = min(nearest, (float(distances[i, j]), int(i), int(j), int(k)))
     return centre, np.array(nearest[1:], dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Where the lungs are: found by threshold and components on a coarse grid, in a fraction of a second.
+"""Where the lungs are, by threshold and components on a coarse grid, in a fraction of a second.
 
-The field tells which slices and which part of them a network needs to see, and which of its findings can't be lung
-tumours. It is generous: tumours that replace lung, or lie against pleura and hilum, must stay inside.
+The field limits which slices, and which part of them, a network sees, and which of its findings can be lung tumours. It
+is generous: tumours that replace lung, or lie against pleura and hilum, must stay inside.
 """
 
 from __future__ import annotations
@@ -14,37 +14,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import NoLungError
+from lungseg.scans.bounds import COARSE_MM
 from lungseg.scans.canvas import CanvasGeometry, to_display
-from lungseg.scans.padding import AIR_HU, Padding, find_padding
+from lungseg.scans.padding import AIR_HU, KERNEL, Padding, connected_to_border, find_padding
 from lungseg.scans.volume import Volume
 
 LUNG_HU = -400
 """Air-filled lung lies below, soft tissue above."""
-COARSE_MM = 3.0
 SMALLEST_LUNGS_ML = 200.0
 SMALLEST_SHARE = 0.1
 MARGIN_MM = 12.0
 
 AERATED_HU = (-930, -500)
-"""Lung tissue; the air around a patient lies below, most of it far below."""
+"""Lung tissue; the air around a patient is less dense."""
 GAS_HU, GAS_ML = -945, 1500.0
-"""Enclosed air with this lower quartile is gas in the bowel, unless there is more of it: then it is emphysema."""
+"""Enclosed air with a lower lower quartile is gas in the bowel, or emphysema from this volume on."""
 TEXTURE_HU, TEXTURE_PX = 15.0, 5
 """Standard deviation in a window of coarse pixels: vessels give lung more, a mattress of foam has less."""
 OPEN_SHARE = 0.12
-"""A slice shows lung that is open to its border where textured, aerated tissue there fills this share; on whole scans
-table and clothes fill 0.08 at most, crops of lung 0.13 or more."""
+"""Textured, aerated tissue at the border of a slice is lung if it fills this share; table and clothes fill 0.08 at most
+on whole scans, crops of lung 0.13 or more."""
 AIR_BESIDE = 0.28
 """Clothes and blankets lie in air: it borders 0.3 to 0.6 of their outline, 0.25 and less of lung that the view cuts."""
 FEWEST_OPEN = 0.25
-"""Where no lungs are enclosed, this share of the slices has to show open lung."""
-KERNEL = np.ones((3, 3), np.uint8)
+"""Smallest share of slices with open lung in a scan without enclosed lungs."""
 SHIFT_HU = 1024
-"""What is lost or counted twice where the rescale intercept of DICOM is not applied once."""
+"""The rescale intercept of DICOM, which may have been lost or applied twice."""
 NARROW_MM = 220.0
 """A body in a whole slice is wider."""
 SHORT_MM = 60.0
-"""Fewer mm of a chest may well hold less lung than is asked for."""
+"""A shorter part of a chest may hold less than `SMALLEST_LUNGS_ML`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +53,7 @@ class CoarseScan:
     Attributes:
         hu: (K, rows, columns) int16, axial slices as films are hung, pixels of about 3 mm without single-pixel noise;
             air where the scan is padded.
-        padding: what of it is padding, and its value.
+        padding: of `hu`.
         pixel_mm: width and height of a pixel.
         slice_mm: distance of slices.
         voxel_ml: volume of a voxel.
@@ -68,7 +67,7 @@ class CoarseScan:
 
     @classmethod
     def of(cls, volume: Volume) -> CoarseScan:
-        """Thin a volume out in the plane of its slices."""
+        """Subsample a volume in the plane of its slices."""
         i, j, slice_mm = volume.grid.spacing_mm
         step_i, step_j = (max(1, round(COARSE_MM / mm)) for mm in (i, j))
         thin = volume.hu[::step_i, ::step_j]
@@ -88,8 +87,8 @@ class LungField:
         thorax: the same shape, 1 in the hull of the lungs with a margin, and everywhere in a slice that cuts them.
         volume_ml: of the air-filled lung.
         touches_border: whether the lungs reach the edge of the field of view in the plane of the slices.
-        is_recognised: whether most lung tissue is enclosed by a body, as lungs are; else this may be a part of a lung,
-            or none, and `thorax` covers everything.
+        is_recognised: whether a body encloses most lung tissue, as it encloses lungs; else `lungs` may show a part of a
+            lung, or none, and `thorax` covers everything.
     """
 
     lungs: NDArray[np.uint8]
@@ -99,18 +98,19 @@ class LungField:
     is_recognised: bool
 
     @property
+    def searched_ml(self) -> float:
+        """Volume of the thorax."""
+        return float(self.thorax.sum()) * self.volume_ml / float(self.lungs.sum())
+
+    @property
     def slices(self) -> tuple[int, int]:
         """First and one past the last axial slice that shows thorax."""
         inside = np.flatnonzero(self.thorax.any(axis=(1, 2)))
         return int(inside[0]), int(inside[-1]) + 1
 
-    def on_canvas(self, frame: CanvasGeometry, k: int) -> NDArray[np.uint8]:
-        """Return slice k of `thorax` on a network's canvas (size, size), 0 or 1."""
-        return frame.mask_to_canvas(self.thorax[k])
-
     def window(self, frame: CanvasGeometry, multiple: int) -> tuple[slice, slice]:
         """Return rows and columns of the canvas that hold the thorax of all slices, in steps of `multiple` pixels."""
-        shadow = frame.mask_to_canvas(self.thorax.max(axis=0)).astype(bool)
+        shadow = frame.mask_to_canvas(self.thorax.max(axis=0))
         rows, columns = (_widen(np.flatnonzero(shadow.any(axis=axis)), multiple, frame.size) for axis in (1, 0))
         return rows, columns
 
@@ -122,7 +122,7 @@ def find_lungs(volume: Volume) -> LungField:
         NoLungError: there is no air-filled region inside a body that could be lung, and no lung tissue at the border.
     """
     coarse = CoarseScan.of(volume)
-    enclosed = _enclosed_air(coarse.hu)
+    enclosed = enclosed_air(coarse.hu)
     lungs, largest_ml = _large_components(enclosed, coarse.hu, coarse.voxel_ml)
     opened = np.stack([_open_lung(*planes) for planes in zip(coarse.hu, enclosed, coarse.padding.mask, strict=True)])
     is_recognised = largest_ml >= SMALLEST_LUNGS_ML and opened.sum() < lungs.sum()
@@ -131,30 +131,23 @@ def find_lungs(volume: Volume) -> LungField:
         raise _no_lung(coarse, largest_ml)
     thorax = _hull_with_margin(lungs, coarse.pixel_mm, coarse.slice_mm)
     thorax[is_open if is_recognised else slice(None)] = 1
-    found = lungs | opened
+    lung = lungs | opened
     return LungField(
-        lungs=found,
+        lungs=lung,
         thorax=thorax,
-        volume_ml=float(found.sum()) * coarse.voxel_ml,
+        volume_ml=float(lung.sum()) * coarse.voxel_ml,
         touches_border=bool(is_open.any() or _reaches_edge(lungs, coarse.padding)),
         is_recognised=bool(is_recognised),
     )
 
 
-def _enclosed_air(planes: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Find the air inside the body, slice by slice."""
-    return np.stack([_without_outside(plane) for plane in (planes < LUNG_HU).astype(np.uint8)])
-
-
-def _without_outside(air: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Remove the air around the body: all that is connected to the border of the slice."""
-    framed = cv2.copyMakeBorder(air, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    cv2.floodFill(framed, None, (0, 0), 0)
-    return np.asarray(framed[1:-1, 1:-1], dtype=np.uint8)
+def enclosed_air(planes: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Find the air inside the body, 1 in it: in each plane, the air that is not connected to its border."""
+    return np.stack([air & ~connected_to_border(air) for air in planes < LUNG_HU]).astype(np.uint8)
 
 
 def _open_lung(plane: NDArray[np.int16], enclosed: NDArray[np.uint8], padding: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Find the lung tissue of a slice that is connected to its border; nothing where it is too little to be told."""
+    """Find the lung tissue of a slice that is connected to its border; none if there is too little to recognise."""
     low, high = AERATED_HU
     fewest = max(1.0, OPEN_SHARE * np.count_nonzero(~padding))
     aerated = _without_specks((plane > low) & (plane < high) & ~padding & (enclosed == 0))
@@ -185,8 +178,8 @@ def _texture(plane: NDArray[np.int16], inside: NDArray[np.uint8]) -> NDArray[np.
     """Return the standard deviation of HU around each pixel, over the pixels inside alone."""
     weight, hu = inside.astype(np.float32), plane.astype(np.float32)
     count, total, squares = (
-        cv2.boxFilter(each, -1, (TEXTURE_PX, TEXTURE_PX), normalize=False)
-        for each in (weight, weight * hu, weight * hu * hu)
+        cv2.boxFilter(values, -1, (TEXTURE_PX, TEXTURE_PX), normalize=False)
+        for values in (weight, weight * hu, weight * hu * hu)
     )
     count = np.maximum(count, 1.0)
     return np.asarray(np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0.0)), dtype=np.float32)
@@ -195,9 +188,9 @@ def _texture(plane: NDArray[np.int16], inside: NDArray[np.uint8]) -> NDArray[np.
 def _large_components(
     enclosed: NDArray[np.uint8], hu: NDArray[np.int16], voxel_ml: float
 ) -> tuple[NDArray[np.uint8], float]:
-    """Keep the lungs: the largest enclosed air, and what is at least a tenth of it. Also return the former's ml.
+    """Return the lungs, the largest enclosed air and all of at least a tenth of it, and the ml of the largest.
 
-    Gas in the bowel is left out, which a scan of the abdomen may hold more of than lung.
+    Gas in the bowel, of which a scan of the abdomen may hold more than of lung, is left out.
     """
     labels = cc3d.connected_components(enclosed, connectivity=6)
     counts = cc3d.statistics(labels, no_slice_conversion=True)["voxel_counts"].astype(np.int64)
@@ -211,35 +204,28 @@ def _large_components(
 
 
 def _no_lung(coarse: CoarseScan, largest_ml: float) -> NoLungError:
-    """Say that there is no lung, and whether there would be one if all values were shifted."""
-    found = (
+    """Return the error that there is no lung, and say whether there would be one if all values were shifted."""
+    size = (
         f"The largest region of lung tissue inside the body has {largest_ml:.0f} ml; lungs have more than "
         f"{SMALLEST_LUNGS_ML:.0f} ml."
     )
     if len(coarse.hu) * coarse.slice_mm < SHORT_MM:
         return NoLungError(
-            f"{found} The scan has {len(coarse.hu)} slices, {len(coarse.hu) * coarse.slice_mm:.0f} mm in all.",
+            f"{size} The scan has {len(coarse.hu)} slices, {len(coarse.hu) * coarse.slice_mm:.0f} mm in all.",
             "Upload the whole series of the chest, not a part of it; check the slice distance.",
         )
     for shift in (-SHIFT_HU, SHIFT_HU):
-        shifted = np.clip(coarse.hu.astype(np.int32) + shift, -SHIFT_HU, None).astype(np.int16)
-        if _large_components(_enclosed_air(shifted), shifted, coarse.voxel_ml)[1] >= SMALLEST_LUNGS_ML:
+        shifted = np.clip(coarse.hu.astype(np.int32) + shift, -SHIFT_HU, np.iinfo(np.int16).max).astype(np.int16)
+        if _large_components(enclosed_air(shifted), shifted, coarse.voxel_ml)[1] >= SMALLEST_LUNGS_ML:
             return NoLungError(
-                f"{found} There would be lungs if all values were {-shift:+d} HU off.",
+                f"{size} There would be lungs if all values were {-shift:+d} HU off.",
                 "Export the scan in Hounsfield units, with the rescale intercept applied once.",
             )
-    return NoLungError(
-        found + _size_of_body(coarse), "Upload a CT of the chest, in Hounsfield units, with the whole lungs in view."
-    )
-
-
-def _size_of_body(coarse: CoarseScan) -> str:
-    """Say how wide the body is where no grown-up is that narrow: then the spacing is wrong; else nothing."""
     widths = [cv2.boundingRect(body_of(plane))[2] for plane in coarse.hu]
     width_mm = float(np.percentile(widths, 90)) * coarse.pixel_mm[0]
-    if not 0 < width_mm < NARROW_MM:
-        return ""
-    return f" The body is {width_mm:.0f} mm wide, grown-ups are 250 to 500: the voxel spacing of the file is wrong."
+    if 0 < width_mm < NARROW_MM:
+        size += f" The body is {width_mm:.0f} mm wide, adults are 250 to 500: the voxel spacing of the file is wrong."
+    return NoLungError(size, "Upload a CT of the chest, in Hounsfield units, with the whole lungs in view.")
 
 
 def body_of(plane: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -252,7 +238,7 @@ def body_of(plane: NDArray[np.int16]) -> NDArray[np.uint8]:
 
 
 def _hull_with_margin(lungs: NDArray[np.uint8], pixel_mm: tuple[float, float], slice_mm: float) -> NDArray[np.uint8]:
-    """Fill, in each slice, the convex hull of both lungs, and widen it by the margin in all three directions."""
+    """Fill the convex hull of both lungs in each slice, and widen it by the margin in all three directions."""
     hull = np.stack([_hull(plane) for plane in lungs])
     columns, rows = (2 * round(MARGIN_MM / mm) + 1 for mm in pixel_mm)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (columns, rows))

@@ -1,8 +1,8 @@
-"""NIfTI-1 and NIfTI-2 files, plain or gzipped: read voxel by voxel, and masks written.
+"""Reads NIfTI-1 and NIfTI-2 files, plain or gzipped, and writes masks.
 
 A file in any of the 48 axis orders, straight or oblique, is read on its own axes; a mask goes back onto the file's own
-grid, with the file's own qform and sform. Each file is opened once: header, voxels and SHA-256 are of the same bytes.
-Nothing is unpacked behind the last voxel.
+grid, with the file's own qform and sform. A reader opens its file once: header, voxels and SHA-256 are of the same
+bytes. It unpacks nothing behind the last voxel.
 """
 
 from __future__ import annotations
@@ -21,27 +21,19 @@ from lungseg.config import Limits
 from lungseg.errors import NotFiniteError, NotNiftiError
 from lungseg.files.atomic import replacing
 from lungseg.files.unpacking import PIECE_BYTES, Content, Stamp, open_content
-from lungseg.records import ScanFinding, ScanGeometry, ScanSeverity
+from lungseg.records.findings import ScanFinding, ScanSeverity
+from lungseg.records.geometry import ScanGeometry
 from lungseg.scans.geometry import Grid, check_on_grid
-from lungseg.scans.nifti_header import NiftiHeader, kind_of, mask_header, parse_header
+from lungseg.scans.nifti_header import NiftiHeader, mask_header, parse_header
 from lungseg.scans.reader import ScanReader
 
 PIECE_VOXELS = 2 * 1024**2
-"""Voxels that are turned to HU together; what that takes in float64 stays small beside a scan."""
+"""Voxels that are turned to HU at once; their float64 stay small beside a scan."""
 SLAB_BYTES = 16 * 1024**2
 
 
 class NiftiReader(ScanReader):
-    """An open NIfTI file.
-
-    Args:
-        content: of the file, at its beginning.
-        limits: bounds on what it may claim.
-        name: of the file.
-
-    Raises:
-        ScanError: one of its kinds, for each thing that makes the file no usable scan or mask.
-    """
+    """An open NIfTI file; takes and raises as `parse_header`."""
 
     def __init__(self, content: Content, limits: Limits, name: str) -> None:
         self._content = content
@@ -56,8 +48,12 @@ class NiftiReader(ScanReader):
 
     @property
     def findings(self) -> tuple[ScanFinding, ...]:
-        """What is uncertain of the header and, once all voxels were read, of the file."""
-        return (*self._header.findings, *_of_bytes_behind(self._bytes_behind))
+        """What is uncertain of the header and, once all voxels are read, of the file."""
+        if not self._bytes_behind:
+            return self._header.findings
+        text = f"{self._bytes_behind:,} bytes follow the end of the gzip file; they were ignored."
+        remedy = "Check that the file is the right one, and was copied in one piece."
+        return (*self._header.findings, ScanFinding("file.bytes_after", ScanSeverity.WARNING, text, remedy))
 
     @property
     def stamps(self) -> tuple[Stamp, ...]:
@@ -81,19 +77,13 @@ class NiftiReader(ScanReader):
         self._content.read_into(stored.view(np.uint8).data)
         if header.slope == 1.0 and header.intercept == 0.0 and stored.dtype.kind != "f":
             return stored
-        with np.errstate(all="ignore"):  # what is no number is counted
+        with np.errstate(all="ignore"):  # values that are not finite are counted
             values = stored.astype(np.float64) * header.slope + header.intercept
-        wrong = int(values.size - np.isfinite(values).sum())
-        if wrong:
+        if count := int(np.count_nonzero(~np.isfinite(values))):
             raise NotFiniteError(
-                f"{wrong:,} voxels are NaN or infinite.", "Export the scan again, with air (-1024 HU) as padding."
+                f"{count:,} voxels are NaN or infinite.", "Export the scan again, with air (-1024 HU) as padding."
             )
         return values
-
-
-def recognises(block: bytes) -> bool:
-    """Tell a NIfTI file by its first bytes."""
-    return kind_of(block) is not None
 
 
 @contextmanager
@@ -101,32 +91,27 @@ def open_nifti(files: Sequence[Path], limits: Limits) -> Iterator[NiftiReader]:
     """Open a NIfTI file; raises as `NiftiReader`, and NotNiftiError for several files."""
     if len(files) > 1:
         raise NotNiftiError(
-            f"{len(files)} files were given; a NIfTI file holds a whole scan.", "Hand in one file for each scan."
+            f"There are {len(files)} files; a NIfTI file holds a whole scan.", "Hand in one file per scan."
         )
     with open_content(files[0]) as content:
         yield NiftiReader(content, limits, files[0].name)
 
 
 def unpack(path: Path, *, limits: Limits | None = None) -> Iterator[bytes]:
-    """Yield the content of a NIfTI file from its first byte to its last voxel, inflated where it is gzipped.
-
-    Raises:
-        ScanError: at once, as `NiftiReader`; TruncatedScanError where the file ends early, when that is met.
-    """
+    """Yield the inflated content of a NIfTI file up to its last voxel; raises as `NiftiReader` and its `values`."""
     with open_content(path) as content:
         end = parse_header(content, limits or Limits(), path.name).end
     return _pieces(path, end)
 
 
 def write_nifti(mask: NDArray[np.bool_] | NDArray[np.uint8], path: Path, geometry: ScanGeometry) -> None:
-    """Write a mask as NIfTI, gzipped where the name ends so: the MaskWriter of `formats`.
+    """Write a mask as NIfTI, gzipped if the name ends in .gz: the MaskWriter of `formats`.
 
-    Of a scan that came as NIfTI the mask has the version, byte order, qform, sform and codes; of any other, both forms.
+    The mask of a NIfTI scan has the scan's version, byte order, qform, sform and codes; any other mask has both forms.
     """
     grid, header = Grid.of(geometry), mask_header(geometry)
-    orientation = grid.orientation
-    check_on_grid(mask, orientation.turn_grid(grid))
-    own = orientation.from_ras(mask)
+    check_on_grid(mask, grid.to_ras())
+    own = grid.orientation.from_ras(mask)
     with replacing(path) as stream:
         if path.suffix.lower() == ".gz":
             with igzip.IGzipFile("", "wb", 1, stream, 0) as packed:
@@ -140,13 +125,6 @@ def _write_voxels(own: NDArray[Any], header: bytes, stream: IO[bytes]) -> None:
     stream.write(header)
     for first, last in _edges(own.shape[2], max(1, SLAB_BYTES // (own.shape[0] * own.shape[1]))):
         stream.write(np.asfortranarray(own[..., first:last], dtype=np.uint8).tobytes(order="F"))
-
-
-def _of_bytes_behind(count: int) -> Iterator[ScanFinding]:
-    if count:
-        text = f"{count:,} bytes stand behind the end of the gzip file; they were passed over."
-        remedy = "Check that the file is the one that was meant, and was copied in one piece."
-        yield ScanFinding("file.bytes_after", ScanSeverity.WARNING, text, remedy)
 
 
 def _edges(count: int, step: int) -> list[tuple[int, int]]:

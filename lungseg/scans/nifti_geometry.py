@@ -1,4 +1,4 @@
-"""The geometry that a NIfTI header states, in up to three ways, and what is to be said where it states it badly.
+"""The geometry that a NIfTI header states in up to three ways, and findings where the statements are uncertain.
 
 NIfTI-1 standard, "3D image (volume) orientation and location in space": method 3 (sform) is an affine, method 2 (qform)
 a rotation, spacings and an offset, method 1 spacings alone. Spacings and offsets are in the unit of `xyzt_units`.
@@ -16,27 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import AffineError, NotNiftiError, SpacingError
-from lungseg.records import ScanFinding, ScanSeverity
+from lungseg.records.findings import ScanFinding, ScanSeverity
 from lungseg.scans.geometry import LAST_ROW, SPACE, Affine, Grid, Shape, shear_degrees
 from lungseg.wording import rounded
 
 UNITS = {1: ("metres", 1000.0), 2: ("millimetres", 1.0), 3: ("microns", 0.001)}
-"""Names of the units of length and what they are in mm; any other number means none, and mm are taken."""
+"""Names of the units of length, and their mm; any other number means none, and mm are used."""
 SPATIAL_UNITS = 0b111
-"""Bits of xyzt_units that say what spacings are measured in; the others are for time."""
+"""Bits of xyzt_units for the unit of length; the others are for time."""
 SPACING_RANGE_MM = (0.1, 25.0)
 FARTHEST_MM = 1e6
-"""No scanner places a voxel a kilometre away; where one lies farther, 32-bit floats can't tell it from the next."""
+"""No scanner places a voxel a kilometre away, and 32-bit floats can't tell voxels apart there."""
 QUATERNION_EXCESS = 0.01
-"""By so much may b² + c² + d² exceed 1: quaternions are rounded, in texts to two digits; more is damage."""
+"""b² + c² + d² may exceed 1 by this, as quaternions are rounded, in texts to two digits; more is damage."""
 SPACING_TOLERANCE = 0.01
 SAME_PLACE_MM = 1.0
-"""A quaternion in 32 bits may turn a chest by 0.04 degrees, which moves its corners by 0.4 mm."""
+"""The error of a quaternion in 32 bits may turn a chest by 0.04 degrees, which moves its corners by 0.4 mm."""
 SAME_AXES_DEGREES = 20.0
-"""Scans are registered to others by smaller turns; flipped or swapped axes are 90 or 180 degrees apart."""
+"""Registration turns scans by less; flipped or swapped axes are 90 or 180 degrees apart."""
 UPRIGHT_DEGREES = 2.0
-"""By so much may axes miss the perpendicular unnoticed; rounding and a couch that shifts come to less."""
-AGAIN = "Export the scan again from the original DICOM series."
+"""Largest shear without a finding; rounding and a shifting couch cause less."""
+EXPORT_AGAIN = "Export the scan again from the original DICOM series."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,11 +49,11 @@ class Quaternion:
 
     @property
     def square(self) -> float:
-        """b² + c² + d², which is 1 at most."""
+        """b² + c² + d², at most 1."""
         return self.b * self.b + self.c * self.c + self.d * self.d
 
     def normalised(self) -> Quaternion:
-        """Shorten one that rounding made longer than 1, so that a is 0; others stay as they are."""
+        """Shorten a quaternion that rounding made longer than 1, so that a is 0."""
         length = math.sqrt(self.square)
         return Quaternion(self.b / length, self.c / length, self.d / length) if length > 1 else self
 
@@ -77,8 +77,8 @@ class NiftiGeometry:
 
     Attributes:
         shape: of the array, in the file's axis order.
-        qform_code: what the qform is; 0 where there is none.
-        sform_code: what the sform is, likewise.
+        qform_code: meaning of the qform; 0 without one.
+        sform_code: meaning of the sform; 0 without one.
         pixdim: (4,) qfac and the three spacings.
         quaternion: of the qform.
         offset: (3,) of the qform.
@@ -97,7 +97,7 @@ class NiftiGeometry:
 
     @classmethod
     def of(cls, raw: Any, shape: Shape) -> NiftiGeometry:
-        """Take them from the fields of a header."""
+        """Read the fields of a header."""
         return cls(
             shape=shape,
             qform_code=int(raw["qform_code"]),
@@ -111,7 +111,7 @@ class NiftiGeometry:
 
     @property
     def qfac(self) -> float:
-        """Return 1 or -1: which way the third axis of a qform runs; 1 where 0 or no number is stated."""
+        """Return 1 or -1, the direction of a qform's third axis; 1 if the header states 0 or no number."""
         return -1.0 if self.pixdim[0] < 0 else 1.0
 
     @property
@@ -123,30 +123,29 @@ class NiftiGeometry:
         """Return where the voxels lie, in mm: by the sform, else by the qform, else by the spacings alone.
 
         Raises:
-            NotNiftiError: the quaternion is no rotation.
+            NotNiftiError: the quaternion is not a rotation.
             SpacingError: no CT has such a spacing.
-            AffineError: it is no place in a patient.
+            AffineError: the affine does not lie in a patient.
         """
         affine = self._stated.copy()
         if not np.isfinite(affine).all():
-            raise AffineError("The affine is not finite.", AGAIN)
+            raise AffineError("The affine is not finite.", EXPORT_AGAIN)
         affine[:SPACE] *= self._mm
         spacing = _spacing(affine)
         if not _is_ct(spacing):
-            raise SpacingError(f"The voxel spacing is {rounded(spacing)} mm{self._hint(spacing)}.", AGAIN)
+            raise SpacingError(f"The voxel spacing is {rounded(spacing)} mm{self._hint(spacing)}.", EXPORT_AGAIN)
         if np.abs(affine[:SPACE, SPACE]).max() > FARTHEST_MM:
-            raise AffineError(f"The first voxel lies at {rounded(affine[:SPACE, SPACE])} mm.", AGAIN)
+            raise AffineError(f"The first voxel lies at {rounded(affine[:SPACE, SPACE])} mm.", EXPORT_AGAIN)
         return Grid(self.shape, affine)
 
     def usable_spacing(self) -> NDArray[np.float64]:
-        """Return (3,) spacings in the unit of the file: those stated, where they are some, else those of the affine."""
+        """Return (3,) spacings in the unit of the file: those stated if usable, else those of the affine."""
         is_usable = np.isfinite(self.spacing) & (self.spacing > 0)
         return np.where(is_usable, self.spacing, _spacing(self._stated))
 
     def findings(self) -> tuple[ScanFinding, ...]:
-        """Say what makes the geometry uncertain, or was taken as it must be meant."""
-        found = [*self._of_unit(), *self._of_pixdim(), *self._of_origin(), *self._of_forms(), *self._of_angles()]
-        return tuple(found)
+        """Return what is uncertain of the geometry, or was corrected."""
+        return (*self._of_unit(), *self._of_pixdim(), *self._of_origin(), *self._of_forms(), *self._of_angles())
 
     @cached_property
     def _stated(self) -> Affine:
@@ -160,7 +159,7 @@ class NiftiGeometry:
         if self.quaternion.square > 1 + QUATERNION_EXCESS:
             raise NotNiftiError(
                 f"The header is damaged: its quaternion is no rotation (b² + c² + d² is {self.quaternion.square:.4g}).",
-                AGAIN,
+                EXPORT_AGAIN,
             )
         affine = np.eye(4)
         affine[:SPACE, :SPACE] = self.quaternion.rotation() * self.spacing * [1.0, 1.0, self.qfac]
@@ -177,7 +176,7 @@ class NiftiGeometry:
 
     @property
     def _mm(self) -> float:
-        """The unit of length in mm; where only mm give a CT, they are meant, whatever is stated."""
+        """The unit of length in mm; 1 whatever the header states if only mm give the spacing of a CT."""
         factor = UNITS.get(self.unit, ("", 1.0))[1]
         spacing = _spacing(self._stated)
         return 1.0 if _is_ct(spacing) and not _is_ct(spacing * factor) else factor
@@ -194,27 +193,23 @@ class NiftiGeometry:
         if factor == 1.0:
             return
         if self._mm == factor:
-            text = f"The header measures in {name}; positions and spacings were turned to millimetres."
+            text = f"The header measures in {name}; positions and spacings were converted to millimetres."
             yield ScanFinding("geometry.units", ScanSeverity.NOTE, text)
         else:
-            text = (
-                f"The header says that it measures in {name}, but only in millimetres are its spacings those of a CT."
-            )
-            yield ScanFinding(
-                "geometry.units", ScanSeverity.WARNING, text, "Set `xyzt_units` to 2 (mm), or export the scan again."
-            )
+            text = f"The header measures in {name}, but its spacings are those of a CT in millimetres only."
+            remedy = "Set `xyzt_units` to 2 (mm), or export the scan again."
+            yield ScanFinding("geometry.units", ScanSeverity.WARNING, text, remedy)
 
     def _of_pixdim(self) -> Iterator[ScanFinding]:
         if (self.pixdim[1:] < 0).any():
-            text = f"The header states negative spacings, {rounded(self.pixdim[1:])}; they were taken without the sign."
+            text = f"The header states negative spacings, {rounded(self.pixdim[1:])}; their sign was ignored."
             yield ScanFinding("geometry.negative_spacing", ScanSeverity.NOTE, text, "Check that left is left.")
         if self.sform_code <= 0 < self.qform_code and self.pixdim[0] not in {-1.0, 0.0, 1.0}:
             text = (
-                f"Which way the slices run (pixdim[0]) is stated as {self.pixdim[0]:g}; it was taken for {self.qfac:g}."
+                f"The header states {self.pixdim[0]:g} as the direction of slices (pixdim[0]); {self.qfac:g} was used."
             )
-            yield ScanFinding(
-                "geometry.qfac", ScanSeverity.NOTE, text, "Check that head and feet are where they belong."
-            )
+            remedy = "Check that head and feet are where they belong."
+            yield ScanFinding("geometry.qfac", ScanSeverity.NOTE, text, remedy)
 
     def _of_origin(self) -> Iterator[ScanFinding]:
         if self.qform_code <= 0 and self.sform_code <= 0:
@@ -223,8 +218,8 @@ class NiftiGeometry:
             yield ScanFinding("geometry.no_orientation", ScanSeverity.WARNING, text, remedy)
         if self._is_invented():
             text = (
-                "The header places voxels of exactly 1 x 1 x 1 mm from the origin on, straight along the axes: nobody "
-                "measured that, the true spacing is probably lost."
+                "The header places voxels of exactly 1 x 1 x 1 mm along the axes from the origin: that is no "
+                "measurement, the true spacing is probably lost."
             )
             remedy = "Export the scan again with its spacing; sizes and volumes are wrong until then."
             yield ScanFinding("geometry.identity", ScanSeverity.NOT_UNDERSTOOD, text, remedy)
@@ -247,8 +242,7 @@ class NiftiGeometry:
         if self.sform_code <= 0:
             return
         axes, spacing = self._stated[:SPACE, :SPACE], _spacing(self._stated)
-        differ = np.abs(spacing - self.spacing) > SPACING_TOLERANCE * np.maximum(spacing, self.spacing)
-        if not differ.any():
+        if not (np.abs(spacing - self.spacing) > SPACING_TOLERANCE * np.maximum(spacing, self.spacing)).any():
             if self.qform_code > 0:
                 yield from self._of_places()
             return
@@ -256,40 +250,40 @@ class NiftiGeometry:
         is_sheared = max(shear_degrees(axes)) > UPRIGHT_DEGREES
         yield _disagreement(
             ScanSeverity.WARNING if is_unset or is_sheared else ScanSeverity.NOT_UNDERSTOOD,
-            f"voxels of {rounded(spacing * self._mm)} mm (sform, which was taken) and of "
+            f"voxels of {rounded(spacing * self._mm)} mm (sform, which was used) and of "
             f"{rounded(self.spacing * self._mm)} mm ({'qform and ' * (self.qform_code > 0)}pixdim)",
             "Export the scan again from the DICOM series: all sizes and volumes depend on the spacing.",
         )
 
     def _of_places(self) -> Iterator[ScanFinding]:
         try:
-            other = self._qform
+            qform = self._qform
         except NotNiftiError:
-            other = np.full((4, 4), np.nan)
-        if not np.isfinite(other).all():
-            text = "The qform of the header is damaged; the sform was taken."
+            qform = np.full((4, 4), np.nan)
+        if not np.isfinite(qform).all():
+            text = "The qform of the header is damaged; the sform was used."
             yield ScanFinding("geometry.forms_disagree", ScanSeverity.NOTE, text)
             return
-        ours, theirs = (affine[:SPACE, :SPACE] / _spacing(affine) for affine in (self._stated, other))
-        apart = float(np.degrees(np.arccos(np.clip((ours * theirs).sum(axis=0), -1, 1))).max())
+        axes, other_axes = (affine[:SPACE, :SPACE] / _spacing(affine) for affine in (self._stated, qform))
+        angle = float(np.degrees(np.arccos(np.clip((axes * other_axes).sum(axis=0), -1, 1))).max())
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij")).reshape(SPACE, -1)
-        shift = (self._stated - other) @ np.vstack([corners, np.ones(corners.shape[1])])
+        shift = (self._stated - qform) @ np.vstack([corners, np.ones(corners.shape[1])])
         shift_mm = float(np.linalg.norm(shift[:SPACE], axis=0).max()) * self._mm
-        if apart > SAME_AXES_DEGREES:
+        if angle > SAME_AXES_DEGREES:
             yield _disagreement(
                 ScanSeverity.NOT_UNDERSTOOD,
-                f"axes that are {apart:.0f} degrees apart: one by the sform, which was taken, one by the qform",
+                f"axes that are {angle:.0f} degrees apart: one by the sform, which was used, one by the qform",
                 "Export the scan again from the DICOM series: left, front or head may be the other way round.",
             )
         elif shift_mm > SAME_PLACE_MM:
             yield _disagreement(
                 ScanSeverity.NOTE,
-                f"places that are up to {shift_mm:.0f} mm apart, as after a registration; the sform was taken",
+                f"places that are up to {shift_mm:.0f} mm apart, as after a registration; the sform was used",
                 "",
             )
 
     def _of_angles(self) -> Iterator[ScanFinding]:
-        """Tell shear: a tilted gantry shifts each slice against the one below, toward front or back alone."""
+        """Find shear: a tilted gantry shifts each slice against the one below, toward front or back alone."""
         right_to_front, right_to_head, front_to_head = shear_degrees(self.grid().to_ras().affine[:SPACE, :SPACE])
         shear = max(right_to_front, right_to_head, front_to_head)
         if shear <= UPRIGHT_DEGREES:
@@ -299,7 +293,7 @@ class NiftiGeometry:
             remedy = "Resample the scan to upright slices; lesions are looked for in the slices as they are."
             yield ScanFinding("geometry.gantry_tilt", ScanSeverity.WARNING, text, remedy)
         else:
-            text = f"The axes of the scan are not perpendicular but {shear:.0f} degrees off, as no scanner makes them."
+            text = f"The axes of the scan are {shear:.0f} degrees off the perpendicular, unlike those of any scanner."
             remedy = "Export the scan again; shapes and places of lesions are distorted as the scan is."
             yield ScanFinding("geometry.sheared", ScanSeverity.WARNING, text, remedy)
 

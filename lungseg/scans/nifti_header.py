@@ -1,10 +1,10 @@
 """The header of a NIfTI file, read and made: the only module that knows nibabel.
 
-Nothing is believed of a header before it was checked against the limits and the file's size; what the standard gives a
-meaning is taken as it says, and what is uncertain or was taken as it must be meant becomes a finding.
+A header is checked against the limits and the file's size before it is used. Fields have the meaning that the standard
+gives them; what is uncertain or was corrected becomes a finding.
 
-`ui/viewer/nifti_reader.js` reads the same headers in the browser, by the same rules: which bytes are a header and in
-which byte order, where the voxels begin, and how stored values become HU.
+`ui/viewer/nifti_reader.js` reads the same headers in the browser, by the same rules: which bytes are a header, their
+byte order, where the voxels begin, and how stored values become HU.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ from lungseg.errors import (
     TruncatedScanError,
 )
 from lungseg.files.unpacking import Content
-from lungseg.records import ScanFinding, ScanGeometry, ScanSeverity
+from lungseg.records.findings import ScanFinding, ScanSeverity
+from lungseg.records.geometry import ScanGeometry
 from lungseg.scans.bounds import check_bytes
-from lungseg.scans.containers import foreign
+from lungseg.scans.containers import HEADER_BYTES, foreign
 from lungseg.scans.geometry import SPACE, Grid, Shape
 from lungseg.scans.nifti_geometry import SPATIAL_UNITS, NiftiGeometry, Quaternion
 
-NIFTI1_BYTES, NIFTI2_BYTES = 348, 540
+NIFTI2_BYTES = 540
 HIGHEST_RANK = 7
 FORMAT = "NIfTI"
 """Of `ScanGeometry.header`."""
@@ -60,11 +61,11 @@ class NiftiHeader:
     Attributes:
         grid: the file's own grid in mm, in the file's own axis order.
         dtype: type of the stored voxels, with byte order.
-        slope: stored values are multiplied by this (scl_slope) ...
-        intercept: ... and this is added (scl_inter).
-        offset: byte at which the voxels begin, of the content where the file is gzipped.
-        findings: what is uncertain of it, or was taken as it must be meant.
-        stated: its geometry as it is stated.
+        slope: factor of stored values (scl_slope).
+        intercept: added to their product (scl_inter).
+        offset: byte of the inflated content at which the voxels begin.
+        findings: what is uncertain or was corrected.
+        stated: the geometry as the header states it.
         raw: nibabel's header, for writing masks that keep qform, sform and their codes.
     """
 
@@ -79,52 +80,43 @@ class NiftiHeader:
 
     @property
     def voxels(self) -> int:
-        """How many voxels the file holds."""
+        """Number of voxels."""
         return math.prod(self.grid.shape)
 
     @property
     def end(self) -> int:
-        """Byte behind the last voxel; what the file holds from there on is passed over."""
+        """Byte behind the last voxel; the rest of the file is ignored."""
         return self.offset + self.voxels * self.dtype.itemsize
 
     def geometry(self) -> ScanGeometry:
-        """Return the grid with the header of a mask on it, and the four bytes behind that.
+        """Return the grid with the header of a mask on it and the four bytes behind that.
 
-        The header has this geometry, with what the standard does not allow put right, and nothing else that may tell of
+        The header has this geometry, corrected where the standard does not allow it, and nothing else that may identify
         the patient.
         """
-        ours = self._empty_mask_header()
+        header: nib.Nifti1Header = type(self.raw)(endianness=self.raw.endianness)
+        _set_voxels(header, self.grid.shape)
+        header["xyzt_units"] = self.raw["xyzt_units"] & SPATIAL_UNITS
         for name in GEOMETRY:
-            ours[name] = self.raw[name]
-        ours["pixdim"][: SPACE + 1] = [self.stated.qfac, *self.stated.usable_spacing()]
-        for name, value in zip("bcd", _stored(self.stated.quaternion, ours["quatern_b"].dtype), strict=True):
-            ours[f"quatern_{name}"] = value
+            header[name] = self.raw[name]
+        header["pixdim"][: SPACE + 1] = [self.stated.qfac, *self.stated.usable_spacing()]
+        for name, value in zip("bcd", _stored(self.stated.quaternion, header["quatern_b"].dtype), strict=True):
+            header[f"quatern_{name}"] = value
         rows = [tuple(row) for row in self.grid.affine[:SPACE].tolist()]
-        header = base64.b64encode(bytes(ours.binaryblock) + bytes(4)).decode("ascii")
-        return ScanGeometry(self.grid.shape, (rows[0], rows[1], rows[2]), FORMAT, header)
-
-    def _empty_mask_header(self) -> nib.Nifti1Header:
-        ours: nib.Nifti1Header = type(self.raw)(endianness=self.raw.endianness)
-        _set_voxels(ours, self.grid.shape)
-        ours["xyzt_units"] = self.raw["xyzt_units"] & SPATIAL_UNITS
-        return ours
+        block = base64.b64encode(bytes(header.binaryblock) + bytes(4)).decode("ascii")
+        return ScanGeometry(self.grid.shape, (rows[0], rows[1], rows[2]), FORMAT, block)
 
 
 def parse_header(content: Content, limits: Limits, name: str = "") -> NiftiHeader:
     """Read and check the header at the beginning of a file's content, and nothing behind it.
 
-    Args:
-        content: of the file.
-        limits: bounds on what it may claim.
-        name: of the file.
-
     Raises:
-        ScanError: one of its kinds, for each thing that makes the file no usable scan or mask.
+        ScanError: one of its kinds, for each reason why the file is not a usable scan or mask.
     """
     check_bytes(content, limits)
-    block = content.read(NIFTI1_BYTES)
-    if kind_of(block) is nib.Nifti2Header:
-        block += content.read(NIFTI2_BYTES - NIFTI1_BYTES)
+    block = content.read(HEADER_BYTES)
+    if _version_of(block) is nib.Nifti2Header:
+        block += content.read(NIFTI2_BYTES - HEADER_BYTES)
     with _numbers_of_header():
         raw = _parse(block, name)
         shape, dtype, offset = _shape(raw), _dtype(raw), _offset(raw, limits)
@@ -137,27 +129,33 @@ def parse_header(content: Content, limits: Limits, name: str = "") -> NiftiHeade
 
 
 def mask_header(geometry: ScanGeometry) -> bytes:
-    """Return the header of a mask on the grid of a scan, and the four bytes behind it.
-
-    Raises:
-        StorageError: the geometry was kept, and is damaged.
-    """
+    """Return the header of a mask and the four bytes behind it; raises StorageError for a damaged geometry."""
     grid = Grid.of(geometry)
     if geometry.format != FORMAT:
-        return _plain_mask_header(grid)
+        header = nib.Nifti1Header()
+        _set_voxels(header, grid.shape)
+        header.set_xyzt_units("mm")
+        header.set_qform(grid.affine, SCANNER_COORDINATES)
+        header.set_sform(grid.affine, SCANNER_COORDINATES)
+        return bytes(header.binaryblock) + bytes(4)
+    damaged = StorageError("The stored geometry of the scan is damaged.", "Add the scan again.")
     try:
         block = base64.b64decode(geometry.header, validate=True)
         raw = _parse(block[:-4], "")
-        own = NiftiGeometry.of(raw, _shape(raw)).grid()
+        stated = NiftiGeometry.of(raw, _shape(raw)).grid()
     except (ValueError, ScanError) as error:
-        raise _damaged() from error
-    if not own.matches(grid, tolerance_mm=0.5 * min(grid.spacing_mm)):
-        raise _damaged()
+        raise damaged from error
+    if not stated.matches(grid, tolerance_mm=0.5 * min(grid.spacing_mm)):
+        raise damaged
     return block
 
 
-def kind_of(block: bytes) -> type[nib.Nifti1Header] | None:
-    """Tell the version of a NIfTI file by the first 348 bytes of it; None for any other file."""
+def is_nifti(block: bytes) -> bool:
+    """Recognise a NIfTI file by its first 348 bytes."""
+    return _version_of(block) is not None
+
+
+def _version_of(block: bytes) -> type[nib.Nifti1Header] | None:
     if block[344:348] == b"n+1\0":
         return nib.Nifti1Header
     return nib.Nifti2Header if block[4:8] == b"n+2\0" else None
@@ -165,9 +163,9 @@ def kind_of(block: bytes) -> type[nib.Nifti1Header] | None:
 
 @contextmanager
 def _numbers_of_header() -> Iterator[None]:
-    """Turn what numpy and nibabel raise about numbers in a header, where no check foresaw it, into an error of ours."""
+    """Turn errors of numpy and nibabel about numbers in a header into NotNiftiError."""
     try:
-        with np.errstate(all="ignore"):  # what comes out is checked
+        with np.errstate(all="ignore"):  # results are checked
             yield
     except (ValueError, ArithmeticError, HeaderDataError) as error:
         raise NotNiftiError(
@@ -176,15 +174,15 @@ def _numbers_of_header() -> Iterator[None]:
 
 
 def _parse(block: bytes, name: str) -> nib.Nifti1Header:
-    """Turn the bytes of a header into nibabel's; the first number of `dim` tells the byte order."""
-    kind = kind_of(block)
-    if kind is None or len(block) != kind.sizeof_hdr:
+    """Turn the bytes of a header into nibabel's; the first number of `dim` decides the byte order."""
+    version = _version_of(block)
+    if version is None or len(block) != version.sizeof_hdr:
         raise foreign(block, name)
-    return kind(block, check=False)
+    return version(block, check=False)
 
 
 def _shape(raw: nib.Nifti1Header) -> Shape:
-    """Return the three axes; those beyond them may have one step, or a length that means none."""
+    """Return the lengths of the three axes; further axes may have at most one step."""
     dims = [int(n) for n in raw["dim"]]
     rank = dims[0]
     if not 1 <= rank <= HIGHEST_RANK:
@@ -206,7 +204,7 @@ def _shape(raw: nib.Nifti1Header) -> Shape:
 def _of_dimensions(raw: nib.Nifti1Header) -> Iterator[ScanFinding]:
     rank, *lengths = (int(n) for n in raw["dim"])
     if any(n < 1 for n in lengths[SPACE:rank]):
-        text = f"The header claims {rank} axes, but not all have a length; the first three were taken."
+        text = f"The header claims {rank} axes, but not all have a length; the first three were used."
         yield ScanFinding("geometry.dimensions", ScanSeverity.NOTE, text)
 
 
@@ -261,7 +259,7 @@ def _scaling(raw: nib.Nifti1Header) -> tuple[float, float]:
 
 
 def _stored(quaternion: Quaternion, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return b, c, d as a header holds them: of one that had to be shortened rounding must not take more than that."""
+    """Return b, c, d as a header holds them; rounding must not make a shortened quaternion shorter than 1."""
     unit = quaternion.normalised()
     values = np.array([unit.b, unit.c, unit.d], dtype=dtype)
     if 1 < quaternion.square < math.inf:
@@ -271,24 +269,10 @@ def _stored(quaternion: Quaternion, dtype: np.dtype[Any]) -> NDArray[Any]:
     return values
 
 
-def _plain_mask_header(grid: Grid) -> bytes:
-    """Make the header of a mask on a grid that no NIfTI header stated."""
-    ours = nib.Nifti1Header()
-    _set_voxels(ours, grid.shape)
-    ours.set_xyzt_units("mm")
-    ours.set_qform(grid.affine, SCANNER_COORDINATES)
-    ours.set_sform(grid.affine, SCANNER_COORDINATES)
-    return bytes(ours.binaryblock) + bytes(4)
-
-
 def _set_voxels(header: nib.Nifti1Header, shape: Shape) -> None:
-    """Say that the voxels of a mask stand behind a header."""
+    """Set the fields that describe the voxels of a mask."""
     header.set_data_shape(shape)
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1.0, 0.0)
     header["vox_offset"] = header.sizeof_hdr + 4
     header["cal_max"] = 1
-
-
-def _damaged() -> StorageError:
-    return StorageError("The geometry that was kept of the scan is damaged.", "Take the scan in again.")

@@ -10,18 +10,14 @@ from numpy.typing import NDArray
 
 from lungseg.files.atomic import write_bytes
 from lungseg.scans.canvas import CanvasGeometry, to_display
+from lungseg.scans.lesions import slice_voxels
 from lungseg.scans.volume import Volume
 
 LUNG_WINDOW = (-600.0, 1500.0)
-"""Centre and width in HU."""
 WINDOWS = {"lung": LUNG_WINDOW, "mediastinum": (40.0, 400.0), "bone": (400.0, 1800.0)}
-"""The windows that can be asked for by name."""
-MASK_RGB = (255, 122, 69)
-"""The one colour of the model's mask, everywhere."""
-DOUBTFUL_RGB = (232, 200, 96)
-"""The one colour of doubtful lesions, everywhere."""
-REFERENCE_RGB = (56, 189, 248)
-"""The one colour of the reference mask, everywhere."""
+"""Centre and width in HU, by name."""
+MASK_RGB, DOUBTFUL_RGB, REFERENCE_RGB = (255, 122, 69), (232, 200, 96), (56, 189, 248)
+"""Colours of predicted lesions, of doubtful ones and of the reference mask, everywhere."""
 
 
 def windowed(hu: NDArray[np.int16], window: tuple[float, float] = LUNG_WINDOW) -> NDArray[np.uint8]:
@@ -38,15 +34,15 @@ def draw_thumbnail(
 
     Args:
         volume: the scan.
-        mask: (I, J, K) bool on its grid.
+        mask: (I, J, K) bool on the volume's grid.
         size: side of the square picture in pixels.
         colour: of the outline.
 
     Returns:
         (size, size, 3) uint8 RGB.
     """
-    counts = mask.any(axis=0).sum(axis=0)
-    k = int(counts.argmax()) if counts.any() else mask.shape[2] // 2
+    counts = slice_voxels(mask)
+    k = int(np.argmax(counts)) if any(counts) else mask.shape[2] // 2
     frame = CanvasGeometry.of(volume.grid, size)
     grey = frame.to_canvas(windowed(to_display(volume.hu[:, :, k])).astype(np.float32), fill=0.0).astype(np.uint8)
     picture = np.repeat(grey[..., None], 3, axis=2)
@@ -65,18 +61,13 @@ def outline(
         width: of the line, pixels.
     """
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    drawn = picture.copy()
-    cv2.drawContours(drawn, contours, -1, colour, width)
-    return drawn
+    copy = picture.copy()
+    cv2.drawContours(copy, contours, -1, colour, width)
+    return copy
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write an RGB picture (H, W, 3) as PNG, with its folder, complete or not at all.
-
-    Raises:
-        DiskFullError: there is no room.
-        StorageError: the file can't be written.
-    """
+    """Write an RGB picture (H, W, 3) as PNG, with its folder; raises as `write_bytes`."""
     write_bytes(path, encode_png(picture))
 
 

@@ -1,7 +1,7 @@
-"""The gate before a result: what of a scan makes an answer less sure, or keeps anyone from giving one.
+"""The gate before a result: findings of a scan that make a result less sure or useless.
 
-All is measured on a coarse grid, in some milliseconds. Nothing here stops a scan: a finding stands beside the result,
-and where a scan was not understood nobody may say that it shows no lesion.
+All is measured on a coarse grid, in some milliseconds. No finding stops a scan: it stands beside the result, and no
+text may say that a scan that was not understood shows no lesion.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.errors import NoLungError
-from lungseg.records import Lesion, ScanFinding, ScanSeverity
-from lungseg.scans.anatomy import OrientationCheck, Says, check_orientation, findings_of_orientation
+from lungseg.records.findings import ScanFinding, ScanSeverity
+from lungseg.records.masks import Lesion
+from lungseg.scans.anatomy.check import OrientationCheck, Says, check_orientation, findings_of_orientation
 from lungseg.scans.chest import TILTED_DEGREES, findings_of_view
 from lungseg.scans.lesions import cut_by_ends
 from lungseg.scans.lungs import MARGIN_MM, CoarseScan, LungField
@@ -30,24 +31,18 @@ TISSUE_HU, TISSUE_SHARE = (-50, 100), 0.25
 BIN_HU = 10
 FAT_TO_BONE_HU = (-300, 1000)
 FEWEST_VOXELS = 100
-"""Fewer say nothing of a peak or a share."""
+"""Fewer give no peak and no share."""
 ENHANCED_HU = (150, 500)
 ENHANCED_SHARE = 0.05
 """Of the heart and great vessels; scans without contrast show 0.004 or less, those with it 0.1 or more."""
 DENSE_HU, DENSE_ML = 2500, 0.5
 MARKED_SHARE = 0.1
-"""Lesions fill 0.02 of the searched part of a whole scan and less, 0.07 of three slices through a large tumour. Where
-heart and liver were taken for lesions it is 0.17."""
+"""Lesions fill at most 0.02 of the searched part of a whole scan, 0.07 of three slices through a large tumour, and 0.17
+where heart and liver were marked as lesions."""
 
 
 def findings_of(volume: Volume, lungs: LungField, of_header: Sequence[ScanFinding] = ()) -> tuple[ScanFinding, ...]:
-    """Say what makes a result on a scan less sure, gravest first.
-
-    Args:
-        volume: the scan.
-        lungs: its lung field.
-        of_header: what the header tells already.
-    """
+    """Return the findings of a scan and of its header (`of_header`), gravest first."""
     coarse, check = CoarseScan.of(volume), check_orientation(volume)
     findings = [*_with_body(of_header, check), *findings_of_orientation(check)]
     findings += [*_of_slices(volume), *_of_padding(coarse), *_of_dense(coarse, lungs)]
@@ -56,14 +51,14 @@ def findings_of(volume: Volume, lungs: LungField, of_header: Sequence[ScanFindin
         if check.tilt_degrees < TILTED_DEGREES and check.front_back.says is not Says.CONTRADICTS:
             findings += _of_contrast(coarse, lungs)
     else:
-        text = "The lungs are cut by the field of view or were not recognised; the whole picture was searched instead."
+        text = "The field of view cuts the lungs, or they were not recognised; the whole picture was searched instead."
         remedy = "Reconstruct the series with a field of view that holds the whole chest."
         findings.append(ScanFinding("lungs.not_recognised", ScanSeverity.INCOMPLETE, text, remedy))
     return gravest_first(findings)
 
 
 def _with_body(of_header: Sequence[ScanFinding], check: OrientationCheck) -> Iterator[ScanFinding]:
-    """Add to a header that records no orientation what the body says of the one that was taken."""
+    """Add the verdict of the body to the finding that a header records no orientation."""
     for finding in of_header:
         is_unknown = finding.code == "geometry.no_orientation"
         yield replace(finding, text=f"{finding.text} {check.summary}") if is_unknown else finding
@@ -71,45 +66,41 @@ def _with_body(of_header: Sequence[ScanFinding], check: OrientationCheck) -> Ite
 
 @contextmanager
 def explaining(volume: Volume, of_header: Sequence[ScanFinding]) -> Iterator[None]:
-    """Where no lungs are found in the block, say what of the scan's geometry may be the reason.
-
-    Raises:
-        NoLungError: as the block does, with that reason.
-    """
+    """Raise a NoLungError of the block again, with what of the scan's geometry may be its reason."""
     try:
         yield
     except NoLungError as error:
         findings = (*of_header, *findings_of_orientation(check_orientation(volume)))
-        reasons = [each for each in gravest_first(findings) if each.severity is not ScanSeverity.NOTE]
+        reasons = [finding for finding in gravest_first(findings) if finding.severity is not ScanSeverity.NOTE]
         if not reasons:
             raise
-        raise NoLungError(" ".join([error.found, *(each.text for each in reasons)]), reasons[0].remedy) from error
+        raise NoLungError(" ".join([error.found, *(reason.text for reason in reasons)]), reasons[0].remedy) from error
 
 
 def findings_of_result(lesions: Sequence[Lesion], depth: int, marked_share: float) -> tuple[ScanFinding, ...]:
-    """Say what a result itself tells of how far it can be trusted.
+    """Return the findings of a result.
 
     Args:
-        lesions: all of them, doubtful ones too.
-        depth: slices of the scan.
-        marked_share: share of what was searched that lesions fill, 0 to 1.
+        lesions: all lesions, doubtful ones included.
+        depth: number of slices of the scan.
+        marked_share: share of the searched region that lesions fill, 0 to 1.
     """
     findings = []
     if marked_share > MARKED_SHARE:
-        text = f"{marked_share:.0%} of what was searched is marked as lesion: the network did not understand the scan."
+        text = f"Lesions fill {marked_share:.0%} of the searched region: the network did not understand the scan."
         remedy = "Read the scan by eye; don't rely on the outlines."
         findings.append(ScanFinding("lesions.too_much", ScanSeverity.NOT_UNDERSTOOD, text, remedy))
     if cut := cut_by_ends(lesions, depth):
         numbers = ", ".join(str(lesion.number) for lesion in cut)
         which = "lesion" if len(cut) == 1 else "the lesions"
-        text = f"The first or last slice of the scan cuts {which} {numbers}; what lies beyond is not in the volume."
-        remedy = "Measure it on a scan that shows the whole of it."
+        text = f"The first or last slice of the scan cuts {which} {numbers}; the part beyond is not in the volume."
+        remedy = "Measure it on a scan that shows all of it."
         findings.append(ScanFinding("lesions.cut", ScanSeverity.WARNING, text, remedy))
     return tuple(findings)
 
 
 def gravest_first(findings: Iterable[ScanFinding]) -> tuple[ScanFinding, ...]:
-    """Sort findings by what they mean for a result."""
+    """Sort findings by severity."""
     return tuple(sorted(findings, key=lambda finding: list(ScanSeverity).index(finding.severity)))
 
 
@@ -124,9 +115,7 @@ def _of_padding(coarse: CoarseScan) -> Iterator[ScanFinding]:
     value = coarse.padding.value_hu
     if value is not None and value > AIR_LIKE_HU[1]:
         share = coarse.padding.mask.mean()
-        text = (
-            f"{share:.0%} of the scan is filled up with {value} HU, where nothing was measured; it was taken for air."
-        )
+        text = f"{share:.0%} of the scan is padding of {value} HU, where nothing was measured; it was treated as air."
         yield ScanFinding("padding", ScanSeverity.NOTE, text)
 
 
@@ -134,24 +123,21 @@ def _of_hu(coarse: CoarseScan, lungs: LungField) -> Iterator[ScanFinding]:
     inner = np.stack([cv2.erode(plane, np.ones((3, 3), np.uint8)) for plane in lungs.lungs]).astype(bool)
     lung, (low, high) = coarse.hu[inner], LUNG_HU
     if lung.size >= FEWEST_VOXELS and not low <= (middle := float(np.median(lung))) <= high:
-        text = (
-            f"Air-filled lung has {middle:.0f} HU where {low} to {high} are expected: expiration, disease or wrong HU."
-        )
-        yield ScanFinding(
-            "hu.lung", ScanSeverity.WARNING, text, "Check breathing, kernel and rescale values of the series."
-        )
+        text = f"Air-filled lung has {middle:.0f} HU, not {low} to {high}: expiration, disease or wrong HU."
+        remedy = "Check breathing, kernel and rescale values of the series."
+        yield ScanFinding("hu.lung", ScanSeverity.WARNING, text, remedy)
     around = lungs.thorax.astype(bool) & ~lungs.thorax.all(axis=(1, 2), keepdims=True)  # fat prevails in whole slices
     peak, (low, high) = _tissue_peak(coarse.hu[around]), TISSUE_HU
     if peak is not None and not low <= peak <= high:
-        text = f"Soft tissue around the lungs has {peak} HU, not {low} to {high}: the values are no Hounsfield units."
+        text = f"Soft tissue around the lungs has {peak} HU, not {low} to {high}: the values are not Hounsfield units."
         remedy = "Export the scan in Hounsfield units, with rescale slope and intercept applied once."
         yield ScanFinding("hu.tissue", ScanSeverity.NOT_UNDERSTOOD, text, remedy)
 
 
 def _tissue_peak(hu: NDArray[np.int16]) -> int | None:
-    """Return the most frequent HU of soft tissue; None where there are too few voxels.
+    """Return the most frequent HU of soft tissue; None with too few voxels.
 
-    Where much lies in the range of soft tissue the peak is looked for there: fat prevails in many a healthy chest.
+    If enough voxels lie in the range of soft tissue, the peak is taken there, as fat prevails in many healthy chests.
     """
     low, high = FAT_TO_BONE_HU
     counts, edges = np.histogram(hu, bins=np.arange(low, high + BIN_HU, BIN_HU))

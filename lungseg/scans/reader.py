@@ -1,4 +1,4 @@
-"""What every format of scans can do, and reading on top of it: voxels to HU or to a mask, turned to RAS+."""
+"""What every format of scans provides, and reading on top of it: voxels to HU or to a mask, turned to RAS+."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from lungseg.errors import GridMismatchError, ScanChangedError
 from lungseg.files.unpacking import Stamp, open_content
-from lungseg.records import ScanFinding, ScanGeometry
+from lungseg.records.findings import ScanFinding
+from lungseg.records.geometry import ScanGeometry
 from lungseg.scans.bounds import MASK_BYTES, allocate, memory_of
 from lungseg.scans.geometry import SPACE, Grid
 from lungseg.scans.hounsfield import check_hounsfield
@@ -22,7 +23,7 @@ from lungseg.scans.volume import Volume
 from lungseg.wording import rounded
 
 MOST_MASK_VALUES = 16
-"""More values than this are not told apart in a mask."""
+"""Different values that are listed of a mask."""
 INT16 = np.iinfo(np.int16)
 Source: TypeAlias = Path | Sequence[Path]
 """A scan: one file, or the files of a series in order."""
@@ -35,8 +36,7 @@ class LabelMap:
 
     Attributes:
         inside: (I, J, K) bool toward R, A, S.
-        values: what the file holds besides 0, sorted; (1.0,) in a plain mask, the first few where a picture was
-            handed in as a mask.
+        values: the file's values besides 0, sorted; (1.0,) in a plain mask, the first few of a picture read as a mask.
     """
 
     inside: NDArray[np.bool_]
@@ -50,7 +50,7 @@ class Scan:
     Attributes:
         volume: its voxels.
         geometry: where they lie on the scan's own axes, for writing masks.
-        findings: what is uncertain of headers or files, or was taken as it must be meant.
+        findings: what is uncertain or was corrected of headers and files.
         sha256: of the file; of a series, of the SHA-256 of its files.
         stamps: of the files, when they were opened.
     """
@@ -62,12 +62,7 @@ class Scan:
     stamps: tuple[Stamp, ...]
 
     def check_unchanged(self, source: Source) -> None:
-        """Check that the files still hold the bytes that were read.
-
-        Raises:
-            ScanChangedError: they hold others.
-            ScanError: one is gone, or can't be read any more.
-        """
+        """Raise ScanChangedError if the files hold other bytes than those read, ScanError if one is gone."""
         files = source_files(source)
         if tuple(map(_stamp_of, files)) != self.stamps and joint_sha256(list(map(_sha256_of, files))) != self.sha256:
             raise ScanChangedError(
@@ -77,9 +72,9 @@ class Scan:
 
 
 class ScanReader(Protocol):
-    """A scan or mask that was opened, and whose headers were checked; no voxel has been read yet.
+    """An open scan or mask with checked headers; no voxel has been read yet.
 
-    A format subclasses it and gives what is declared here; all reading is built on that.
+    A format subclasses it and implements what is declared here; `read` and `read_labels` build on that.
 
     Attributes:
         grid: on the scan's own axes.
@@ -90,17 +85,14 @@ class ScanReader(Protocol):
     @property
     def geometry(self) -> ScanGeometry:
         """The grid, with what the format needs to write a mask of the same geometry."""
-        ...
 
     @property
     def findings(self) -> tuple[ScanFinding, ...]:
-        """What is uncertain of the headers and, once all voxels were read, of the files."""
-        ...
+        """What is uncertain of the headers and, once all voxels are read, of the files."""
 
     @property
     def stamps(self) -> tuple[Stamp, ...]:
         """Of the files, when they were opened."""
-        ...
 
     def values(self) -> Iterator[NDArray[Any]]:
         """Yield all voxels once, in pieces of (n,) measured values: HU of a scan, labels of a mask.
@@ -109,31 +101,22 @@ class ScanReader(Protocol):
 
         Raises:
             TruncatedScanError: a file ends early.
-            NotFiniteError: some are no number.
+            NotFiniteError: some values are not finite.
         """
-        ...
 
     def sha256(self) -> str:
-        """Return what identifies the bytes of all files, as `Scan.sha256`; ends reading.
-
-        Raises:
-            ScanChangedError: a file was written to meanwhile.
-        """
-        ...
+        """Return `Scan.sha256` of all files, which ends reading; raises ScanChangedError if one was changed."""
 
     def read(self, on_progress: Advance | None = None) -> Scan:
         """Read a CT scan.
 
-        HU are int16, the integers that scanners deliver; fractions from resampling are rounded.
-
-        Args:
-            on_progress: called with (voxels read, voxels in all).
+        HU are int16, the integers that scanners deliver; fractions from resampling are rounded. `on_progress` is called
+        with the number of voxels read, and that of all.
 
         Raises:
-            ScanError: one of its kinds, naming what was found and what to do.
+            ScanError: one of its kinds.
         """
-        orientation = self.grid.orientation
-        grid = orientation.turn_grid(self.grid)
+        grid = self.grid.to_ras()
         array = allocate(self.grid.shape, np.dtype(np.int16), memory_of(grid))
         voxels, done = array.reshape(-1, order="F"), 0
         low, high = math.inf, -math.inf
@@ -144,31 +127,29 @@ class ScanReader(Protocol):
             if on_progress:
                 on_progress(done, len(voxels))
         check_hounsfield(voxels, low, high)
-        sha256 = self.sha256()
-        return Scan(Volume(orientation.to_ras(array), grid), self.geometry, self.findings, sha256, self.stamps)
+        sha256, volume = self.sha256(), Volume(self.grid.orientation.to_ras(array), grid)
+        return Scan(volume, self.geometry, self.findings, sha256, self.stamps)
 
     def read_labels(self, grid: Grid) -> LabelMap:
-        """Read a mask that lies on the same voxels as a volume; every value that is not 0 when rounded is inside.
+        """Read a mask that lies on the voxels of a volume; every value that is not 0 when rounded is inside.
 
         Args:
-            grid: RAS+ grid of the volume; the mask's own axis order may be another.
+            grid: RAS+ grid of the volume; the mask's own axis order may differ.
 
         Raises:
             GridMismatchError: the mask lies elsewhere.
             ScanError: it can't be used.
         """
-        orientation = self.grid.orientation
-        own = orientation.turn_grid(self.grid)
-        _check_same_place(own, grid)
-        array = allocate(self.grid.shape, np.dtype(np.bool_), MASK_BYTES * math.prod(own.shape))
+        _check_same_place(self.grid.to_ras(), grid)
+        array = allocate(self.grid.shape, np.dtype(np.bool_), MASK_BYTES * math.prod(grid.shape))
         voxels, done = array.reshape(-1, order="F"), 0
-        marks: set[float] = set()
+        labels: set[float] = set()
         for values in self.values():
             voxels[done : done + len(values)] = (np.rint(values) if values.dtype.kind == "f" else values) != 0
             done += len(values)
-            if len(marks) < MOST_MASK_VALUES:
-                marks.update(np.unique(values[values != 0]).tolist())
-        return LabelMap(orientation.to_ras(array), tuple(sorted(map(float, marks))[:MOST_MASK_VALUES]))
+            if len(labels) < MOST_MASK_VALUES:
+                labels.update(np.unique(values[values != 0]).tolist())
+        return LabelMap(self.grid.orientation.to_ras(array), tuple(sorted(map(float, labels))[:MOST_MASK_VALUES]))
 
 
 def source_files(source: Source) -> tuple[Path, ...]:
@@ -177,7 +158,7 @@ def source_files(source: Source) -> tuple[Path, ...]:
 
 
 def joint_sha256(digests: Sequence[str]) -> str:
-    """Identify files by their SHA-256: one by its own, several by that of all together."""
+    """Return the digest of one file, or the SHA-256 of the digests of several."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -206,5 +187,4 @@ def _to_hu(values: NDArray[Any]) -> NDArray[np.int16]:
     if values.dtype == np.int16:
         return values
     whole = np.rint(values) if values.dtype.kind == "f" else values
-    hu: NDArray[np.int16] = np.clip(whole, INT16.min, INT16.max).astype(np.int16)
-    return hu
+    return np.asarray(np.clip(whole, INT16.min, INT16.max), dtype=np.int16)

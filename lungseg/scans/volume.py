@@ -13,22 +13,13 @@ from lungseg.scans.geometry import Grid, check_on_grid
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """A CT scan: Hounsfield units on an RAS+ grid.
-
-    Attributes:
-        hu: (I, J, K) int16 array toward Right, Anterior, Superior, in HU.
-        grid: its RAS+ grid.
-    """
+    """A CT scan: Hounsfield units (I, J, K) int16 on an RAS+ grid."""
 
     hu: NDArray[np.int16]
     grid: Grid
 
     def __post_init__(self) -> None:
-        """Refuse an array that does not lie on its grid.
-
-        Raises:
-            GridMismatchError: shapes differ, or the grid is not RAS+.
-        """
+        """Raise GridMismatchError if the array does not have the shape of the grid, or the grid is not RAS+."""
         check_on_grid(self.hu, self.grid)
         if self.grid.orientation.codes != "RAS":
             raise GridMismatchError(

@@ -15,49 +15,43 @@ from lungseg.segmentation.card_contents import CardScores, CheckpointName
 from lungseg.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from lungseg.segmentation.unet import UNet
 
-FEWEST = 2
-ALIKE = ("preset", "network", "preprocessing")
+SHARED = ("preset", "network", "preprocessing")
 
 
 def average_checkpoints(weights: Sequence[Path], name: str, folder: Path) -> ModelCard:
-    """Write the checkpoint whose weights are the means of those of others.
+    """Write a checkpoint whose weights are the means of those of others.
 
-    Runs that go on from the same state, each with other data, end near enough to each other that their mean is a
-    network too, and mostly a better one on data that none of them has seen (Wortsman et al. 2022, "Model soups").
+    Runs that continue from one state with different data end so near to each other that their mean is a network too,
+    mostly a better one on unseen data (Wortsman et al. 2022, "Model soups").
 
     Args:
-        weights: of the checkpoints; the card of the first says what all of them together learned from.
+        weights: of the checkpoints; the card of the first lists the training data of all.
         name: of the new checkpoint.
         folder: where it is written.
 
     Returns:
-        Its card, with `averaged` in `training`: name and sha256 of each checkpoint, and without the scores of
-        the first, whose operating point it has until it is calibrated.
+        Its card: that of the first checkpoint without its scores, and with all checkpoints in `training.averaged`. It
+        keeps the operating point of the first until it is calibrated.
 
     Raises:
         CheckpointError: one can't be read, they are of different kinds, or there are fewer than two.
     """
     networks, cards = zip(*(load_checkpoint(path) for path in weights), strict=True) if weights else ((), ())
-    if len(networks) < FEWEST:
+    if len(networks) <= 1:
         raise CheckpointError(f"{len(networks)} checkpoints have no mean.", "Give two or more.")
     first = cards[0]
-    differing = [field for field in ALIKE if any(getattr(card, field) != getattr(first, field) for card in cards)]
+    differing = [field for field in SHARED if any(getattr(card, field) != getattr(first, field) for card in cards)]
     if differing:
         raise CheckpointError(
             f"The checkpoints differ in {', '.join(differing)}.", "Average runs of one preset that began alike."
         )
     mean = UNet(first.network)
-    mean.load_state_dict({key: _mean([each.state_dict()[key] for each in networks]) for key in mean.state_dict()})
+    mean.load_state_dict({key: _mean([network.state_dict()[key] for network in networks]) for key in mean.state_dict()})
     averaged = tuple(CheckpointName(card.name, card.sha256) for card in cards)
-    return save_checkpoint(
-        mean,
-        replace(
-            first, name=name, scores=CardScores(), training=replace(first.training, seconds=None, averaged=averaged)
-        ),
-        folder,
-    )
+    training = replace(first.training, seconds=None, averaged=averaged)
+    return save_checkpoint(mean, replace(first, name=name, scores=CardScores(), training=training), folder)
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    """Average weights; of counters, which are whole numbers, the first is kept."""
+    """Average weights; for counters, which are whole numbers, return the first."""
     return torch.stack(list(tensors)).mean(dim=0) if tensors[0].is_floating_point() else tensors[0]

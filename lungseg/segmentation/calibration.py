@@ -1,9 +1,8 @@
-"""From what a network says of a lesion to the probability that it is one.
+"""From the evidence of a network for a lesion to the probability that the lesion is real.
 
-A network's own probabilities are not to be taken at their word: a lesion whose voxels it gives 0.9 may be real half of
-the time. So the evidence for a lesion is turned into a probability by a logistic curve, fitted to lesions of patients
-that the network never learned from (Platt 1999; evidence as a logit, as in Guo et al. 2017), with the volume as second
-predictor, because most false lesions are small.
+A network's own probabilities are not calibrated: lesions whose voxels have 0.9 may be real half of the time. A logistic
+curve, fitted to lesions of patients that the network did not learn from, turns the evidence into a probability (Platt
+1999; evidence as a logit, as in Guo et al. 2017). The volume is its second predictor, as most false lesions are small.
 """
 
 from __future__ import annotations
@@ -16,25 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from lungseg.decoding import Finite, Natural
 from lungseg.errors import TrainingError
-from lungseg.operating_points import LEAST_EVIDENCE, LEAST_ML, LesionCalibration
+from lungseg.records.operating_points import LEAST_EVIDENCE, LEAST_ML, LesionCalibration
 
 NEWTON_STEPS = 100
 CONVERGED = 1e-10
 EVIDENCE_PERCENTILE = 90
-"""Of a lesion's voxels, for its evidence: robust against single voxels, and hardly moved by the threshold."""
-
-Numbers = NDArray[np.float64]
+"""Of a lesion's voxels, for its evidence: robust against single voxels, and nearly independent of the threshold."""
 
 
 @dataclass(frozen=True, slots=True)
 class LesionEvidence:
-    """What speaks for a lesion, and whether it is real: what a calibration is fitted to.
-
-    Attributes:
-        volume_ml: its volume.
-        evidence: see `evidence_of`.
-        is_true: whether it shares a voxel with the reference mask.
-    """
+    """A lesion to which a calibration is fitted; it is true if it shares a voxel with the reference mask."""
 
     volume_ml: float
     evidence: float
@@ -42,10 +33,10 @@ class LesionEvidence:
 
 
 def evidence_of(histogram: NDArray[np.int64]) -> float:
-    """Return the evidence for a lesion, 0 to 1: the 90th percentile of the probabilities of its voxels, nearest rank.
+    """Return the evidence for a lesion, 0 to 1: the 90th percentile of its voxels' probabilities, by nearest rank.
 
     Args:
-        histogram: (256,) how many voxels have each 8-bit probability.
+        histogram: (256,) number of voxels with each 8-bit probability.
     """
     rank = int(histogram.sum()) * EVIDENCE_PERCENTILE / 100
     return int(np.searchsorted(np.cumsum(histogram), rank)) / (len(histogram) - 1)
@@ -53,12 +44,12 @@ def evidence_of(histogram: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Lesions with like probabilities, one point of a reliability diagram.
+    """Lesions with similar probabilities, one point of a reliability diagram.
 
     Attributes:
-        probability: mean of what was said, 0 to 1.
-        true_share: share of them that is real, 0 to 1.
-        count: how many there are.
+        probability: their mean probability, 0 to 1.
+        true_share: share of real lesions among them, 0 to 1.
+        count: number of lesions.
     """
 
     probability: Finite
@@ -69,30 +60,32 @@ class ReliabilityBin:
 def fit_calibration(
     evidence: ArrayLike, volume_ml: ArrayLike, is_true: ArrayLike, *, ridge: float = 1.0
 ) -> LesionCalibration:
-    """Fit the curve by logistic regression: Newton's method, weights (not the intercept) held back by a ridge.
+    """Fit the curve by logistic regression: Newton's method, with a ridge on the weights but not on the intercept.
 
     Args:
         evidence: (N,) evidence of each lesion, 0 to 1.
         volume_ml: (N,) volumes.
         is_true: (N,) bool, whether the lesion is real.
-        ridge: strength, in the units of the log likelihood: it costs ridge / 2 times the squared weights.
+        ridge: the penalty of the log likelihood is ridge / 2 times the squared weights.
 
     Raises:
-        TrainingError: the lesions are all true, or all false: no curve can tell them apart.
+        TrainingError: the lesions are all true, or all false.
     """
     truth = np.asarray(is_true, dtype=np.float64)
     if truth.size == 0 or truth.min() == truth.max():
         raise TrainingError(
             f"{truth.size} lesions, {int(truth.sum())} of them true, can't calibrate a probability.",
-            "Give true and false lesions; lower the threshold that they are found at.",
+            "Give true and false lesions: lower the threshold.",
         )
-    predictors = _predictors(evidence, volume_ml)
+    share = np.clip(np.asarray(evidence, dtype=np.float64), LEAST_EVIDENCE, 1 - LEAST_EVIDENCE)
+    volumes = np.maximum(np.asarray(volume_ml, dtype=np.float64), LEAST_ML)
+    predictors = np.stack([np.ones_like(share), np.log(share / (1 - share)), np.log(volumes)], axis=1)
     penalty = np.diag([0.0, ridge, ridge])
     weights = np.zeros(3)
     for _ in range(NEWTON_STEPS):
-        said = _sigmoid(predictors @ weights)
-        slope = predictors.T @ (truth - said) - penalty @ weights
-        curvature = predictors.T @ (predictors * (said * (1 - said))[:, None]) + penalty
+        probability = 0.5 * (1.0 + np.tanh(0.5 * (predictors @ weights)))
+        slope = predictors.T @ (truth - probability) - penalty @ weights
+        curvature = predictors.T @ (predictors * (probability * (1 - probability))[:, None]) + penalty
         step = np.linalg.solve(curvature, slope)
         weights += step / max(1.0, float(np.abs(step).max()))
         if np.abs(step).max() < CONVERGED:
@@ -105,37 +98,23 @@ def reliability(probability: ArrayLike, is_true: ArrayLike, *, bins: int = 10) -
     """Sort lesions into bins of equal width by their probability, lowest first; empty bins are left out.
 
     Args:
-        probability: (N,) what was said, 0 to 1.
+        probability: (N,) predicted, 0 to 1.
         is_true: (N,) bool, whether the lesion is real.
-        bins: how many.
+        bins: number of bins.
     """
-    said, truth = np.asarray(probability, dtype=np.float64), np.asarray(is_true, dtype=np.float64)
-    of_bin = np.minimum((said * bins).astype(np.int64), bins - 1)
-    groups = [of_bin == n for n in np.unique(of_bin)]
-    return tuple(ReliabilityBin(float(said[g].mean()), float(truth[g].mean()), int(g.sum())) for g in groups)
+    predicted, truth = np.asarray(probability, dtype=np.float64), np.asarray(is_true, dtype=np.float64)
+    numbers = np.minimum((predicted * bins).astype(np.int64), bins - 1)
+    groups = [numbers == n for n in np.unique(numbers)]
+    return tuple(ReliabilityBin(float(predicted[g].mean()), float(truth[g].mean()), int(g.sum())) for g in groups)
 
 
 def expected_calibration_error(probability: ArrayLike, is_true: ArrayLike, *, bins: int = 10) -> float:
-    """Return the mean distance between what was said and what was true, over the bins of `reliability` (Naeini 2015).
+    """Return the mean distance of predicted and true share, over the bins of `reliability` (Naeini 2015).
 
     Returns:
-        0 (as true as it says) to 1; NaN without lesions.
+        0 (calibrated) to 1; NaN without lesions.
     """
-    found = reliability(probability, is_true, bins=bins)
-    total = sum(each.count for each in found)
-    return sum(each.count * abs(each.probability - each.true_share) for each in found) / total if total else math.nan
-
-
-def _predictors(evidence: ArrayLike, volume_ml: ArrayLike) -> Numbers:
-    """Return (N, 3): one, logit of the evidence, logarithm of the volume."""
-    certain = np.clip(np.asarray(evidence, dtype=np.float64), LEAST_EVIDENCE, 1 - LEAST_EVIDENCE)
-    volumes = np.maximum(np.asarray(volume_ml, dtype=np.float64), LEAST_ML)
-    return np.stack([np.ones_like(certain), _logit(certain), np.log(volumes)], axis=1)
-
-
-def _logit(probability: Numbers) -> Numbers:
-    return np.log(probability / (1 - probability))
-
-
-def _sigmoid(logit: Numbers) -> Numbers:
-    return 0.5 * (1.0 + np.tanh(0.5 * logit))
+    points = reliability(probability, is_true, bins=bins)
+    total = sum(point.count for point in points)
+    distance = sum(point.count * abs(point.probability - point.true_share) for point in points)
+    return distance / total if total else math.nan

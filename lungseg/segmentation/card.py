@@ -1,11 +1,10 @@
-"""The model card: all that is to be known of a checkpoint, readable without torch.
+"""The model card of a checkpoint, readable without torch.
 
-A card of format 2 stands in the metadata of the weights' own file, so that neither goes anywhere without the other, and
-once more beside it as JSON, for people and their tools. Cards of format 1, of releases up to 0.1, stand beside the
-weights alone.
+A card of format 2 stands in the metadata of the weights file, so that the two are never separated, and also beside it
+as JSON, for people and their tools. Cards of format 1, of releases up to 0.1, stand only beside the weights.
 
-A checkpoint is known by the sha256 of its weights: of the file as it is without a card in it. So a card can be changed
-without making another checkpoint of it, and whatever an older release has written down of one holds on.
+The identity of a checkpoint is the sha256 of its weights file without the card in it: another card does not make
+another checkpoint, and references by older releases stay valid.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from lungseg.config import BUNDLED
 from lungseg.decoding import Finite, Natural, Refusal, decode, decode_file, decode_value, encode, to_plain
 from lungseg.errors import CheckpointError
 from lungseg.files.atomic import disk_errors, is_file, replacing_path
-from lungseg.operating_points import MIN_FLATNESS, LesionCalibration, OperatingPoint, WholeScans
-from lungseg.records import CaseScore
+from lungseg.records.operating_points import MIN_FLATNESS, LesionCalibration, OperatingPoint, WholeScans
+from lungseg.records.scores import CaseScore
 from lungseg.scans.canvas import Preprocessing
 from lungseg.segmentation.card_contents import CardScores, DataSource, TrainingRecord
 from lungseg.segmentation.postprocessing import LesionRule
@@ -31,9 +30,9 @@ log = logging.getLogger(__name__)
 
 FORMAT = 2
 SHOWN_ONLY = ("training", "data", "scores")
-"""What of a card no mask depends on."""
+"""Fields on which no mask depends."""
 WIDEST, DEEPEST, MOST_CHANNELS = 512, 8, 63
-"""Of a network that can be built at all; the widest of ours has 64 channels, the deepest 4 levels."""
+"""Limits of a network; ours have at most 64 channels and 4 levels."""
 REMEDY = "Put the card that came with the weights beside them, or train again."
 
 
@@ -42,7 +41,7 @@ class NetworkShape:
     """Shape of a UNet.
 
     Attributes:
-        width: channels of the first level; each deeper level has twice as many (64 in Ronneberger 2015).
+        width: channels of the first level, which double at each deeper one (64 in Ronneberger 2015).
         depth: number of poolings (4 in Ronneberger 2015).
         channels: input channels.
     """
@@ -52,13 +51,9 @@ class NetworkShape:
     channels: Natural = 1
 
     def __post_init__(self) -> None:
-        """Refuse a network that can't be built.
-
-        Raises:
-            CheckpointError: a number is not positive, or absurd.
-        """
+        """Raise CheckpointError for a number that is not positive, or beyond the limits."""
         if min(self.width, self.depth, self.channels) < 1:
-            raise CheckpointError(f"{self} has a part of size zero.", "Give positive numbers.")
+            raise CheckpointError(f"{self} has a size of zero.", "Give positive numbers.")
         if self.width > WIDEST or self.depth > DEEPEST or self.channels > MOST_CHANNELS:
             raise CheckpointError(
                 f"{self} can't be built.", f"Give at most {WIDEST} channels, {DEEPEST} levels, {MOST_CHANNELS} slices."
@@ -72,26 +67,21 @@ class _Format:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a checkpoint is, how it came about and how good it is.
+    """What a checkpoint is, how it was trained and how good it is.
 
     Attributes:
         name: file name of the weights without its ending.
-        preset: the training preset that made it.
+        preset: the training preset.
         network: shape of the UNet.
-        preprocessing: how its input is made.
-        threshold: probability from which a pixel counts as tumour.
-        min_lesion_ml: smaller lesions are dropped.
-        training: how it came about.
-        data: where its data came from, and how much of them was used for what.
-        scores: what was measured, on which cases.
-        intended_use: for whom and what for.
+        preprocessing: of its input.
+        threshold, min_lesion_ml, calibration, doubtful_below, min_flatness: as in `LesionRule`.
         sha256: of the weights, see `weights_sha256`.
-        calibration: what turns the evidence for a lesion into a probability; None where none was fitted.
-        operating_points: what other thresholds reach, lowest first; empty where nobody measured it.
-        doubtful_below: lesions of a lower calibrated probability are doubtful; None where none is for that.
-        whole_scans: what it reaches on all whole scans that were measured; None where `lungseg scores --record` did not
-            write it.
-        min_flatness: lesions whose height is a smaller share of their diameter are dropped.
+        intended_use: for whom and what for.
+        training: how it was trained.
+        data: sources, and how much of each was used for what.
+        scores: what was measured, on which cases.
+        operating_points: scores at other thresholds, lowest first; empty if they were not measured.
+        whole_scans: scores on all whole scans, as `lungseg scores --record` writes them; else None.
     """
 
     name: str
@@ -112,11 +102,7 @@ class ModelCard:
     min_flatness: Finite = MIN_FLATNESS
 
     def __post_init__(self) -> None:
-        """Refuse a card whose parts contradict each other.
-
-        Raises:
-            CheckpointError: threshold out of range, or network and preprocessing don't fit each other.
-        """
+        """Raise CheckpointError for a threshold out of range, or a preprocessing that does not fit the network."""
         if not 0.0 < self.threshold < 1.0:
             raise CheckpointError(
                 f"The threshold is {self.threshold}.", "It is a probability: give a number between 0 and 1."
@@ -134,31 +120,22 @@ class ModelCard:
             )
 
     def to_json(self) -> str:
-        """Write the card as indented JSON, keys in the order of the attributes."""
+        """Return the card as indented JSON, keys in the order of the fields."""
         return encode({"format": FORMAT, **to_plain(self)}).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> ModelCard:
-        """Read a card.
-
-        Raises:
-            CheckpointError: it is not a card of this format or an older one.
-        """
-        return _card_of(_fields_of(text), _damaged)
 
     @property
     def rule(self) -> LesionRule:
-        """What of its answers counts as a lesion."""
+        """The rule from its probabilities to lesions."""
         return LesionRule(self.threshold, self.min_lesion_ml, self.calibration, self.doubtful_below, self.min_flatness)
 
     @property
     def on_whole_scans(self) -> WholeScans | None:
-        """What it reaches on whole scans, as recorded or as its case scores add up; None where nobody measured it."""
+        """Its scores on whole scans, as recorded or added up from its case scores; None without any."""
         return self.whole_scans or whole_scans_of(self.scores.cases)
 
 
 def whole_scans_of(scores: Sequence[CaseScore]) -> WholeScans | None:
-    """Add scores up; None where there are none."""
+    """Add scores up; None without any."""
     if not scores:
         return None
     return WholeScans(
@@ -170,32 +147,26 @@ def whole_scans_of(scores: Sequence[CaseScore]) -> WholeScans | None:
 
 
 def weights_in(models: Path) -> tuple[Path, ...]:
-    """Return the weights in a folder and those that ship inside the package, by name; the folder's own go first."""
-    known = {path.stem: path for folder in (BUNDLED / "models", models) for path in folder.glob("*.safetensors")}
-    return tuple(known[name] for name in sorted(known))
+    """Return the weights in a folder and those inside the package, by name; of two with a name, the folder's."""
+    paths = {path.stem: path for folder in (BUNDLED / "models", models) for path in folder.glob("*.safetensors")}
+    return tuple(paths[name] for name in sorted(paths))
 
 
 def find_weights(name_or_path: str, models: Path) -> Path:
-    """Find the weights of a checkpoint given by its name in `models` or by the path of its `.safetensors` file.
-
-    Those that ship inside an installed package are found by name, too.
-
-    Raises:
-        CheckpointError: there are none.
-    """
-    given, file = Path(name_or_path), f"{name_or_path}.safetensors"
-    for candidate in (given, models / file, BUNDLED / "models" / file):
-        if candidate.suffix == ".safetensors" and is_file(candidate):
-            return candidate
-    known = ", ".join(path.stem for path in weights_in(models)) or "none"
+    """Find weights by their name in `models` or in the package, or by their path; raises CheckpointError for none."""
+    file = f"{name_or_path}.safetensors"
+    for path in (Path(name_or_path), models / file, BUNDLED / "models" / file):
+        if path.suffix == ".safetensors" and is_file(path):
+            return path
+    names = ", ".join(path.stem for path in weights_in(models)) or "none"
     raise CheckpointError(
         f"There is no checkpoint {name_or_path!r}.",
-        f"Name one of models/ (there: {known}) or give the path of a .safetensors file.",
+        f"Name one of models/ (there: {names}) or give the path of a .safetensors file.",
     )
 
 
 def has_card(weights: Path) -> bool:
-    """Tell whether weights are there with a card, inside or beside them."""
+    """Tell whether weights exist, with a card inside or beside them."""
     return is_file(weights) and (is_file(weights.with_suffix(".json")) or read_card_text(weights) is not None)
 
 
@@ -204,25 +175,32 @@ def read_card(weights: Path, *, to_segment: bool = False) -> ModelCard:
 
     Args:
         weights: the file.
-        to_segment: leave out how the checkpoint came about and what it scores where that can't be read: pages alone
-            show it, and no mask depends on it.
+        to_segment: leave out training, data and scores if they can't be read, since no mask depends on them.
 
     Raises:
         CheckpointError: there is none, or it can't be read.
     """
-    path = weights.with_suffix(".json")
-    inside = read_card_text(weights)
+    path, inside = weights.with_suffix(".json"), read_card_text(weights)
     if inside is None and not is_file(path):
         raise CheckpointError(
             f"{weights.name} has no model card {path.name} beside it.", "Copy both files of the checkpoint."
         )
-    name = path.name if inside is None else weights.name
-
-    def damaged(reason: str) -> CheckpointError:
-        return CheckpointError(f"The model card can't be read: {name} is damaged ({reason}).", REMEDY)
-
-    fields = decode_file(dict[str, object], path, damaged) if inside is None else _fields_of(inside, damaged)
-    return _card_of(fields, damaged, to_segment=to_segment)
+    kind, refuse = dict[str, object], _damaged(path if inside is None else weights)
+    fields = decode_file(kind, path, refuse) if inside is None else decode(kind, inside, refuse)
+    number = decode_value(_Format, fields, refuse).format
+    if not 1 <= number <= FORMAT:
+        raise CheckpointError(
+            f"The model card has the format {number}; this release reads up to {FORMAT}.",
+            "Use the release that wrote it, or a newer one.",
+        )
+    try:
+        return decode_value(ModelCard, fields, refuse)
+    except CheckpointError as error:
+        if not to_segment:
+            raise
+        card = decode_value(ModelCard, {key: fields[key] for key in fields.keys() - SHOWN_ONLY}, refuse)
+        log.warning("a part of a card that no mask depends on is left out: %s", error.found)
+        return card
 
 
 def write_checkpoint(
@@ -231,10 +209,10 @@ def write_checkpoint(
     """Write a weights file with a card in it, and the card beside it, each complete or not at all.
 
     Args:
-        weights: where.
+        weights: path of the file.
         content: of a weights file, with or without a card.
         card: of these weights.
-        make_room: called when both are written, before they take their places.
+        make_room: called when both files are written, before they take their places.
 
     Raises:
         CheckpointError: the content is no safetensors file.
@@ -255,28 +233,27 @@ def replace_card(weights: Path, card: ModelCard) -> None:
 
 
 def check_pair(weights: Path, card: ModelCard) -> None:
-    """Check that a card, and what stands beside the weights, is that of these weights.
+    """Check that a card, and the file beside the weights, belong to these weights.
 
     Raises:
         CheckpointError: one of them was changed, cut off, or comes from another checkpoint, or can't be read.
     """
     path, inside = weights.with_suffix(".json"), read_card_text(weights)
-
-    def damaged(reason: str) -> CheckpointError:
-        return CheckpointError(f"The model card can't be read: {path.name} is damaged ({reason}).", REMEDY)
-
     try:
-        found = weights_sha256(weights)
+        sha256 = weights_sha256(weights)
     except OSError as error:
         raise CheckpointError(
             f"{weights.name} can't be read ({error.strerror}).", "Check its rights, or copy both files again."
         ) from error
-    if found != card.sha256:
+    if sha256 != card.sha256:
         raise CheckpointError(
-            f"{weights.name} has the sha256 {found[:12]}..., its card says {card.sha256[:12]}...",
+            f"{weights.name} has the sha256 {sha256[:12]}..., its card says {card.sha256[:12]}...",
             "Copy both files of the checkpoint again; one of them was changed or cut off.",
         )
-    if inside is not None and is_file(path) and decode_file(dict[str, object], path, damaged) != _fields_of(inside):
+    if inside is None or not is_file(path):
+        return
+    beside = decode_file(dict[str, object], path, _damaged(path))
+    if beside != decode(dict[str, object], inside, _damaged(weights)):
         raise CheckpointError(
             f"{path.name} holds another card than {weights.name}.",
             f"Copy both files of the checkpoint again; without {path.name}, the card in {weights.name} counts alone.",
@@ -289,27 +266,5 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _card_of(fields: dict[str, object], refuse: Refusal, *, to_segment: bool = False) -> ModelCard:
-    written = decode_value(_Format, fields, refuse).format
-    if not 1 <= written <= FORMAT:
-        raise CheckpointError(
-            f"The model card has the format {written}; this release reads up to {FORMAT}.",
-            "Use the release that wrote it, or a newer one.",
-        )
-    try:
-        return decode_value(ModelCard, fields, refuse)
-    except CheckpointError as error:
-        if not to_segment:
-            raise
-        needed = {key: value for key, value in fields.items() if key not in SHOWN_ONLY}
-        card = decode_value(ModelCard, needed, refuse)
-        log.warning("a part of a card that no mask depends on is left out: %s", error.found)
-        return card
-
-
-def _fields_of(text: str | bytes, refuse: Refusal | None = None) -> dict[str, object]:
-    return decode(dict[str, object], text, refuse or _damaged)
-
-
-def _damaged(reason: str) -> CheckpointError:
-    return CheckpointError(f"The model card can't be read ({reason}).", REMEDY)
+def _damaged(path: Path) -> Refusal:
+    return lambda reason: CheckpointError(f"The model card can't be read: {path.name} is damaged ({reason}).", REMEDY)

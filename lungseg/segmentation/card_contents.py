@@ -1,29 +1,29 @@
-"""What a model card tells beside the operating point: how its checkpoint came about, on which data, how good it is.
+"""Parts of a model card: how its checkpoint was trained, on which data, and its scores.
 
-One definition for whoever writes it (training, recipes, promotion) and whoever reads it. What a card lacks, because its
-release or its preset did not measure it, is None or empty.
+Training, recipes and promotion write them. What a card lacks, because its release or its preset did not measure it, is
+None or empty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
 from lungseg.dataset.contents import Record
 from lungseg.decoding import Finite, JsonObject, Natural, from_older, renamed
-from lungseg.records import CaseScore, PairedDifference, Summary
+from lungseg.records.scores import CaseScore, PairedDifference, Summary
 from lungseg.segmentation.calibration import ReliabilityBin
 
-Told = TypeVar("Told")
+Part = TypeVar("Part")
 
 SIDES = {"trained_on": "learned from", "held_out": "held out", "tested": "tested"}
-"""The sides of a split as cards call them, and as people read them."""
+"""The sides of a split by their keys in cards, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How much of a source lies on one side of a split; `slices` is None where nobody counted them."""
+    """How much of a source lies on one side of a split; `slices` is None if they were not counted."""
 
     items: Natural
     patients: Natural
@@ -38,11 +38,9 @@ class DataSource:
         folder: name of the folder or data set.
         attribution: whom to thank.
         licence: under which it may be used.
-        path: where it lay; empty where that is not told.
+        path: of the folder; empty if it is not stated.
         fingerprint: of its content (sha256); None in old cards.
-        trained_on: how much was learned from.
-        held_out: how much was held out.
-        tested: how much was set aside for a test.
+        trained_on, held_out, tested: how much lies on each side of the split.
     """
 
     folder: str
@@ -56,7 +54,7 @@ class DataSource:
 
     @property
     def counts(self) -> Mapping[str, Count]:
-        """The counts by the words of `SIDES`; a side that is not counted is missing."""
+        """The counts by the words of `SIDES`; sides without a count are missing."""
         return _by_side(self.trained_on, self.held_out, self.tested)
 
 
@@ -70,14 +68,13 @@ class SplitRecord:
     seed: int | None = None
 
     def __str__(self) -> str:
-        """Say it in a line."""
-        told = (("file", self.file), ("folds", self.folds), ("fold", self.fold), ("seed", self.seed))
-        return ", ".join(f"{name} {value}" for name, value in told if value is not None)
+        """Return the record in a line."""
+        return ", ".join(f"{name} {value}" for name, value in asdict(self).items() if value is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointName:
-    """Which checkpoint is meant, by the name it had and the sha256 of its weights."""
+    """Identifies a checkpoint by its former name and the sha256 of its weights."""
 
     name: str
     sha256: str
@@ -85,13 +82,13 @@ class CheckpointName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge:
-    """How a checkpoint fared against the one in use.
+    """Comparison of a checkpoint with the one in use.
 
     Attributes:
         name: of the one in use.
         sha256: of its weights.
         verdict: `better`, `worse`, `inside the noise`.
-        dice_difference: that of the other one, subtracted.
+        dice_difference: less the Dice of the one in use.
     """
 
     name: str
@@ -106,11 +103,11 @@ class PromotionNote:
 
     Attributes:
         run: id of its run.
-        run_name: what the user called that.
+        run_name: the user's name of the run.
         promoted_at: ISO 8601, UTC.
-        comment: why.
-        compared_with: what it was measured against; None where there was nothing.
-        kept_out_because: what stood against it, so that a comment was needed; empty where nothing did.
+        comment: reason.
+        compared_with: None without a comparison.
+        kept_out_because: objection that made a comment necessary; empty without one.
     """
 
     run: str
@@ -123,33 +120,29 @@ class PromotionNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRecord:
-    """How a checkpoint came about.
+    """How a checkpoint was trained.
 
     Attributes:
-        optimisation: how the network learned, as its preset said; settings have the names of the release that trained.
-        augmentation: how slices were bent, likewise.
-        composition: what scenes were put together of, likewise.
-        skip_slices: the first slices of a scan that were left out.
-        tumour_weight: how often a slice with tumour was shown for one without.
-        tumour_share: share of such slices among those shown.
+        optimisation, augmentation, composition: settings of the preset, by their names in the release that trained.
+        skip_slices: number of first slices of a scan that were left out.
+        tumour_weight: sampling weight of a slice with tumour relative to one without.
+        tumour_share: share of slices with tumour among the samples.
         seed: of every random choice but the split.
-        split: how the patients were divided.
+        split: of the patients.
         cases: learned from, of presets of slices.
-        contents: of all that was learned from and held out.
-        data_changes: what changed in the data between the sessions of a run, and was accepted.
+        contents: of all data that were learned from and held out.
+        data_changes: accepted changes of the data between the sessions of a run.
         hold_out: whole scans that were held out beside the patients.
-        trained_on_patients: names, in old cards.
-        trained_on_cases: likewise.
+        trained_on_patients, trained_on_cases, tested_cases: names, in old cards.
         held_out_patients: names.
         held_out_cases: names, of presets of slices.
-        tested_patients: names of those that nothing was chosen on.
-        tested_cases: names, in old cards.
+        tested_patients: names of patients on whom no choice was made.
         code_version: of the release that trained.
-        torch: its version of PyTorch.
-        device: where it learned.
-        best_epoch: whose network this is.
-        seconds: that learning took; None where the card does not say.
-        finished: whether the run came to its end, with an operating point chosen.
+        torch: version of PyTorch.
+        device: on which it was trained.
+        best_epoch: the epoch of these weights.
+        seconds: duration of the training; None if it is unknown.
+        finished: whether the run completed and an operating point was chosen.
         averaged: the checkpoints whose mean this is.
         folds: names of the checkpoints by which it was calibrated.
         known_failures: sentences.
@@ -187,7 +180,7 @@ class TrainingRecord:
 
     @property
     def sides(self) -> Mapping[str, tuple[str, ...]]:
-        """Who lies on which side, by the words of `SIDES`; presets of slices name cases, presets of scenes patients."""
+        """Names by the words of `SIDES`; of cases for presets of slices, of patients for presets of scenes."""
         return _by_side(
             self.trained_on_patients or self.trained_on_cases,
             self.held_out_patients or self.held_out_cases,
@@ -198,21 +191,21 @@ class TrainingRecord:
     @classmethod
     def _from_card_1(cls, fields: object) -> object:
         names = {"schedule": "optimisation", "warp": "augmentation", "scenes": "composition"}
-        known = renamed(fields, names)
-        return {key: value for key, value in known.items() if value is not None} if isinstance(known, dict) else known
+        current = renamed(fields, names)
+        if not isinstance(current, dict):
+            return current
+        return {key: value for key, value in current.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoduleFigures:
-    """What the scores of nodules, each over its slices, say together.
+    """Summary of the scores of nodules, each over its slices.
 
     Attributes:
-        nodules: how many.
-        patients: whose they are; None where an old card does not say.
-        dice_mean: mean Dice.
-        dice_mean_95: its 95 % interval, by bootstrap; None for fewer than two nodules.
-        dice_median: median Dice.
-        dice_mean_larger_quarter: mean Dice of the larger quarter.
+        nodules: their number.
+        patients: number of patients; None in old cards.
+        dice_mean_95: 95 % interval of the mean Dice, by bootstrap; None for fewer than two nodules.
+        dice_mean_larger_quarter: mean Dice of the largest quarter of the nodules.
         fraction_dice_zero: share of the nodules with Dice 0.
         false_lesions: in all slices together.
     """
@@ -234,11 +227,11 @@ class NoduleFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reliability:
-    """How true calibrated probabilities are.
+    """How reliable calibrated probabilities are.
 
     Attributes:
-        note: with which lesions they were compared.
-        lesions: how many those are.
+        note: which lesions they were compared with.
+        lesions: number of these lesions.
         expected_calibration_error: 0 to 1.
         bins: points of the diagram, lowest probability first.
     """
@@ -251,18 +244,16 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardScores:
-    """What was measured of a checkpoint.
+    """Scores of a checkpoint.
 
     Attributes:
         note: on which cases, and what was chosen on them.
-        resolution: `scan`, or `network` where cases were scored on the network's own grid; empty in old cards.
+        resolution: `scan`, or `network` if cases were scored on the network's own grid; empty in old cards.
         cases: whole scans.
-        counts_doubtful: whether doubtful lesions were told apart in their scores.
-        summary: what they say together; None where the card does not hold it.
-        trained_on_nodules: nodules of patients learned from.
-        held_out_nodules: those of patients held out.
-        tested_nodules: those of patients tested.
-        reliability: None where nothing was calibrated.
+        counts_doubtful: whether their scores count doubtful lesions apart.
+        summary: of the cases; None if the card does not hold it.
+        trained_on_nodules, held_out_nodules, tested_nodules: of the patients of each side.
+        reliability: None without a calibration.
     """
 
     note: str = ""
@@ -283,15 +274,13 @@ class CardScores:
     @from_older
     @classmethod
     def _from_card_1(cls, fields: object) -> object:
-        """Tell whether scores are older than the distinction of doubtful lesions."""
         if not isinstance(fields, dict) or "counts_doubtful" in fields:
             return fields
         cases = fields.get("cases") or []
-        is_told = not isinstance(cases, list) or all("doubtful_false" in row for row in cases if isinstance(row, dict))
-        return {**fields, "cases": cases, "counts_doubtful": is_told}
+        counts = not isinstance(cases, list) or all("doubtful_false" in row for row in cases if isinstance(row, dict))
+        return {**fields, "cases": cases, "counts_doubtful": counts}
 
 
-def _by_side(trained_on: Told | None, held_out: Told | None, tested: Told | None) -> dict[str, Told]:
-    """Return what is told of the sides of a split, by the words of `SIDES`."""
-    told = zip(SIDES.values(), (trained_on, held_out, tested), strict=True)
-    return {word: each for word, each in told if each}
+def _by_side(trained_on: Part | None, held_out: Part | None, tested: Part | None) -> dict[str, Part]:
+    sides = zip(SIDES.values(), (trained_on, held_out, tested), strict=True)
+    return {word: part for word, part in sides if part}

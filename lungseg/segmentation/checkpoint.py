@@ -34,11 +34,7 @@ def save_checkpoint(network: UNet, card: ModelCard, folder: Path) -> ModelCard:
 
 
 def load_checkpoint(weights: Path, *, to_segment: bool = False) -> tuple[UNet, ModelCard]:
-    """Read a network, ready to apply, and its card.
-
-    Args:
-        weights: the file.
-        to_segment: as `read_card` takes it.
+    """Read a network, ready to apply, and its card; takes `to_segment` as `read_card`.
 
     Raises:
         CheckpointError: card or weights are missing, damaged or don't belong together.
@@ -60,26 +56,20 @@ def load_checkpoint(weights: Path, *, to_segment: bool = False) -> tuple[UNet, M
 
 
 def _check_shapes(weights: Path, card: ModelCard) -> None:
-    """Compare what a file announces with the network of its card, before memory is allocated for either."""
+    """Compare the header of a file with the network of its card, before memory is allocated for either."""
     with torch.device("meta"):
         expected = {name: list(tensor.shape) for name, tensor in UNet(card.network).state_dict().items()}
     with safe_open(weights, framework="pt") as stored:
-        found = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118 - not a dict
-    if found != expected:
-        wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118 - not a dict
+    if shapes != expected:
+        wrong = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
         raise ValueError(f"{len(wrong)} parts are missing, too many, or of other shapes, such as {wrong[0][:80]}")
 
 
-def best_device(wanted: str) -> torch.device:
-    """Turn `auto`, `cpu` or `cuda` into a device that is there.
-
-    Raises:
-        CheckpointError: CUDA was asked for by name and is missing.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise CheckpointError(
-            "No CUDA device is at hand.", "Use --device auto or cpu, or install a CUDA build of torch."
-        )
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
+def best_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu` or `cuda` into a device; raises CheckpointError for `cuda` without one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError("There is no CUDA device.", "Use --device auto or cpu, or install a CUDA build of torch.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

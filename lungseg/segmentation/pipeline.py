@@ -8,66 +8,61 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lungseg.records import Progress, Segmentation
+from lungseg.records.run_results import Segmentation
+from lungseg.records.run_states import Progress
 from lungseg.scans.formats import open_scan, write_mask
 from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import slice_voxels
-from lungseg.scans.lungs import LungField, find_lungs
+from lungseg.scans.lungs import find_lungs
 from lungseg.scans.quality import explaining, findings_of, findings_of_result, gravest_first
 from lungseg.scans.reader import Scan, Source
 from lungseg.segmentation.postprocessing import LesionMask
 from lungseg.segmentation.segmenter import OnProgress, Segmenter
 
-OnAnswer = Callable[[Scan, LesionMask], None]
+OnResult = Callable[[Scan, LesionMask], None]
 
 
 def segment_scan(
-    scan: Source,
+    source: Source,
     mask: Path,
     segmenter: Segmenter,
     *,
     on_progress: OnProgress | None = None,
     should_stop: Callable[[], bool] | None = None,
-    on_answer: OnAnswer | None = None,
+    on_result: OnResult | None = None,
 ) -> Segmentation:
-    """Segment one scan: read it, find its lungs, segment the volume, write the mask on the scan's grid.
-
-    The scan is read once, at the beginning: geometry, voxels and the SHA-256 in the result are of the same bytes.
+    """Read a scan, find its lungs, segment the volume, write the mask on the scan's grid; raises as the segmenter, too.
 
     Args:
-        scan: its file, or its files in order.
-        mask: file to write; left untouched where anything fails.
+        source: its file, or its files in order; geometry, voxels and SHA-256 of the result are of the same bytes.
+        mask: file to write; unchanged if anything fails.
         segmenter: the loaded checkpoint.
-        on_progress: told of each step.
-        should_stop: asked between steps.
-        on_answer: given the scan and its mask with lesions and probabilities at the end, for a picture or a file.
+        on_progress: called with each step.
+        should_stop: called between batches of slices.
+        on_result: called at the end with the scan and its mask with lesions and probabilities, for a picture or a file.
 
     Raises:
-        ScanError: the scan can't be used, or is gone when the mask is to be written.
-        ScanChangedError: it holds other bytes then than those that were read.
+        ScanError: the scan can't be used, or is gone or changed before the mask is written.
         StorageError: the mask can't be written.
-        RunCancelledError: `should_stop` said so.
     """
-    started = time.perf_counter()
-    tell = on_progress or _ignore
-    card = segmenter.card
-    with open_scan(scan) as reader:
-        read = reader.read(lambda n, of: tell(Progress("reading", n, of)))
-    volume = read.volume
-    with explaining(volume, read.findings):
-        lungs = find_lungs(volume)
-    segmented = segmenter.segment(volume, lungs=lungs, on_progress=tell, should_stop=should_stop)
+    started, card = time.perf_counter(), segmenter.card
+    report = on_progress or (lambda _: None)
+    with open_scan(source) as reader:
+        scan = reader.read(lambda n, of: report(Progress("reading", n, of)))
+    with explaining(scan.volume, scan.findings):
+        lungs = find_lungs(scan.volume)
+    segmented = segmenter.segment(scan.volume, lungs=lungs, on_progress=report, should_stop=should_stop)
     mask_voxels = segmented.mask
-    tell(Progress("writing"))
-    read.check_unchanged(scan)
-    write_mask(mask_voxels, mask, read.geometry)
-    marked_share = segmented.labelled_ml / _searched_ml(lungs)
-    of_result = findings_of_result((*segmented.lesions, *segmented.doubtful), volume.grid.shape[2], marked_share)
+    report(Progress("writing"))
+    scan.check_unchanged(source)
+    write_mask(mask_voxels, mask, scan.geometry)
+    marked_share = segmented.labelled_ml / lungs.searched_ml
+    of_result = findings_of_result((*segmented.lesions, *segmented.doubtful), scan.volume.grid.shape[2], marked_share)
     result = Segmentation(
         lesions=segmented.lesions,
-        shape=volume.grid.shape,
-        spacing_mm=volume.grid.spacing_mm,
-        orientation=Grid.of(read.geometry).orientation.codes,
+        shape=scan.volume.grid.shape,
+        spacing_mm=scan.volume.grid.spacing_mm,
+        orientation=Grid.of(scan.geometry).orientation.codes,
         slice_voxels=slice_voxels(mask_voxels),
         lungs_ml=lungs.volume_ml,
         seconds=time.perf_counter() - started,
@@ -78,14 +73,14 @@ def segment_scan(
         threshold=card.threshold,
         min_lesion_ml=card.min_lesion_ml,
         probability_is_calibrated=card.calibration is not None,
-        findings=gravest_first((*findings_of(volume, lungs, read.findings), *of_result)),
-        scan_sha256=read.sha256,
+        findings=gravest_first((*findings_of(scan.volume, lungs, scan.findings), *of_result)),
+        scan_sha256=scan.sha256,
         doubtful=segmented.doubtful,
         doubtful_below=card.doubtful_below,
         marked_share=marked_share,
     )
-    if on_answer:
-        on_answer(read, segmented)
+    if on_result:
+        on_result(scan, segmented)
     return result
 
 
@@ -97,11 +92,3 @@ def peak_rss_mb() -> float:
         return int(lines["VmHWM"].split()[0]) / 1024
     unit = 1024**2 if sys.platform == "darwin" else 1024  # getrusage counts bytes on macOS, KB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _searched_ml(lungs: LungField) -> float:
-    return float(lungs.thorax.sum()) * lungs.volume_ml / float(lungs.lungs.sum())
-
-
-def _ignore(_: Progress) -> None:
-    """Stand in for a listener that nobody gave."""

@@ -1,8 +1,8 @@
-"""What can be a lesion: large enough, and not as flat as the cap of a dome; and which lesion a voxel belongs to.
+"""Which components can be lesions, large enough and not as flat as the cap of a dome, and their voxels at a threshold.
 
 Components are judged at the threshold of the checkpoint's card, which was chosen for that. Above it a lesion only
-shrinks, and its pieces stay one lesion. Below it a lesion keeps all that it ever held, whatever it melts together
-with, and what becomes plausible joins. So a lower threshold never loses a lesion, nor a voxel of one.
+shrinks, and its pieces stay one lesion. Below it a lesion keeps its voxels even where it merges with others, and new
+plausible components are added. So a lower threshold never loses a lesion, nor a voxel of one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lungseg.scans.geometry import Grid, check_on_grid
 
 
 class PlausibilityVerdict(Enum):
-    """What a component can be; CUT: too little of it lies before an end of the scan for its shape to say anything."""
+    """What a component can be; CUT is flat where an end of the scan cuts it, so that its shape is unknown."""
 
     LESION = "lesion"
     CUT = "cut"
@@ -34,17 +34,17 @@ class PlausibilityVerdict(Enum):
 
 @dataclass(frozen=True)
 class Plausibility:
-    """The rule: what is too small, and what is too flat.
+    """The limits of size and flatness.
 
     A network marks the dome of the diaphragm or of the heart where one or two slices cut its top: many square
-    centimetres, a few millimetres high. Tumours are not that flat. Of a component that the first or last slice of the
-    scan cuts nobody knows size and height: it is judged as if as much of it lay beyond the end as before it, and where
+    centimetres, a few millimetres high. Tumours are not that flat. Size and height of a component that the first or
+    last slice of the scan cuts are unknown: it is judged as if as much of it lay beyond the end as before it, and if
     both ends cut it, it is never flat.
 
     Attributes:
         grid: of the scan.
         min_ml: smallest lesion, ml.
-        min_flatness: height as a share of the diameter, at least.
+        min_flatness: smallest height as a share of the diameter.
     """
 
     grid: Grid
@@ -64,17 +64,17 @@ class Plausibility:
 
         Args:
             labels: (i, j, k) numbers of a part of the scan.
-            first: the scan's slice that is the first of this part.
+            first: slice of the scan at which the part begins.
 
         Returns:
-            What each can be, and its box within the part.
+            Verdict and box within the part, for each component.
         """
-        found = cc3d.statistics(labels)
-        counted = zip(found["voxel_counts"][1:], found["bounding_boxes"][1:], strict=True)
-        return [(self._judge(int(voxels), box, first), box) for voxels, box in counted]
+        statistics = cc3d.statistics(labels)
+        components = zip(statistics["voxel_counts"][1:], statistics["bounding_boxes"][1:], strict=True)
+        return [(self._judge(int(voxels), box, first), box) for voxels, box in components]
 
     def is_small(self, voxels: int, ends: int) -> bool:
-        """Tell whether what is cut by this many ends of the scan is too small."""
+        """Tell whether a component that `ends` ends of the scan cut is too small."""
         return voxels * self._voxel_ml * (2 if ends else 1) < self.min_ml
 
     def ends_of(self, box: Box, first: int) -> int:
@@ -90,9 +90,9 @@ class Plausibility:
         return PlausibilityVerdict.CUT if ends else PlausibilityVerdict.FLAT
 
     def _is_flat(self, voxels: int, slices: int, high: int) -> bool:
-        """Tell whether a component, this many slices high, is low for a disc as large as its mean slice.
+        """Tell whether a component, `high` slices high, is low for a disc as large as its mean slice.
 
-        Half a slice is added at either end, since where between two slices a lesion ends nobody knows.
+        Half a slice is added at either end, since a lesion ends somewhere between two slices.
         """
         width_mm, depth_mm, slice_mm = self._spacing_mm
         diameter_mm = 2 * math.sqrt(voxels / slices * width_mm * depth_mm / math.pi)
@@ -101,13 +101,13 @@ class Plausibility:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """A lesion at some threshold, with what it was at the threshold that it appeared at.
+    """A lesion at some threshold, with its histogram at the threshold at which it appeared.
 
     Attributes:
-        inside: (i, j, k) bool, its voxels; in several pieces where the threshold is high.
+        inside: (i, j, k) bool, its voxels; possibly in several pieces at a high threshold.
         box: of the scan that `inside` fills.
         verdict: LESION or CUT.
-        histogram: (256,) how many voxels it had at each 8-bit probability, at the threshold that it appeared at.
+        histogram: (256,) number of voxels with each 8-bit probability, at the threshold at which it appeared.
     """
 
     inside: NDArray[np.bool_]
@@ -117,57 +117,57 @@ class Candidate:
 
 
 def candidates(levels: NDArray[np.uint8], rule: Plausibility, standard: int, path: Sequence[int]) -> list[Candidate]:
-    """Find the lesions of an answer at a threshold.
+    """Find the lesions of a probability map at a threshold.
 
     Args:
         levels: (I, J, K) uint8 on the grid of `rule`, probabilities of 255, 0 below the lowest level of `path`.
-        rule: what a component can be.
+        rule: the limits.
         standard: the level at which components are judged.
-        path: `standard` alone with one level above it, or levels from `standard` downward; the last is the threshold.
+        path: `standard` and one level above it, or levels from `standard` downward; the last is the threshold.
 
     Returns:
-        The lesions, in no particular order.
+        The lesions, in any order.
     """
     check_on_grid(levels, rule.grid)
-    found: list[Candidate] = []
+    lesions: list[Candidate] = []
     for block in blocks(levels):
         labels, _ = numbered(levels[block] > 0)
         for number, (verdict, part) in enumerate(rule.verdicts(labels, block[2].start), start=1):
             if verdict is not PlausibilityVerdict.SMALL:
                 box = shifted(part, block)
                 inside = np.where(labels[part] == number, levels[box], np.uint8(0))
-                found += _Growth(inside, box, rule).follow(standard, path)
-    return found
+                lesions += _Growth(inside, box, rule).follow(standard, path)
+    return lesions
 
 
 class _Growth:
     """The lesions of one component, followed from the standard threshold to another.
 
     Args:
-        levels: (i, j, k) uint8, its probabilities of 255; 0 outside it.
-        box: of the scan that it fills.
-        rule: what a component can be.
+        levels: (i, j, k) uint8, the component's probabilities of 255; 0 outside it.
+        box: of the scan that the component fills.
+        rule: the limits.
     """
 
     def __init__(self, levels: NDArray[np.uint8], box: Box, rule: Plausibility) -> None:
         self._levels, self._box, self._rule = levels, box, rule
         self._owner = np.zeros(levels.shape, dtype=np.uint16)
-        self._found: list[tuple[PlausibilityVerdict, NDArray[np.int64], int]] = []
+        self._lesions: list[tuple[PlausibilityVerdict, NDArray[np.int64], int]] = []
 
     def follow(self, standard: int, path: Sequence[int]) -> Iterator[Candidate]:
         for level in path:
             if level > standard:
                 self._owner[self._levels < level] = 0
             else:
-                self._take_in(level)
-        for number, (verdict, histogram, ends) in enumerate(self._found, start=1):
+                self._grow_to(level)
+        for number, (verdict, histogram, ends) in enumerate(self._lesions, start=1):
             inside = self._owner == number
             part = bounding_box(inside)
             if part and not self._rule.is_small(int(np.count_nonzero(inside)), ends):
                 yield Candidate(inside[part], shifted(part, self._box), verdict, histogram)
 
-    def _take_in(self, level: int) -> None:
-        """Let lesions grow to this level, and new ones join."""
+    def _grow_to(self, level: int) -> None:
+        """Let lesions grow to this level, and add new ones."""
         labels, _ = numbered(self._levels >= level)
         for number, (verdict, part) in enumerate(self._rule.verdicts(labels, self._box[2].start), start=1):
             if verdict in {PlausibilityVerdict.LESION, PlausibilityVerdict.CUT}:
@@ -175,28 +175,26 @@ class _Growth:
 
     def _join(self, verdict: PlausibilityVerdict, inside: NDArray[np.bool_], part: Box) -> None:
         owner = self._owner[part]
-        held = [int(number) for number in np.flatnonzero(np.bincount(owner[inside])) if number]
-        if not held:
+        owners = [int(number) for number in np.flatnonzero(np.bincount(owner[inside])) if number]
+        if not owners:
             histogram = np.bincount(self._levels[part][inside], minlength=256)
-            self._found.append((verdict, histogram, self._rule.ends_of(part, self._box[2].start)))
-            owner[inside] = len(self._found)
+            self._lesions.append((verdict, histogram, self._rule.ends_of(part, self._box[2].start)))
+            owner[inside] = len(self._lesions)
         elif verdict is PlausibilityVerdict.CUT and any(
-            self._found[number - 1][0] is PlausibilityVerdict.LESION for number in held
+            self._lesions[number - 1][0] is PlausibilityVerdict.LESION for number in owners
         ):
-            return  # it melted with what may be a dome: the lesion stays as it was
-        elif len(held) == 1:
-            owner[inside] = held[0]
+            return  # it merged with a possible dome: the lesion stays as it was
+        elif len(owners) == 1:
+            owner[inside] = owners[0]
         else:
             self._share_out(owner, inside)
 
     def _share_out(self, owner: Labels, inside: NDArray[np.bool_]) -> None:
-        """Give each voxel of a component that no lesion has yet to the one of its lesions that is nearest."""
-        taken = inside & (owner > 0)
-        surface = np.argwhere(taken & ~binary_erosion(taken))
+        """Give each new voxel of a component to the nearest one of its lesions."""
+        is_owned = inside & (owner > 0)
+        surface = np.argwhere(is_owned & ~binary_erosion(is_owned))
         added = np.argwhere(inside & (owner == 0))
         if len(added):
             spacing_mm = np.array(self._rule.grid.spacing_mm)
-            _, nearest = KDTree(surface * spacing_mm, balanced_tree=False, compact_nodes=False).query(
-                added * spacing_mm
-            )
-            owner[tuple(added.T)] = owner[tuple(surface[nearest].T)]
+            tree = KDTree(surface * spacing_mm, balanced_tree=False, compact_nodes=False)
+            owner[tuple(added.T)] = owner[tuple(surface[tree.query(added * spacing_mm)[1]].T)]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from lungseg.decoding import Finite
 from lungseg.errors import GridMismatchError
-from lungseg.operating_points import MIN_FLATNESS, LesionCalibration
-from lungseg.records import Lesion
+from lungseg.records.masks import Lesion
+from lungseg.records.operating_points import MIN_FLATNESS, LesionCalibration
 from lungseg.scans.canvas import CanvasGeometry, from_display
 from lungseg.scans.geometry import Grid, check_on_grid
 from lungseg.scans.lesions import measure_lesion
@@ -21,7 +21,7 @@ UINT8_ONE = 255
 """8-bit value of probability 1."""
 ROUNDING = 1e-6
 STOPS = range(10, 250, 5)
-"""Thresholds below and above the card's that can be chosen, in 255ths: about every 0.02."""
+"""Thresholds that can be chosen beside the card's, in 255ths: about every 0.02."""
 LESION_LABEL, DOUBTFUL_LABEL = 1, 2
 
 
@@ -40,11 +40,7 @@ class ProbabilityMap:
     grid: Grid
 
     def __post_init__(self) -> None:
-        """Refuse a map that does not cover its grid.
-
-        Raises:
-            GridMismatchError: another number of slices or another canvas.
-        """
+        """Raise GridMismatchError for another number of slices than the grid's, or another canvas."""
         expected = (self.grid.shape[2], self.frame.size, self.frame.size)
         if self.canvases.shape != expected:
             raise GridMismatchError(
@@ -54,7 +50,7 @@ class ProbabilityMap:
 
     @classmethod
     def of_slices(cls, canvases: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> ProbabilityMap:
-        """Take square slices, (K, size, size) as films are hung, for a whole volume in which each pixel is a voxel."""
+        """Make a volume of square slices (K, size, size) as films are hung, in which each pixel is a voxel."""
         depth, size, _ = canvases.shape
         frame = CanvasGeometry(size, (0, size), (0, size), (size, size))
         return cls(canvases, frame, Grid((size, size, depth), np.diag([*spacing_mm, 1.0])))
@@ -64,7 +60,7 @@ class ProbabilityMap:
         return from_display(self.frame.from_canvas(self.canvases[k]))
 
     def above(self, threshold: float) -> NDArray[np.bool_]:
-        """Return the voxels of at least this probability, (I, J, K) bool on `grid`: the network's word, no lesions."""
+        """Return the voxels of at least this probability, (I, J, K) bool on `grid`: not yet lesions."""
         return self.levels_from(to_uint8_level(threshold)) > 0
 
     def levels_from(self, level: int) -> NDArray[np.uint8]:
@@ -86,7 +82,7 @@ class LesionMask:
     """A mask with its lesions.
 
     Attributes:
-        probability: what it was made of.
+        probability: the map it was made of.
         labels: (I, J, K) uint8 on the grid of `probability`: `LESION_LABEL` or `DOUBTFUL_LABEL` in lesions, else 0.
         lesions: those without doubt, largest first.
         doubtful: the doubtful ones, largest first; their numbers go on where those of `lesions` end.
@@ -115,15 +111,15 @@ class LesionMask:
 
 @dataclass(frozen=True, slots=True)
 class LesionRule:
-    """What probabilities have to be like to count as a lesion, and as one without doubt.
+    """The rule from probabilities to lesions, certain and doubtful ones.
 
     Inference, evaluation, validation, calibration and the viewer's slider all make masks and lesions by `apply`.
 
     Attributes:
         threshold: probability from which a voxel counts as tumour, as the checkpoint's card says.
         min_lesion_ml: smaller lesions are dropped.
-        calibration: turns evidence and volume into a lesion's probability; None where none was fitted.
-        doubtful_below: lesions of a lower calibrated probability are doubtful; None where none is for that.
+        calibration: turns evidence and volume into a lesion's probability; None if none was fitted.
+        doubtful_below: lesions of a lower calibrated probability are doubtful; None for no such limit.
         min_flatness: lesions whose height is a smaller share of their diameter are dropped.
     """
 
@@ -134,25 +130,25 @@ class LesionRule:
     min_flatness: Finite = MIN_FLATNESS
 
     def apply(self, probability: ProbabilityMap, threshold: float | None = None) -> LesionMask:
-        """Make a mask with its lesions: threshold, drop what is no lesion, measure, tell doubtful ones apart.
+        """Make a mask with its lesions: threshold, drop implausible components, measure, find doubtful ones.
 
-        A lesion's probability is that at `self.threshold`, or at the highest threshold below it that it appears at:
-        whether it is doubtful does not change where the threshold is moved.
+        A lesion's probability is that at `self.threshold`, or at the highest threshold below it at which the lesion
+        appears: moving the threshold does not change whether a lesion is doubtful.
 
         Args:
-            probability: the network's answer.
-            threshold: probability from which a voxel counts as tumour, where it is moved away from that of the rule.
+            probability: of the network.
+            threshold: probability from which a voxel counts as tumour, instead of `self.threshold`.
         """
         labels = np.zeros(probability.grid.shape, dtype=np.uint8, order="F")
-        measured = []
+        lesions = []
         for candidate in self._candidates(probability, threshold):
             lesion = self._measure(candidate, probability.grid)
             labels[candidate.box][candidate.inside] = DOUBTFUL_LABEL if lesion.is_doubtful else LESION_LABEL
-            measured.append(lesion)
-        measured.sort(key=lambda lesion: (lesion.is_doubtful, -lesion.volume_ml))
-        lesions = tuple(replace(lesion, number=number) for number, lesion in enumerate(measured, start=1))
+            lesions.append(lesion)
+        lesions.sort(key=lambda lesion: (lesion.is_doubtful, -lesion.volume_ml))
+        numbered = tuple(replace(lesion, number=number) for number, lesion in enumerate(lesions, start=1))
         count = sum(not lesion.is_doubtful for lesion in lesions)
-        return LesionMask(probability, labels, lesions[:count], lesions[count:])
+        return LesionMask(probability, labels, numbered[:count], numbered[count:])
 
     def evidence(
         self,
@@ -162,25 +158,25 @@ class LesionRule:
         *,
         uncertain: NDArray[np.bool_] | None = None,
     ) -> tuple[LesionEvidence, ...]:
-        """Say of each lesion of `apply` what its probability is made of, and whether it is real; in any order.
+        """Return the evidence for each lesion of `apply`, and whether it is real; in any order.
 
         Flat lesions at an end of the scan are left out: they are doubtful whatever their probability.
 
         Args:
-            probability: the network's answer.
-            reference: (I, J, K) bool, the reference mask on its grid.
+            probability: of the network.
+            reference: (I, J, K) bool, the reference mask on the map's grid.
             threshold: as in `apply`.
             uncertain: (I, J, K) bool; lesions that touch it, but not the reference, are left out.
         """
         check_on_grid(reference, probability.grid)
-        gathered = []
+        lesions = []
         for candidate in self._candidates(probability, threshold):
             is_true = bool(reference[candidate.box][candidate.inside].any())
-            is_known = is_true or uncertain is None or not uncertain[candidate.box][candidate.inside].any()
-            if is_known and candidate.verdict is PlausibilityVerdict.LESION:
+            is_decided = is_true or uncertain is None or not uncertain[candidate.box][candidate.inside].any()
+            if is_decided and candidate.verdict is PlausibilityVerdict.LESION:
                 volume_ml = int(candidate.histogram.sum()) * probability.grid.voxel_ml
-                gathered.append(LesionEvidence(volume_ml, evidence_of(candidate.histogram), is_true))
-        return tuple(gathered)
+                lesions.append(LesionEvidence(volume_ml, evidence_of(candidate.histogram), is_true))
+        return tuple(lesions)
 
     def _candidates(self, probability: ProbabilityMap, threshold: float | None) -> list[Candidate]:
         standard = to_uint8_level(self.threshold)
@@ -190,7 +186,6 @@ class LesionRule:
         return candidates(levels, plausibility, standard, threshold_path(level, standard))
 
     def _measure(self, candidate: Candidate, grid: Grid) -> Lesion:
-        """Measure a lesion, with its probability and whether it is doubtful."""
         histogram = candidate.histogram
         is_doubtful = candidate.verdict is PlausibilityVerdict.CUT
         if self.calibration is None:

@@ -1,4 +1,4 @@
-"""Probability maps in files: what a network said of a scan, kept so that its mask can be had at any threshold.
+"""Probability maps in files, from which masks are made at other thresholds.
 
 A file is a compressed npz of plain arrays, no pickle: `canvases` (K, size, size) uint8; `frame`, where a slice lies on
 its canvas; `shape` and `affine` of the RAS+ grid.
@@ -32,21 +32,16 @@ PARTS: dict[str, np.dtype[Any]] = {
     "affine": np.dtype(np.float64),
 }
 """Arrays in a file, and their types."""
-FRAME_NUMBERS = 7
 COMPRESSIONS = {ZIP_STORED, ZIP_DEFLATED}
 ZIP_ERRORS = (BadZipFile, InflateError, struct.error)
 HEADER_BYTES = 4096
 """More than the header of an array has."""
 MOST_BYTES = 1024**3
-"""Of canvases: four times as many as the longest scan of ours has."""
+"""Limit of canvases: four times those of our longest scan."""
 
 
 def write_map(probability: ProbabilityMap, path: Path) -> None:
-    """Write a probability map, complete or not at all.
-
-    Raises:
-        StorageError: the folder can't be written to, or the disk is full.
-    """
+    """Write a probability map, complete or not at all; raises StorageError if that fails."""
     frame, grid = probability.frame, probability.grid
     with replacing(path) as stream:
         np.savez_compressed(
@@ -63,10 +58,10 @@ def read_map(path: Path, *, limits: Limits | None = None) -> ProbabilityMap:
 
     Args:
         path: the file.
-        limits: bounds on the scan that it is about, checked before memory is allocated.
+        limits: bounds on the scan, checked before memory is allocated.
 
     Raises:
-        StorageError: there is no such file, or it is damaged.
+        StorageError: the file is missing or damaged.
     """
     axis_voxels = (limits or Limits()).axis_voxels
     try:
@@ -86,8 +81,8 @@ def _grid(archive: ZipFile, axis_voxels: int) -> Grid:
 
 
 def _frame(archive: ZipFile, grid: Grid) -> CanvasGeometry:
-    """Read a frame, which has to lie on its canvas and be about slices of the grid."""
-    size, top, bottom, left, right, rows, columns = map(int, _array(archive, "frame", (FRAME_NUMBERS,)))
+    """Read a frame, and check that it lies on its canvas and fits the slices of the grid."""
+    size, top, bottom, left, right, rows, columns = map(int, _array(archive, "frame", (7,)))
     is_inside = 0 <= top < bottom <= size <= LARGEST_PX and 0 <= left < right <= size
     if not is_inside or (rows, columns) != (grid.shape[1], grid.shape[0]):
         raise ValueError("its frame and its grid contradict each other")
@@ -95,10 +90,10 @@ def _frame(archive: ZipFile, grid: Grid) -> CanvasGeometry:
 
 
 def _array(archive: ZipFile, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Read one array, which has to have this shape; zipfile compares the checksum of what is read to its end."""
+    """Read an array and check its shape; zipfile compares the checksum of an entry that is read to its end."""
     entry, dtype = archive.getinfo(f"{name}.npy"), PARTS[name]
-    wanted = math.prod(shape) * dtype.itemsize
-    if entry.file_size > min(wanted, MOST_BYTES) + HEADER_BYTES or entry.compress_type not in COMPRESSIONS:
+    expected = math.prod(shape) * dtype.itemsize
+    if entry.file_size > min(expected, MOST_BYTES) + HEADER_BYTES or entry.compress_type not in COMPRESSIONS:
         raise ValueError(f"{entry.filename} claims {entry.file_size:,} bytes of the kind {entry.compress_type}")
     with archive.open(entry) as stream:
         content = stream.read(entry.file_size)

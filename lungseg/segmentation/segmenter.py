@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from lungseg.config import Settings
 from lungseg.errors import CheckpointError, RunCancelledError
-from lungseg.records import Progress
+from lungseg.records.run_states import Progress
 from lungseg.scans.lungs import LungField, find_lungs
 from lungseg.scans.volume import Volume
 from lungseg.segmentation.card import ModelCard, find_weights
@@ -23,7 +24,7 @@ from lungseg.segmentation.postprocessing import UINT8_ONE, LesionMask, Probabili
 
 BATCH = 8
 SLAB = 32
-"""Slices that are prepared together: neighbours that several of them see are then made once."""
+"""Slices that are prepared together, so that neighbours shared by several are prepared once."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -32,13 +33,13 @@ class Segmenter:
     """A network with its card, warm on a device: `Segmenter.load("name", models=folder).segment(volume)`.
 
     Args:
-        network: copied, so that it stays as it is; the copy is in evaluation mode.
-        card: what the network is and how its input is made.
-        device: where the copy runs.
-        dtype: number type of the convolutions; the fastest of the device unless given.
+        network: is copied and stays unchanged; the copy is in evaluation mode.
+        card: of the network.
+        device: of the copy.
+        dtype: number type of the convolutions; by default the fastest of the device.
 
     Attributes:
-        card, device, dtype: as given.
+        card, device, dtype: the arguments.
     """
 
     def __init__(
@@ -54,12 +55,10 @@ class Segmenter:
     def load(
         cls, name_or_path: str, *, models: Path | None = None, device: str = "auto", dtype: torch.dtype | None = None
     ) -> Segmenter:
-        """Load a checkpoint by its name in `models` or by its path; `dtype` is the fastest of the device unless given.
-
-        Without `models` names are looked up where the settings say, among the checkpoints that ship first of all.
+        """Load a checkpoint by its name in `models` (by default the folder of the settings) or by its path.
 
         Raises:
-            CheckpointError: it is missing or damaged, or the device is not there.
+            CheckpointError: it is missing or damaged, or the device is not available.
         """
         folder = models or Settings.from_environment().models
         network, card = load_checkpoint(find_weights(name_or_path, folder), to_segment=True)
@@ -87,18 +86,18 @@ class Segmenter:
         on_progress: OnProgress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> ProbabilityMap:
-        """Return the probability of tumour in a volume; it is 0 in slices and regions that hold no thorax.
+        """Return the probability of tumour in a volume; it is 0 in slices and regions without thorax.
 
         Args:
             volume: the scan.
-            lungs: its lung field, where it is known already.
-            on_progress: told of the slices done.
-            should_stop: asked between batches.
+            lungs: its lung field, if it is known already.
+            on_progress: called with the finished slices after each batch.
+            should_stop: called before each batch.
 
         Raises:
             NoLungError: there is no lung in the volume.
-            CheckpointError: the network's answer is no number.
-            RunCancelledError: `should_stop` said so.
+            CheckpointError: the network's output is not finite.
+            RunCancelledError: `should_stop` returned True.
         """
         field = lungs or find_lungs(volume)
         frame = self.card.preprocessing.frame(volume.grid)
@@ -110,7 +109,7 @@ class Segmenter:
             if should_stop and should_stop():
                 raise RunCancelledError(f"Stopped at slice {start - first} of {last - first}.", "Queue the run again.")
             stop = start + len(stack)
-            inside = np.stack([field.on_canvas(frame, k)[rows, columns] for k in range(start, stop)])
+            inside = np.stack([frame.mask_to_canvas(field.thorax[k])[rows, columns] for k in range(start, stop)])
             canvases[start:stop, rows, columns] = self.predict_slices(stack[:, :, rows, columns]) * inside
             if on_progress:
                 left_s = (time.perf_counter() - started) / (stop - first) * (last - stop)
@@ -124,10 +123,10 @@ class Segmenter:
     def logits(self, stack: Tensor) -> Tensor:
         """Map a slice stack (N, channels, H, W) to logits (N, 1, H, W), float32 on the segmenter's device.
 
-        What leaves the range of half precision is computed again in single precision.
+        A batch that exceeds the range of half precision is computed again in single precision.
 
         Raises:
-            CheckpointError: even then the answer is no number.
+            CheckpointError: even then the output is not finite.
         """
         with torch.inference_mode():
             batch = stack.to(self.device, memory_format=torch.channels_last)
@@ -136,11 +135,11 @@ class Segmenter:
             if not bool(logits.isfinite().all()):
                 logits = self._network(batch)
             if not bool(logits.isfinite().all()):
-                raise CheckpointError(f"The answer of {self.card.name} is no number.", "Take another checkpoint.")
+                raise CheckpointError(f"The output of {self.card.name} is not finite.", "Take another checkpoint.")
         return logits
 
     def give_back_memory(self) -> None:
-        """Give what is held of a GPU's memory for the next scan back to it: others may need it meanwhile."""
+        """Release the GPU memory that is cached for the next scan, since others may need it."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -148,8 +147,8 @@ class Segmenter:
         """Yield the slices first <= k < last in batches: the first slice, and the stack (N, channels, size, size)."""
         for slab in range(first, last, SLAB):
             stack = self.card.preprocessing.slice_stack(volume, slab, min(slab + SLAB, last))
-            for at in range(0, len(stack), BATCH):
-                yield slab + at, stack[at : at + BATCH]
+            for start in range(0, len(stack), BATCH):
+                yield slab + start, stack[start : start + BATCH]
 
 
 def uint8_probabilities(logits: Tensor) -> NDArray[np.uint8]:
@@ -159,16 +158,13 @@ def uint8_probabilities(logits: Tensor) -> NDArray[np.uint8]:
 
 
 def is_device_full(error: RuntimeError) -> bool:
-    """Tell whether an error says that the memory of a GPU is all in use; that of the processor is another matter."""
+    """Tell whether an error says that the memory of a GPU, not of the processor, is full."""
     texts = ("CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """Choose the number type of all predictions: half precision where it runs in hardware.
-
-    That is fp16 on CUDA, bf16 on CPUs with AVX512-BF16.
-    """
+    """Return the number type of predictions: fp16 on CUDA, bf16 on CPUs with AVX512-BF16, else fp32."""
     if device.type == "cuda":
         return torch.float16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
@@ -178,11 +174,10 @@ def _fused(network: nn.Module) -> nn.Module:
     """Fold, in place, each batch normalisation into the convolution before it: the same function, half the layers."""
     for child in network.children():
         if isinstance(child, nn.Sequential):
-            for at in range(len(child) - 1):
-                convolution, norm = child[at], child[at + 1]
+            for n, (convolution, norm) in enumerate(pairwise(child)):
                 if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    child[at] = nn.utils.fuse_conv_bn_eval(convolution, norm)
-                    child[at + 1] = nn.Identity()
+                    child[n] = nn.utils.fuse_conv_bn_eval(convolution, norm)
+                    child[n + 1] = nn.Identity()
         else:
             _fused(child)
     return network

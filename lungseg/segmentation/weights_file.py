@@ -1,7 +1,7 @@
-"""The file of a checkpoint's weights, without torch: the card in its metadata, and the sha256 that leaves it out.
+"""The weights file of a checkpoint, without torch: the card in its metadata, and the sha256 that leaves it out.
 
-A safetensors file is a length (8 bytes, little-endian), a header of so many bytes, and the values of the tensors. The
-header is JSON, padded with spaces to a multiple of 8 bytes: for each tensor its type, shape and place, and under
+A safetensors file is a length (8 bytes, little-endian), a header of that length, and the values of the tensors. The
+header is JSON, padded with spaces to a multiple of 8 bytes: type, shape and place of each tensor, and under
 `__metadata__` texts by name.
 """
 
@@ -19,12 +19,12 @@ from lungseg.errors import CheckpointError
 METADATA, CARD = "__metadata__", "lungseg_card"
 LENGTH_BYTES = 8
 LONGEST_HEADER = 24 * 1024**2
-"""Bytes; the header of ours has some ten thousand, most of them the card's."""
+"""Bytes; our headers have about ten thousand, most of them the card's."""
 CHUNK = 1024**2
 
 
 def read_card_text(path: Path) -> str | None:
-    """Return the card that stands in a weights file, as JSON; None where none does, or the file can't be read."""
+    """Return the card in a weights file, as JSON; None without one, or if the file can't be read."""
     try:
         with path.open("rb") as stream:
             header = _read_header(stream)
@@ -34,9 +34,9 @@ def read_card_text(path: Path) -> str | None:
 
 
 def weights_sha256(path: Path) -> str:
-    """Hash a weights file as it is without a card in it; raises OSError where it can't be read.
+    """Hash a weights file as it is without the card in it; raises OSError if it can't be read.
 
-    For a file without a card, such as an older release wrote, that is the hash of all of its bytes.
+    The hash of a file without a card, as older releases wrote it, is that of all its bytes.
     """
     with path.open("rb") as stream:
         header = _read_header(stream)
@@ -51,13 +51,8 @@ def weights_sha256(path: Path) -> str:
 
 
 def with_card(content: bytes, card: str) -> bytes:
-    """Return the content of a weights file with a card in it, instead of the one that it may hold.
-
-    Raises:
-        CheckpointError: it is no safetensors file.
-    """
-    length = int.from_bytes(content[:LENGTH_BYTES], "little")
-    end = LENGTH_BYTES + length
+    """Return a weights file's content with this card; raises CheckpointError for what is no safetensors file."""
+    end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     header = _decoded(content[LENGTH_BYTES:end])
     if not header:
         raise _damaged("it is no safetensors file")
@@ -66,7 +61,7 @@ def with_card(content: bytes, card: str) -> bytes:
 
 
 def _read_header(stream: BinaryIO) -> Mapping[str, object]:
-    """Read the header at the begin of a file; empty where there is none."""
+    """Read the header at the beginning of a file; empty without one."""
     length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
     return _decoded(stream.read(length)) if length <= LONGEST_HEADER else {}
 
@@ -84,7 +79,7 @@ def _metadata_of(header: Mapping[str, object]) -> dict[str, str]:
 
 
 def _without_card(header: Mapping[str, object]) -> dict[str, object]:
-    """Return a header as it was before a card came into it."""
+    """Return a header as it was without the card."""
     others = {key: text for key, text in _metadata_of(header).items() if key != CARD}
     tensors = {key: value for key, value in header.items() if key != METADATA}
     return {METADATA: others, **tensors} if others else tensors

@@ -10,16 +10,12 @@ import time
 from lungseg.config import Settings
 from lungseg.errors import SetupError
 
-LETS_GO_S, ASK_EVERY_S = 5.0, 0.25
+RELEASE_S, POLL_S = 5.0, 0.25
 """How long a port that is taken is waited for: the server of a killed `lungseg serve` ends within this time."""
 
 
 def check_host(host: str | None, settings: Settings) -> None:
-    """Refuse an address that other machines reach, as long as nobody has to log in.
-
-    Args:
-        host: what the server is about to bind to; None or "" means every interface.
-        settings: says whether the administrator accepts that.
+    """Refuse an address that other machines reach, as long as nobody has to log in; None or "" is every interface.
 
     Raises:
         SetupError: the address is reachable from elsewhere and that was not accepted.
@@ -50,23 +46,19 @@ def check_port(host: str, port: int) -> None:
     Raises:
         SetupError: the port is taken, or the address is not one of this machine.
     """
-    deadline = time.monotonic() + LETS_GO_S
-    while not _is_free(host, port, is_last=time.monotonic() >= deadline):
-        time.sleep(ASK_EVERY_S)
-
-
-def _is_free(host: str, port: int, *, is_last: bool) -> bool:
-    """Try to bind to an address; where it is taken, say so at the last try."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE and not is_last:
-            return False
-        raise SetupError(
-            f"{host}:{port} can't be listened on ({error.strerror}).",
-            "Stop the program that holds the port, or choose another one with LUNGSEG_PORT or --port.",
-        ) from error
-    return True
+    deadline = time.monotonic() + RELEASE_S
+    while True:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                raise SetupError(
+                    f"The server can't listen on {host}:{port} ({error.strerror}).",
+                    "Stop the program that holds the port, or choose another one with LUNGSEG_PORT or --port.",
+                ) from error
+            time.sleep(POLL_S)
+        else:
+            return

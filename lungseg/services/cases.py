@@ -15,7 +15,8 @@ from lungseg.db import masks as mask_rows
 from lungseg.errors import NamelessError, NotFoundError, StorageError, TwinError
 from lungseg.files import keys
 from lungseg.files.store import FileStore, taken_back
-from lungseg.records import Case, CaseSummary, Mask, MaskKind
+from lungseg.records.cases import Case, CaseSummary
+from lungseg.records.masks import Mask, MaskKind
 from lungseg.scans.formats import open_scan, read_mask, write_mask
 from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import lesions_of, slice_voxels
@@ -44,7 +45,7 @@ def ingest(
     """Take in a scan: stream it to disk, check its header, keep it under an id of ours.
 
     Args:
-        installation: whose it is.
+        installation: that keeps it.
         name: what the user calls the file; shown, never used on disk.
         stream: its bytes, `.nii` or `.nii.gz`.
         is_demo: whether it is the demo case.
@@ -60,10 +61,11 @@ def ingest(
     case_id = uuid4().hex
     with receiving(stream, installation.files.local(keys.INCOMING), installation.settings.limits) as received:
         with open_scan(received.path, limits=installation.settings.limits) as reader:
-            case = _new_case(case_id, display_name(name), received, reader, is_demo=is_demo)
+            case = new_case(case_id, display_name(name), received, reader, is_demo=is_demo)
         with taken_back(installation.files, case.scan_path), installation.database.begin() as session:
             if not may_be_twin and (twin := rows.twin_of(session, case.scan_sha256)):
-                raise _same_scan(twin)
+                remedy = "Open that case, or take the scan in once more."
+                raise TwinError(f"It is the same scan as {twin.name}.", remedy, twin.id)
             rows.insert_case(session, case)
             installation.files.put(received.path, case.scan_path)
     manifests.keep_case(installation.files, case)
@@ -74,11 +76,7 @@ def ingest(
 def submit(installation: Installation, name: str, stream: BinaryIO, *, place: int) -> Case:
     """Take in a scan that a reader hands in, and queue its segmentation.
 
-    Args:
-        installation: whose it is.
-        name: see `ingest`.
-        stream: see `ingest`.
-        place: of the scan among those that its reader hands in together, 0 for the first or only one.
+    `place` is that of the scan among those that its reader hands in together, 0 for the first or only one.
 
     Raises:
         TwinError: it is a case already; `submit_again` makes another one of it all the same.
@@ -108,11 +106,7 @@ def submit_again(installation: Installation, case_id: str, name: str, *, place: 
 
 
 def stop_segmentation(installation: Installation, case_id: str) -> None:
-    """Stop the newest segmentation of a case; nothing where it has ended, or there is none.
-
-    Raises:
-        NotFoundError: there is no such case.
-    """
+    """Stop the newest segmentation of a case, if it goes on; raises NotFoundError where there is no such case."""
     get_case(installation, case_id)
     if run := latest_run(installation, case_id):
         installation.executor.cancel(run.id)
@@ -125,11 +119,7 @@ def list_cases(installation: Installation) -> tuple[CaseSummary, ...]:
 
 
 def get_case(installation: Installation, case_id: str) -> Case:
-    """Return a case.
-
-    Raises:
-        NotFoundError: there is none of this id.
-    """
+    """Return a case; raises NotFoundError where there is none of this id."""
     with installation.database.read() as session:
         return rows.get_case(session, case_id)
 
@@ -141,22 +131,15 @@ def masks_of(installation: Installation, case_id: str) -> tuple[Mask, ...]:
 
 
 def get_mask(installation: Installation, mask_id: str) -> Mask:
-    """Return a mask with its lesions.
-
-    Raises:
-        NotFoundError: there is none of this id.
-    """
+    """Return a mask with its lesions; raises NotFoundError where there is none of this id."""
     with installation.database.read() as session:
         return mask_rows.get_mask(session, mask_id)
 
 
 def add_reference(installation: Installation, case_id: str, path: Path) -> Mask:
-    """Add a reference mask, kept on the scan's own grid as one more version.
+    """Add a reference mask of a case, kept on the scan's own grid as one more version.
 
-    Args:
-        installation: whose it is.
-        case_id: the case it belongs to.
-        path: NIfTI mask on the voxels of the scan, in any axis order; every value other than 0 is inside.
+    `path` is a NIfTI mask on the voxels of the scan, in any axis order; every value other than 0 is inside.
 
     Raises:
         NotFoundError: there is no such case.
@@ -167,13 +150,13 @@ def add_reference(installation: Installation, case_id: str, path: Path) -> Mask:
     case = get_case(installation, case_id)
     geometry = geometry_of(installation, case)
     grid = Grid.of(geometry).to_ras()
-    inside = read_mask(path, grid, limits=installation.settings.limits)
-    lesions = lesions_of(inside, grid)
+    voxels = read_mask(path, grid, limits=installation.settings.limits)
+    lesions = lesions_of(voxels, grid)
     mask_id = uuid4().hex
     key = keys.mask(mask_id)
-    kept = installation.files.local(key)
+    stored = installation.files.local(key)
     with taken_back(installation.files, key):
-        write_mask(inside, kept, geometry)
+        write_mask(voxels, stored, geometry)
         with installation.database.begin() as session:
             rows.get_case(session, case_id)
             mask = Mask(
@@ -183,9 +166,9 @@ def add_reference(installation: Installation, case_id: str, path: Path) -> Mask:
                 kind=MaskKind.REFERENCE,
                 version=mask_rows.next_version(session, case_id, MaskKind.REFERENCE),
                 path=key,
-                sha256=sha256_of(kept),
+                sha256=sha256_of(stored),
                 volume_ml=sum(lesion.volume_ml for lesion in lesions),
-                slice_voxels=slice_voxels(inside),
+                slice_voxels=slice_voxels(voxels),
                 created_at=datetime.now(UTC),
                 lesions=lesions,
             )
@@ -201,11 +184,11 @@ def rename_case(installation: Installation, case_id: str, name: str) -> Case:
         NamelessError: nothing of the new name can be seen; the old one stays.
         NotFoundError: there is none of this id.
     """
-    shown = visible_name(name)
-    if not shown:
+    visible = visible_name(name)
+    if not visible:
         raise no_name()
     with installation.database.begin() as session:
-        case = rows.rename_case(session, case_id, shown)
+        case = rows.rename_case(session, case_id, visible)
     manifests.keep_case(installation.files, case)
     installation.database.scrub()
     return case
@@ -220,16 +203,15 @@ def delete_case(installation: Installation, case_id: str) -> None:
     Raises:
         NotFoundError: there is none of this id.
     """
-    with installation.database.read() as session:
+    files = installation.files
+    with installation.database.begin() as session:  # so that no mask is added meanwhile
         case = rows.get_case(session, case_id)
         masks = mask_rows.masks_of_case(session, case_id)
-    files = installation.files
-    listed = [*(keys.mask_manifest(mask.id) for mask in masks), keys.case_manifest(case_id)]
-    _remove(files, listed)
-    with installation.database.begin() as session:
+        manifest_keys = [*(keys.mask_manifest(mask.id) for mask in masks), keys.case_manifest(case_id)]
+        _remove(files, manifest_keys)
         rows.delete_case(session, case_id)
     own = [case.scan_path, *(mask.path for mask in masks), keys.thumbnail(case_id)]
-    _remove(files, [*listed, *own, *(key for mask in masks for key in keys_beside(files, mask.id))])
+    _remove(files, [*manifest_keys, *own, *(key for mask in masks for key in keys_beside(files, mask.id))])
     installation.database.scrub()
     log.info("case %s: deleted by %s", case_id, installation.actor.id)
 
@@ -247,15 +229,12 @@ def visible_name(name: str) -> str:
 
 
 def no_name() -> NamelessError:
-    """Say that nothing of a name can be seen."""
+    """Return the error of a name of which nothing can be seen."""
     return NamelessError("The name is empty.", "Give the case a name; the old one stays as long as it has no other.")
 
 
-def _same_scan(twin: Case) -> TwinError:
-    return TwinError(f"It is the same scan as {twin.name}.", "Open that case, or take the scan in once more.", twin.id)
-
-
-def _new_case(case_id: str, name: str, received: ReceivedFile, scan: ScanReader, *, is_demo: bool) -> Case:
+def new_case(case_id: str, name: str, received: ReceivedFile, scan: ScanReader, *, is_demo: bool = False) -> Case:
+    """Describe a scan as a case of now; its file lies under `scan_path`, or will."""
     turned = scan.grid.to_ras()
     return Case(
         id=case_id,
@@ -278,9 +257,9 @@ def keys_beside(files: FileStore, mask_id: str) -> list[str]:
     return [keys.probability(mask_id), *derived]
 
 
-def _remove(files: FileStore, left: Iterable[str]) -> None:
+def _remove(files: FileStore, removable: Iterable[str]) -> None:
     """Remove files; one that can't be removed is left for the sweep, and never keeps the rest."""
     try:
-        files.delete(*left)
+        files.delete(*removable)
     except StorageError as error:
         log.warning("%s", error.found)

@@ -8,7 +8,7 @@ from pathlib import Path
 from lungseg.config import Settings
 from lungseg.errors import CheckpointError, NotFoundError, StorageError
 from lungseg.evaluation.metrics import summarise
-from lungseg.records import Summary
+from lungseg.records.scores import Summary
 from lungseg.segmentation.card import ModelCard, check_pair, read_card, weights_in
 from lungseg.services.in_use import weights_in_use
 
@@ -35,17 +35,15 @@ class Checkpoint:
 
 
 def names(settings: Settings) -> tuple[str, ...]:
-    """Name the checkpoints that have a card to be read, the one that segments first."""
-    used = _in_use(settings)
-    others = [path.stem for path in weights_in(settings.models) if path != used]
-    return (*([used.stem] if used else []), *(name for name in others if used is None or name != used.stem))
+    """Name the checkpoints that have weights, the one that segments first."""
+    return tuple(_weights_by_name(settings))
 
 
 def name_of(settings: Settings, sha256: str) -> str | None:
-    """Name the checkpoint whose card tells this sha256; None where it is not there, or not any more."""
-    for name in names(settings):
+    """Name the checkpoint whose card has this sha256; None where it is not there, or not any more."""
+    for name, weights in _weights_by_name(settings).items():
         try:
-            if read_card(_weights_of(settings, name), to_segment=True).sha256 == sha256:
+            if read_card(weights, to_segment=True).sha256 == sha256:
                 return name
         except CheckpointError:
             continue
@@ -59,12 +57,13 @@ def read_checkpoint(settings: Settings, name: str) -> Checkpoint:
         NotFoundError: there is none of that name.
         CheckpointError: its card is missing or damaged, or the weights can't be read.
     """
-    known = names(settings)
-    if name not in known:
+    weights_by_name = _weights_by_name(settings)
+    if name not in weights_by_name:
         raise NotFoundError(
-            f"There is no checkpoint {name!r} in models/.", f"Choose another one (there: {', '.join(known) or 'none'})."
+            f"There is no checkpoint {name!r} in models/.",
+            f"Choose another one (there: {', '.join(weights_by_name) or 'none'}).",
         )
-    weights = _weights_of(settings, name)
+    weights = weights_by_name[name]
     card = read_card(weights)
     picture = weights.with_suffix(".png")
     try:
@@ -103,9 +102,8 @@ def _in_use(settings: Settings) -> Path | None:
         return None
 
 
-def _weights_of(settings: Settings, name: str) -> Path:
+def _weights_by_name(settings: Settings) -> dict[str, Path]:
+    """Return the weights of all checkpoints, first those that segment, which take the place of others of their name."""
     used = _in_use(settings)
-    if used and used.stem == name:
-        return used
-    known = {path.stem: path for path in weights_in(settings.models)}
-    return known.get(name, settings.models / f"{name}.safetensors")
+    first = {used.stem: used} if used else {}
+    return first | {weights.stem: weights for weights in weights_in(settings.models) if weights.stem not in first}

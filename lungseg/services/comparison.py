@@ -12,17 +12,11 @@ from lungseg.decoding import JsonObject, to_plain
 from lungseg.errors import DataSetError
 from lungseg.evaluation.metrics import paired_difference, summarise
 from lungseg.files.spreadsheet import csv_table
-from lungseg.records import (
-    CaseScore,
-    CaseSummary,
-    PairedDifference,
-    PrepareResult,
-    Run,
-    RunSummary,
-    Summary,
-    TrainResult,
-)
-from lungseg.run_configs import TrainConfig
+from lungseg.records.cases import CaseSummary
+from lungseg.records.run_configs import TrainConfig
+from lungseg.records.run_results import PrepareResult, TrainResult
+from lungseg.records.runs import Run, RunSummary
+from lungseg.records.scores import CaseScore, PairedDifference, Summary
 from lungseg.services.training import preset_of
 from lungseg.training.presets import ScenePreset
 
@@ -31,8 +25,7 @@ ABSENT = "–"
 FINGERPRINT = 8
 """Characters of a fingerprint of data that are shown."""
 NO_SETTINGS = {"name", "output", "calibration", "operating_points", "folds", "fold", "split", "split_seed"}
-"""What a run's config holds beside settings: what it is called, what the card of its checkpoint says, and what
-`split_of` puts into words."""
+"""What a run's config holds beside settings: its name, what the card of its checkpoint says, what `split_of` words."""
 NO_SETTINGS_OF_PRESET = {"kind", "name", "summary"}
 SAME_VOLUME = 0.05
 """Relative difference in volume up to which two reference masks count as one: a run that was stopped is scored at the
@@ -99,7 +92,7 @@ def compare(first: Sequence[CaseScore], second: Sequence[CaseScore]) -> Comparis
     was drawn anew, is left out.
     """
     before = {score.case: score for score in first}
-    same = [score for score in second if score.case in before and _is_one_case(before[score.case], score)]
+    same = [score for score in second if score.case in before and _is_same_reference(before[score.case], score)]
     pairs = [CasePair(score.case, before[score.case], score) for score in same]
     pairs.sort(key=lambda pair: (math.isnan(pair.change), pair.change if pair.change == pair.change else 0, pair.case))
     difference = paired_difference(first, same)
@@ -156,17 +149,13 @@ def worst_first(scores: Sequence[CaseScore]) -> tuple[CaseScore, ...]:
 
 
 def viewable(summaries: Sequence[CaseSummary], names: Sequence[str]) -> dict[str, str]:
-    """Find the cases of the viewer that show the cases of a data set.
-
-    Args:
-        summaries: cases of the installation, newest first.
-        names: cases of a data set, such as `lung_001`.
+    """Find the cases of the installation, newest first, that show cases of a data set, such as `lung_001`.
 
     Returns:
         The id of the newest case of the same name, with or without a scan's ending, for each name that has one.
     """
-    known = {bare_name(summary.case.name): summary.case.id for summary in reversed(summaries)}
-    return {name: known[bare_name(name)] for name in names if bare_name(name) in known}
+    case_ids = {bare_name(summary.case.name): summary.case.id for summary in reversed(summaries)}
+    return {name: case_ids[bare_name(name)] for name in names if bare_name(name) in case_ids}
 
 
 def bare_name(name: str) -> str:
@@ -182,44 +171,39 @@ def runs_csv(summaries: Sequence[RunSummary]) -> str:
 
 
 def scores_csv(scores: Mapping[str, Sequence[CaseScore]], names: Mapping[str, str]) -> str:
-    """Write one row for each case of each run.
-
-    Args:
-        scores: of each run, by run id.
-        names: of the runs, by id.
-    """
+    """Write one row for each case of each run, of scores and names by run id."""
     return csv_table(
         {"run": names[run_id], "run_id": run_id, **to_plain(score)}
-        for run_id, of_run in scores.items()
-        for score in of_run
+        for run_id, scores_of_run in scores.items()
+        for score in scores_of_run
     )
 
 
-def _is_one_case(first: CaseScore, second: CaseScore) -> bool:
+def _is_same_reference(first: CaseScore, second: CaseScore) -> bool:
     return math.isclose(first.reference_ml, second.reference_ml, rel_tol=SAME_VOLUME, abs_tol=SAME_VOLUME)
 
 
 def _run_row(summary: RunSummary) -> JsonObject:
     run = summary.run
-    ours = {
+    columns = {
         field.name: getattr(run, field.name)
         for field in fields(run)
         if field.name not in {"config", "result", "progress", "failure", "warnings", "tags"}
     }
     return {
-        **ours,
+        **columns,
         "held_out": split_of(run),
         "tags": " ".join(run.tags),
         "failure": run.failure.found if run.failure else "",
         "epochs": summary.epochs,
         "best_dice": summary.best_dice,
         "validation_loss": summary.validation_loss,
-        **{f"configuration.{name}": value for name, value in _flatten(_given(run))},
+        **{f"configuration.{name}": value for name, value in _flatten(_given_settings(run))},
     }
 
 
 def _flat(run: Run) -> dict[str, str]:
-    outside = {
+    facts = {
         "kind": run.kind.value,
         "data set": run.dataset,
         "data set's content": fingerprint_of(run)[:FINGERPRINT] or None,
@@ -228,10 +212,10 @@ def _flat(run: Run) -> dict[str, str]:
         "device": run.device,
         "code": run.code_version,
     }
-    inside = {key: value for key, value in _given(run).items() if key not in NO_SETTINGS}
+    settings = {key: value for key, value in _given_settings(run).items() if key not in NO_SETTINGS}
     if isinstance(run.config, TrainConfig):
-        inside["preset_values"] = _settings_of_preset(run.config)
-    return {name: _text(value) for name, value in [*_flatten(inside), *outside.items()]}
+        settings["preset_values"] = _settings_of_preset(run.config)
+    return {name: _text(value) for name, value in [*_flatten(settings), *facts.items()]}
 
 
 def _settings_of_preset(config: TrainConfig) -> JsonObject:
@@ -243,8 +227,8 @@ def _settings_of_preset(config: TrainConfig) -> JsonObject:
     return {key: value for key, value in values.items() if key not in NO_SETTINGS_OF_PRESET}
 
 
-def _given(run: Run) -> JsonObject:
-    """Return what of the config is given at all; what is left out has its default."""
+def _given_settings(run: Run) -> JsonObject:
+    """Return the settings that the config gives; all others have their defaults."""
     return {key: value for key, value in to_plain(run.config).items() if value not in (None, "", [])}
 
 

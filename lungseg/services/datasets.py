@@ -15,15 +15,18 @@ from lungseg.dataset.findings import DataSetFinding, has_errors
 from lungseg.dataset.layout import DataSet, open_data_set
 from lungseg.dataset.lint import lint, of_split
 from lungseg.dataset.parallel import OnProgress, ShouldStop
-from lungseg.dataset.split import Split, joined_groups, split_cases
+from lungseg.dataset.split import split_cases
 from lungseg.dataset.statistics import Statistics, summarise_data_set
 from lungseg.dataset.store import SliceStore, is_readable_layout, is_store, prepare
 from lungseg.db import datasets as rows
 from lungseg.db.runs import insert_run
-from lungseg.errors import DataSetError, NotFoundError, RunCancelledError
+from lungseg.errors import DataSetError, RunCancelledError
 from lungseg.files import atomic
-from lungseg.records import PrepareResult, RegisteredDataSet, Run, RunKind
-from lungseg.run_configs import PrepareConfig
+from lungseg.records.data_sets import RegisteredDataSet
+from lungseg.records.run_configs import PrepareConfig
+from lungseg.records.run_results import PrepareResult
+from lungseg.records.run_states import RunKind
+from lungseg.records.runs import Run
 from lungseg.services.installation import Installation
 from lungseg.services.runs import blank_run
 
@@ -32,14 +35,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What is known of a data set whose store is complete.
+    """A data set whose store is complete.
 
     Attributes:
         statistics: its figures.
         findings: what is wrong with it, errors first.
         ignored: files that were passed over.
         store: folder of its slices.
-        pictures: for each usable case the file of its small picture.
+        pictures: the small picture of each usable case.
         fingerprint: sha256 of its content, see `dataset.store.SliceStore`; None in a store of an older release.
     """
 
@@ -60,7 +63,7 @@ def register(installation: Installation, folder: Path, tumour_class: str | None 
     """Make a folder known and queue its preparation; a folder that is known already is returned as it is.
 
     Args:
-        installation: whose it is.
+        installation: that knows it then.
         folder: where the data set lies.
         tumour_class: name or value of the class of its masks that is tumour; None to go by the name.
 
@@ -69,58 +72,56 @@ def register(installation: Installation, folder: Path, tumour_class: str | None 
         TumourClassError: somebody has to say which class is tumour: one of its `choices`, or several with commas.
     """
     allowed = allowed_folder(installation, folder)
-    with installation.database.read() as session:
-        known = rows.find_folder(session, str(allowed))
-    if known and not tumour_class:
-        return known
-    found = open_data_set(allowed, tumour_class)
-    if known:
-        return choose_tumour_class(installation, known.id, tumour_class)
+    if registered := find_data_set(installation, allowed):
+        return choose_tumour_class(installation, registered.id, tumour_class) if tumour_class else registered
+    layout = open_data_set(allowed, tumour_class)
     with installation.database.begin() as session:
-        known = rows.find_folder(session, str(found.root))
-        if known:
-            return known
-        data_set_id = uuid4().hex
-        run = _new_run(data_set_id)
+        if registered := rows.find_folder(session, str(layout.root)):
+            return registered
+        run = _new_run(data_set_id := uuid4().hex)
         insert_run(session, run)
-        data_set = RegisteredDataSet(data_set_id, found.name, str(found.root), datetime.now(UTC), run, tumour_class)
+        data_set = RegisteredDataSet(data_set_id, layout.name, str(layout.root), datetime.now(UTC), run, tumour_class)
         rows.insert_data_set(session, data_set)
     installation.executor.wake()
-    log.info("data set %s: registered, %d cases", data_set_id, len(found.pairs))
+    log.info("data set %s: registered, %d cases", data_set_id, len(layout.pairs))
     return data_set
 
 
 def choose_tumour_class(installation: Installation, data_set_id: str, tumour_class: str | None) -> RegisteredDataSet:
     """Say which class of a data set's masks is tumour, and queue its preparation where that is another one than before.
 
+    A preparation that goes on with the class of before stops.
+
     Raises:
         NotFoundError: there is no such data set.
         TumourClassError: it has no such class.
     """
-    known = get_data_set(installation, data_set_id)
-    if known.tumour_class == tumour_class:
-        return known
-    open_data_set(Path(known.folder), tumour_class)
+    data_set = get_data_set(installation, data_set_id)
+    if data_set.tumour_class == tumour_class:
+        return data_set
+    open_data_set(Path(data_set.folder), tumour_class)
     with installation.database.begin() as session:
         rows.set_tumour_class(session, data_set_id, tumour_class)
+        if run := rows.get_data_set(session, data_set_id).run:
+            rows.delete_prepare_run(session, run.id)
     refresh(installation, data_set_id)
     return get_data_set(installation, data_set_id)
 
 
-def open_known(installation: Installation, folder: Path, tumour_class: str | None = None) -> DataSet:
-    """Open a data set folder with the tumour class that is given, or that was chosen when it was registered.
+def find_data_set(installation: Installation, folder: Path) -> RegisteredDataSet | None:
+    """Return the data set that is registered of a folder; None where none is."""
+    with installation.database.read() as session:
+        return rows.find_folder(session, str(atomic.resolved(folder)))
+
+
+def open_registered(installation: Installation, folder: Path, tumour_class: str | None = None) -> DataSet:
+    """Open a data set folder with a tumour class, or the one that was chosen when it was registered.
 
     Raises:
         DataSetError: as `open_data_set`.
     """
-    return open_data_set(folder, tumour_class or chosen_class(installation, folder))
-
-
-def chosen_class(installation: Installation, folder: Path) -> str | None:
-    """Return the tumour class that was chosen for a registered folder; None for any other."""
-    with installation.database.read() as session:
-        known = rows.find_folder(session, str(atomic.resolved(folder)))
-    return known.tumour_class if known else None
+    registered = None if tumour_class else find_data_set(installation, folder)
+    return open_data_set(folder, registered.tumour_class if registered else tumour_class)
 
 
 def split_findings(
@@ -130,7 +131,6 @@ def split_findings(
     folds: int | None = None,
     fold: int | None = None,
     seed: int = 0,
-    given: Split | None = None,
 ) -> tuple[DataSetFinding, ...]:
     """Say what is wrong with the split that a training run would make of a data set: the check of `lungseg train`.
 
@@ -139,12 +139,11 @@ def split_findings(
     Raises:
         DataSetError: no such split can be made.
     """
-    folder = store_folder(settings, data_set_id)
     try:
-        store = SliceStore.open(folder)
+        store = SliceStore.open(store_folder(settings, data_set_id))
     except DataSetError:
         return ()
-    split = split_cases(joined_groups(store.cases, store.alike), folds=folds, fold=fold, seed=seed, given=given)
+    split = split_cases(store.cases, store.alike, folds=folds, fold=fold, seed=seed)
     return of_split(store.facts, split, store.alike)
 
 
@@ -162,7 +161,7 @@ def allowed_folder(installation: Installation, folder: Path) -> Path:
         resolved = None
     if resolved is not None:
         roots = [root.resolve() for root in installation.settings.data_roots]
-        if any(resolved.is_relative_to(root) for root in roots) or _is_registered(installation, resolved):
+        if any(resolved.is_relative_to(root) for root in roots) or find_data_set(installation, resolved):
             return resolved
     raise DataSetError(
         "The folder is not in a place that data may come from.",
@@ -177,21 +176,13 @@ def list_data_sets(installation: Installation) -> tuple[RegisteredDataSet, ...]:
 
 
 def get_data_set(installation: Installation, data_set_id: str) -> RegisteredDataSet:
-    """Return a data set.
-
-    Raises:
-        NotFoundError: there is none of this id.
-    """
+    """Return a data set; raises NotFoundError where there is none of this id."""
     with installation.database.read() as session:
         return rows.get_data_set(session, data_set_id)
 
 
 def refresh(installation: Installation, data_set_id: str) -> Run:
-    """Queue the preparation of a data set once more; cases that have not changed are not read again.
-
-    Raises:
-        NotFoundError: there is no such data set.
-    """
+    """Queue the preparation of a data set once more; raises NotFoundError where there is no such data set."""
     with installation.database.begin() as session:
         before = rows.get_data_set(session, data_set_id).run
         if before and not before.state.is_final:
@@ -206,10 +197,9 @@ def refresh(installation: Installation, data_set_id: str) -> Run:
 
 
 def forget(installation: Installation, data_set_id: str) -> None:
-    """Forget a data set and delete its store; its own folder is not touched. A worker busy with it stops soon.
+    """Forget a data set and delete its store, not its own folder; raises NotFoundError where there is none.
 
-    Raises:
-        NotFoundError: there is no such data set.
+    A worker busy with it stops soon.
     """
     with installation.database.begin() as session:
         rows.delete_data_set(session, data_set_id)
@@ -242,25 +232,25 @@ def store_folder(settings: Settings, data_set_id: str) -> Path:
     return settings.stores / data_set_id
 
 
-def find_store(installation: Installation, folder: Path) -> Path | None:
-    """Return the store of a registered folder, to be trained from; None where the folder is not known."""
-    with installation.database.read() as session:
-        known = rows.find_folder(session, str(folder.expanduser().resolve()))
-    return store_folder(installation.settings, known.id) if known else None
+def store_of(installation: Installation, folder: Path) -> Path:
+    """Name the slice store of a data set folder, registered or not."""
+    registered = find_data_set(installation, folder)
+    return (
+        store_folder(installation.settings, registered.id)
+        if registered
+        else unregistered_store(installation.settings, folder)
+    )
 
 
 def unregistered_store(settings: Settings, folder: Path) -> Path:
     """Name the slice store of a folder that is not registered: runs on the same folder share it."""
-    return settings.stores / hashlib.sha256(str(folder.expanduser().resolve()).encode()).hexdigest()[:32]
+    return settings.stores / hashlib.sha256(str(atomic.resolved(folder)).encode()).hexdigest()[:32]
 
 
 def prepare_store(
     installation: Installation, run: Run, *, on_progress: OnProgress, should_stop: ShouldStop
 ) -> PrepareResult:
-    """Bring the store of a run's data set up to date.
-
-    Returns:
-        What the run leaves in the database: counts of cases and findings, and the fingerprint of the data.
+    """Bring the store of a run's data set up to date; returns what the run leaves in the database.
 
     Raises:
         NotFoundError: the data set was forgotten.
@@ -273,10 +263,12 @@ def prepare_store(
     if is_store(folder) and not is_readable_layout(folder):
         shutil.rmtree(folder)
     try:
-        found = open_data_set(Path(data_set.folder), data_set.tumour_class)
-        store = prepare(found, folder, on_progress=on_progress, should_stop=should_stop)
+        layout = open_data_set(Path(data_set.folder), data_set.tumour_class)
+        store = prepare(layout, folder, on_progress=on_progress, should_stop=should_stop)
     except RunCancelledError:
-        _remove_if_forgotten(installation, data_set.id)
+        registered = find_data_set(installation, Path(data_set.folder))
+        if registered is None or registered.id != data_set.id:  # forgotten meanwhile
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     findings = lint(store.data_set, store.facts, likenesses=store.alike)
     return PrepareResult(
@@ -287,18 +279,6 @@ def prepare_store(
         warnings=sum(not finding.is_error for finding in findings),
         fingerprint=store.fingerprint,
     )
-
-
-def _is_registered(installation: Installation, folder: Path) -> bool:
-    with installation.database.read() as session:
-        return rows.find_folder(session, str(folder)) is not None
-
-
-def _remove_if_forgotten(installation: Installation, data_set_id: str) -> None:
-    try:
-        get_data_set(installation, data_set_id)
-    except NotFoundError:
-        shutil.rmtree(store_folder(installation.settings, data_set_id), ignore_errors=True)
 
 
 def _new_run(data_set_id: str) -> Run:

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from lungseg.config import Settings
 from lungseg.errors import SetupError
 from lungseg.files import atomic
-from lungseg.records import Case, RunState
+from lungseg.records.cases import Case
+from lungseg.records.run_states import RunState
 from lungseg.scans.formats import open_scan, write_mask
 from lungseg.scans.geometry import Grid
 from lungseg.segmentation.card import sha256_of
@@ -43,13 +44,7 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class WheelMember:
-    """A file inside a package of the Python index.
-
-    Attributes:
-        requirement: the package with its exact version.
-        member: path of the file in the package's wheel.
-        sha256: of the file.
-    """
+    """A file inside the wheel of a package of the Python index, whose exact version `requirement` names."""
 
     requirement: str
     member: str
@@ -88,12 +83,10 @@ class DemoFiles:
 
 @dataclass(frozen=True, slots=True)
 class Contour:
-    """One closed line that a radiologist drew around a nodule, or around a hole in it.
+    """One closed line that a radiologist drew around a nodule, or around a hole in it (`is_inclusion` is False).
 
-    Attributes:
-        reader: number of the annotation that it belongs to.
-        is_inclusion: whether it encloses nodule; False for a hole.
-        points_mm: (points, 3) positions in RAS+ patient space; by the LIDC convention the first pixels outside.
+    `reader` is the number of its annotation; `points_mm` are (points, 3) positions in RAS+ patient space, by the LIDC
+    convention those of the first pixels outside.
     """
 
     reader: int
@@ -101,7 +94,7 @@ class Contour:
     points_mm: NDArray[np.float64]
 
 
-def prepare_demo(settings: Settings, *, on_step: OnStep | None = None) -> DemoFiles:
+def prepare_demo(settings: Settings, *, on_step: OnStep = lambda _: None) -> DemoFiles:
     """Fetch the demo scan and make its reference mask, unless both are there.
 
     Raises:
@@ -111,15 +104,14 @@ def prepare_demo(settings: Settings, *, on_step: OnStep | None = None) -> DemoFi
     files = DemoFiles.of(settings)
     if files.are_there:
         return files
-    tell = on_step or (lambda _: None)
     settings.demo.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=settings.demo) as name:
         folder = Path(name)
-        tell("fetching the demo scan")
+        on_step("fetching the demo scan")
         scan = fetch(SCAN, folder)
-        tell("fetching the radiologists' contours")
+        on_step("fetching the radiologists' contours")
         contours = fetch(CONTOURS, folder)
-        tell("making the reference mask")
+        on_step("making the reference mask")
         with open_scan(scan) as reader:
             grid, geometry = reader.grid.to_ras(), reader.geometry
         reference = folder / files.reference.name
@@ -138,7 +130,13 @@ def add_case(installation: Installation) -> Case:
     files = DemoFiles.of(installation.settings)
     if not files.are_there:
         raise SetupError("The demo scan is not there.", "Run `lungseg demo` on a machine that reaches a package index.")
-    case = _demo_case(installation) or _ingest(installation, files)
+    demo = next((summary.case for summary in cases.list_cases(installation) if summary.case.is_demo), None)
+    if demo:
+        case = cases.get_case(installation, demo.id)
+    else:
+        with files.scan.open("rb") as stream:
+            case = cases.ingest(installation, CASE_NAME, stream, is_demo=True)
+        cases.add_reference(installation, case.id, files.reference)
     run = runs.latest_run(installation, case.id)
     if run is None or run.state in {RunState.FAILED, RunState.CANCELLED}:
         runs.queue_segmentation(installation, case.id)
@@ -153,8 +151,8 @@ def welcome(installation: Installation) -> None:
     Raises:
         CheckpointError: there is no checkpoint to segment it with; the case is kept and tried again at the next start.
     """
-    is_new = all(summary.case.is_demo and summary.run is None for summary in cases.list_cases(installation))
-    if is_new and DemoFiles.of(installation.settings).are_there:
+    is_unused = all(summary.case.is_demo and summary.run is None for summary in cases.list_cases(installation))
+    if is_unused and DemoFiles.of(installation.settings).are_there:
         add_case(installation)
 
 
@@ -170,10 +168,10 @@ def fetch(source: WheelMember, folder: Path) -> Path:
             target.write_bytes(wheel.read(source.member))
     except (zipfile.BadZipFile, KeyError) as error:
         raise SetupError(f"The wheel of {source.requirement} holds no {source.member}.", ANOTHER_INDEX) from error
-    found = sha256_of(target)
-    if found != source.sha256:
+    sha256 = sha256_of(target)
+    if sha256 != source.sha256:
         raise SetupError(
-            f"{source.member} of {source.requirement} has the sha256 {found[:12]}..., not {source.sha256[:12]}...",
+            f"{source.member} of {source.requirement} has the sha256 {sha256[:12]}..., not {source.sha256[:12]}...",
             ANOTHER_INDEX,
         )
     return target
@@ -197,32 +195,18 @@ def read_contours(database: Path, patient: str) -> Iterator[Contour]:
 
 
 def consensus(contours: Iterator[Contour], grid: Grid) -> NDArray[np.bool_]:
-    """Mark the voxels that enough readers enclosed.
-
-    Args:
-        contours: of all readers.
-        grid: RAS+ grid of the scan.
-
-    Returns:
-        (I, J, K) bool array on `grid`.
-    """
-    enclosed: dict[int, NDArray[np.uint8]] = {}
+    """Mark the voxels that enough readers enclosed: (I, J, K) bool on `grid`, the RAS+ grid of the scan."""
+    interiors: dict[int, NDArray[np.uint8]] = {}
     for contour in contours:
-        mask = enclosed.setdefault(contour.reader, np.zeros(grid.shape, dtype=np.uint8))
+        mask = interiors.setdefault(contour.reader, np.zeros(grid.shape, dtype=np.uint8))
         index = np.rint(grid.index_of(contour.points_mm)).astype(np.int32)
-        interior = _interior(index[:, :2], (grid.shape[0], grid.shape[1]))
-        mask[interior, index[0, 2]] = contour.is_inclusion
-    votes = sum(enclosed.values(), start=np.zeros(grid.shape, dtype=np.uint8))
+        interior = np.zeros(grid.shape[:2], dtype=np.uint8)
+        columns_rows = np.ascontiguousarray(index[:, 1::-1])
+        cv2.fillPoly(interior, [columns_rows], 1)
+        cv2.polylines(interior, [columns_rows], isClosed=True, color=0)  # the line itself lies outside
+        mask[interior > 0, index[0, 2]] = contour.is_inclusion
+    votes = sum(interiors.values(), start=np.zeros(grid.shape, dtype=np.uint8))
     return np.asarray(votes >= READERS_AGREEING)
-
-
-def _interior(outline: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mark the pixels (I, J) inside a closed outline of (i, j) points, without the outline itself."""
-    plane = np.zeros(shape, dtype=np.uint8)
-    columns_rows = np.ascontiguousarray(outline[:, ::-1])
-    cv2.fillPoly(plane, [columns_rows], 1)
-    cv2.polylines(plane, [columns_rows], isClosed=True, color=0)
-    return plane.astype(np.bool_)
 
 
 def _download(source: WheelMember, folder: Path) -> Path:
@@ -239,15 +223,3 @@ def _download(source: WheelMember, folder: Path) -> Path:
             f"{SCAN.requirement} and {CONTOURS.requirement}; then run `lungseg demo`.",
         )
     return wheels[0]
-
-
-def _demo_case(installation: Installation) -> Case | None:
-    demo = (summary.case.id for summary in cases.list_cases(installation) if summary.case.is_demo)
-    return next((cases.get_case(installation, case_id) for case_id in demo), None)
-
-
-def _ingest(installation: Installation, files: DemoFiles) -> Case:
-    with files.scan.open("rb") as stream:
-        case = cases.ingest(installation, CASE_NAME, stream, is_demo=True)
-    cases.add_reference(installation, case.id, files.reference)
-    return case

@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import TypeAlias
 
 from packaging.requirements import Requirement
 
@@ -63,35 +65,46 @@ class InstallationCheck:
     remedy: str = ""
 
 
+Outcome: TypeAlias = tuple[State, str] | tuple[State, str, str]
+"""State, what is there, and what to do."""
+
+
 def check_installation(settings: Settings) -> tuple[InstallationCheck, ...]:
     """Look at every part of the installation, in the order in which they depend on each other."""
-    return tuple(_examined(part, settings) for part in CHECKS)
+    return tuple(check_part(part, settings) for part in CHECKS)
 
 
-def _examined(part: str, settings: Settings) -> InstallationCheck:
+def check_part(part: str, settings: Settings) -> InstallationCheck:
+    """Look at one part of the installation."""
     try:
-        return CHECKS[part](settings)
+        return InstallationCheck(part, *CHECKS[part](settings))
     except (OSError, subprocess.TimeoutExpired) as error:
-        return InstallationCheck(
-            part, State.MISSING, str(error), "Check that the user who runs LungSeg may read and run it."
-        )
+        remedy = "Check that the user who runs LungSeg may read and run it."
+        return InstallationCheck(part, State.MISSING, str(error), remedy)
     except LungSegError as error:
         return InstallationCheck(part, State.MISSING, error.found, error.remedy)
 
 
-def _python(_: Settings) -> InstallationCheck:
+def _python(_: Settings) -> Outcome:
     found = f"{platform.python_version()} ({sys.executable})"
     if sys.version_info < OLDEST_PYTHON:
-        return InstallationCheck("python", State.MISSING, found, "Install Python 3.11 or newer.")
-    return InstallationCheck("python", State.OK, found)
+        return State.MISSING, found, "Install Python 3.11 or newer."
+    return State.OK, found
 
 
-def _packages(_: Settings) -> InstallationCheck:
+def _packages(_: Settings) -> Outcome:
     requirements = _requirements()
-    wrong = [f"{need} (found: {found or 'none'})" for need in requirements if not _fits(need, found := _version(need))]
+    wrong = []
+    for need in requirements:
+        try:
+            installed = version(need.name)
+        except PackageNotFoundError:
+            installed = ""
+        if not installed or not need.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{need} (found: {installed or 'none'})")
     if wrong:
-        return InstallationCheck("packages", State.MISSING, ", ".join(wrong), "Run `pip install -r requirements.txt`.")
-    return InstallationCheck("packages", State.OK, f"{len(requirements)} of requirements.txt installed")
+        return State.MISSING, ", ".join(wrong), "Run `pip install -r requirements.txt`."
+    return State.OK, f"{len(requirements)} of requirements.txt installed"
 
 
 def _requirements() -> list[Requirement]:
@@ -102,130 +115,102 @@ def _requirements() -> list[Requirement]:
     return [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
 
 
-def _version(need: Requirement) -> str | None:
-    try:
-        return version(need.name)
-    except PackageNotFoundError:
-        return None
-
-
-def _fits(need: Requirement, found: str | None) -> bool:
-    return found is not None and need.specifier.contains(found, prereleases=True)
-
-
-def _device(settings: Settings) -> InstallationCheck:
+def _device(settings: Settings) -> Outcome:
     result = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False)
     if result.returncode != 0:
         reason = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
         remedy = "Install the shared library that it names (Debian: libgl1 and libglib2.0-0 for OpenCV)."
-        return InstallationCheck("device", State.MISSING, f"The libraries can't be loaded: {reason}", remedy)
+        return State.MISSING, f"The libraries can't be loaded: {reason}", remedy
     name = decode(str, result.stdout.strip().rpartition("\n")[2], _no_answer)
     if settings.device == "cuda" and name.startswith("cpu"):
-        return InstallationCheck(
-            "device", State.MISSING, "LUNGSEG_DEVICE is cuda; there is none.", "Set it to auto or cpu."
-        )
-    return InstallationCheck("device", State.OK, name)
+        return State.MISSING, "LUNGSEG_DEVICE is cuda; there is none.", "Set it to auto or cpu."
+    return State.OK, name
 
 
 def _no_answer(reason: str) -> SetupError:
     return SetupError(f"The libraries give no answer ({reason}).", "Install LungSeg again: `make clean setup`.")
 
 
-def _home(settings: Settings) -> InstallationCheck:
+def _home(settings: Settings) -> Outcome:
     folder = _nearest_folder(settings.home)
     if not os.access(folder, os.W_OK):
-        return InstallationCheck(
-            "home", State.MISSING, f"{folder} can't be written to", "Set LUNGSEG_HOME to another folder."
-        )
-    return InstallationCheck("home", State.OK, str(settings.home))
+        return State.MISSING, f"{folder} can't be written to", "Set LUNGSEG_HOME to another folder."
+    return State.OK, str(settings.home)
 
 
-def _disk(settings: Settings) -> InstallationCheck:
+def _disk(settings: Settings) -> Outcome:
     free_gb = shutil.disk_usage(_nearest_folder(settings.home)).free / GIGABYTE
     found = f"{free_gb:.1f} GB free"
     remedy = "Free disk space, or set LUNGSEG_HOME to a larger disk."
     if free_gb < LEAST_DISK_GB:
-        return InstallationCheck("disk", State.MISSING, found, remedy)
-    if free_gb < ENOUGH_DISK_GB:
-        return InstallationCheck("disk", State.WARNING, found, remedy)
-    return InstallationCheck("disk", State.OK, found)
+        return State.MISSING, found, remedy
+    return (State.WARNING, found, remedy) if free_gb < ENOUGH_DISK_GB else (State.OK, found)
 
 
-def _database(settings: Settings) -> InstallationCheck:
+def _database(settings: Settings) -> Outcome:
+    if _lacks_database(settings):
+        return State.OK, "not there yet; the first start makes it"
+    open_database(settings.database_url).close()
+    return State.OK, f"{settings.database_url.partition('://')[0]}, schema up to date"
+
+
+def _lacks_database(settings: Settings) -> bool:
+    """Tell whether the file of the database is missing: opening it would make it anew."""
     kind, _, place = settings.database_url.partition("://")
-    if kind == "sqlite" and not Path(place.removeprefix("/")).is_file():
-        return InstallationCheck("database", State.OK, "not there yet; the first start makes it")
-    try:
-        open_database(settings.database_url).close()
-    except LungSegError as error:
-        return InstallationCheck("database", State.MISSING, error.found, error.remedy)
-    return InstallationCheck("database", State.OK, f"{kind}, schema up to date")
+    return kind == "sqlite" and not Path(place.removeprefix("/")).is_file()
 
 
-def _files(settings: Settings) -> InstallationCheck:
-    """Compare the files with the database, where there is one; opening one that is missing would make it anew."""
+def _files(settings: Settings) -> Outcome:
+    """Compare the files with the database, where there is one."""
     from lungseg.services.home import holdings  # noqa: PLC0415 - OpenCV may be what is broken
 
-    kind, _, place = settings.database_url.partition("://")
-    if kind == "sqlite" and not Path(place.removeprefix("/")).is_file():
+    if _lacks_database(settings):
         scans = sum(not key.endswith(keys.MANIFEST_END) for key in files_of(settings).list(keys.SCANS))
         if scans:
             found = f"{counted(scans, 'scan is', 'scans are')} here, and no database"
-            return InstallationCheck("files", State.WARNING, found, "Put it back, or run `lungseg recover`.")
-        return InstallationCheck("files", State.OK, "none yet")
-    database = open_database(settings.database_url)
-    try:
-        held = holdings(Installation(settings, database))
-    finally:
-        database.close()
-    if held.alarm:
-        return InstallationCheck("files", State.WARNING, held.alarm, "Do what it says; until then nothing is removed.")
-    return InstallationCheck(
-        "files",
-        State.OK,
-        f"{counted(len(held.scans.there), 'scan')} and {counted(len(held.masks.there), 'mask')}, all known",
-    )
+            return State.WARNING, found, "Put it back, or run `lungseg recover`."
+        return State.OK, "none yet"
+    with closing(open_database(settings.database_url)) as database:
+        comparison = holdings(Installation(settings, database))
+    if comparison.alarm:
+        return State.WARNING, comparison.alarm, "Do what it says; until then nothing is removed."
+    scans, masks = len(comparison.scans.with_file), len(comparison.masks.with_file)
+    return State.OK, f"{counted(scans, 'scan')} and {counted(masks, 'mask')}, all known"
 
 
-def _checkpoint(settings: Settings) -> InstallationCheck:
+def _checkpoint(settings: Settings) -> Outcome:
     from lungseg.segmentation.card import check_pair, read_card  # noqa: PLC0415 - OpenCV may be what is broken
     from lungseg.services.in_use import weights_in_use  # noqa: PLC0415 - likewise
 
-    try:
-        weights = weights_in_use(settings)
-        card = read_card(weights)
-        check_pair(weights, card)
-    except LungSegError as error:
-        return InstallationCheck("checkpoint", State.MISSING, error.found, error.remedy)
-    return InstallationCheck("checkpoint", State.OK, f"{card.name}, sha256 {card.sha256[:12]}...")
+    weights = weights_in_use(settings)
+    card = read_card(weights)
+    check_pair(weights, card)
+    return State.OK, f"{card.name}, sha256 {card.sha256[:12]}..."
 
 
-def _viewer(settings: Settings) -> InstallationCheck:
+def _viewer(settings: Settings) -> Outcome:
     status = viewer_bundle.status(settings)
-    if status.is_ready:
-        return InstallationCheck("viewer", State.OK, str(status))
-    return InstallationCheck("viewer", State.WARNING, status.lack.found, status.lack.remedy)
+    return (State.OK, str(status)) if status.is_ready else (State.WARNING, status.lack.found, status.lack.remedy)
 
 
-def _demo(settings: Settings) -> InstallationCheck:
+def _demo(settings: Settings) -> Outcome:
     from lungseg.services.demo import DemoFiles  # noqa: PLC0415 - OpenCV may be what is broken
 
     if DemoFiles.of(settings).are_there:
-        return InstallationCheck("demo", State.OK, str(settings.demo))
-    return InstallationCheck("demo", State.WARNING, "the demo scan is not there", "Run `lungseg demo`.")
+        return State.OK, str(settings.demo)
+    return State.WARNING, "the demo scan is not there", "Run `lungseg demo`."
 
 
-def _worker(settings: Settings) -> InstallationCheck:
-    if alive := local_executor.workers(settings):
-        return InstallationCheck("worker", State.OK, f"running: {alive[0]}")
-    return InstallationCheck("worker", State.OK, "not running; `lungseg serve` and the pages start it")
+def _worker(settings: Settings) -> Outcome:
+    workers = local_executor.workers(settings)
+    return State.OK, f"running: {workers[0]}" if workers else "not running; `lungseg serve` and the pages start it"
 
 
 def _nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-CHECKS: dict[str, Callable[[Settings], InstallationCheck]] = {
+CHECKS: dict[str, Callable[[Settings], Outcome]] = {
     "python": _python,
     "packages": _packages,
     "device": _device,

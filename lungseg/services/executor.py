@@ -8,17 +8,12 @@ from typing import Protocol
 
 from lungseg.db import Database
 from lungseg.db import runs as rows
-from lungseg.records import Run
+from lungseg.records.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """A worker of an installation.
-
-    Attributes:
-        host: where it runs.
-        process: its id there.
-    """
+    """A worker of an installation: the host on which it runs, and its process id there."""
 
     host: str
     process: int
@@ -52,11 +47,7 @@ class Executor(Protocol):
 
 
 class QueueExecutor:
-    """Queues runs for whoever keeps a worker alive, such as `lungseg serve`: all that a command has to do.
-
-    Args:
-        database: that holds the queue.
-    """
+    """Queues runs in a database for whoever keeps a worker alive, such as `lungseg serve`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

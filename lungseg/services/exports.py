@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from lungseg.records import Case, Mask, MaskKind
+from lungseg.records.cases import Case
+from lungseg.records.masks import Mask, MaskKind
 from lungseg.segmentation.postprocessing import UINT8_ONE
 
 LONGEST_BYTES = 100
@@ -17,12 +18,7 @@ WORDS = {MaskKind.PREDICTION: "lesions", MaskKind.REFERENCE: "reference"}
 
 
 def mask_name(case: Case, mask: Mask) -> str:
-    """Name the file of a mask: "lung_101_lesions_v2_p0.96.nii.gz" for its second version at a threshold of 0.96.
-
-    Args:
-        case: whose mask it is.
-        mask: as stored, or derived at another threshold (its id says at which).
-    """
+    """Name the file of a mask: "lung_101_lesions_v2_p0.96.nii.gz" is version 2, derived at a threshold of 0.96."""
     return file_name(case, mask, WORDS[mask.kind], ".nii.gz")
 
 

@@ -9,7 +9,8 @@ import logging
 
 from lungseg.db import cases as rows
 from lungseg.errors import LungSegError, ScanChangedError, StorageError
-from lungseg.records import Case, ScanGeometry
+from lungseg.records.cases import Case
+from lungseg.records.geometry import ScanGeometry
 from lungseg.scans.formats import open_scan
 from lungseg.services import manifests
 from lungseg.services.installation import Installation
@@ -26,45 +27,39 @@ def geometry_of(installation: Installation, case: Case) -> ScanGeometry:
         ScanChangedError: likewise, and its file is another one than the case was made of.
     """
     with installation.database.read() as session:
-        known = case.geometry or rows.get_case(session, case.id).geometry
-    if known is not None:
-        return known
+        stored = case.geometry or rows.get_case(session, case.id).geometry
+    if stored is not None:
+        return stored
     geometry = _read(installation, case)
     try:
         with installation.database.begin() as session:
-            kept = rows.keep_geometry(session, case.id, geometry)
+            case = rows.keep_geometry(session, case.id, geometry)
     except StorageError as error:
         log.warning("case %s: its geometry is not kept: %s", case.id, error.found)
     else:
-        manifests.keep_case(installation.files, kept)
+        manifests.keep_case(installation.files, case)
     return geometry
 
 
 def complete_geometries(installation: Installation) -> int:
-    """Give cases of earlier releases their geometry; one whose scan can't be read stays without.
-
-    Returns:
-        How many have it now that had not.
-    """
+    """Give cases of earlier releases their geometry, and return how many; one whose scan can't be read has none."""
     with installation.database.read() as session:
-        without = rows.without_geometry(session)
-    return sum(_has_geometry(installation, case) for case in without)
-
-
-def _has_geometry(installation: Installation, case: Case) -> bool:
-    try:
-        geometry_of(installation, case)
-    except LungSegError as error:
-        log.warning("case %s: its geometry is not known: %s", case.id, error.found)
-        return False
-    return True
+        cases = rows.without_geometry(session)
+    completed = 0
+    for case in cases:
+        try:
+            geometry_of(installation, case)
+            completed += 1
+        except LungSegError as error:
+            log.warning("case %s: its geometry is not known: %s", case.id, error.found)
+    return completed
 
 
 def _read(installation: Installation, case: Case) -> ScanGeometry:
     path = installation.files.local(case.scan_path)
     with open_scan(path, limits=installation.settings.limits) as reader:
         (stamp,) = reader.stamps
-        found = (stamp.size, reader.grid.to_ras().shape, reader.grid.orientation.codes)
-        if found != (case.scan_bytes, case.shape or found[1], case.orientation or found[2]):
+        size, shape, orientation = stamp.size, reader.grid.to_ras().shape, reader.grid.orientation.codes
+        if (size, case.shape or shape, case.orientation or orientation) != (case.scan_bytes, shape, orientation):
             raise ScanChangedError("The file of the case is not the scan that was uploaded.", "Upload the scan again.")
         return reader.geometry

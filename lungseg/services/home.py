@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from lungseg.config import Settings
 from lungseg.db.cases import all_case_ids
-from lungseg.db.installation import home_id, is_unused
+from lungseg.db.engine import home_id, is_unused
 from lungseg.db.masks import all_mask_ids
 from lungseg.errors import SetupError, StorageError
 from lungseg.files import atomic, keys
@@ -23,31 +23,32 @@ from lungseg.services.installation import Installation
 from lungseg.wording import counted
 
 ID = re.compile(r"[0-9a-f]{32}")
+OTHER_HOME = "The database belongs to another LUNGSEG_HOME than this one."
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Files of one kind, and which of them the database knows.
+    """Files of one kind, and which of them the database knows, by their ids.
 
     Attributes:
-        there: ids that have a file.
-        listed: those of them that have a manifest: each was known to a database once.
-        known: ids in the database, with or without a file.
+        with_file: those that have a file.
+        with_manifest: those of them that have a manifest: a database knew each of them once.
+        with_record: those in the database, with or without a file.
     """
 
-    there: frozenset[str]
-    listed: frozenset[str]
-    known: frozenset[str]
+    with_file: frozenset[str]
+    with_manifest: frozenset[str]
+    with_record: frozenset[str]
 
     @property
-    def strangers(self) -> frozenset[str]:
+    def orphans(self) -> frozenset[str]:
         """Ids that have a file, but no record."""
-        return self.there - self.known
+        return self.with_file - self.with_record
 
     @property
     def lost(self) -> frozenset[str]:
-        """Those that were known once: their record was lost."""
-        return self.strangers & self.listed
+        """Orphans that a database knew once."""
+        return self.orphans & self.with_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +77,19 @@ class Holdings:
             "files. Else set LUNGSEG_DATABASE_URL or LUNGSEG_HOME to what belongs together, then restart."
         )
         if self.home and self.paired and self.home != self.paired:
-            return f"The database belongs to another LUNGSEG_HOME than this one. {remedy}"
+            return f"{OTHER_HOME} {remedy}"
         if lost := len(self.scans.lost) + len(self.masks.lost):
             return (
                 f"{counted(lost, 'scan or mask is', 'scans and masks are')} here that the database has lost. {remedy}"
             )
         for what, holding in (("scans", self.scans), ("masks", self.masks)):
-            if 2 * len(holding.strangers) > len(holding.there):
-                return (
-                    f"The database knows {len(holding.there) - len(holding.strangers)} of the {len(holding.there)} "
-                    f"{what} that are here. {remedy}"
-                )
-        if missing := len(self.scans.known - self.scans.there):
+            files, orphans = len(holding.with_file), len(holding.orphans)
+            if 2 * orphans > files:
+                return f"The database knows {files - orphans} of the {files} {what} that are here. {remedy}"
+        if missing := len(self.scans.with_record - self.scans.with_file):
             return (
-                f"The files of {missing} of {counted(len(self.scans.known), 'scan')} are missing. Nothing is removed. "
-                "Put the folder LUNGSEG_HOME back as it was, or delete these cases."
+                f"The files of {missing} of {counted(len(self.scans.with_record), 'scan')} are missing. Nothing is "
+                "removed. Put the folder LUNGSEG_HOME back as it was, or delete these cases."
             )
         return None
 
@@ -112,8 +111,8 @@ def open_installation(installation: Installation) -> None:
         StorageError: home or database can't be written to.
     """
     open_home(installation.settings)
-    found = holdings(installation)
-    if found.alarm is None and (found.paired is None or found.home is None):
+    comparison = holdings(installation)
+    if comparison.alarm is None and (comparison.paired is None or comparison.home is None):
         pair(installation)
 
 
@@ -128,7 +127,7 @@ def check_pairing(installation: Installation) -> None:
         paired = home_id(session)
     if paired is not None and paired != _home_id(installation.settings):
         raise SetupError(
-            "The database belongs to another LUNGSEG_HOME than this one.",
+            OTHER_HOME,
             "Set LUNGSEG_DATABASE_URL or LUNGSEG_HOME to what belongs together, then restart.",
         )
 
@@ -142,7 +141,9 @@ def pair(installation: Installation) -> None:
     home = _home_id(installation.settings)
     if home is None:
         with installation.database.read() as session:
-            home = _make_id(installation.settings, home_id(session) or uuid4().hex)
+            home = home_id(session) or uuid4().hex
+        atomic.write_first(installation.files.local(keys.HOME_ID), f"{home}\n".encode())
+        home = _home_id(installation.settings) or home
     installation.database.pair(home)
 
 
@@ -161,14 +162,14 @@ def holdings(installation: Installation) -> Holdings:
 
 def _ids(files: FileStore, folder: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the ids that have a file in a folder, and those that have a manifest."""
-    known = [key for key in files.list(folder) if ID.fullmatch(keys.id_of(key))]
-    ids = [(keys.id_of(key), key.endswith(keys.MANIFEST_END)) for key in known]
-    return frozenset(found for found, is_listed in ids if not is_listed), frozenset(i for i, listed in ids if listed)
+    ours = [key for key in files.list(folder) if ID.fullmatch(keys.id_of(key))]
+    manifests = {keys.id_of(key) for key in ours if key.endswith(keys.MANIFEST_END)}
+    return frozenset(keys.id_of(key) for key in ours if not key.endswith(keys.MANIFEST_END)), frozenset(manifests)
 
 
 def _home_id(settings: Settings) -> str | None:
     try:
-        text = (files_of(settings).local(keys.HOME_ID)).read_text(encoding="ascii", errors="replace").strip()
+        text = files_of(settings).local(keys.HOME_ID).read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -178,9 +179,3 @@ def _home_id(settings: Settings) -> str | None:
     if not ID.fullmatch(text):
         raise StorageError(f"{keys.HOME_ID} is damaged.", f"Restore {keys.HOME_ID} in LUNGSEG_HOME, or delete it.")
     return text
-
-
-def _make_id(settings: Settings, value: str) -> str:
-    """Write the id of a home; returns the one that stands there now."""
-    atomic.write_first(files_of(settings).local(keys.HOME_ID), f"{value}\n".encode())
-    return _home_id(settings) or value

@@ -6,15 +6,14 @@ one more of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
 
 from lungseg.config import SHIPPED_CHECKPOINT, Settings
-from lungseg.decoding import decode_file
+from lungseg.decoding import decode_file, encode
 from lungseg.errors import CheckpointError, PromotionError, StorageError
 from lungseg.files import atomic, keys
 from lungseg.segmentation.card import ModelCard, check_pair, find_weights, read_card, weights_in
@@ -30,10 +29,10 @@ class Promotion:
 
     Attributes:
         at: when, as ISO 8601 in UTC.
-        by: who said so; empty where nobody gave a name.
-        name: what the checkpoint was called in `models/`.
+        by: who promoted it; empty where nobody gave a name.
+        name: of the checkpoint in `models/`.
         sha256: of its weights.
-        before: what the one was called that segmented until then; empty where there was none.
+        before: name of the checkpoint that segmented until then; empty where there was none.
         before_sha256: of its weights.
         comment: why.
         verdict: how it fared against the one before, in a sentence.
@@ -86,8 +85,7 @@ def keep_promotion(settings: Settings, promotion: Promotion) -> None:
     """
     path = files_of(settings).local(keys.PROMOTIONS)
     with FileLock(f"{path}.lock"):
-        kept = [asdict(each) for each in (*promotions(settings), promotion)]
-        atomic.write_json(path, kept)
+        atomic.write_bytes(path, encode((*promotions(settings), promotion)))
 
 
 def name_in_use(settings: Settings) -> str:
@@ -99,13 +97,14 @@ def name_in_use(settings: Settings) -> str:
     """
     if settings.checkpoint:
         return settings.checkpoint
-    known = promotions(settings)
-    if not known:
+    promoted = promotions(settings)
+    if not promoted:
         return SHIPPED_CHECKPOINT
-    weights = find_promoted(settings, known[-1].sha256, known[-1].name)
+    latest = promoted[-1]
+    weights = find_promoted(settings, latest.sha256, latest.name)
     if weights is None:
         raise CheckpointError(
-            f"The checkpoint {known[-1].name}, which was promoted last, is not in models/ any more.",
+            f"The checkpoint {latest.name}, which was promoted last, is not in models/ any more.",
             "Put it back, or use an earlier one again: on the page Checkpoint, or by `lungseg promote --again`.",
         )
     return weights.stem if weights in weights_in(settings.models) else str(weights)
@@ -121,8 +120,8 @@ def card_in_use(settings: Settings) -> ModelCard:
     return read_card(weights_in_use(settings), to_segment=True)
 
 
-def read_rival(settings: Settings) -> ModelCard | None:
-    """Return `card_in_use` as what another checkpoint is measured against; None where there is none to be read.
+def read_incumbent(settings: Settings) -> ModelCard | None:
+    """Return `card_in_use`, with which candidates are compared; None where there is none to be read.
 
     Raises:
         StorageError: the file of promotions is damaged.
@@ -134,20 +133,29 @@ def read_rival(settings: Settings) -> ModelCard | None:
 
 
 def find_promoted(settings: Settings, sha256: str, name: str = "") -> Path | None:
-    """Find weights in `models/` or its archive by what their card tells, first of a name; None where they are gone."""
-    ordered = sorted(_kept(settings), key=lambda weights: weights.stem != name)
-    return next((weights for weights in ordered if _sha256_told(weights) == sha256), None)
+    """Find weights in `models/` or its archive by the sha256 on their card; of several, those with this name.
+
+    None where they are gone.
+    """
+    archived = sorted((settings.models / ARCHIVE).glob("*.safetensors"))
+    for weights in sorted((*weights_in(settings.models), *archived), key=lambda path: path.stem != name):
+        try:
+            if read_card(weights, to_segment=True).sha256 == sha256:
+                return weights
+        except CheckpointError:
+            continue
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class PromotionRecord:
-    """A checkpoint of the history, to be used again.
+    """A checkpoint of the history, with the name that it had then.
 
     Attributes:
         number: 0 for the one that segmented before the first promotion, then counting on.
-        name: what it was called.
+        name: in `models/`.
         sha256: of its weights.
-        promotion: how it came in; None for number 0.
+        promotion: None for number 0.
         is_there: whether its weights are still in `models/` or its archive.
         is_last: whether it segments now, as far as no setting names another.
     """
@@ -166,69 +174,53 @@ def history(settings: Settings) -> tuple[PromotionRecord, ...]:
     Raises:
         StorageError: the record is damaged.
     """
-    known = promotions(settings)
-    if not known:
+    promoted = promotions(settings)
+    if not promoted:
         return ()
-    named = [(known[0].before, known[0].before_sha256, None), *((each.name, each.sha256, each) for each in known)]
+    first = (promoted[0].before, promoted[0].before_sha256, None)
     return tuple(
-        PromotionRecord(number, name, sha256, each, find_promoted(settings, sha256) is not None, number == len(known))
-        for number, (name, sha256, each) in enumerate(named)
+        PromotionRecord(
+            number, name, sha256, promotion, find_promoted(settings, sha256) is not None, number == len(promoted)
+        )
+        for number, (name, sha256, promotion) in enumerate([first, *((p.name, p.sha256, p) for p in promoted)])
         if sha256
     )
 
 
 def use_again(settings: Settings, number: int, *, comment: str = "", by: str = "") -> Promotion:
-    """Let an earlier checkpoint of the history segment again.
-
-    Args:
-        settings: of the installation.
-        number: of the checkpoint in `history`.
-        comment: why.
-        by: who says so.
+    """Let an earlier checkpoint, by its number in `history`, segment again; `comment` says why, `by` who wants it.
 
     Raises:
         PromotionError: there is no such number, or it is in use already.
         CheckpointError: its weights are gone or damaged.
         StorageError: the record is damaged or can't be written.
     """
-    stations = {station.number: station for station in history(settings)}
-    station = stations.get(number)
-    if station is None:
+    records = {record.number: record for record in history(settings)}
+    record = records.get(number)
+    if record is None:
         raise PromotionError(
             f"The history has no number {number}.",
-            f"Give one of {', '.join(map(str, stations)) or 'none: it is empty'}.",
+            f"Give one of {', '.join(map(str, records))}." if records else "Promote a checkpoint first.",
         )
-    rival = read_rival(replace(settings, checkpoint=None))  # a setting that names another may be gone tomorrow
-    weights = find_promoted(settings, station.sha256)
+    incumbent = read_incumbent(replace(settings, checkpoint=None))  # a setting that names another may be gone tomorrow
+    weights = find_promoted(settings, record.sha256)
     if weights is None:
         raise CheckpointError(
-            f"The weights of {station.name} are neither in models/ nor in its archive.", "Put both of its files back."
+            f"The weights of {record.name} are neither in models/ nor in its archive.", "Put both of its files back."
         )
-    if rival and rival.sha256 == station.sha256:
-        raise PromotionError(f"{station.name} is in use already.", "There is nothing to do.")
+    if incumbent and incumbent.sha256 == record.sha256:
+        raise PromotionError(f"{record.name} is in use already.", "There is nothing to do.")
     card = read_card(weights, to_segment=True)
     check_pair(weights, card)
     promotion = Promotion.of(
-        replace(card, name=station.name),
-        rival,
+        replace(card, name=record.name),
+        incumbent,
         comment=comment.strip(),
         by=by,
         verdict=f"Number {number} is used again.",
     )
     keep_promotion(settings, promotion)
     return promotion
-
-
-def _kept(settings: Settings) -> Iterator[Path]:
-    yield from weights_in(settings.models)
-    yield from sorted((settings.models / ARCHIVE).glob("*.safetensors"))
-
-
-def _sha256_told(weights: Path) -> str | None:
-    try:
-        return read_card(weights, to_segment=True).sha256
-    except CheckpointError:
-        return None
 
 
 def _damaged(reason: str) -> StorageError:

@@ -15,12 +15,13 @@ import secrets
 import shutil
 import threading
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from lungseg.config import Limits, Settings
 from lungseg.files import atomic, keys
 from lungseg.services.file_store import files_of
-from lungseg.services.storage import check_room
+from lungseg.services.storage import check_room, write_all
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,7 @@ class UploadFolder:
         self._opened: tuple[Path, int] | None = None
 
     def begin(self, announced: int | None) -> Arrival:
-        """Open a file for an upload.
-
-        Args:
-            announced: bytes that are to come, as far as that is known.
+        """Open a file for an upload of so many bytes, as far as they are announced.
 
         Raises:
             TooLargeError: they are more than the limit.
@@ -74,17 +72,13 @@ class UploadFolder:
 
 
 class Arrival:
-    """An upload that is being written; whoever began it ends it with `finish` or `drop`.
-
-    Attributes:
-        path: its file.
-    """
+    """An upload that is being written into the file `path`; whoever began it ends it with `finish` or `drop`."""
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self.path = path
         self._limits = limits
         self._size = 0
-        self._stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
+        self._stream = FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
     @property
     def name(self) -> str:
@@ -102,9 +96,7 @@ class Arrival:
         self._size += len(piece)
         with atomic.disk_errors("The upload"):
             check_room(self.path.parent, self._size, len(piece), self._limits)
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[self._stream.write(rest) :]
+        write_all(self._stream, piece)
 
     def finish(self) -> None:
         """Close the file: it is complete, and stays."""
@@ -132,16 +124,12 @@ def remove_upload(path: Path) -> None:
 
 
 def sweep_incoming(settings: Settings) -> int:
-    """Remove the uploads of processes that are gone; those of living ones stay, however old they are.
-
-    Returns:
-        How many folders were removed.
-    """
+    """Remove the folders of processes that are gone, and return how many; those of living ones stay, however old."""
     try:
-        found = [path for path in _incoming(settings).iterdir() if FOLDER.fullmatch(path.name)]
+        folders = [path for path in _incoming(settings).iterdir() if FOLDER.fullmatch(path.name)]
     except OSError:
         return 0
-    return sum(_remove_if_left(path) for path in found)
+    return sum(_remove_if_left(path) for path in folders)
 
 
 def _incoming(settings: Settings) -> Path:

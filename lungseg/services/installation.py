@@ -13,11 +13,7 @@ from lungseg.services.file_store import files_of
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks; without a login there is the one local user.
-
-    Attributes:
-        id: stable, of the account; it may stand in logs.
-    """
+    """Who asks; without a login there is the one local user. The id of the account is stable and may stand in logs."""
 
     id: str
 
@@ -27,14 +23,7 @@ LOCAL_USER = Actor("local")
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One installation, as one actor sees it.
-
-    Attributes:
-        settings: of the installation.
-        database: its rows.
-        actor: who asks.
-        starter: who begins what is queued; None where another process does.
-    """
+    """One installation, as one actor sees it; `starter` begins what is queued, None where another process does."""
 
     settings: Settings
     database: Database

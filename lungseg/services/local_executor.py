@@ -9,18 +9,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
-from lungseg.config import CHECKOUT, Settings
+from lungseg.config import CHECKOUT, Settings, inherited_lifeline
 from lungseg.db import Database
 from lungseg.errors import LungSegError
-from lungseg.processes import inherited_lifeline
+from lungseg.processes import BackgroundThread
 from lungseg.services.executor import QueueExecutor, WorkerStatus
 from lungseg.services.home import open_home
 from lungseg.services.watchdog import Watchdog, read_signs
@@ -42,12 +41,12 @@ class _Start:
     """The worker that this process started last in an installation."""
 
     process: subprocess.Popen[bytes]
-    at_s: float
+    started_s: float
     pause_s: float
 
     @property
     def age_s(self) -> float:
-        return time.monotonic() - self.at_s
+        return time.monotonic() - self.started_s
 
     @property
     def is_pending(self) -> bool:
@@ -79,16 +78,17 @@ def signs_of_run(settings: Settings, run_id: str) -> Path:
 
 def is_worker_alive(settings: Settings) -> bool:
     """Tell whether a worker holds the lock of this installation."""
-    return (settings.home / "worker.lock").exists() and _is_held(worker_lock(settings))
+    if not (settings.home / "worker.lock").exists():
+        return False
+    try:
+        with worker_lock(settings).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 class LocalExecutor(QueueExecutor):
-    """Lets one worker process of this machine execute runs: it segments, and has child processes for all else.
-
-    Args:
-        settings: of the installation.
-        database: that holds the queue.
-    """
+    """Lets one worker process of this machine execute runs: it segments, and has child processes for all else."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         super().__init__(database)
@@ -129,37 +129,29 @@ def start_if_none(settings: Settings) -> None:
         _starts[settings.home] = _Start(_start(settings), time.monotonic(), _pause_after(last))
 
 
-@contextmanager
-def kept_alive(settings: Settings) -> Iterator[None]:
-    """Keep a worker alive as long as the block lasts, whether a page is open or not: the supervisor of the worker."""
-    ended = threading.Event()
-    thread = threading.Thread(target=_keep_alive, args=(settings, ended), name="worker-supervisor", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(LOOK_EVERY_S)
+class Supervisor(BackgroundThread):
+    """Keeps a worker alive as long as its block lasts, whether a page is open or not."""
 
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("worker-supervisor")
+        self._settings = settings
 
-def _keep_alive(settings: Settings, ended: threading.Event) -> None:
-    watchdog = Watchdog(signs_of_worker(settings))
-    while not ended.is_set():
-        try:
-            look_after_worker(settings, watchdog)
-        except (OSError, LungSegError, psutil.Error) as error:
-            log.warning("the worker can't be looked after: %s", type(error).__name__)
-        except Exception:
-            log.exception("the worker can't be looked after")
-        ended.wait(LOOK_EVERY_S)
+    def _work(self) -> None:
+        watchdog = Watchdog(signs_of_worker(self._settings))
+        while not self._ended.is_set():
+            try:
+                look_after_worker(self._settings, watchdog)
+            except (OSError, LungSegError, psutil.Error) as error:
+                log.warning("the worker can't be looked after: %s", type(error).__name__)
+            except Exception:
+                log.exception("the worker can't be looked after")
+            self._ended.wait(LOOK_EVERY_S)
 
 
 def look_after_worker(settings: Settings, watchdog: Watchdog) -> None:
     """Start a worker where there is none; kill one that hangs, so that the next takes its run back.
 
-    Args:
-        settings: of the installation.
-        watchdog: of `signs_of_worker`; the same at each call.
+    `watchdog` is that of `signs_of_worker`, the same at each call.
     """
     if not is_worker_alive(settings):
         watchdog.begin()
@@ -175,13 +167,13 @@ def kill_holder(lock: Path, signs: Path) -> None:
 
     A process of another host, or one that took over the number of one that has ended, is let be.
     """
-    known = read_signs(signs)
-    if known is None or known.host != socket.gethostname():
+    holder = read_signs(signs)
+    if holder is None or holder.host != socket.gethostname():
         return
     with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(known.process)
+        process = psutil.Process(holder.process)
         if any(file.path == str(lock.resolve()) for file in process.open_files()):
-            log.error("process %d holds %s of a run or a worker that is lost; it is killed", known.process, lock.name)
+            log.error("process %d holds %s of a run or a worker that is lost; it is killed", holder.process, lock.name)
             process.kill()
             process.wait(KILLED_S)
 
@@ -192,19 +184,14 @@ def _pause_after(last: _Start | None) -> float:
     return min(2 * last.pause_s, LONGEST_PAUSE_S) if last and gave_up else START_PAUSE_S
 
 
-def _is_held(lock: FileLock) -> bool:
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    lock.release()
-    return False
-
-
 def _start(settings: Settings) -> subprocess.Popen[bytes]:
     open_home(settings)
     lifeline = inherited_lifeline()
-    with _log_file(settings).open("ab") as output:
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    path = settings.logs / "worker.log"
+    if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
+        os.replace(path, path.with_suffix(".old.log"))
+    with path.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "lungseg", "worker"],
             cwd=CHECKOUT,
@@ -223,11 +210,3 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
 def _reap(process: subprocess.Popen[bytes]) -> None:
     """Wait for the worker's end, so that it does not stay as a zombie of this process."""
     log.info("the worker, process %d, ended with code %d", process.pid, process.wait())
-
-
-def _log_file(settings: Settings) -> Path:
-    settings.logs.mkdir(parents=True, exist_ok=True)
-    path = settings.logs / "worker.log"
-    if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
-        os.replace(path, path.with_suffix(".old.log"))
-    return path

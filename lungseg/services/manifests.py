@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from lungseg.config import Settings
 from lungseg.db import cases as case_rows
@@ -16,18 +17,23 @@ from lungseg.db import masks as mask_rows
 from lungseg.db import runs as run_rows
 from lungseg.db import training as training_rows
 from lungseg.decoding import decode_file, encode
-from lungseg.errors import StorageError
+from lungseg.errors import NotFoundError, StorageError
 from lungseg.files import atomic, keys
 from lungseg.files.store import FileStore
-from lungseg.records import Case, CaseScore, EpochRecord, Mask, Run
+from lungseg.records.cases import Case
+from lungseg.records.masks import Mask
+from lungseg.records.runs import EpochRecord, Run
+from lungseg.records.scores import CaseScore
 from lungseg.services.installation import Installation
 
 log = logging.getLogger(__name__)
 
+Manifest = TypeVar("Manifest", Case, "MaskManifest", "RunManifest")
+
 
 @dataclass(frozen=True, slots=True)
 class MaskManifest:
-    """What is known of a mask: the mask, and the run that made it (None for a reference mask)."""
+    """A mask, and the run that made it (None for a reference mask)."""
 
     mask: Mask
     run: Run | None
@@ -35,7 +41,7 @@ class MaskManifest:
 
 @dataclass(frozen=True, slots=True)
 class RunManifest:
-    """What is known of a run that has a folder: it, its epochs, its scores."""
+    """A run that has a folder, its epochs and its scores."""
 
     run: Run
     epochs: tuple[EpochRecord, ...]
@@ -45,6 +51,11 @@ class RunManifest:
 def run_manifest(settings: Settings, run_id: str) -> Path:
     """Name the manifest of a run that trains or scores; it lies in the run's own folder."""
     return settings.runs / run_id / f"manifest{keys.MANIFEST_END}"
+
+
+def run_folders(settings: Settings) -> tuple[Path, ...]:
+    """Return the folders of runs, sorted; each has the id of its run as name."""
+    return tuple(sorted(path for path in settings.runs.iterdir() if path.is_dir())) if settings.runs.is_dir() else ()
 
 
 def keep_case(files: FileStore, case: Case) -> None:
@@ -59,87 +70,56 @@ def keep_mask(files: FileStore, mask: Mask, run: Run | None) -> None:
 
 def keep_run(installation: Installation, run_id: str) -> None:
     """Write the manifest of a run that has a folder, as `keep_case`; nothing where the run is gone."""
-    folder = installation.settings.runs / run_id
-    if not folder.is_dir():
+    if not (installation.settings.runs / run_id).is_dir():
         return
-    with installation.database.read() as session:
-        if run_id not in run_rows.all_run_ids(session):
-            return
-        run = run_rows.get_run(session, run_id)
-        epochs = training_rows.epochs_of(session, (run_id,))[run_id]
-        scores = training_rows.scores_of(session, (run_id,))[run_id]
+    try:
+        with installation.database.read() as session:
+            run = run_rows.get_run(session, run_id)
+            epochs = training_rows.epochs_of(session, (run_id,))[run_id]
+            scores = training_rows.scores_of(session, (run_id,))[run_id]
+    except NotFoundError:
+        return
     _write(run_manifest(installation.settings, run_id), encode(RunManifest(run, epochs, scores)))
 
 
-def read_run(path: Path) -> RunManifest:
-    """Read the manifest of a run.
+def read_manifest(kind: type[Manifest], path: Path) -> Manifest:
+    """Read a manifest: a `Case`, a `MaskManifest` or a `RunManifest`.
 
     Raises:
         StorageError: it is missing or damaged.
     """
-    return decode_file(RunManifest, path, _damaged)
-
-
-def read_case(path: Path) -> Case:
-    """Read the manifest of a case.
-
-    Raises:
-        StorageError: it is missing or damaged.
-    """
-    return decode_file(Case, path, _damaged)
-
-
-def read_mask_manifest(path: Path) -> MaskManifest:
-    """Read the manifest of a mask.
-
-    Raises:
-        StorageError: it is missing or damaged.
-    """
-    return decode_file(MaskManifest, path, _damaged)
+    return decode_file(kind, path, _damaged)
 
 
 def complete(installation: Installation) -> int:
-    """Write the manifests that are missing: of cases of an earlier release, or where the disk had refused.
-
-    Returns:
-        How many were written.
-    """
+    """Write the manifests that an earlier release or a full disk left out, and return how many."""
     files = installation.files
     with installation.database.read() as session:
         case_ids = _without(files, keys.SCANS, case_rows.all_case_ids(session))
         mask_ids = _without(files, keys.MASKS, mask_rows.all_mask_ids(session))
         cases = [case_rows.get_case(session, case_id) for case_id in case_ids]
         masks = [mask_rows.get_mask(session, mask_id) for mask_id in mask_ids]
-        run_ids = _folders(installation.settings.runs) & run_rows.all_run_ids(session)
+        run_ids = run_rows.all_run_ids(session) & {folder.name for folder in run_folders(installation.settings)}
         runs = [run_rows.get_run(session, mask.run_id) if mask.run_id else None for mask in masks]
     for case in cases:
         keep_case(files, case)
     for mask, run in zip(masks, runs, strict=True):
         keep_mask(files, mask, run)
-    _withdraw(installation, case_ids, mask_ids)
+    with installation.database.read() as session:  # manifests of what was deleted meanwhile go again
+        deleted = [keys.case_manifest(case_id) for case_id in set(case_ids) - case_rows.all_case_ids(session)]
+        deleted += [keys.mask_manifest(mask_id) for mask_id in set(mask_ids) - mask_rows.all_mask_ids(session)]
+    files.delete(*deleted)
     runs_without = [run_id for run_id in run_ids if not run_manifest(installation.settings, run_id).is_file()]
     for run_id in runs_without:
         keep_run(installation, run_id)
     return len(cases) + len(masks) + len(runs_without)
 
 
-def _withdraw(installation: Installation, case_ids: list[str], mask_ids: list[str]) -> None:
-    """Remove manifests of what was deleted while they were written."""
-    with installation.database.read() as session:
-        gone = [keys.case_manifest(case_id) for case_id in set(case_ids) - case_rows.all_case_ids(session)]
-        gone += [keys.mask_manifest(mask_id) for mask_id in set(mask_ids) - mask_rows.all_mask_ids(session)]
-    installation.files.delete(*gone)
-
-
 def _without(files: FileStore, folder: str, ids: frozenset[str]) -> list[str]:
     """Return those ids that have a file in a folder, but no manifest."""
-    names = files.list(folder)
-    listed = {keys.id_of(name) for name in names if name.endswith(keys.MANIFEST_END)}
-    return sorted((ids & {keys.id_of(name) for name in names}) - listed)
-
-
-def _folders(folder: Path) -> frozenset[str]:
-    return frozenset(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else frozenset()
+    with_file = {keys.id_of(key) for key in files.list(folder)}
+    with_manifest = {keys.id_of(key) for key in files.list(folder) if key.endswith(keys.MANIFEST_END)}
+    return sorted(ids & with_file - with_manifest)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from lungseg.decoding import to_plain
 from lungseg.errors import LungSegError
 from lungseg.files import keys
-from lungseg.run_configs import TrainConfig
+from lungseg.records.run_configs import TrainConfig
 from lungseg.services.installation import Installation
 from lungseg.training.presets import AnyPreset
 from lungseg.training.presets import files as preset_files
@@ -17,12 +17,7 @@ from lungseg.training.presets import files as preset_files
 
 @dataclass(frozen=True, slots=True)
 class PresetList:
-    """What there is to choose from.
-
-    Attributes:
-        presets: by name, those that ship first.
-        unusable: for each file that can't be used, why.
-    """
+    """Presets by name, those that ship first; and for each file that can't be used, why."""
 
     presets: Mapping[str, AnyPreset]
     unusable: tuple[LungSegError, ...]

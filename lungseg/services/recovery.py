@@ -16,16 +16,27 @@ from lungseg.db import cases as case_rows
 from lungseg.db import masks as mask_rows
 from lungseg.db import runs as run_rows
 from lungseg.db import training as training_rows
-from lungseg.errors import LungSegError, NotFoundError, SetupError, StorageError
+from lungseg.errors import LungSegError, SetupError, StorageError
 from lungseg.files import keys
 from lungseg.files.store import FileStore
-from lungseg.records import Case, MaskKind, RunState
+from lungseg.records.cases import Case
+from lungseg.records.masks import MaskKind
+from lungseg.records.run_states import RunState
 from lungseg.scans.formats import open_scan
 from lungseg.segmentation.card import sha256_of
-from lungseg.services import manifests
-from lungseg.services.home import ID, holdings, open_home, pair
+from lungseg.services.cases import new_case
+from lungseg.services.home import ID, OTHER_HOME, holdings, open_home, pair
 from lungseg.services.installation import Installation
+from lungseg.services.manifests import (
+    MaskManifest,
+    RunManifest,
+    keep_case,
+    read_manifest,
+    run_folders,
+    run_manifest,
+)
 from lungseg.services.runs import queue_segmentation
+from lungseg.services.storage import ReceivedFile
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +65,12 @@ class Recovery:
 
 
 def recover(
-    installation: Installation, *, adopt: bool = False, on_step: Callable[[str], None] | None = None
+    installation: Installation, *, adopt: bool = False, on_step: Callable[[str], None] = lambda _: None
 ) -> Recovery:
     """Make records of all files in the home that the database does not know, then pair the two.
 
     Args:
-        installation: whose it is.
+        installation: to be recovered.
         adopt: take over a database that belongs to another home.
         on_step: told what is being done.
 
@@ -68,24 +79,23 @@ def recover(
         StorageError: home or database can't be written to.
     """
     open_home(installation.settings)
-    found = holdings(installation)
-    if found.home and found.paired and found.home != found.paired and not adopt:
+    files = holdings(installation)
+    if files.home and files.paired and files.home != files.paired and not adopt:
         raise SetupError(
-            "The database belongs to another LUNGSEG_HOME than this one.",
+            OTHER_HOME,
             "Set LUNGSEG_DATABASE_URL or LUNGSEG_HOME to what belongs together, or give --adopt to take it over.",
         )
-    recovery, tell = Recovery(), on_step or (lambda _: None)
-    back = []
-    for number, case_id in enumerate(sorted(found.scans.strangers), start=1):
-        tell(f"scan {number} of {len(found.scans.strangers)}")
+    recovery, case_ids = Recovery(), []
+    for number, case_id in enumerate(sorted(files.scans.orphans), start=1):
+        on_step(f"scan {number} of {len(files.scans.orphans)}")
         if _recover_case(installation, case_id, recovery):
-            back.append(case_id)
-    for number, mask_id in enumerate(sorted(found.masks.strangers), start=1):
-        tell(f"mask {number} of {len(found.masks.strangers)}")
+            case_ids.append(case_id)
+    for number, mask_id in enumerate(sorted(files.masks.orphans), start=1):
+        on_step(f"mask {number} of {len(files.masks.orphans)}")
         _recover_mask(installation, mask_id, recovery)
-    tell("runs")
+    on_step("runs")
     _recover_runs(installation, recovery)
-    _segment_again(installation, back, recovery)
+    _segment_again(installation, case_ids, recovery)
     pair(installation)
     return recovery
 
@@ -99,7 +109,7 @@ def _recover_case(installation: Installation, case_id: str, recovery: Recovery) 
     except LungSegError as error:
         recovery.refused.append((key, str(error)))
         return False
-    manifests.keep_case(installation.files, case)
+    keep_case(installation.files, case)
     recovery.cases += 1
     return True
 
@@ -107,79 +117,72 @@ def _recover_case(installation: Installation, case_id: str, recovery: Recovery) 
 def _case_of(installation: Installation, key: str, case_id: str, recovery: Recovery) -> Case:
     """Describe a scan by its file; of the manifest only what the file can't tell is taken: name, time, demo or not."""
     path = installation.files.local(key)
+    received = ReceivedFile(path, sha256_of(path), path.stat().st_size, key.removeprefix(f"{keys.SCANS}/{case_id}"))
     with open_scan(path, limits=installation.settings.limits) as reader:
-        grid, geometry = reader.grid, reader.geometry
-    turned = grid.to_ras()
-    case = Case(
-        id=case_id,
-        name=f"recovered {case_id[:8]}",
-        scan_path=key,
-        scan_sha256=sha256_of(path),
-        scan_bytes=path.stat().st_size,
-        shape=turned.shape,
-        spacing_mm=turned.spacing_mm,
-        orientation=grid.orientation.codes,
-        is_demo=False,
-        created_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-        geometry=geometry,
-    )
+        case = new_case(case_id, f"recovered {case_id[:8]}", received, reader)
     try:
-        said = manifests.read_case(installation.files.local(keys.case_manifest(case_id)))
+        manifest = read_manifest(Case, installation.files.local(keys.case_manifest(case_id)))
     except StorageError:
         recovery.unnamed += 1
-        return case
-    if said.scan_sha256 == case.scan_sha256 and said.geometry:
-        case = replace(case, geometry=said.geometry)
-    return replace(case, name=said.name, created_at=said.created_at, is_demo=said.is_demo)
+        return replace(case, created_at=datetime.fromtimestamp(path.stat().st_mtime, UTC))
+    geometry = manifest.geometry if manifest.scan_sha256 == case.scan_sha256 else None
+    return replace(
+        case,
+        name=manifest.name,
+        created_at=manifest.created_at,
+        is_demo=manifest.is_demo,
+        geometry=geometry or case.geometry,
+    )
 
 
 def _recover_mask(installation: Installation, mask_id: str, recovery: Recovery) -> None:
-    key = _key_of(installation.files, keys.MASKS, mask_id)
+    files, key = installation.files, _key_of(installation.files, keys.MASKS, mask_id)
     try:
-        said = manifests.read_mask_manifest(installation.files.local(keys.mask_manifest(mask_id)))
-        with installation.database.begin() as session:
-            case_rows.get_case(session, said.mask.case_id)
-            run = said.run if said.run and said.run.case_id == said.mask.case_id else None
-            if run and run.id not in run_rows.all_run_ids(session):
-                run_rows.insert_run(session, replace(run, state=RunState.DONE))
-            taken = {(mask.kind, mask.version) for mask in mask_rows.masks_of_case(session, said.mask.case_id)}
-            version = said.mask.version
-            if (said.mask.kind, version) in taken:
-                version = mask_rows.next_version(session, said.mask.case_id, said.mask.kind)
-            mask = replace(
-                said.mask,
-                id=mask_id,
-                run_id=run.id if run else None,
-                version=version,
-                path=key,
-                sha256=sha256_of(installation.files.local(key)),
-            )
-            mask_rows.insert_mask(session, mask)
-    except (StorageError, NotFoundError):
-        installation.files.rename(key, f"{keys.UNASSIGNED}/{key.rpartition('/')[2]}")
+        manifest = read_manifest(MaskManifest, files.local(keys.mask_manifest(mask_id)))
+    except StorageError:
+        manifest = None
+    with installation.database.read() as session:
+        case_ids, run_ids = case_rows.all_case_ids(session), run_rows.all_run_ids(session)
+    if manifest is None or manifest.mask.case_id not in case_ids:
+        files.rename(key, f"{keys.UNASSIGNED}/{key.rpartition('/')[2]}")
         recovery.set_aside += 1
         return
-    recovery.masks += 1
+    mask, run = manifest.mask, manifest.run
+    if run and run.case_id != mask.case_id:
+        run = None
+    mask = replace(mask, id=mask_id, run_id=run.id if run else None, path=key, sha256=sha256_of(files.local(key)))
+    try:
+        with installation.database.begin() as session:
+            if run and run.id not in run_ids:
+                run_rows.insert_run(session, replace(run, state=RunState.DONE))
+            others = mask_rows.masks_of_case(session, mask.case_id)
+            if (mask.kind, mask.version) in {(other.kind, other.version) for other in others}:
+                mask = replace(mask, version=mask_rows.next_version(session, mask.case_id, mask.kind))
+            mask_rows.insert_mask(session, mask)
+    except StorageError as error:
+        recovery.refused.append((key, str(error)))
+    else:
+        recovery.masks += 1
 
 
 def _recover_runs(installation: Installation, recovery: Recovery) -> None:
     """List runs with a folder again; one that was going on when its record was lost can be resumed."""
     with installation.database.read() as session:
-        known = run_rows.all_run_ids(session)
-    folders = sorted(installation.settings.runs.iterdir()) if installation.settings.runs.is_dir() else []
-    for folder in folders:
-        if folder.name in known or not ID.fullmatch(folder.name):
+        run_ids = run_rows.all_run_ids(session)
+    for folder in run_folders(installation.settings):
+        if folder.name in run_ids or not ID.fullmatch(folder.name):
             continue
         try:
-            said = manifests.read_run(manifests.run_manifest(installation.settings, folder.name))
-            if said.run.id != folder.name:
+            manifest = read_manifest(RunManifest, run_manifest(installation.settings, folder.name))
+            run = manifest.run
+            if run.id != folder.name:
                 raise StorageError("The manifest is that of another run.", "Remove the folder of the run.")
-            state = said.run.state if said.run.state.is_final else RunState.CANCELLED
+            state = run.state if run.state.is_final else RunState.CANCELLED
             with installation.database.begin() as session:
-                run_rows.insert_run(session, replace(said.run, state=state, case_id=None, progress=None))
-                for epoch in said.epochs:
+                run_rows.insert_run(session, replace(run, state=state, case_id=None, progress=None))
+                for epoch in manifest.epochs:
                     training_rows.keep_epoch(session, replace(epoch, run_id=folder.name))
-                training_rows.keep_scores(session, folder.name, said.scores)
+                training_rows.keep_scores(session, folder.name, manifest.scores)
         except LungSegError as error:
             recovery.refused.append((f"runs/{folder.name}", str(error)))
         else:

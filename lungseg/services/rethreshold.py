@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -18,9 +17,11 @@ from lungseg.errors import StorageError
 from lungseg.evaluation.metrics import share_interval
 from lungseg.files import keys
 from lungseg.files.atomic import write_bytes
-from lungseg.operating_points import OperatingPoint, WholeScans
-from lungseg.records import Case, Lesion, Mask, Run
-from lungseg.run_configs import CheckpointUse
+from lungseg.records.cases import Case
+from lungseg.records.masks import Lesion, Mask
+from lungseg.records.operating_points import OperatingPoint, WholeScans
+from lungseg.records.run_configs import CheckpointUse
+from lungseg.records.runs import Run
 from lungseg.scans.formats import write_mask
 from lungseg.scans.lesions import slice_voxels
 from lungseg.segmentation.card import sha256_of
@@ -36,12 +37,7 @@ NO_MAP = "No probabilities were kept of this result: segment the case again to m
 
 @dataclass(frozen=True, slots=True)
 class ThresholdOption:
-    """A threshold that can be chosen, and what is known of it.
-
-    Attributes:
-        level: the threshold in 255ths.
-        expected: what to expect of it, in a sentence or two.
-    """
+    """A threshold that can be chosen, in 255ths, and what to expect of it, in a sentence or two."""
 
     level: int
     expected: str
@@ -54,7 +50,7 @@ class ThresholdOption:
 
 @dataclass(frozen=True, slots=True)
 class ThresholdState:
-    """At which threshold a mask is shown, and at which others it could be.
+    """At which threshold a mask is shown, and at which others it can be.
 
     Attributes:
         mask_id: of the stored mask.
@@ -70,11 +66,6 @@ class ThresholdState:
     choices: tuple[ThresholdOption, ...]
     reason: str
 
-    @property
-    def at(self) -> int:
-        """Place of the shown threshold among the choices."""
-        return [choice.level for choice in self.choices].index(self.level)
-
 
 @dataclass(frozen=True, slots=True)
 class _Derived:
@@ -87,25 +78,25 @@ class _Derived:
     rule: Natural = 0
 
 
-def operation_of(settings: Settings, mask: Mask, run: Run, level: int | None = None) -> ThresholdState:
-    """Say at which thresholds the mask of a run can be shown.
+def threshold_state(settings: Settings, mask: Mask, run: Run, level: int | None = None) -> ThresholdState:
+    """Return at which thresholds a stored mask can be shown.
 
     Args:
         settings: of the installation.
         mask: as stored.
         run: that made it.
-        level: the threshold chosen, in 255ths; the default where it is None or can't be had.
+        level: the threshold chosen, in 255ths; the default is shown where it is None or no choice.
 
     Raises:
         StorageError: what is kept of the run is damaged.
     """
     config = run.config_as(CheckpointUse)
     default = to_uint8_level(config.threshold)
-    is_kept = files_of(settings).exists(keys.probability(mask.id))
-    choices = tuple(ThresholdOption(each, _expected(each, default, config)) for each in sorted({*STOPS, default}))
-    is_choice = is_kept and level in {choice.level for choice in choices}
-    shown = level if is_choice and level is not None else default
-    return ThresholdState(mask.id, shown, default, choices, "" if is_kept else NO_MAP)
+    has_map = files_of(settings).exists(keys.probability(mask.id))
+    levels = sorted({*STOPS, default})
+    choices = tuple(ThresholdOption(choice, _expected(choice, default, config)) for choice in levels)
+    shown = level if level is not None and has_map and level in levels else default
+    return ThresholdState(mask.id, shown, default, choices, "" if has_map else NO_MAP)
 
 
 def mask_at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) -> Mask:
@@ -113,7 +104,7 @@ def mask_at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) ->
 
     Args:
         settings: of the installation.
-        case: whose scan it is, with its geometry.
+        case: with its geometry.
         mask: as stored.
         run: that made it.
         level: the threshold in 255ths.
@@ -124,14 +115,10 @@ def mask_at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) ->
     Raises:
         StorageError: the map can't be read any more, or there is no room.
     """
-    found = _at(settings, case, mask, run, level)
-    moved = replace(
-        mask,
-        volume_ml=sum(lesion.volume_ml for lesion in found.lesions),
-        lesions=found.lesions,
-        doubtful=found.doubtful,
-    )
-    return _placed(settings, moved, level, found.slice_voxels)
+    derived = _derived_at(settings, case, mask, run, level)
+    volume_ml = sum(lesion.volume_ml for lesion in derived.lesions)
+    moved = replace(mask, volume_ml=volume_ml, lesions=derived.lesions, doubtful=derived.doubtful)
+    return _with_file(settings, moved, level, derived.slice_voxels)
 
 
 def with_doubtful(settings: Settings, case: Case, mask: Mask, run: Run, level: int) -> Mask:
@@ -139,43 +126,37 @@ def with_doubtful(settings: Settings, case: Case, mask: Mask, run: Run, level: i
 
     Takes and raises as `mask_at`; id and file are its own (`<id>.<level>.all`), `slice_voxels` count both.
     """
-    found = _at(settings, case, mask, run, level)
-    return _placed(settings, mask, level, found.all_slice_voxels, keys.WITH_DOUBTFUL)
+    derived = _derived_at(settings, case, mask, run, level)
+    return _with_file(settings, mask, level, derived.all_slice_voxels, keys.WITH_DOUBTFUL)
 
 
-def _placed(settings: Settings, mask: Mask, level: int, counts: tuple[int, ...], ending: str = "") -> Mask:
-    """Return a mask as one that was derived from it; its hash is not kept: two sessions may derive it at once."""
+def _with_file(settings: Settings, mask: Mask, level: int, counts: tuple[int, ...], ending: str = "") -> Mask:
+    """Return a mask with id and file of one derived from it, hashed anew: two sessions may derive it at once."""
     own_id = mask.id.partition(".")[0]
     key = keys.derived(own_id, level, with_doubtful=bool(ending))
     sha256 = sha256_of(files_of(settings).local(key))
     return replace(mask, id=f"{own_id}.{level}{ending}", path=key, sha256=sha256, slice_voxels=counts)
 
 
-def _at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) -> _Derived:
+def _derived_at(settings: Settings, case: Case, mask: Mask, run: Run, level: int) -> _Derived:
     """Return what the probabilities of a mask say at a level; its files are there then."""
     own_id = mask.id.partition(".")[0]
     files = files_of(settings)
     facts = files.local(keys.derived_facts(own_id, level))
-    found = _derived(facts)
-    masks = [
-        keys.derived(own_id, level, with_doubtful=bool(more)) for more in range(1 + bool(found and found.doubtful))
-    ]
-    if found is None or found.rule != RULE or not all(map(files.exists, masks)):
-        found = _derive(settings, case, run, own_id, level)
-        write_bytes(facts, encode(found))
-    return found
-
-
-def _derived(facts: Path) -> _Derived | None:
-    """Read what is known of a derived mask; None where it is to be derived anew."""
     try:
-        return decode_file(_Derived, facts, _damaged)
+        derived = decode_file(_Derived, facts, _damaged)
     except StorageError:
-        return None
+        derived = _Derived((), ())  # whose rule is none of ours
+    variants = (False, True) if derived.doubtful else (False,)
+    masks = [keys.derived(own_id, level, with_doubtful=with_doubtful) for with_doubtful in variants]
+    if derived.rule != RULE or not all(map(files.exists, masks)):
+        derived = _derive(settings, case, run, own_id, level)
+        write_bytes(facts, encode(derived))
+    return derived
 
 
 def _derive(settings: Settings, case: Case, run: Run, own_id: str, level: int) -> _Derived:
-    """Write the masks at a level, before what is known of them: where that is there, they are whole."""
+    """Write the masks at a level; their facts are written after them, and so never stand beside half a mask."""
     rule = _rule_of(run.config_as(CheckpointUse))
     files = files_of(settings)
     probability = read_map(files.local(keys.probability(own_id)), limits=settings.limits)
@@ -206,38 +187,37 @@ def _damaged(reason: str) -> StorageError:
 def _expected(level: int, default: int, config: CheckpointUse) -> str:
     """Tell what a threshold reaches: on whole scans at the card's, where that was measured; else how it differs."""
     if level == default:
-        return (
-            _of_whole_scans(config.whole_scans)
-            if config.whole_scans
-            else "No figures of whole scans are known for this result."
-        )
-    effect = (
-        "more voxels, perhaps more lesions, none lost" if level < default else "fewer voxels, perhaps fewer lesions"
+        if config.whole_scans is None:
+            return "No figures of whole scans are known for this result."
+        return _of_whole_scans(config.whole_scans)
+    direction, effect = (
+        ("sensitive", "more voxels, perhaps more lesions, none lost")
+        if level < default
+        else ("specific", "fewer voxels, perhaps fewer lesions")
     )
     change = _change(level, default, config.operating_points)
-    way = "sensitive" if level < default else "specific"
-    return f"More {way} than the checkpoint's {default / UINT8_ONE:.2f}: {effect}. {change}"
+    return f"More {direction} than the checkpoint's {default / UINT8_ONE:.2f}: {effect}. {change}"
 
 
-def _of_whole_scans(found: WholeScans) -> str:
-    scans = f"{counted(found.scans, 'whole scan')} not learned from"
-    if not found.lesions:
-        return f"Measured on {scans}, without a lesion: {found.false_positives_per_scan:.2f} false per scan."
-    low, high = share_interval(found.found, found.lesions)
+def _of_whole_scans(result: WholeScans) -> str:
+    scans = f"{counted(result.scans, 'whole scan')} not learned from"
+    false_lesions = f"{result.false_positives_per_scan:.2f} false lesions per scan"
+    if not result.lesions:
+        return f"Measured on {scans}, without a lesion: {false_lesions}."
+    low, high = share_interval(result.found, result.lesions)
     return (
-        f"Measured on {scans}: {found.found} of {found.lesions} lesions found (95 % interval {low:.0%} to {high:.0%}), "
-        f"{found.false_positives_per_scan:.2f} false per scan."
+        f"Measured on {scans}: {result.found} of {result.lesions} lesions found (95 % interval {low:.0%} to "
+        f"{high:.0%}), {false_lesions}."
     )
 
 
 def _change(level: int, default: int, points: Sequence[OperatingPoint]) -> str:
-    """Say what was measured of a threshold beside the card's, on nodules that mostly are small."""
-    thresholds = [point.threshold for point in points]
-    if not points or not to_uint8_level(min(thresholds)) <= min(level, default) <= max(
-        level, default
-    ) <= to_uint8_level(max(thresholds)):
+    """Say what was measured at a threshold beside the card's, on nodules that mostly are small."""
+    ordered = sorted(points, key=lambda point: point.threshold)
+    thresholds = [point.threshold for point in ordered]
+    measured = range(to_uint8_level(thresholds[0]), to_uint8_level(thresholds[-1]) + 1) if ordered else range(0)
+    if level not in measured or default not in measured:
         return "Beyond what was measured."
-    order = np.argsort(thresholds)
-    shares = np.array([point.sensitivity for point in points])[order]
-    here, there = (float(np.interp(at / UINT8_ONE, np.array(thresholds)[order], shares)) for at in (level, default))
+    shares = [point.sensitivity for point in ordered]
+    here, there = (float(np.interp(stop / UINT8_ONE, thresholds, shares)) for stop in (level, default))
     return f"Measured on nodules only, most of them small: {here:.0%} found, {there:.0%} at the checkpoint's threshold."

@@ -10,18 +10,17 @@ from pathlib import Path
 from uuid import uuid4
 
 from lungseg import __version__
-from lungseg.config import CHECKOUT, Settings
+from lungseg.config import CHECKOUT
 from lungseg.db import cases as case_rows
 from lungseg.db import runs as rows
 from lungseg.errors import NotFoundError
-from lungseg.records import AFTER_ALL_DROPS, Run, RunKind, RunState
-from lungseg.run_configs import RunConfig, SegmentConfig
-from lungseg.segmentation.card import ModelCard, find_weights, read_card, weights_in
+from lungseg.records.run_configs import RunConfig, SegmentConfig
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import AFTER_ALL_DROPS, Run
+from lungseg.segmentation.card import find_weights, read_card, weights_in
 from lungseg.services.in_use import name_in_use
 from lungseg.services.installation import Installation
 
-REFERENCE = "ref: "
-"""What begins the HEAD of a checkout that stands on a branch."""
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 LONGEST_LINE = 1024
 
@@ -36,7 +35,7 @@ def queue_segmentation(
     """Queue the segmentation of a case; where the same one waits or runs already, return that, now with this place.
 
     Args:
-        installation: whose it is.
+        installation: of the case.
         case_id: the case.
         checkpoint: name in `models` or path of the weights; None for the one in use.
         place: of the case among those that its reader handed in together, 0 for the first or only one; without it the
@@ -54,18 +53,26 @@ def queue_segmentation(
         if latest and not latest.state.is_final and latest.checkpoint_sha256 == card.sha256:
             rows.hasten(session, latest.id, place)
             return rows.get_run(session, latest.id)
-        run = replace(_new_run(installation.settings, case_id, weights, card), priority=place)
+        config = SegmentConfig(
+            checkpoint=card.name if weights in weights_in(installation.settings.models) else str(weights.resolve()),
+            threshold=card.threshold,
+            min_lesion_ml=card.min_lesion_ml,
+            device=installation.settings.device,
+        )
+        run = replace(
+            blank_run(RunKind.SEGMENT, config),
+            case_id=case_id,
+            checkpoint=card.name,
+            checkpoint_sha256=card.sha256,
+            priority=place,
+        )
         rows.insert_run(session, run)
     installation.executor.wake()
     return run
 
 
 def get_run(installation: Installation, run_id: str) -> Run:
-    """Return a run.
-
-    Raises:
-        NotFoundError: there is none of this id.
-    """
+    """Return a run; raises NotFoundError where there is none of this id."""
     with installation.database.read() as session:
         return rows.get_run(session, run_id)
 
@@ -106,49 +113,23 @@ def code_version() -> str:
     return f"{__version__}+g{commit[:12]}" if commit else __version__
 
 
-def _new_run(settings: Settings, case_id: str, weights: Path, card: ModelCard) -> Run:
-    has_name = weights in weights_in(settings.models)
-    config = SegmentConfig(
-        checkpoint=card.name if has_name else str(weights.resolve()),
-        threshold=card.threshold,
-        min_lesion_ml=card.min_lesion_ml,
-        device=settings.device,
-    )
-    run = blank_run(RunKind.SEGMENT, config)
-    return replace(run, case_id=case_id, checkpoint=card.name, checkpoint_sha256=card.sha256)
-
-
 def blank_run(kind: RunKind, config: RunConfig) -> Run:
     """Make the record of a new run that waits."""
     return Run(
         id=uuid4().hex,
         kind=kind,
         state=RunState.QUEUED,
-        case_id=None,
         config=config,
-        checkpoint=None,
-        checkpoint_sha256=None,
         code_version=code_version(),
-        device=None,
-        seed=None,
-        progress=None,
-        failure=None,
-        warnings=(),
-        result=None,
-        attempts=0,
-        stop_requested=False,
         queued_at=datetime.now(UTC),
-        started_at=None,
-        finished_at=None,
-        heartbeat_at=None,
     )
 
 
 def commit_of(git: Path) -> str | None:
     """Read the commit that a checkout stands on, without the git command; None where there is none, or no telling."""
     text = _first_line(git / "HEAD")
-    if text.startswith(REFERENCE):
-        text = _first_line(git / text.removeprefix(REFERENCE))
+    if text.startswith("ref: "):  # on a branch
+        text = _first_line(git / text.removeprefix("ref: "))
     return text if COMMIT.fullmatch(text) else None
 
 

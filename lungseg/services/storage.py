@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +21,7 @@ from lungseg.files import atomic, keys
 from lungseg.files.store import FileStore
 from lungseg.services import manifests
 from lungseg.services.geometry import complete_geometries
-from lungseg.services.home import Holdings, holdings
+from lungseg.services.home import holdings
 from lungseg.services.installation import Installation
 from lungseg.wording import counted
 
@@ -40,14 +41,7 @@ DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
-    """A file that has arrived completely, still under a passing name.
-
-    Attributes:
-        path: where it is; gone after the block of `receiving`, unless moved.
-        sha256: of its bytes.
-        size: bytes.
-        suffix: `.nii.gz` where the content is gzip, else `.nii`.
-    """
+    """A file that has arrived whole; `size` in bytes, `suffix` `.nii.gz` where its content is gzip, else `.nii`."""
 
     path: Path
     sha256: str
@@ -65,81 +59,78 @@ def receiving(stream: BinaryIO, folder: Path, limits: Limits) -> Iterator[Receiv
         DiskFullError: the disk has no room for it.
         StorageError: the folder can't be written to.
     """
+    digest, size, magic = hashlib.sha256(), 0, b""
     with atomic.passing_file(folder) as path:
-        yield _copy(stream, path, limits)
+        with path.open("wb", buffering=0) as target:
+            while chunk := stream.read(CHUNK_BYTES):
+                size += len(chunk)
+                magic = magic or chunk[: len(GZIP_MAGIC)]
+                digest.update(chunk)
+                check_room(folder, size, len(chunk), limits)
+                write_all(target, chunk)
+        if size == 0:
+            raise EmptyScanError("The file is empty (0 bytes).", "Export or copy it again.")
+        yield ReceivedFile(path, digest.hexdigest(), size, ".nii.gz" if magic == GZIP_MAGIC else ".nii")
 
 
 def sweep(installation: Installation) -> int:
-    """Put files that nothing in the database owns into the trash, and empty of that what is old.
+    """Put files that nothing in the database owns into the trash, and remove what has lain there for long.
 
-    They were left by processes that were killed. Where files and database do not fit (`Holdings.alarm`) nothing is
-    touched: the database may be the wrong one, or have lost what the files still hold.
+    They were left by processes that were killed. Where files and database do not fit (`Holdings.alarm`), or one of them
+    can't be read, nothing is touched: the database may be the wrong one, or have lost what the files still hold.
 
     Returns:
         How many files were put into the trash.
     """
     files = installation.files
-    _clear_passing(installation.settings, files)
-    found = holdings(installation)
-    if found.alarm:
-        log.error("nothing is swept: %s", found.alarm)
+    try:
+        _clear_passing(installation.settings, files)
+        comparison = holdings(installation)
+        if comparison.alarm is None:
+            complete_geometries(installation)
+            manifests.complete(installation)
+    except StorageError as error:
+        log.warning("nothing is swept: %s", error.found)
         return 0
-    complete_geometries(installation)
-    manifests.complete(installation)
-    moved = sum(_to_trash(files, key) for key in _orphans(files, found))
+    if comparison.alarm:
+        log.error("nothing is swept: %s", comparison.alarm)
+        return 0
+    scans, masks = comparison.scans.with_record, comparison.masks.with_record
+    owners = {
+        keys.SCANS: scans,
+        keys.THUMBNAILS: scans,
+        keys.MASKS: masks,
+        keys.PROBABILITIES: masks,
+        keys.DERIVED: masks,
+    }
+    orphans = [key for folder, ids in owners.items() for key in files.list(folder) if keys.id_of(key) not in ids]
+    moved = sum(_to_trash(files, key) for key in orphans)
     if moved:
         log.info("put %s that nothing owns into the trash", counted(moved, "file"))
     _empty_trash(files.local(keys.TRASH))
     return moved
 
 
-def _orphans(files: FileStore, found: Holdings) -> list[str]:
-    """List the keys that no record owns, of scans, masks and what is kept beside them alike."""
-    owners = (
-        (keys.SCANS, found.scans.known),
-        (keys.MASKS, found.masks.known),
-        (keys.PROBABILITIES, found.masks.known),
-        (keys.DERIVED, found.masks.known),
-        (keys.THUMBNAILS, found.scans.known),
-    )
-    return [key for folder, ids in owners for key in files.list(folder) if keys.id_of(key) not in ids]
-
-
 def _clear_passing(settings: Settings, files: FileStore) -> None:
     """Remove what was being written by processes that are gone."""
     folders = (keys.INCOMING, keys.SCANS, keys.MASKS, keys.PROBABILITIES, keys.DERIVED, keys.THUMBNAILS)
-    for folder in (settings.home, settings.demo, *map(files.local, folders)):
+    for folder in (settings.home, settings.demo, *map(files.local, folders), *manifests.run_folders(settings)):
         atomic.remove_partials(folder)
-    for run in settings.runs.iterdir() if settings.runs.is_dir() else ():
-        atomic.remove_partials(run)
     for key in files.list(keys.INCOMING):
         if key.endswith(".nii.gz") and _is_old(files.local(key)):
             files.delete(key)  # a mask whose run did not end
 
 
-def _copy(stream: BinaryIO, path: Path, limits: Limits) -> ReceivedFile:
-    digest, size, magic = hashlib.sha256(), 0, b""
-    with path.open("wb") as target:
-        while chunk := stream.read(CHUNK_BYTES):
-            size += len(chunk)
-            magic = magic or chunk[: len(GZIP_MAGIC)]
-            check_room(path.parent, size, len(chunk), limits)
-            digest.update(chunk)
-            with atomic.disk_errors("The file"):
-                target.write(chunk)
-    if size == 0:
-        raise EmptyScanError("The file is empty (0 bytes).", "Export or copy it again.")
-    return ReceivedFile(path, digest.hexdigest(), size, ".nii.gz" if magic == GZIP_MAGIC else ".nii")
+def write_all(target: FileIO, content: bytes) -> None:
+    """Write into an unbuffered file, so that no error is left for its end; raises DiskFullError or StorageError."""
+    with atomic.disk_errors("The file"):
+        unwritten = memoryview(content)
+        while unwritten:
+            unwritten = unwritten[target.write(unwritten) :]
 
 
 def check_room(folder: Path, size: int, more: int, limits: Limits) -> None:
-    """Refuse a file before it does harm.
-
-    Args:
-        folder: where it is being written.
-        size: bytes that it has, with those that come.
-        more: bytes that are still to be written.
-        limits: of the installation.
+    """Refuse a file in a folder before it does harm: of `size` bytes, of which `more` are still to be written.
 
     Raises:
         TooLargeError: it is larger than the limit.

@@ -1,4 +1,4 @@
-"""Training runs: ordered, estimated, watched, resumed, labelled and deleted. The worker's child process trains."""
+"""Training runs: queued, watched, resumed, labelled and deleted. The worker's child process trains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -18,12 +17,14 @@ from lungseg.db import queue
 from lungseg.db import runs as run_rows
 from lungseg.db import training as rows
 from lungseg.decoding import decode_value, to_plain
-from lungseg.errors import DataSetError, NotFoundError, RunActiveError, StorageError
+from lungseg.errors import CheckpointError, DataSetError, NotFoundError, RunActiveError, StorageError
 from lungseg.files.atomic import is_folder, resolved
-from lungseg.records import CaseScore, EpochRecord, Run, RunKind, RunState, RunSummary
-from lungseg.run_configs import EvaluateConfig, MeasureConfig, TrainConfig
-from lungseg.segmentation.card import find_weights, read_card
-from lungseg.services.datasets import allowed_folder, chosen_class, find_store, open_known, unregistered_store
+from lungseg.records.run_configs import EvaluateConfig, MeasureConfig, TrainConfig
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import EpochRecord, Run, RunSummary
+from lungseg.records.scores import CaseScore
+from lungseg.segmentation.card import find_weights, has_card, read_card
+from lungseg.services.datasets import allowed_folder, find_data_set, open_registered, store_of
 from lungseg.services.in_use import name_in_use
 from lungseg.services.installation import Installation
 from lungseg.services.presets import with_preset_values
@@ -43,26 +44,22 @@ LOCK = "lock"
 
 
 def queue_training(installation: Installation, config: TrainConfig) -> Run:
-    """Queue a training run, of what a page or a client asks for: its data have to lie below `Settings.data_roots`.
-
-    Args:
-        installation: whose it is.
-        config: what is asked for; `name` is what the user calls the run, `split_seed` is 0 where it is not given.
+    """Queue a training run for a page or a client; its data have to lie below `Settings.data_roots`.
 
     Raises:
         DataSetError: the data may not or can't be used, or a field is out of range.
     """
-    run = _checked_run(installation, with_allowed_data(installation, config))
+    run = _checked_run(installation, replace(config, data=allowed_folder(installation, config.data)))
     with installation.database.read() as session:
-        measuring = rows.recent_runs(session, {RunKind.MEASURE}, 1)
-    if measuring and not measuring[0].state.is_final:  # the first epoch will show what it would
-        installation.executor.cancel(measuring[0].id)
+        measurements = rows.recent_runs(session, {RunKind.MEASURE}, 1)
+    if measurements and not measurements[0].state.is_final:  # the first epoch will show what it would
+        installation.executor.cancel(measurements[0].id)
     installation.executor.submit(run)
     return run
 
 
 def begin_training(installation: Installation, config: TrainConfig, place: str) -> Run:
-    """Begin a training run at once, whatever waits; takes and raises as `queue_training`, for data anywhere.
+    """Begin a training run at once, whatever waits; raises as `queue_training`, for data anywhere.
 
     Returns:
         The run, claimed by `place`: whoever calls carries it out. Where that process dies, a worker goes on with it.
@@ -79,7 +76,7 @@ def resume_here(installation: Installation, run_id: str, place: str) -> Run:
 
     Raises:
         NotFoundError: there is no such training run.
-        RunGoesOnError: it runs, or has come to its end.
+        RunActiveError: it runs, or has come to its end.
     """
     run = get_run(installation, run_id)
     if run.kind not in TRAINING_KINDS:
@@ -99,8 +96,9 @@ def _checked_run(installation: Installation, config: TrainConfig) -> Run:
     config = with_preset_values(installation, config)
     data, preset, name = checked_data(installation, config), preset_of(config), config.name.strip()
     split_seed = 0 if config.split_seed is None and isinstance(preset, SlicePreset) else config.split_seed
-    whole = replace(config, data=data, name=_file_name(name or config.preset), split_seed=split_seed)
-    run = replace(blank_run(RunKind.TRAIN, whole), name=name, dataset=str(data), seed=config.seed)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name or config.preset).strip("-._")[:48] or "checkpoint"
+    checked = replace(config, data=data, name=stem, split_seed=split_seed)
+    run = replace(blank_run(RunKind.TRAIN, checked), name=name, dataset=str(data), seed=config.seed)
     config_of(installation, run)
     return run
 
@@ -114,10 +112,11 @@ def config_of(installation: Installation, run: Run) -> TrainingConfig:
     config = run.config_as(TrainConfig)
     device = config.device or installation.settings.device
     engine = engine_config(replace(config, device=device), installation.settings.runs / run.id)
+    data_set = find_data_set(installation, engine.data)
     return replace(
         engine,
-        store=find_store(installation, engine.data) or unregistered_store(installation.settings, engine.data),
-        tumour_class=engine.tumour_class or chosen_class(installation, engine.data),
+        store=store_of(installation, engine.data),
+        tumour_class=engine.tumour_class or (data_set.tumour_class if data_set else None),
     )
 
 
@@ -127,12 +126,11 @@ def engine_config(config: TrainConfig, output: Path) -> TrainingConfig:
     Raises:
         DataSetError: a field is out of range.
     """
-    given = {key: value for key, value in to_plain(config).items() if value not in (None, "", [])}
-    return decode_value(TrainingConfig, {**given, "output": output}, _damaged)
+    return decode_value(TrainingConfig, {**to_plain(config), "output": output}, _damaged)
 
 
 def preset_of(config: TrainConfig | MeasureConfig) -> AnyPreset:
-    """Return the preset that is asked for, with the values that stand there; else the one of that name.
+    """Return the preset of a config: made of its values, or where it has none the one of that name.
 
     Raises:
         DataSetError: there is none of that name, or its values are damaged.
@@ -154,7 +152,7 @@ def queue_evaluation(
     """Queue the scoring of a checkpoint on the labelled cases of a data set.
 
     Args:
-        installation: whose it is.
+        installation: that scores.
         data: folder of a data set, or a slice store.
         checkpoint: name in `models` or path of the weights; None for the one in use.
         cases: names of those to score; None for all.
@@ -168,9 +166,9 @@ def queue_evaluation(
     card = read_card(weights, to_segment=True)
     folder = resolved(data)
     if not is_store(folder):
-        open_known(installation, folder)
-    wanted = None if cases is None else tuple(sorted(cases))
-    config = EvaluateConfig(checkpoint=str(weights), data=folder, cases=wanted, device=installation.settings.device)
+        open_registered(installation, folder)
+    names = None if cases is None else tuple(sorted(cases))
+    config = EvaluateConfig(checkpoint=str(weights), data=folder, cases=names, device=installation.settings.device)
     run = replace(
         blank_run(RunKind.EVALUATE, config),
         checkpoint=card.name,
@@ -182,13 +180,8 @@ def queue_evaluation(
     return run
 
 
-def queue_rival(installation: Installation, run_id: str, checkpoint: str | None = None) -> Run:
-    """Queue the scoring of another checkpoint on the cases that a training run has held out, to compare the two.
-
-    Args:
-        installation: whose it is.
-        run_id: the training run.
-        checkpoint: the other checkpoint; None for the one that segments where nobody names another.
+def queue_incumbent(installation: Installation, run_id: str, checkpoint: str | None = None) -> Run:
+    """Queue the scoring of another checkpoint, by default the one in use, on the cases that a training run held out.
 
     Raises:
         NotFoundError: there is no such run.
@@ -196,13 +189,13 @@ def queue_rival(installation: Installation, run_id: str, checkpoint: str | None 
         DataSetError: the run has held out no cases, or its data are gone.
     """
     run = get_run(installation, run_id)
-    cases = read_card(installation.settings.runs / run.id / f"{run.checkpoint}.safetensors").training.held_out_cases
+    cases = read_card(_weights_of(installation, run)).training.held_out_cases
     if not cases or run.dataset is None:
         raise DataSetError("The run has held out no cases of a data set.", "Choose a run that trained on slices.")
     return queue_evaluation(installation, Path(run.dataset), checkpoint=checkpoint, cases=cases)
 
 
-def queue_both(installation: Installation, run_id: str, data: Path) -> tuple[Run, Run]:
+def queue_candidate_and_incumbent(installation: Installation, run_id: str, data: Path) -> tuple[Run, Run]:
     """Queue the scoring of a run's checkpoint and of the one in use on the labelled cases of a data set.
 
     Raises:
@@ -210,12 +203,21 @@ def queue_both(installation: Installation, run_id: str, data: Path) -> tuple[Run
         CheckpointError: one of the checkpoints is missing.
         DataSetError: the data can't be used.
     """
-    run = get_run(installation, run_id)
-    own = str(installation.settings.runs / run.id / f"{run.checkpoint}.safetensors")
-    return (
-        queue_evaluation(installation, data, checkpoint=own),
-        queue_evaluation(installation, data),
-    )
+    weights = _weights_of(installation, get_run(installation, run_id))
+    return queue_evaluation(installation, data, checkpoint=str(weights)), queue_evaluation(installation, data)
+
+
+def checkpoint_of(settings: Settings, run: Run) -> Path | None:
+    """Return the weights that a run has kept; None where there are none."""
+    weights = settings.runs / run.id / f"{run.checkpoint}.safetensors"
+    return weights if run.checkpoint and has_card(weights) else None
+
+
+def _weights_of(installation: Installation, run: Run) -> Path:
+    weights = checkpoint_of(installation.settings, run)
+    if weights is None:
+        raise CheckpointError("The run has kept no checkpoint.", "Choose a training run that ended an epoch.")
+    return weights
 
 
 def run_lock(folder: Path) -> FileLock:
@@ -236,7 +238,7 @@ def resume(installation: Installation, run_id: str) -> Run:
 
     Raises:
         NotFoundError: there is no such run.
-        RunGoesOnError: it goes on, has come to its end, or never began.
+        RunActiveError: it goes on, has come to its end, or never began.
     """
     run = get_run(installation, run_id)
     if not can_resume(installation.settings, run):
@@ -277,12 +279,6 @@ def is_any_active(installation: Installation, kinds: Collection[RunKind] = LISTE
         return rows.is_any_active(session, kinds)
 
 
-def checkpoint_runs(installation: Installation, sha256: str) -> tuple[Run, ...]:
-    """Return the runs that made or scored a checkpoint, newest first."""
-    with installation.database.read() as session:
-        return rows.checkpoint_runs(session, sha256)
-
-
 def epochs_of(installation: Installation, run_ids: Collection[str]) -> dict[str, tuple[EpochRecord, ...]]:
     """Return the epochs of each run, first to last."""
     with installation.database.read() as session:
@@ -309,19 +305,24 @@ def log_lines(settings: Settings, run_id: str, *, most: int) -> list[str]:
     return text.splitlines()[-most:]
 
 
-def rename(installation: Installation, run_id: str, name: str) -> None:
-    """Call a run something else; raises NotFoundError where it is gone."""
-    _note(installation, run_id, name=name.strip())
-
-
-def set_tags(installation: Installation, run_id: str, tags: Collection[str]) -> None:
-    """Replace the tags of a run; raises NotFoundError where it is gone."""
-    _note(installation, run_id, tags=sorted({tag.strip() for tag in tags} - {""}))
-
-
-def set_notes(installation: Installation, run_id: str, notes: str) -> None:
-    """Replace the notes on a run; raises NotFoundError where it is gone."""
-    _note(installation, run_id, notes=notes)
+def annotate(
+    installation: Installation,
+    run_id: str,
+    *,
+    name: str | None = None,
+    tags: Collection[str] | None = None,
+    notes: str | None = None,
+) -> None:
+    """Replace name, tags or notes of a run, as far as they are given; raises NotFoundError where it is gone."""
+    changes = {
+        "name": None if name is None else name.strip(),
+        "tags": None if tags is None else sorted({tag.strip() for tag in tags} - {""}),
+        "notes": notes,
+    }
+    with installation.database.begin() as session:
+        run_rows.get_run(session, run_id)
+        rows.annotate(session, run_id, **{key: value for key, value in changes.items() if value is not None})
+    installation.database.scrub()
 
 
 def delete_run(installation: Installation, run_id: str) -> None:
@@ -329,30 +330,14 @@ def delete_run(installation: Installation, run_id: str) -> None:
 
     Raises:
         NotFoundError: there is none of this id.
-        RunGoesOnError: it waits or runs.
+        RunActiveError: it waits or runs.
     """
-    if not get_run(installation, run_id).state.is_final:
-        raise RunActiveError("The run has not ended.", "Stop it first, then delete it.")
     with installation.database.begin() as session:
+        if not run_rows.get_run(session, run_id).state.is_final:
+            raise RunActiveError("The run has not ended.", "Stop it first, then delete it.")
         rows.delete_run(session, run_id)
     shutil.rmtree(installation.settings.runs / run_id, ignore_errors=True)
     installation.database.scrub()
-
-
-def _note(installation: Installation, run_id: str, **said: Any) -> None:
-    with installation.database.begin() as session:
-        run_rows.get_run(session, run_id)
-        rows.annotate(session, run_id, **said)
-    installation.database.scrub()
-
-
-def with_allowed_data(installation: Installation, config: TrainConfig) -> TrainConfig:
-    """Return a config with its folder resolved.
-
-    Raises:
-        DataSetError: it lies where no data may come from; nothing is said of what is there.
-    """
-    return replace(config, data=allowed_folder(installation, config.data))
 
 
 def checked_data(installation: Installation, config: TrainConfig) -> Path:
@@ -366,14 +351,9 @@ def checked_data(installation: Installation, config: TrainConfig) -> Path:
         if not is_folder(data):
             raise DataSetError(f"There is no folder {data}.", "Give the folder that holds the sources of this preset.")
     elif not is_store(data):
-        open_known(installation, data, config.tumour_class)
+        open_registered(installation, data, config.tumour_class)
     return data
 
 
 def _damaged(reason: str) -> DataSetError:
     return DataSetError(f"The configuration of the run can't be read ({reason}).", "Start a new run.")
-
-
-def _file_name(text: str) -> str:
-    """Turn what the user calls a run into the name of its checkpoint's files."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:48] or "checkpoint"

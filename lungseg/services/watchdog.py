@@ -1,6 +1,6 @@
 """Signs of life: a process writes them into a small file, another one watches whether they go on.
 
-Two numbers are told. `beats` grows by itself once a second, as long as the process is scheduled at all. `steps` grows
+It writes two numbers. `beats` grows by itself once a second, as long as the process is scheduled at all. `steps` grows
 where the work gets on: a process whose threads run but whose work stands still is hung too. The watcher compares what
 it reads with what it read before, by its own monotonic clock: no clock that jumps can make a living process look dead,
 or a dead one alive.
@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from lungseg.files import atomic
+from lungseg.processes import BackgroundThread
 
 BEAT_S = 1.0
 FROZEN_S = 30.0
@@ -29,7 +28,7 @@ or loading the libraries, each within a minute on two busy cores."""
 WIDTH = 160
 """Bytes of the file: it is written in place, whole, so that a full disk can't keep a sign from being seen."""
 
-Whose = TypeVar("Whose")
+Claim = TypeVar("Claim")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def read_signs(path: Path) -> Signs | None:
         return None
 
 
-class SignsOfLife:
+class SignsOfLife(BackgroundThread):
     """Writes the signs of this process as long as its block lasts.
 
     Args:
@@ -71,40 +70,29 @@ class SignsOfLife:
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__("signs-of-life")
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._steps = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat_on, name="signs-of-life", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._path.unlink(missing_ok=True)
 
     def step(self) -> None:
         """Say that the work got on; cheap enough for the innermost loop."""
         self._steps += 1
 
-    def _beat_on(self) -> None:
+    def _work(self) -> None:
         beats = 0
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while True:
                 line = Signs(socket.gethostname(), os.getpid(), beats, self._steps).to_line()
-                with atomic.disk_errors(self._path.name):
+                with suppress(OSError):  # no room even for the first one: the next beat tries again
                     os.pwrite(descriptor, line, 0)
                 if self._ended.wait(BEAT_S):
                     return
                 beats += 1
         finally:
             os.close(descriptor)
+            self._path.unlink(missing_ok=True)
 
 
 class Watchdog:
@@ -121,32 +109,21 @@ class Watchdog:
         self.begin()
 
     def begin(self) -> None:
-        """Forget what was seen: another process is about to begin."""
-        self._seen: Signs | None = None
+        """Forget the signs: another process is about to begin."""
+        self._last: Signs | None = None
         self._beaten_s = self._stepped_s = self._clock()
 
-    def look(self) -> Signs | None:
-        """Read the signs and remember when they last changed; returns them."""
-        now, signs, before = self._clock(), read_signs(self._path), self._seen
-        if signs is None:
-            return None
-        self._seen = signs
-        if before is None or (signs.host, signs.process) != (before.host, before.process):
-            self._beaten_s = self._stepped_s = now
-        elif signs != before:
-            self._beaten_s = now
-            if signs.steps != before.steps:
-                self._stepped_s = now
-        return signs
-
     def complaint(self) -> str | None:
-        """Look, and say what is wrong with the process; None while it lives and gets on.
+        """Read the signs, and say what is wrong with the process; None while it lives and gets on.
 
-        A process that has not given any sign yet is being started, and is given as long as one that makes no step.
+        A process that has not given any sign yet is being started, and may take as long as one that makes no step.
         """
-        self.look()
-        now = self._clock()
-        if self._seen is not None and now - self._beaten_s > FROZEN_S:
+        now, signs, before = self._clock(), read_signs(self._path), self._last
+        if signs is not None and signs != before:
+            self._last, self._beaten_s = signs, now
+            if before is None or replace(signs, beats=before.beats) != before:
+                self._stepped_s = now
+        if self._last is not None and now - self._beaten_s > FROZEN_S:
             return f"gave no sign of life for {now - self._beaten_s:.0f} s"
         if now - self._stepped_s > HUNG_S:
             return f"made no progress for {now - self._stepped_s:.0f} s"
@@ -164,13 +141,13 @@ class Silence:
     def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit_s = limit_s
         self._clock = clock
-        self._seen: dict[Any, tuple[object, float]] = {}
+        self._beats: dict[Any, tuple[object, float]] = {}
 
-    def among(self, heartbeats: Mapping[Whose, object]) -> frozenset[Whose]:
-        """Take the newest heartbeats, by whose they are; returns those that have stopped."""
-        now = self._clock()
-        self._seen = {
-            whose: known if (known := self._seen.get(whose)) and known[0] == beat else (beat, now)
-            for whose, beat in heartbeats.items()
+    def among(self, heartbeats: Mapping[Claim, object]) -> frozenset[Claim]:
+        """Take the newest heartbeats, by run; returns the runs whose heartbeat has stopped."""
+        now, before = self._clock(), self._beats
+        self._beats = {
+            run: last if (last := before.get(run)) and last[0] == beat else (beat, now)
+            for run, beat in heartbeats.items()
         }
-        return frozenset(whose for whose in heartbeats if now - self._seen[whose][1] > self._limit_s)
+        return frozenset(run for run, (_, since_s) in self._beats.items() if now - since_s > self._limit_s)

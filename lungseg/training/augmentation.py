@@ -1,4 +1,4 @@
-"""Slices bent at random by imgaug, their masks with them; the one module that knows imgaug."""
+"""Random spatial augmentation of slices and their masks by imgaug; the one module that knows imgaug."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BILINEAR = 1
 class Augmentation:
     """Scale, rotation and an elastic transformation, first drawn, then applied.
 
-    A draw is a seed from which imgaug takes all its values, so that applying it is the same wherever it happens.
+    A draw is a seed from which imgaug takes all its values, so that applying it gives the same result in any process.
 
     Args:
-        config: from which ranges values are drawn.
-        padding: value of what comes in from beyond the edges.
+        config: the ranges from which values are drawn.
+        padding: value beyond the edges of a slice.
     """
 
     def __init__(self, config: SpatialAugmentation, padding: float) -> None:
@@ -38,27 +38,27 @@ class Augmentation:
         )
 
     def draw(self, rng: np.random.Generator) -> int:
-        """Draw how the slices of a batch are bent."""
+        """Draw the augmentation of a batch."""
         return int(rng.integers(LARGEST_SEED))
 
     def apply(self, draw: int, planes: Sequence[Planes], tumour: Sequence[Mask]) -> tuple[list[Planes], list[Mask]]:
-        """Bend the slices of a batch, each in its own way, and each mask as its slice.
+        """Augment the slices of a batch, each in its own way, and each mask as its slice.
 
-        One call for all of them spares imgaug most of its own work a slice, noise included: it turns over one noise
-        field to get that of up to 32 slices, which then differ in strength and smoothness as well. Masks without
-        tumour stay as they are whatever is done to them, so that imgaug is spared a batch of them.
+        One call for the whole batch saves most of imgaug's overhead per slice, noise included: it flips one noise field
+        for up to 32 slices, which then differ in strength and smoothness as well. A batch of masks without tumour does
+        not change, so imgaug does not get it.
 
         Args:
-            draw: what `draw` gave.
-            planes: (H, W, channels) float32 each, a slice with its neighbours, bilinear.
-            tumour: (H, W) uint8 each, nearest neighbour.
+            draw: the value that `draw` returned.
+            planes: a slice with its neighbours each, (H, W, channels) float32, interpolated bilinearly.
+            tumour: (H, W) uint8 each, interpolated by nearest neighbour.
 
         Returns:
-            Both, bent; new arrays or the given ones.
+            Planes and masks; those without tumour may be the same arrays.
         """
         self._augmenter.seed_(draw)
         if not any(mask.any() for mask in tumour):
             return self._augmenter(images=list(planes)), list(tumour)
-        marked = [SegmentationMapsOnImage(mask, shape=one.shape) for one, mask in zip(planes, tumour, strict=True)]
-        bent, bent_masks = self._augmenter(images=list(planes), segmentation_maps=marked)
-        return bent, [mask.get_arr() for mask in bent_masks]
+        maps = [SegmentationMapsOnImage(mask, shape=plane.shape) for plane, mask in zip(planes, tumour, strict=True)]
+        augmented, masks = self._augmenter(images=list(planes), segmentation_maps=maps)
+        return augmented, [mask.get_arr() for mask in masks]

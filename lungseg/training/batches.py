@@ -1,10 +1,10 @@
-"""Batches as the loop takes them, made ahead by processes of their own."""
+"""The batches that the loop takes; other processes make them ahead."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,8 +27,8 @@ class Batch:
     Attributes:
         planes: (N, channels, H, W) float32, scaled HU.
         tumour: (N, 1, H, W) uint8 or float32, 0 or 1.
-        weight: (N, 1, H, W) float32, 0 where the answer is not known, else 1; None where it is known everywhere.
-        tile: (N, 1, H, W) uint8, number of the tile of a mosaic; None where nothing is put together.
+        weight: (N, 1, H, W) float32, 0 where the reference is unknown, else 1; None where it is known everywhere.
+        tile: (N, 1, H, W) uint8, number of the tile of a mosaic; None for slices.
     """
 
     planes: Tensor
@@ -40,13 +40,19 @@ class Batch:
         return len(self.planes)
 
     def __getitem__(self, part: slice) -> Batch:
-        weight, tile = (each if each is None else each[part] for each in (self.weight, self.tile))
-        return Batch(self.planes[part], self.tumour[part], weight, tile)
+        return self._map(lambda tensor: tensor[part])
 
     def pin_memory(self) -> Batch:
-        """Move to memory from which a GPU reads without waiting; called by the loader."""
-        weight, tile = (each if each is None else each.pin_memory() for each in (self.weight, self.tile))
-        return Batch(self.planes.pin_memory(), self.tumour.pin_memory(), weight, tile)
+        """Move to memory from which a GPU reads without waiting; the loader calls this."""
+        return self._map(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy to a device, without waiting where the memory is pinned."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        weight, tile = (None if tensor is None else function(tensor) for tensor in (self.weight, self.tile))
+        return Batch(function(self.planes), function(self.tumour), weight, tile)
 
 
 class EpochBatches(Protocol):
@@ -60,7 +66,7 @@ class EpochBatches(Protocol):
 
 
 class _Guarded(Dataset[Batch | LungSegError]):
-    """Hands errors of ours over as values: torch would rebuild them from a text, which they are not made of."""
+    """Returns errors of ours as values: torch would rebuild them from one text, but they take two."""
 
     def __init__(self, batches: EpochBatches) -> None:
         self._batches = batches
@@ -76,7 +82,7 @@ class _Guarded(Dataset[Batch | LungSegError]):
 
 
 def load(batches: EpochBatches, processes: int, *, device: torch.device | None = None) -> Iterator[Batch]:
-    """Give the batches in order, made ahead by this many processes; 0 makes each when it is asked for.
+    """Yield the batches in order, made ahead by this many processes; 0 makes each in this process when its turn comes.
 
     Raises:
         LungSegError: a batch could not be made.

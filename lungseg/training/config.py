@@ -1,4 +1,4 @@
-"""What is to be trained, and who is told. No torch here: the server writes configs, another process trains."""
+"""The config and the callbacks of a training run. No torch here: the server writes configs, another process trains."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.decoding import Natural, decode, decode_file
+from lungseg.decoding import Natural, decode_file
 from lungseg.errors import DataSetError
 from lungseg.files.atomic import is_name
-from lungseg.records import CaseScore, Progress
+from lungseg.records.run_configs import TrainingRequest
+from lungseg.records.run_states import Progress
+from lungseg.records.scores import CaseScore
 from lungseg.training.presets import AnyPreset
 from lungseg.training.presets.files import find_preset
 
@@ -25,80 +27,41 @@ HIGHEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingConfig:
-    """What is to be trained; the same config makes the same checkpoint.
+class TrainingConfig(TrainingRequest):
+    """What is to be trained, and where; the same config makes the same checkpoint.
 
     Attributes:
-        preset: name of the preset.
-        preset_values: what the preset holds, so that a run depends on no file that may change; left out, as in configs
-            of releases up to 0.1, those of the preset of that name that ships.
-        data: a slice store, a data set folder, or the folder of sources of a preset of scenes.
+        preset_values: what the preset holds, so that a run depends on no file that may change; None, as in configs of
+            releases up to 0.1, for those of the preset of that name that ships.
         output: folder for the checkpoint and for what a resumed run goes on from.
-        name: of the checkpoint.
-        seed: of every random choice but the split.
-        split_seed: of the split alone, so that runs with other seeds hold out the same patients; None where `seed`
-            draws the split too, as in configs of releases up to 0.1.
-        device: `auto`, `cpu` or `cuda`.
-        epochs: None for the preset's.
-        batch: None for the preset's.
-        folds: number of folds of a cross-validation; None to hold out a seeded share of the patients.
-        fold: which of them is held out, 0 for the first.
-        split: JSON of a split that is used as it is; see `dataset.split.read_split`.
-        hold_out: whole scans that a preset of scenes does not learn from.
-        branch: folder of a run of a preset of scenes that holds out other scans: its first epochs, which are those of
-            this one, are not trained again.
         store: where the slice store of a data set folder is made; None for a folder in `output`.
-        tumour_class: the class of the masks of a data set folder that is tumour; None to go by its name.
         loaders: processes that make batches; None for as many as suit the device, 0 makes them in this one.
     """
 
-    preset: str
     preset_values: AnyPreset | None = None
-    data: Path
     output: Path
-    name: str
-    seed: int = 0
-    split_seed: Natural | None = None
-    device: str = "auto"
-    epochs: Natural | None = None
-    batch: Natural | None = None
-    folds: Natural | None = None
-    fold: Natural | None = None
-    split: Path | None = None
-    hold_out: tuple[str, ...] = ()
-    branch: Path | None = None
     store: Path | None = None
     loaders: Natural | None = None
-    tumour_class: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would only fail later.
-
-        Raises:
-            DataSetError: there is no such preset, its values are those of another one, a number is out of range, or the
-                name can't be that of files.
-        """
+        """Raise DataSetError where preset, numbers or name can't be used, which would only fail later."""
         if self.preset_values is None:
             object.__setattr__(self, "preset_values", find_preset(self.preset))
         self.resolve()
         if not 0 <= self.seed <= HIGHEST_SEED or (self.loaders or 0) < 0:
             raise DataSetError(f"The seed is {self.seed}, the loaders are {self.loaders}.", "Give 0 or more.")
-        if not 0 <= self.drawn_by <= HIGHEST_SEED:
+        if not 0 <= self.effective_split_seed <= HIGHEST_SEED:
             raise DataSetError(f"The seed of the split is {self.split_seed}.", "Give 0 or more.")
         if not is_name(self.name):
             raise DataSetError("The checkpoint can't be called so.", "Give a short name without a slash.")
 
     @property
-    def drawn_by(self) -> int:
+    def effective_split_seed(self) -> int:
         """The seed that draws the split."""
         return self.seed if self.split_seed is None else self.split_seed
 
     def resolve(self) -> AnyPreset:
-        """Return the preset with the numbers that this config changes.
-
-        Raises:
-            DataSetError: the values are those of another preset, or a number is out of range.
-        """
+        """Return the preset with the epochs and the batch of this config; raises DataSetError where they can't be."""
         values = self.preset_values
         if values is None or values.name != self.preset:
             raise DataSetError(
@@ -112,22 +75,15 @@ class TrainingConfig:
         return replace(self, output=output, store=store)
 
     def to_json(self) -> str:
-        """Write the config as JSON; `from_json` undoes it."""
+        """Write the config as JSON; `from_file` reads it."""
         return json.dumps(asdict(self), indent=2, default=str) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> TrainingConfig:
-        """Undo `to_json`.
-
-        Raises:
-            DataSetError: it is no config.
-        """
-        return decode(cls, text, _damaged)
-
-    @classmethod
     def from_file(cls, path: Path) -> TrainingConfig:
-        """Read what `to_json` gave from a file; raises as `from_json`."""
-        return decode_file(cls, path, _damaged)
+        """Read a config from a file that holds what `to_json` gave; raises DataSetError where it holds no config."""
+        return decode_file(
+            cls, path, lambda reason: DataSetError(f"The training config can't be read ({reason}).", "Start a new run.")
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,38 +125,26 @@ class EpochReport:
         )
 
 
-def _damaged(reason: str) -> DataSetError:
-    return DataSetError(f"The training config can't be read ({reason}).", "Start a new run.")
-
-
-def _log_start(text: str) -> None:
-    log.info("%s", text)
-
-
-def _note(text: str) -> None:
-    log.warning("%s", text)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingCallbacks:
-    """Who is told of a training run, in the process that trains. All calls come from the training thread.
+    """Called during a training run, in the training thread.
 
     Attributes:
-        on_start: told in a sentence or two what is learned from, or after which epoch the run goes on.
-        on_progress: told of each step.
-        on_epoch: told of each epoch.
-        on_scores: given the scores of the cases held out: after each epoch Dice, volumes and lesions at the network's
+        on_start: gets a sentence or two about the data, or about the epoch after which the run goes on.
+        on_progress: called after each step.
+        on_epoch: called after each epoch.
+        on_scores: gets the scores of the cases held out: after each epoch Dice, volumes and lesions at the network's
             resolution (surface distances NaN), at the end all figures, on the scans' own grids.
-        on_previews: given pictures (H, W, 3) of slices held out, reference and prediction outlined, after each epoch.
-        on_notice: told what changed on the way: a halved batch, an early end.
-        should_stop: asked after each step, and every few slices of a validation; once it has said so the run ends, and
-            the best checkpoint so far stays.
+        on_previews: gets pictures (H, W, 3) of slices held out, reference and prediction outlined, after each epoch.
+        on_notice: gets a sentence about what changed on the way: a smaller batch, an early end.
+        should_stop: called after each step, and every few slices of a validation; once it returns True the run ends,
+            and the best checkpoint so far stays.
     """
 
-    on_start: Callable[[str], None] = _log_start
+    on_start: Callable[[str], None] = lambda text: log.info("%s", text)
     on_progress: Callable[[Progress], None] = lambda _: None
     on_epoch: Callable[[EpochReport], None] = lambda _: None
     on_scores: Callable[[tuple[CaseScore, ...]], None] = lambda _: None
     on_previews: Callable[[list[NDArray[np.uint8]]], None] = lambda _: None
-    on_notice: Callable[[str], None] = _note
+    on_notice: Callable[[str], None] = lambda text: log.warning("%s", text)
     should_stop: Callable[[], bool] = lambda: False

@@ -1,4 +1,4 @@
-"""What the engine asks of data: a data module gives batches, validates networks and knows what they came from."""
+"""The interface of a data module, which gives batches and validates networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lungseg.dataset.contents import Record
-from lungseg.records import CaseScore
+from lungseg.records.scores import CaseScore
 from lungseg.segmentation.card import ModelCard
 from lungseg.training.batches import Batch
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
@@ -29,15 +29,15 @@ CHOSEN_ON_THESE = "Epoch, threshold and smallest lesion were chosen on these sam
 
 
 class DataModule(Protocol):
-    """The data of a run, divided into what is learned from and what is held out.
+    """The data of a run, divided into training and validation.
 
     Attributes:
         steps: optimiser steps per epoch.
         shared_prefix_epochs: number of initial epochs that do not depend on what is held out: another run may begin
             with the state after them. 0 if every epoch depends on the split.
-        card: all that is known before training.
+        card: the card before training, without weights and scores.
         scores: of the cases held out, by the last `validate` or `select_operating_point`.
-        record: the contents of all that is learned from and held out, by which a change is noticed.
+        record: the contents of all cases, by which a change is noticed.
     """
 
     steps: int
@@ -47,36 +47,33 @@ class DataModule(Protocol):
     record: Record
 
     def check_data(self) -> None:
-        """Check that the data are those with which the run began; raises DataChangedError where they are not."""
+        """Check that the data are as they were when the run began; raises DataChangedError."""
 
     def batches(self, epoch: int) -> Iterable[Batch]:
-        """Give the batches of an epoch, from 1 on."""
+        """Yield the batches of an epoch, from 1 on."""
 
     def validate(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
-        """Apply a network to what is held out; raises RunCancelledError where `should_stop` says so on the way."""
+        """Score a network on the cases held out; raises RunCancelledError where `should_stop` says so on the way."""
 
     def card_with_scores(self) -> ModelCard:
         """Return the card with the scores of the last `validate`."""
 
     def mine_hard_negatives(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
-        """Find where a network is wrong after an epoch, where the next batches show more of that.
-
-        It goes to its end: `should_stop`, asked as in `validate`, never says so.
-        """
+        """Find false positives of a network after an epoch, for the next batches; `should_stop` never says so."""
 
     def previews(self) -> list[NDArray[np.uint8]]:
-        """Draw slices held out, as the last `validate` saw them: pictures (H, W, 3)."""
+        """Draw slices of the last `validate`, with reference and mask: pictures (H, W, 3)."""
 
     def select_operating_point(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
-        """Return a network's card with its best operating point, and set `scores` to what it reaches there."""
+        """Return a network's card with its best operating point and its scores there."""
 
 
 DataModuleFactory = Callable[[TrainingConfig, Any, torch.device, TrainingCallbacks], DataModule]
-"""Makes the data of a run: of its config, its preset (of the kind that the module is for), device, and who is told."""
+"""Makes the data module of a run from config, preset (of the kind that the module is for), device and callbacks."""
 
 
 def blank_card(config: TrainingConfig, preset: Preset) -> ModelCard:
-    """Return what is known of a checkpoint before its data are."""
+    """Return the card of a checkpoint without its data, weights and scores."""
     return ModelCard(
         name=config.name,
         preset=preset.name,

@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from lungseg import __version__
-from lungseg.dataset.contents import changes_between, listed
+from lungseg.dataset.contents import changes_between, first_few
 from lungseg.errors import CheckpointError, DataChangedError, DataSetError, RunCancelledError
-from lungseg.records import Progress
+from lungseg.records.run_states import Progress
 from lungseg.segmentation.card import ModelCard, read_card
 from lungseg.segmentation.card_contents import TrainingRecord
 from lungseg.segmentation.checkpoint import best_device, load_checkpoint, save_checkpoint
 from lungseg.segmentation.unet import UNet
-from lungseg.training.config import EpochReport, TrainingCallbacks, TrainingConfig
+from lungseg.training.config import TrainingCallbacks, TrainingConfig
 from lungseg.training.data_module import DataModule, DataModuleFactory
 from lungseg.training.loop import ValidationResult, train_epochs
 from lungseg.training.optimisation import Optimisation
 from lungseg.training.presets import AnyPreset
 from lungseg.training.slice_data import SliceDataModule
-from lungseg.training.state import DataRecord, RunDirectory, keeping, shared_state
+from lungseg.training.state import DataRecord, RunDirectory, run_write_errors, shared_state
 from lungseg.workclock import WorkClock
 
 SLICES: Mapping[str, DataModuleFactory] = {"slices": SliceDataModule}
@@ -40,36 +41,37 @@ def fit(
 ) -> ModelCard:
     """Train, keep the best epoch as a checkpoint, give it its best operating point, score it there; returns its card.
 
-    Whatever ends the run costs the running epoch at most. Asked to stop, it returns after the current step or a few
-    slices of a validation; the checkpoint then has the scores of its epoch, if any, and the nominal threshold.
+    Whatever ends the run costs the running epoch at most. Where `should_stop` says so, it returns after the current
+    step or a few slices of a validation; the checkpoint then has the scores of its epoch, if any, and the nominal
+    threshold.
 
     Args:
-        config: what is trained.
-        callbacks: who is told.
-        data_modules: for each kind of preset what makes its data; see `lungseg.recipes.data_modules`.
+        config: the preset, the data and the output folder.
+        callbacks: called on the way.
+        data_modules: the data module of each kind of preset; see `lungseg.recipes.data_modules`.
         resume: go on where an earlier call with this config ended; from the beginning where that left nothing.
-        accept_changed_data: go on though the data have changed since; the card then says what.
+        accept_changed_data: go on though the data have changed since; the card then names the changes.
 
     Raises:
-        DataSetError: the data can't be used, or nothing makes data for this kind of preset.
+        DataSetError: the data can't be used, or there is no data module for this kind of preset.
         DataChangedError: they have changed under the run, or since it was interrupted.
         TrainingError: the loss is not finite, memory does not suffice, or the run can't go on from its state.
         StorageError: the disk refused; the state before stays.
         RunCancelledError: stopped before there was anything to keep.
     """
     callbacks, directory = callbacks or TrainingCallbacks(), RunDirectory(config)
-    if resume and (finished := _finished_card(directory)):
-        callbacks.on_scores(finished.scores.cases)
-        return finished
+    if resume and (card := _finished_card(directory)):
+        callbacks.on_scores(card.scores.cases)
+        return card
 
     torch.manual_seed(config.seed)
-    preset, device = config.resolve(), best_device(config.device)
+    preset, device = config.resolve(), best_device(config.device or "auto")
     data = _data_module(preset, data_modules)(config, preset, device, callbacks)
     steps = preset.optimisation.epochs * data.steps
     optimisation = Optimisation(UNet(preset.network), preset.optimisation, device=device, steps=steps)
     clock = WorkClock(callbacks.should_stop)
     changes: tuple[str, ...] = ()
-    if _begin_or_restore(directory, config, optimisation, resume=resume):
+    if _begin_or_restore(directory, config, data, optimisation, resume=resume):
         changes = _accepted_changes(directory, data, optimisation, callbacks, accept=accept_changed_data)
         _mine(data, optimisation, clock)
         callbacks.on_start(f"Going on after epoch {optimisation.progress.epoch}.")
@@ -84,13 +86,15 @@ def fit(
                 _mine(data, optimisation, clock)
             else:
                 callbacks.on_notice("Stopped in the first epoch: its weights are kept, but nothing was measured.")
-            _tell(callbacks, epoch.report, data)
+            callbacks.on_epoch(epoch.report)
+            callbacks.on_scores(data.scores)
+            callbacks.on_previews(data.previews())
             if epoch.is_complete:
                 _save_state(directory, data, optimisation, changes)
     except DataSetError:
-        data.check_data()  # slices of another shape can't be read at all: the change is what is to be said
+        data.check_data()  # slices of another shape can't be read at all: the change is the error to report
         raise
-    return _finish(config, data, optimisation, callbacks, clock)
+    return _finish(directory, data, optimisation, callbacks, clock)
 
 
 def _data_module(preset: AnyPreset, data_modules: Mapping[str, DataModuleFactory]) -> DataModuleFactory:
@@ -102,19 +106,24 @@ def _data_module(preset: AnyPreset, data_modules: Mapping[str, DataModuleFactory
 
 
 def _begin_or_restore(
-    directory: RunDirectory, config: TrainingConfig, optimisation: Optimisation, *, resume: bool
+    directory: RunDirectory, config: TrainingConfig, data: DataModule, optimisation: Optimisation, *, resume: bool
 ) -> bool:
     """Restore the state of this run, or that of the run that it branches from; False where it begins with nothing."""
     if resume and directory.restore(optimisation):
         return True
-    directory.begin(shared_state(config.branch, config) if config.branch else None)
+    shared = shared_state(config.branch, config) if config.branch else None
+    if shared and not data.shared_prefix_epochs:
+        raise DataSetError(
+            "The run holds out what the other one shows from its first epoch on.", "Train it from the beginning."
+        )
+    directory.begin(shared)
     return directory.restore(optimisation)
 
 
 def _validate(
     data: DataModule, callbacks: TrainingCallbacks, clock: WorkClock, network: nn.Module
 ) -> ValidationResult | None:
-    """Say that validation has begun, which takes its time, and validate; None where the run was stopped.
+    """Report that validation begins, and validate; None where the run was stopped.
 
     Raises:
         DataChangedError: the data changed in this epoch, which then counts for nothing.
@@ -129,14 +138,8 @@ def _validate(
     return result
 
 
-def _tell(callbacks: TrainingCallbacks, report: EpochReport, data: DataModule) -> None:
-    callbacks.on_epoch(report)
-    callbacks.on_scores(data.scores)
-    callbacks.on_previews(data.previews())
-
-
 def _finish(
-    config: TrainingConfig,
+    directory: RunDirectory,
     data: DataModule,
     optimisation: Optimisation,
     callbacks: TrainingCallbacks,
@@ -149,7 +152,6 @@ def _finish(
     """
     if optimisation.progress.best is None:
         raise RunCancelledError("Training was stopped before its first epoch.", "Start it again.")
-    directory = RunDirectory(config)
     network, card = load_checkpoint(directory.weights)
     if clock.is_stopped:
         return card
@@ -158,14 +160,14 @@ def _finish(
         card = data.select_operating_point(network.to(optimisation.device), card, clock.should_stop)
     except RunCancelledError:
         return card
-    card = _save(network, replace(card, training=replace(card.training, finished=True)), config)
-    callbacks.on_scores(data.scores)
+    card = _save(network, replace(card, training=replace(card.training, finished=True)), directory.weights.parent)
+    callbacks.on_scores(card.scores.cases)
     directory.end()
     return card
 
 
 def _finished_card(directory: RunDirectory) -> ModelCard | None:
-    """Return the card of a run that has ended well."""
+    """Return the card of a run that is over; None of any other."""
     if not directory.weights.is_file():
         return None
     try:
@@ -183,30 +185,30 @@ def _accepted_changes(
     *,
     accept: bool,
 ) -> tuple[str, ...]:
-    """Compare the data with those that the state was learned from; returns what changed in the whole run.
+    """Compare the data with those that the state was learned from; returns the changes of the whole run.
 
     Raises:
-        DataChangedError: they are others, and nobody accepted that.
+        DataChangedError: they differ, and nobody accepted that.
     """
-    learned = directory.learned_from()
-    if learned is None:
-        callbacks.on_notice("An older release began this run and noted no contents: its data may have changed.")
+    before = directory.data_record()
+    if before is None:
+        callbacks.on_notice("An older release began this run and recorded no contents: its data may have changed.")
         return ()
-    changes = changes_between(learned.record, data.record)
+    changes = changes_between(before.record, data.record)
     if not changes:
-        return learned.changes
+        return before.changes
     if not accept:
         raise DataChangedError(
-            f"The data have changed since the run was interrupted ({listed(changes)}).",
+            f"The data have changed since the run was interrupted ({first_few(changes)}).",
             "Put the data back as they were, or start a new run; or resume with --accept-changed-data: the card "
             "then says that the checkpoint has learned from both.",
         )
-    callbacks.on_notice(f"Going on with changed data: {listed(changes)}.")
-    return (*learned.changes, *(f"after epoch {optimisation.progress.epoch}: {change}" for change in changes))
+    callbacks.on_notice(f"Going on with changed data: {first_few(changes)}.")
+    return (*before.changes, *(f"after epoch {optimisation.progress.epoch}: {change}" for change in changes))
 
 
 def _mine(data: DataModule, optimisation: Optimisation, clock: WorkClock) -> None:
-    """Mine hard negatives, which can't end in the middle: a stop that is asked for meanwhile takes effect after it."""
+    """Mine hard negatives, which can't end in the middle: a stop meanwhile takes effect after it."""
 
     def never_stop() -> bool:
         clock.should_stop()
@@ -223,31 +225,32 @@ def _save_best(
     *,
     is_complete: bool,
 ) -> None:
-    """Keep the network of an epoch, with its scores where it was validated."""
+    """Write the checkpoint of an epoch, with its scores where it was validated."""
     card = data.card_with_scores() if is_complete else data.card
-    _save(optimisation.eval_network, replace(card, training=_provenance(card, config, optimisation, changes)), config)
+    card = replace(card, training=_provenance(card, config, optimisation, changes))
+    _save(optimisation.eval_network, card, config.output)
 
 
 def _save_state(
     directory: RunDirectory, data: DataModule, optimisation: Optimisation, changes: tuple[str, ...]
 ) -> None:
-    """Write what the run goes on from, and where it is the last epoch that other runs share, what those begin with."""
+    """Write the state, and after the last epoch that other runs share a copy for them."""
     directory.save(optimisation.state(), DataRecord(data.record, changes))
     if optimisation.progress.epoch == data.shared_prefix_epochs:
         directory.share()
 
 
-def _save(network: nn.Module, card: ModelCard, config: TrainingConfig) -> ModelCard:
+def _save(network: nn.Module, card: ModelCard, folder: Path) -> ModelCard:
     copy = UNet(card.network)
     copy.load_state_dict(network.state_dict())
-    with keeping():
-        return save_checkpoint(copy, card, config.output)
+    with run_write_errors():
+        return save_checkpoint(copy, card, folder)
 
 
 def _provenance(
     card: ModelCard, config: TrainingConfig, optimisation: Optimisation, changes: tuple[str, ...]
 ) -> TrainingRecord:
-    """Return how a card's checkpoint came about, with what is known after an epoch."""
+    """Return the training record of a card after an epoch."""
     return replace(
         card.training,
         seed=config.seed,

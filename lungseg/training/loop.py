@@ -9,7 +9,7 @@ import psutil
 import torch
 from torch import nn
 
-from lungseg.records import Progress
+from lungseg.records.run_states import Progress
 from lungseg.training.batches import Batch
 from lungseg.training.config import EpochReport, TrainingCallbacks
 from lungseg.training.optimisation import Optimisation
@@ -21,7 +21,7 @@ LEAST_STEPS_TO_ESTIMATE = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationResult:
-    """What validation says of a network.
+    """How good a network is.
 
     Attributes:
         rank: compared from the left, higher is better.
@@ -35,7 +35,7 @@ class ValidationResult:
 
 
 NOT_VALIDATED = ValidationResult(rank=())
-"""Of a network that nobody has looked at: worse than any other."""
+"""Of a network that was not validated: worse than any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +51,12 @@ class Epoch:
     is_complete: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _EpochStats:
-    """The steps of one epoch: mean loss, number of slices, seconds, whether the run was stopped in it."""
-
-    loss: float
-    slices: int
-    seconds: float
-    stopped: bool
-
-
 class EtaTracker:
-    """Tells how long a run will take, from its steps since it began or went on.
-
-    The first step, which warms up, does not count.
+    """Estimates the time left of a run from its steps since it began or went on; the first, a warm-up, does not count.
 
     Args:
         total: steps of the whole run.
-        clock: tells seconds of work.
+        clock: measures seconds of work.
     """
 
     def __init__(self, total: int, clock: WorkClock) -> None:
@@ -76,14 +64,13 @@ class EtaTracker:
         self._first: tuple[int, float] | None = None
 
     def after(self, step: int) -> Progress:
-        """Return the progress after a step of the run, counted from 1; without time left until it can be told."""
+        """Return the progress after a step of the run, counted from 1; the time left is None in the first few steps."""
         if self._first is None:
             self._first = step, self._clock.now()
         first, began_s = self._first
-        made = step - first
-        left_s = None
-        if made >= LEAST_STEPS_TO_ESTIMATE:
-            left_s = (self._clock.now() - began_s) / made * (self._total - step)
+        steps, left_s = step - first, None
+        if steps >= LEAST_STEPS_TO_ESTIMATE:
+            left_s = (self._clock.now() - began_s) / steps * (self._total - step)
         return Progress("training", step, self._total, left_s)
 
 
@@ -95,17 +82,17 @@ def train_epochs(
     callbacks: TrainingCallbacks,
     clock: WorkClock,
 ) -> Iterator[Epoch]:
-    """Train a network from where its optimisation stands to the last epoch; gives each epoch when it has ended.
+    """Train a network from where its optimisation stands to the last epoch; yields each epoch when it has ended.
 
-    Asked to stop, the loop ends after the current step, or as soon as validation ends for it. An epoch cut short is
-    given only where it is the first, so that there is a network to keep.
+    Where `clock.should_stop` says so, the loop ends after the current step, or as soon as validation ends for it. An
+    incomplete epoch is yielded only where it is the first, so that there is a network to keep.
 
     Args:
-        optimisation: moved on in place.
+        optimisation: changed in place.
         batches: gives the batches of an epoch (from 1 on).
         validate: measures a network; None where it was stopped.
-        callbacks: told of steps and notices, and asked whether to stop by `clock`.
-        clock: tells seconds of work; what the answers of its `should_stop` take does not count.
+        callbacks: `on_progress` and `on_notice` are called.
+        clock: measures seconds of work; the time that `should_stop` takes does not count.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -113,10 +100,10 @@ def train_epochs(
     """
     config = optimisation.config
     eta = EtaTracker(optimisation.steps, clock)
-    while optimisation.progress.epoch < config.epochs:
+    while optimisation.progress.epoch < config.epochs and not _is_patience_over(optimisation, callbacks):
         began_s, before = clock.now(), optimisation.progress
-        stats = _train_epoch(optimisation, batches(before.epoch + 1), callbacks, clock, eta)
-        result = None if stats.stopped else validate(optimisation.eval_network)
+        loss, slices_per_s, stopped = _train_epoch(optimisation, batches(before.epoch + 1), callbacks, clock, eta)
+        result = None if stopped else validate(optimisation.eval_network)
         if result is None and before.best is not None:
             return
         seconds = clock.now() - began_s
@@ -124,11 +111,11 @@ def train_epochs(
         report = EpochReport(
             epoch=before.epoch + 1,
             epochs=config.epochs,
-            train_loss=stats.loss,
+            train_loss=loss,
             validation_loss=result.loss if result else None,
             mean_dice=result.mean_dice if result else None,
             learning_rate=optimisation.learning_rate,
-            slices_per_s=stats.slices / stats.seconds,
+            slices_per_s=slices_per_s,
             seconds=seconds,
             memory_mb=memory_mb(optimisation.device),
             is_best=is_best,
@@ -136,10 +123,15 @@ def train_epochs(
         yield Epoch(report, is_complete=result is not None)
         if result is None:
             return
-        best_epoch = optimisation.progress.best_epoch
-        if config.patience is not None and report.epoch - best_epoch >= config.patience:
-            callbacks.on_notice(f"No epoch since {best_epoch} was better: training ends early.")
-            return
+
+
+def _is_patience_over(optimisation: Optimisation, callbacks: TrainingCallbacks) -> bool:
+    """Tell whether too many epochs were no better; also asked before the first epoch of a run that goes on."""
+    progress, patience = optimisation.progress, optimisation.config.patience
+    if patience is None or progress.best is None or progress.epoch - progress.best_epoch < patience:
+        return False
+    callbacks.on_notice(f"No epoch since {progress.best_epoch} was better: training ends early.")
+    return True
 
 
 def _train_epoch(
@@ -148,7 +140,8 @@ def _train_epoch(
     callbacks: TrainingCallbacks,
     clock: WorkClock,
     eta: EtaTracker,
-) -> _EpochStats:
+) -> tuple[float, float, bool]:
+    """Return the mean loss, slices per second, and whether the run was stopped."""
     began_s = clock.now()
     losses: list[float] = []
     slices, stopped = 0, False
@@ -159,7 +152,7 @@ def _train_epoch(
         stopped = clock.should_stop()
         if stopped:
             break
-    return _EpochStats(sum(losses) / len(losses), slices, clock.now() - began_s, stopped)
+    return sum(losses) / len(losses), slices / (clock.now() - began_s), stopped
 
 
 def memory_mb(device: torch.device) -> float:

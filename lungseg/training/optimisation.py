@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lungseg.decoding import HIGHEST_WHOLE, Finite, Natural, decode_value
+from lungseg.decoding import HIGHEST_WHOLE, Finite, Natural, decode_value, renamed
 from lungseg.errors import DivergedError, OutOfMemoryError, TrainingError
 from lungseg.training.batches import Batch
 from lungseg.training.presets import OptimisationConfig
 
 MOST_TILES = 4
-Tensors = tuple[Tensor, ...] | list[Tensor]
+LEAST_AREA_PX = 1e-6
+"""Keeps the Dice term of nothing finite where a preset smooths it by 0 pixels."""
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What Adam remembers of a weight, besides its step."""
@@ -46,8 +47,6 @@ class TrainingProgress:
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """What a state holds besides tensors."""
-
     progress: TrainingProgress
     micro_batches: Natural
 
@@ -80,7 +79,7 @@ class Optimisation:
 
     Attributes:
         progress: how far it has come.
-        micro_batches: in how many parts a batch passes through the network.
+        micro_batches: number of parts in which a batch passes through the network.
     """
 
     def __init__(self, network: nn.Module, config: OptimisationConfig, *, device: torch.device, steps: int) -> None:
@@ -165,22 +164,20 @@ class Optimisation:
         Raises:
             TrainingError: the state is that of another network or config.
         """
+        numbers = decode_value(_Numbers, renamed(state.numbers, NAMES_UP_TO_0_1), _unfit)
+        self.progress, self.micro_batches = numbers.progress, max(1, numbers.micro_batches)
         try:
-            self._restore(state)
+            self._network.load_state_dict(_under("network", state.tensors))
+            if self._average:
+                self._average.load_state_dict(_under("average", state.tensors))
+            for number, parameter in enumerate(self._network.parameters()):
+                saved = _under(f"optimiser.{number}", state.tensors)
+                _check_moments(parameter, saved)
+                moments = {name: _laid_out_as(parameter, tensor) for name, tensor in saved.items()}
+                self._optimiser.state[parameter] = moments
+            _set_random_states(_under("rng", state.tensors), self.device)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise _unfit(str(error)) from error
-
-    def _restore(self, state: Snapshot) -> None:
-        numbers = decode_value(_Numbers, {NAMES_UP_TO_0_1.get(k, k): it for k, it in state.numbers.items()}, _unfit)
-        self.progress, self.micro_batches = numbers.progress, max(1, numbers.micro_batches)
-        self._network.load_state_dict(_under("network", state.tensors))
-        if self._average:
-            self._average.load_state_dict(_under("average", state.tensors))
-        for number, parameter in enumerate(self._network.parameters()):
-            saved = _under(f"optimiser.{number}", state.tensors)
-            _check_moments(parameter, saved)
-            self._optimiser.state[parameter] = {name: _laid_out_as(parameter, tensor) for name, tensor in saved.items()}
-        _set_random_states(_under("rng", state.tensors), self.device)
 
     def _attempt(self, batch: Batch) -> float | None:
         """Gather the gradients of a batch; None where memory runs out."""
@@ -196,14 +193,10 @@ class Optimisation:
 
     def _gather(self, batch: Batch, share: float) -> float:
         """Add the gradients of a part of a batch; returns its share of the loss."""
-        planes = batch.planes.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        tumour = batch.tumour.to(self.device, non_blocking=True).float()
-        weight, tile = (
-            each if each is None else each.to(self.device, non_blocking=True) for each in (batch.weight, batch.tile)
-        )
-        with autocast(self.device, wanted=self.config.amp):
-            logits = self._network(planes)
-        loss = loss_of(logits.float(), tumour, self._loss_now, weight=weight, tile=tile) * share
+        batch = batch.to(self.device)
+        with autocast(self.device, enabled=self.config.amp):
+            logits = self._network(batch.planes.contiguous(memory_format=torch.channels_last)).float()
+        loss = loss_of(logits, batch.tumour.float(), self._loss_now, weight=batch.weight, tile=batch.tile) * share
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergedError(
@@ -265,7 +258,7 @@ def loss_of(
 ) -> Tensor:
     """Return binary cross-entropy plus a Dice term for each slice; pixels of weight 0 count nowhere.
 
-    The Dice term is smoothed by a few pixels, so that on a slice without tumour it asks for an empty answer. In a
+    The Dice term is smoothed by a few pixels, so that on a slice without tumour it rewards an empty mask. In a
     mosaic it is taken for each tile, so that a small nodule counts as much as a large one beside it.
 
     Args:
@@ -275,40 +268,44 @@ def loss_of(
         weight: the same shape, 0 or 1; None for 1 everywhere.
         tile: the same shape, number of the tile; None where slices are whole.
     """
-    known = torch.ones_like(tumour) if weight is None else weight
-    weighted = known * (1 + (config.positive_weight - 1) * tumour)
-    entropy = nn.functional.binary_cross_entropy_with_logits(logits, tumour, weighted, reduction="sum") / known.sum()
+    weight = torch.ones_like(tumour) if weight is None else weight
+    pixel_weight = weight * (1 + (config.positive_weight - 1) * tumour)
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, tumour, pixel_weight, reduction="sum")
+    entropy = entropy / weight.sum().clamp(min=1)
     if not config.dice:
         return entropy
-    parts = [known] if tile is None else [known * (tile == number) for number in range(MOST_TILES)]
-    shown = torch.stack([part.sum(dim=(1, 2, 3)) > 0 for part in parts]).float()
-    agreement = torch.stack([_soft_dice(logits, tumour, part, config.dice_smoothing_px) for part in parts])
-    return entropy + config.dice * (1 - (agreement * shown).sum(dim=0) / shown.sum(dim=0).clamp(min=1)).mean()
+    regions = [weight] if tile is None else [weight * (tile == number) for number in range(MOST_TILES)]
+    is_counted = torch.stack([region.sum(dim=(1, 2, 3)) > 0 for region in regions]).float()
+    dice = torch.stack([_soft_dice(logits, tumour, region, config.dice_smoothing_px) for region in regions])
+    return entropy + config.dice * (1 - (dice * is_counted).sum(dim=0) / is_counted.sum(dim=0).clamp(min=1)).mean()
 
 
-def _soft_dice(logits: Tensor, tumour: Tensor, part: Tensor, smoothing_px: float) -> Tensor:
-    """Return the smoothed Dice of each slice (N,) over the pixels of a part of it, (N, 1, H, W), 0 or 1."""
-    probability = torch.sigmoid(logits) * part
+def _soft_dice(logits: Tensor, tumour: Tensor, region: Tensor, smoothing_px: float) -> Tensor:
+    """Return the smoothed Dice of each slice (N,) over the pixels of a region of it, (N, 1, H, W), 0 or 1."""
+    probability = torch.sigmoid(logits) * region
     overlap = (probability * tumour).sum(dim=(1, 2, 3))
-    area = probability.sum(dim=(1, 2, 3)) + (tumour * part).sum(dim=(1, 2, 3))
-    return (2 * overlap + smoothing_px) / (area + smoothing_px)
+    area = probability.sum(dim=(1, 2, 3)) + (tumour * region).sum(dim=(1, 2, 3))
+    return (2 * overlap + smoothing_px) / (area + smoothing_px).clamp(min=LEAST_AREA_PX)
 
 
-def autocast(device: torch.device, *, wanted: bool = True) -> AbstractContextManager[Any]:
-    """Use bf16 where it runs in hardware; its range needs no loss scaling."""
-    enabled = wanted and (device.type == "cuda" or torch.cpu._is_avx512_bf16_supported())
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+def autocast(device: torch.device, *, enabled: bool) -> AbstractContextManager[Any]:
+    """Use bf16 where the hardware computes with it; its range needs no loss scaling."""
+    has_bf16 = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and has_bf16)
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def _average(network: nn.Module, decay: float | None) -> AveragedModel | None:
     if decay is None:
         return None
 
-    def moving(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
+    def update_average(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
         update = get_ema_multi_avg_fn(decay_at(int(updates), decay))  # type: ignore[no-untyped-call] # torch leaves it untyped
         update(averaged, current, updates)
 
-    return AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
+    return AveragedModel(network, multi_avg_fn=update_average, use_buffers=True)
 
 
 def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -316,7 +313,8 @@ def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{prefix}."): it for name, it in tensors.items() if name.startswith(f"{prefix}.")}
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def _check_moments(parameter: Tensor, saved: dict[str, Tensor]) -> None:

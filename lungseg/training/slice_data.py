@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lungseg.dataset.contents import listed
-from lungseg.dataset.findings import DataSetFinding, has_errors
+from lungseg.dataset.contents import first_few
+from lungseg.dataset.findings import DataSetFinding
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint, of_split
-from lungseg.dataset.split import Split, joined_groups, read_split, split_cases
+from lungseg.dataset.split import Split, read_split, split_cases
 from lungseg.dataset.store import (
     CANVAS,
     SliceStore,
@@ -35,31 +35,22 @@ from lungseg.training.config import TrainingCallbacks, TrainingConfig
 from lungseg.training.data_module import CHOSEN_ON_THESE, blank_card
 from lungseg.training.loop import ValidationResult
 from lungseg.training.presets import SlicePreset
-from lungseg.training.sampling import SliceTable
 from lungseg.training.slice_validation import SliceValidation, select_operating_point
-from lungseg.training.slices import SliceBatches
+from lungseg.training.slices import SliceBatches, SliceTable
 from lungseg.wording import counted
-
-MOST_NAMED = 5
 
 
 class SliceDataModule:
-    """Slices of the cases learned from, drawn by weight and bent; whole volumes of the cases held out.
+    """Slices of the training cases, drawn by weight and augmented; whole volumes of the cases held out.
 
-    A data set folder is made a slice store first, or its store is brought up to date.
-
-    Args:
-        config: what is trained.
-        preset: how, with the numbers of the config.
-        device: where.
-        callbacks: told how preparation goes.
+    The slice store of a data set folder is prepared first, or brought up to date.
 
     Attributes:
-        table: the slices learned from.
+        table: the slices of the training cases.
         steps, shared_prefix_epochs, card, scores, record: see `DataModule`.
 
     Raises:
-        DataSetError: something stands against training on these data.
+        DataSetError: the preset or the data set can't be used.
         StorageError: the store can't be written.
         RunCancelledError: stopped during preparation.
     """
@@ -69,16 +60,17 @@ class SliceDataModule:
     def __init__(
         self, config: TrainingConfig, preset: SlicePreset, device: torch.device, callbacks: TrainingCallbacks
     ) -> None:
-        _check_size(preset)
+        _check_preprocessing(preset)
         store = open_store(config, callbacks)
         split = split_store(store, config)
         by_name = {case.case: case for case in store.cases}
         self._train = tuple(by_name[case] for case in split.train)
         self._validation = tuple(by_name[case] for case in split.validation)
+        self._cases = (*self._train, *self._validation)
         self._config, self._preset, self._device, self._on_notice = config, preset, device, callbacks.on_notice
-        self._noticed: set[str] = set()
-        self.record = {case.case: case.record for case in (*self._train, *self._validation)}
-        check_arrays((*self._train, *self._validation))
+        self._reported: set[str] = set()
+        self.record = {case.case: case.record for case in self._cases}
+        check_arrays(self._cases)
         self._loaders = suitable_loaders(device) if config.loaders is None else config.loaders
         self.table = SliceTable.of(self._train, preset.skip_slices)
         self.steps = len(self._epoch(1))
@@ -93,30 +85,22 @@ class SliceDataModule:
         )
 
     def check_data(self) -> None:
-        """Check that the slices are those that were prepared; of a change in the data set itself notice is given.
-
-        Raises:
-            DataChangedError: somebody has changed or prepared the store anew.
-        """
-        check_arrays((*self._train, *self._validation))
-        changed = [each for each in changed_sources((*self._train, *self._validation)) if each not in self._noticed]
+        """Raise DataChangedError where the store has changed; a change of the data set itself is a notice."""
+        check_arrays(self._cases)
+        changed = [change for change in changed_sources(self._cases) if change not in self._reported]
         if changed:
-            self._noticed.update(changed)
+            self._reported.update(changed)
             self._on_notice(
-                f"The data set has changed since its slices were prepared ({listed(tuple(changed))}): the run goes on "
+                f"The data set has changed since its slices were prepared ({first_few(changed)}): the run goes on "
                 "with these slices. Prepare it and start a new run to learn from the change."
             )
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Give the batches of an epoch, from 1 on."""
+        """Yield the batches of an epoch, from 1 on."""
         return load(self._epoch(epoch), self._loaders, device=self._device)
 
     def validate(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
-        """Apply a network to all slices of the cases held out.
-
-        Raises:
-            RunCancelledError: `should_stop` said so.
-        """
+        """Apply a network to all slices of the cases held out; raises RunCancelledError where `should_stop` says so."""
         result = self._validator.validate(network, should_stop)
         self.scores = self._validator.scores
         return result
@@ -126,7 +110,7 @@ class SliceDataModule:
         return replace(self.card, scores=self._scores("network"))
 
     def mine_hard_negatives(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
-        """Do nothing: which slices are shown does not depend on what the network says of them."""
+        """Do nothing: the slices of an epoch do not depend on the network."""
 
     def previews(self) -> list[NDArray[np.uint8]]:
         """Draw a slice of each of the first cases held out."""
@@ -135,8 +119,8 @@ class SliceDataModule:
     def select_operating_point(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
         """Choose the operating point on the scans held out and score the network on them as `lungseg evaluate` does.
 
-        Where not one of the scans can be segmented, or one of them has changed, the scores at the network's resolution
-        stay.
+        Where none of the scans can be segmented, or one of them has changed, the card stays as it is, with the scores
+        at the network's resolution.
 
         Raises:
             RunCancelledError: `should_stop` said so.
@@ -145,14 +129,13 @@ class SliceDataModule:
         if changed_sources(self._validation):
             return card
         rule = select_operating_point(network, card, self._validation, self._device, should_stop)
-        chosen = replace(card, threshold=rule.threshold, min_lesion_ml=rule.min_lesion_ml)
+        new_card = replace(card, threshold=rule.threshold, min_lesion_ml=rule.min_lesion_ml)
         pairs = [case.pair for case in self._validation]
-        segmenter = Segmenter(network, chosen, self._device)
-        scores, _ = evaluate(pairs, segmenter, should_stop=should_stop)
+        scores, _ = evaluate(pairs, Segmenter(network, new_card, self._device), should_stop=should_stop)
         if not scores:
             return card
         self.scores = scores
-        return replace(chosen, scores=self._scores("scan"))
+        return replace(new_card, scores=self._scores("scan"))
 
     def _epoch(self, epoch: int) -> SliceBatches:
         return SliceBatches(self._train, self.table, self._preset, seed=self._config.seed, epoch=epoch)
@@ -166,7 +149,7 @@ class SliceDataModule:
             tumour_share=self.table.tumour_share,
             cases=tuple(case.case for case in self._train),
             held_out_cases=tuple(case.case for case in self._validation),
-            split=_split_of(self._config),
+            split=_split_record(self._config),
             contents=self.record,
         )
 
@@ -191,13 +174,7 @@ class SliceDataModule:
 
 
 def open_store(config: TrainingConfig, callbacks: TrainingCallbacks) -> SliceStore:
-    """Open the slice store of a config, or make that of its data set.
-
-    Raises:
-        DataSetError: the data are neither.
-        StorageError: the store can't be written.
-        RunCancelledError: stopped during preparation.
-    """
+    """Open the slice store of a config, or prepare that of its data set; raises as `open_data_set` and `prepare`."""
     if is_store(config.data):
         return SliceStore.open(config.data)
     return prepare(
@@ -209,49 +186,48 @@ def open_store(config: TrainingConfig, callbacks: TrainingCallbacks) -> SliceSto
 
 
 def split_store(store: SliceStore, config: TrainingConfig) -> Split:
-    """Divide a store as its config says; what stands against training is refused.
-
-    Raises:
-        DataSetError: an error of the data set, or no split can be made.
-    """
-    given = read_split(config.split) if config.split else None
-    _refuse_errors(lint(store.data_set, store.facts, given, store.alike))
-    cases = joined_groups(store.cases, store.alike)
-    split = split_cases(cases, folds=config.folds, fold=config.fold, seed=config.drawn_by, given=given)
+    """Split a store as its config says; raises DataSetError where the data set has an error, or none can be made."""
+    fixed = read_split(config.split) if config.split else None
+    _refuse_errors(lint(store.data_set, store.facts, fixed, store.alike))
+    split = split_cases(
+        store.cases,
+        store.alike,
+        folds=config.folds,
+        fold=config.fold,
+        seed=config.effective_split_seed,
+        fixed=fixed,
+    )
     _refuse_errors(of_split(store.facts, split, store.alike))
     return split
 
 
 def _refuse_errors(findings: tuple[DataSetFinding, ...]) -> None:
-    if has_errors(findings):
-        raise DataSetError(_listed(findings), "Repair the data set (`lungseg lint` lists all of it), then train again.")
+    errors = [finding for finding in findings if finding.is_error]
+    if errors:
+        first = first_few([f"{finding.case or 'all'}: {finding.found}" for finding in errors])
+        prevent = "prevents" if len(errors) == 1 else "prevent"
+        raise DataSetError(
+            f"{counted(len(errors), 'finding')} {prevent} training: {first}",
+            "Repair the data set (`lungseg lint` lists all of it), then train again.",
+        )
 
 
-def _split_of(config: TrainingConfig) -> SplitRecord:
-    """Say for the card how the patients were divided."""
+def _split_record(config: TrainingConfig) -> SplitRecord:
     if config.split:
         return SplitRecord(file=config.split.name)
-    return SplitRecord(folds=config.folds, fold=config.fold, seed=config.drawn_by)
+    return SplitRecord(folds=config.folds, fold=config.fold, seed=config.effective_split_seed)
 
 
-def _listed(findings: tuple[DataSetFinding, ...]) -> str:
-    errors = [finding for finding in findings if finding.is_error]
-    named = "; ".join(f"{finding.case or 'all'}: {finding.found}" for finding in errors[:MOST_NAMED])
-    more = f" and {len(errors) - MOST_NAMED} more" if len(errors) > MOST_NAMED else ""
-    stand = "stands" if len(errors) == 1 else "stand"
-    return f"{counted(len(errors), 'finding')} {stand} against training on it: {named}{more}"
-
-
-def _check_size(preset: SlicePreset) -> None:
+def _check_preprocessing(preset: SlicePreset) -> None:
     if preset.preprocessing.size != CANVAS.size:
         raise DataSetError(
-            f"The preset {preset.name!r} wants slices of {preset.preprocessing.size} px; "
-            f"a store holds them with {CANVAS.size}.",
+            f"The preset {preset.name!r} needs slices of {preset.preprocessing.size} px; "
+            f"those of a store have {CANVAS.size}.",
             f"Give the preset a canvas of {CANVAS.size} px.",
         )
     if preset.preprocessing.finest_mm != CANVAS.finest_mm:
         raise DataSetError(
-            f"The preset {preset.name!r} wants pixels of {preset.preprocessing.finest_mm} mm or more; "
+            f"The preset {preset.name!r} needs pixels of {preset.preprocessing.finest_mm} mm or more; "
             "the slices of a store fill their canvas.",
             f"Give the preset a `finest_mm` of {CANVAS.finest_mm}.",
         )

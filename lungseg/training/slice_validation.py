@@ -1,10 +1,10 @@
-"""How good a network is on the slices of cases held out: whole volumes, all slices, at the network's resolution."""
+"""Validation on the slices of cases held out: whole volumes, all slices, at the network's resolution."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import nn
 from lungseg.dataset.store import IGNORED, TUMOUR, StoredCase
 from lungseg.errors import RunCancelledError, ScanError
 from lungseg.evaluation.metrics import dice, match_lesions
-from lungseg.records import CaseScore
+from lungseg.records.scores import CaseScore
 from lungseg.scans import overlay
 from lungseg.scans.canvas import stack_from_display, to_display
 from lungseg.scans.formats import read_volume
@@ -34,30 +34,15 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SMALLEST_ML = (0.0, 0.03, 0.1, 0.3)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CaseValidation:
-    """What a network says of a case.
-
-    Attributes:
-        loss: mean over its slices.
-        score: its Dice, volumes and lesions.
-        example: picture of the slice with most tumour (without any, of the one with the largest answer).
-    """
-
-    loss: float
-    score: CaseScore
-    example: NDArray[np.uint8]
-
-
 class SliceValidation:
     """Validates networks on the stored slices of cases held out.
 
-    The lungs are not looked for: what a network says of slices and regions without lung counts too, which makes these
-    scores a little harsher than those on the scans themselves.
+    The lungs are not segmented: false lesions in slices and regions without lung count too, so that these scores are a
+    little lower than those on the scans themselves.
 
     Args:
         cases: held out.
-        preset: how slices are made and what the loss is.
+        preset: of the slices and the loss.
         card: of the network; masks are made by its rule.
         device: where the network runs.
     """
@@ -73,28 +58,31 @@ class SliceValidation:
         """Apply a network to all slices of all cases, one case after the other.
 
         Raises:
-            RunCancelledError: `should_stop`, asked every few slices, said so; scores and previews stay as they were.
+            RunCancelledError: `should_stop`, called every few slices, said so; scores and previews stay as they were.
         """
         segmenter = Segmenter(network, self._card, self._device)
-        validated = [self._validate(segmenter, case, should_stop) for case in self._cases]
-        self.scores = tuple(each.score for each in validated)
-        self.previews = [each.example for each in validated[:MOST_PREVIEWS]]
-        slices = [len(case.slice_tumour_px) for case in self._cases]
-        loss = float(np.average([each.loss for each in validated], weights=slices))
-        defined = [score.dice for score in self.scores if not math.isnan(score.dice)]
-        mean_dice = float(np.mean(defined)) if defined else None
+        losses, scores, previews = zip(
+            *(self._validate(segmenter, case, should_stop) for case in self._cases), strict=True
+        )
+        self.scores, self.previews = scores, list(previews[:MOST_PREVIEWS])
+        loss = float(np.average(losses, weights=[len(case.slice_tumour_px) for case in self._cases]))
+        dices = [score.dice for score in self.scores if not math.isnan(score.dice)]
+        mean_dice = float(np.mean(dices)) if dices else None
         return ValidationResult(rank=(mean_dice or 0.0, -loss), loss=loss, mean_dice=mean_dice)
 
-    def _validate(self, segmenter: Segmenter, case: StoredCase, should_stop: Callable[[], bool]) -> CaseValidation:
+    def _validate(
+        self, segmenter: Segmenter, case: StoredCase, should_stop: Callable[[], bool]
+    ) -> tuple[float, CaseScore, NDArray[np.uint8]]:
+        """Return mean loss, score and picture of a case."""
         canvases = np.zeros(case.tumour.shape, dtype=np.uint8)
         total = 0.0
-        for first, batch in _stored(case, self._preset):
+        for first, batch in _batches(case, self._preset):
             if should_stop():
                 raise RunCancelledError(f"Stopped at slice {first} of {case.case}.", "Resume the run.")
             loss, canvases[first : first + len(batch)] = self._apply(segmenter, batch)
             total += loss * len(batch)
         mask = segmenter.card.rule.apply(_on_canvas(case, canvases)).mask
-        return CaseValidation(total / len(canvases), _score(case, mask), self._draw(case, mask))
+        return total / len(canvases), _score(case, mask), _draw(case, mask)
 
     def _apply(self, segmenter: Segmenter, batch: Batch) -> tuple[float, NDArray[np.uint8]]:
         logits = segmenter.logits(batch.planes)
@@ -102,13 +90,15 @@ class SliceValidation:
         loss = loss_of(logits, batch.tumour.to(self._device).float(), self._preset.optimisation, weight=weight)
         return float(loss), uint8_probabilities(logits)
 
-    def _draw(self, case: StoredCase, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        areas = case.slice_tumour_px if any(case.slice_tumour_px) else mask.sum(axis=(0, 1))
-        k = int(np.argmax(areas)) if np.any(areas) else len(areas) // 2
-        picture = np.repeat(overlay.windowed(np.array(case.hu[k]))[..., None], 3, axis=2)
-        reference = (read_tumour(case, k) == TUMOUR).astype(np.uint8)
-        picture = overlay.outline(picture, reference, overlay.REFERENCE_RGB)
-        return overlay.outline(picture, to_display(mask[:, :, k]).astype(np.uint8), overlay.MASK_RGB)
+
+def _draw(case: StoredCase, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw the slice with most tumour; without any, the one with the largest part of the mask."""
+    areas = case.slice_tumour_px if any(case.slice_tumour_px) else mask.sum(axis=(0, 1))
+    k = int(np.argmax(areas)) if np.any(areas) else len(areas) // 2
+    picture = np.repeat(overlay.windowed(np.array(case.hu[k]))[..., None], 3, axis=2)
+    reference = (read_tumour(case, k) == TUMOUR).astype(np.uint8)
+    picture = overlay.outline(picture, reference, overlay.REFERENCE_RGB)
+    return overlay.outline(picture, to_display(mask[:, :, k]).astype(np.uint8), overlay.MASK_RGB)
 
 
 def select_operating_point(
@@ -120,9 +110,9 @@ def select_operating_point(
 ) -> LesionRule:
     """Find the threshold and smallest lesion with which the mean Dice of a network's masks is highest.
 
-    Scans are segmented as in inference, and masks are made of the network's answer by the rule of inference, at the
-    resolution of the network. Of points that do not differ by a hundredth, the one nearest to that of the card is
-    chosen: cases are few, and small differences between points are chance.
+    Scans are segmented as in inference, and the rule of inference makes the masks, at the network's resolution. Among
+    points within 0.01 of the best, the nearest to that of the card is chosen: cases are few, and small differences are
+    chance. Without a case with tumour no point is better than another, and the card's rule stays.
 
     Raises:
         RunCancelledError: `should_stop` said so.
@@ -132,21 +122,23 @@ def select_operating_point(
         replace(card.rule, threshold=threshold, min_lesion_ml=min_ml)
         for threshold, min_ml in product(THRESHOLDS, SMALLEST_ML)
     ]
-    rows = [_dice_by(rules, segmenter, case, should_stop) for case in cases]
-    defined = [row for row in rows if row is not None and not np.isnan(row).all()]
-    if not defined:
+    rows = [row for case in cases if (row := _dice_by_rule(rules, segmenter, case, should_stop))]
+    if not any(np.isfinite(row).all() for row in rows):  # Dice of an empty reference and an empty mask is NaN
         return card.rule
-    means = np.nanmean(defined, axis=0)
+    means = np.nanmean(rows, axis=0)
     good = [rule for rule, mean in zip(rules, means, strict=True) if mean >= means.max() - 0.01]
-    return min(good, key=lambda at: (abs(at.threshold - card.threshold), abs(at.min_lesion_ml - card.min_lesion_ml)))
+    return min(
+        good,
+        key=lambda rule: (abs(rule.threshold - card.threshold), abs(rule.min_lesion_ml - card.min_lesion_ml)),
+    )
 
 
-def _dice_by(
+def _dice_by_rule(
     rules: Sequence[LesionRule], segmenter: Segmenter, case: StoredCase, should_stop: Callable[[], bool]
 ) -> list[float] | None:
     """Return the Dice of a case by each rule; None where its scan can't be segmented."""
     try:
-        predicted = segmenter.predict(read_volume(case.scan), should_stop=should_stop)
+        predicted = segmenter.predict(read_volume(case.pair.scan), should_stop=should_stop)
     except (ScanError, OSError):
         return None
     probability = _on_canvas(case, predicted.canvases)
@@ -155,33 +147,38 @@ def _dice_by(
 
 
 def _on_canvas(case: StoredCase, canvases: NDArray[np.uint8]) -> ProbabilityMap:
-    """Take the probabilities of a case at the network's resolution for a volume; 0 beyond the frame of the slices."""
+    """Return the probabilities of a case as a volume at the network's resolution; 0 beyond the frame of the slices."""
     (top, bottom), (left, right) = case.frame.rows, case.frame.columns
     framed = np.zeros_like(canvases)
     framed[:, top:bottom, left:right] = canvases[:, top:bottom, left:right]
     return ProbabilityMap.of_slices(framed, _pixel_mm(case))
 
 
-def _stored(case: StoredCase, preset: SlicePreset) -> Iterator[tuple[int, Batch]]:
+def _batches(case: StoredCase, preset: SlicePreset) -> Iterator[tuple[int, Batch]]:
+    """Yield the first slice of each batch of a case, and the batch."""
     depth = len(case.slice_tumour_px)
     for first in range(0, depth, SLICES_AT_ONCE):
-        shown = range(first, min(first + SLICES_AT_ONCE, depth))
-        planes = [read_slice(case, k, preset.preprocessing) for k in shown]
-        yield first, batch_of(planes, [read_tumour(case, k) for k in shown])
+        slices = range(first, min(first + SLICES_AT_ONCE, depth))
+        planes = [read_slice(case, k, preset.preprocessing) for k in slices]
+        yield first, batch_of(planes, [read_tumour(case, k) for k in slices])
 
 
 def _score(case: StoredCase, mask: NDArray[np.bool_]) -> CaseScore:
     marks = stack_from_display(np.asarray(case.tumour))
-    shown, reference = mask & (marks != IGNORED), marks == TUMOUR
-    match = match_lesions(shown, reference)
     voxel_ml = math.prod(_pixel_mm(case)) / 1000.0
+    return volume_score(case.case, mask & (marks != IGNORED), marks == TUMOUR, voxel_ml)
+
+
+def volume_score(name: str, mask: NDArray[np.bool_], reference: NDArray[np.bool_], voxel_ml: float) -> CaseScore:
+    """Score a mask by Dice, volumes and lesions; surface distances and seconds are NaN."""
+    match = match_lesions(mask, reference)
     return CaseScore(
-        case=case.case,
-        dice=dice(shown, reference),
+        case=name,
+        dice=dice(mask, reference),
         hd95_mm=math.nan,
         nsd_2mm=math.nan,
         reference_ml=int(reference.sum()) * voxel_ml,
-        predicted_ml=int(shown.sum()) * voxel_ml,
+        predicted_ml=int(mask.sum()) * voxel_ml,
         lesions_reference=match.reference,
         lesions_found=match.found,
         false_lesions=match.false,

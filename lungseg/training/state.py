@@ -1,10 +1,10 @@
-"""What a run that was killed goes on from: written after each epoch, complete or not at all, and never a pickle.
+"""The files from which a run that was killed goes on: written after each epoch, complete or not at all, no pickle.
 
 ::
 
-    OUTPUT/<name>.config.json          what is trained (<name>.order.json in releases up to 0.1)
+    OUTPUT/<name>.config.json          the config (<name>.order.json in releases up to 0.1)
     OUTPUT/<name>.resume               safetensors: weights, average, moments, random generators; numbers as metadata
-    OUTPUT/<name>.shared               the same after the epochs that runs with other scans held out share
+    OUTPUT/<name>.shared               the state after the epochs that runs with other scans held out share
     OUTPUT/<name>.safetensors, .json   the best checkpoint so far, with its card
 """
 
@@ -41,7 +41,7 @@ class DataRecord:
 
     Attributes:
         record: contents of its cases.
-        changes: what somebody accepted to be changed on the way, oldest first.
+        changes: changes that somebody accepted on the way, oldest first.
     """
 
     record: Record
@@ -50,9 +50,6 @@ class DataRecord:
 
 class RunDirectory:
     """The files of one run.
-
-    Args:
-        config: what is trained.
 
     Attributes:
         weights: file of the best checkpoint so far.
@@ -65,51 +62,35 @@ class RunDirectory:
         self._shared_file = config.output / f"{config.name}{SHARED_END}"
 
     def begin(self, shared: Path | None = None) -> None:
-        """Write down what is trained; what an earlier run of this name left to go on from is removed.
+        """Write the config, and remove the files of an earlier run of this name: they could be taken for this run's.
 
-        Args:
-            shared: state of another run that this one goes on from, see `shared_state`.
-
-        Raises:
-            StorageError: the folder can't be written.
+        With `shared`, the state of another run (see `shared_state`), this one goes on from there. Raises StorageError.
         """
         folder, name = self._config.output, self._config.name
-        with keeping(), atomic.disk_errors(str(folder)):
+        with run_write_errors(), atomic.disk_errors(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
-            self._state_file.unlink(missing_ok=True)
-            (folder / f"{name}{CONFIG_END_UP_TO_0_1}").unlink(missing_ok=True)
+            for end in (STATE_END, SHARED_END, CONFIG_END_UP_TO_0_1, ".safetensors", ".json"):
+                (folder / f"{name}{end}").unlink(missing_ok=True)
             if shared is not None:
                 atomic.write_bytes(self._state_file, shared.read_bytes())
             atomic.write_bytes(folder / f"{name}{CONFIG_END}", self._config.to_json().encode())
 
     def share(self) -> None:
-        """Keep the state as it is now for other runs to begin with.
-
-        Raises:
-            StorageError: it can't be written.
-        """
-        with keeping(), atomic.disk_errors(self._shared_file.name):
+        """Copy the state as it is now for other runs to begin with; raises StorageError."""
+        with run_write_errors(), atomic.disk_errors(self._shared_file.name):
             atomic.write_bytes(self._shared_file, self._state_file.read_bytes())
 
-    def save(self, state: Snapshot, learned: DataRecord | None = None) -> None:
-        """Replace the state by a newer one; where that fails, the old one stays.
-
-        Args:
-            state: of the optimisation.
-            learned: the data that it learned from; None where nobody will compare them.
-
-        Raises:
-            StorageError: it can't be written.
-        """
+    def save(self, state: Snapshot, data: DataRecord | None = None) -> None:
+        """Replace the state and the record of its data; where that raises StorageError, the old one stays."""
         tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
-        metadata = {NUMBERS: json.dumps(state.numbers)} | ({DATA: json.dumps(asdict(learned))} if learned else {})
-        with keeping():
+        metadata = {NUMBERS: json.dumps(state.numbers)} | ({DATA: json.dumps(asdict(data))} if data else {})
+        with run_write_errors():
             atomic.write_bytes(self._state_file, save(tensors, metadata))
 
     def restore(self, optimisation: Optimisation) -> bool:
         """Let an optimisation go on from the state; False where there is none.
 
-        Where the process was killed between weights and card, the next epoch is the best, whatever its rank.
+        Where the process was killed between writing weights and card, the next epoch is the best, whatever its rank.
 
         Raises:
             TrainingError: the state is damaged, or that of another network.
@@ -125,35 +106,29 @@ class RunDirectory:
         return True
 
     def load(self) -> Snapshot | None:
-        """Read the state; None before the first epoch was complete.
-
-        Raises:
-            TrainingError: it is damaged.
-        """
+        """Read the state; None before the first epoch was complete; raises TrainingError where it is damaged."""
         if not atomic.is_file(self._state_file):
             return None
+        with self._reading() as stored:
+            numbers = decode(dict[str, Any], (stored.metadata() or {}).get(NUMBERS, ""), self._damaged)
+            return Snapshot({name: stored.get_tensor(name) for name in stored.keys()}, numbers)  # noqa: SIM118 - not a dict
+
+    def data_record(self) -> DataRecord | None:
+        """Read which data the state was learned from; None in states of releases up to 0.1; raises as `load`."""
+        with self._reading() as stored:
+            record = (stored.metadata() or {}).get(DATA)
+        return None if record is None else decode(DataRecord, record, self._damaged)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
         try:
             with safe_open(self._state_file, framework="pt") as stored:
-                numbers = decode(dict[str, Any], (stored.metadata() or {}).get(NUMBERS, ""), self._damaged)
-                return Snapshot({name: stored.get_tensor(name) for name in stored.keys()}, numbers)  # noqa: SIM118 - not a dict
+                yield stored
         except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
             raise self._damaged(str(error)) from error
 
-    def learned_from(self) -> DataRecord | None:
-        """Read from which data the state was learned; None in states of releases up to 0.1.
-
-        Raises:
-            TrainingError: it is damaged.
-        """
-        try:
-            with safe_open(self._state_file, framework="pt") as stored:
-                record = (stored.metadata() or {}).get(DATA)
-        except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-            raise self._damaged(str(error)) from error
-        return None if record is None else decode(DataRecord, record, self._damaged)
-
     def end(self) -> None:
-        """Remove what only a run that has not ended needs."""
+        """Remove the state, which only a run that has not ended needs."""
         self._state_file.unlink(missing_ok=True)
 
     def _damaged(self, reason: str) -> TrainingError:
@@ -163,7 +138,7 @@ class RunDirectory:
 
 
 def read_config(run: Path) -> TrainingConfig:
-    """Read what is trained in the folder of a run; the folder may have moved.
+    """Read the config in the folder of a run; the folder may have moved.
 
     Raises:
         DataSetError: there is no run, or more than one.
@@ -178,7 +153,7 @@ def read_config(run: Path) -> TrainingConfig:
 
 
 def shared_state(run: Path, config: TrainingConfig) -> Path:
-    """Find the state that a new run can begin with in the folder of another one, which differs in what it holds out.
+    """Find the state that a new run can begin with in the folder of another one, which holds out other scans.
 
     Raises:
         DataSetError: the folder holds no such state, or that of a run that was trained otherwise.
@@ -199,12 +174,8 @@ def shared_state(run: Path, config: TrainingConfig) -> Path:
 
 
 @contextmanager
-def keeping() -> Iterator[None]:
-    """Say what the block's failure to write means for a run.
-
-    Raises:
-        StorageError: of the kind that the block raised.
-    """
+def run_write_errors() -> Iterator[None]:
+    """Raise a StorageError of the block as one, of the same kind, that says what it means for a run."""
     try:
         yield
     except StorageError as error:

@@ -1,4 +1,4 @@
-"""How quickly a preset learns on this machine: a few steps on slices of noise."""
+"""The throughput of a preset on this machine: a few steps on slices of noise."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ LONG_ENOUGH_S = 8.0
 def measure_throughput(
     preset: Preset, *, batch: int, device: str, should_stop: Callable[[], bool]
 ) -> tuple[float, float]:
-    """Take some steps; the first, in which memory is found and kernels are chosen, does not count.
+    """Take some steps; the first, which allocates memory and chooses kernels, does not count.
 
     Args:
         preset: how the network learns.
-        batch: slices a step.
+        batch: slices per step.
         device: `auto`, `cpu` or `cuda`.
-        should_stop: asked between steps.
+        should_stop: called between steps.
 
     Returns:
-        Slices a second, and megabytes in use.
+        Slices per second, and megabytes in use.
 
     Raises:
         RunCancelledError: `should_stop` said so.
         CheckpointError: the device is not there.
         OutOfMemoryError: a single slice does not fit into memory.
     """
-    where = best_device(device)
-    optimisation = Optimisation(UNet(preset.network), preset.optimisation, device=where, steps=MOST_STEPS)
+    torch_device = best_device(device)
+    optimisation = Optimisation(UNet(preset.network), preset.optimisation, device=torch_device, steps=MOST_STEPS)
     side = preset.preprocessing.size
     planes = torch.rand((batch, preset.network.channels, side, side))
     noise = Batch(planes, torch.zeros((batch, 1, side, side), dtype=torch.uint8))
@@ -54,4 +54,4 @@ def measure_throughput(
             raise RunCancelledError("The measurement was stopped.", "The first epoch will show how quickly it learns.")
         optimisation.step(noise, log.warning)
         steps += 1
-    return steps * batch / (clock.now() - started), memory_mb(where)
+    return steps * batch / (clock.now() - started), memory_mb(torch_device)

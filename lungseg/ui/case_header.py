@@ -1,4 +1,4 @@
-"""The line above the viewer: which case, how its segmentation stands, what can be done with it."""
+"""The line above the viewer: which case, the state of its segmentation, what can be done with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from functools import partial
 import streamlit as st
 
 from lungseg.errors import LungSegError, NotFoundError
-from lungseg.records import CaseSummary, Failure, Run, RunState
+from lungseg.records.cases import CaseSummary
+from lungseg.records.run_states import RunState
+from lungseg.records.runs import Run
 from lungseg.services import runs, viewing
 from lungseg.services.exports import file_name
 from lungseg.services.video import video_at_work, video_of
@@ -17,7 +19,7 @@ from lungseg.ui.formatting import status_of
 from lungseg.ui.html import draw
 from lungseg.ui.labels import told_apart
 from lungseg.ui.navigation import cases_page
-from lungseg.ui.notice import SAID, act
+from lungseg.ui.notice import NOTICE, act
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.theme import show_error
 from lungseg.ui.widgets import draw_status, failure_html
@@ -27,37 +29,36 @@ POLL_S = 1.0
 
 
 def choose_case(summaries: tuple[CaseSummary, ...]) -> str | None:
-    """Return the id of the case that the address names, else of the one seen last, else of the newest.
+    """Return the id of the case in the address, else of the one viewed last, else of the newest.
 
-    Where there is none, or none of the name, say so with the way on, and return None.
+    Where there is no case, or not this one, say so with what to do next, and return None.
     """
-    known = [summary.case.id for summary in summaries]
-    wanted, last = st.query_params.get("case"), st.session_state.get("viewer_last")
-    if wanted is not None and wanted not in known:
-        _gone(summaries, was_seen=wanted == last)
+    case_ids = [summary.case.id for summary in summaries]
+    linked, last = st.query_params.get("case"), st.session_state.get("viewer_last")
+    if linked is not None and linked not in case_ids:
+        st.session_state.pop(NOTICE, None)  # it says of an action that came too late what is said here
+        with_no_scene(summaries, _missing(was_viewed=linked == last))
         return None
-    if not known:
+    if not case_ids:
         st.info(
-            "There is no case yet. Upload a scan (.nii or .nii.gz) on the page Cases, or run `lungseg demo` for one "
+            "There is no case yet. Upload a scan (.nii or .nii.gz) on the page Cases. `lungseg demo` adds a demo case "
             "with a reference mask.",
             icon=":material/upload_file:",
         )
         return None
-    chosen = wanted or (last if last in known else known[0])
+    chosen = linked or (last if last in case_ids else case_ids[0])
     st.session_state["viewer_last"] = st.query_params["case"] = chosen
     return chosen
 
 
-def _gone(summaries: tuple[CaseSummary, ...], *, was_seen: bool) -> None:
-    """Say that the case of the address is not there."""
-    st.session_state.pop(SAID, None)  # of an action that came too late: this says it
-    found = "This case was deleted meanwhile." if was_seen else "There is no such case."
-    remedy = "Nothing can be done with it any more: " if was_seen else "It may have been deleted, or the link is cut: "
-    with_no_scene(summaries, NotFoundError(found, f"{remedy}choose another one."))
+def _missing(*, was_viewed: bool) -> NotFoundError:
+    if was_viewed:
+        return NotFoundError("This case was deleted meanwhile.", "Choose another one.")
+    return NotFoundError("There is no such case.", "It may have been deleted, or the link is cut: choose another one.")
 
 
 def with_no_scene(summaries: tuple[CaseSummary, ...], error: LungSegError, case_id: str | None = None) -> None:
-    """Draw the page of a case that can't be shown: why, and the way to the others."""
+    """Draw the page of a case that can't be shown: the reason, and the way to the others."""
     with st.container(key="viewer_bar", horizontal=True, vertical_alignment="center", gap="small"):
         if summaries:
             _case_choice(case_id, {summary.case.id: summary.case.name for summary in summaries})
@@ -66,7 +67,7 @@ def with_no_scene(summaries: tuple[CaseSummary, ...], error: LungSegError, case_
 
 
 def case_bar(scene: CaseView, summaries: tuple[CaseSummary, ...]) -> str:
-    """Draw the line and return what stands in place of the model's lesions as long as there is no mask of it."""
+    """Draw the line, and return the note that stands in place of the model's lesions until there is a mask."""
     run = scene.latest_run
     is_active = run is not None and not run.state.is_final
     with st.container(key="viewer_bar", horizontal=True, vertical_alignment="center", gap="small"):
@@ -74,7 +75,9 @@ def case_bar(scene: CaseView, summaries: tuple[CaseSummary, ...]) -> str:
         st.fragment(_status, run_every=POLL_S if is_active else None)(scene.case.id)
         _actions(scene)
     if run and run.state is RunState.FAILED and run.failure:
-        _failure(run.id, run.failure)
+        with st.container(key="viewer_failure", horizontal=True, vertical_alignment="center"):
+            draw(failure_html(run.failure))
+            st.button("Retry", key="viewer_retry", on_click=act, args=(runs.retry, run.id))
     return _note(run)
 
 
@@ -86,7 +89,7 @@ def _case_choice(case_id: str | None, names: dict[str, str]) -> None:
         list(labels),
         index=0 if case_id else None,
         placeholder="Choose a case",
-        format_func=lambda each: labels.get(each, "(deleted)"),
+        format_func=lambda option: labels.get(option, "(deleted)"),
         key="viewer_case",
         on_change=_open_chosen,
         label_visibility="collapsed",
@@ -96,11 +99,11 @@ def _case_choice(case_id: str | None, names: dict[str, str]) -> None:
 
 def _open_chosen() -> None:
     if chosen := st.session_state["viewer_case"]:
-        st.query_params.from_dict({"case": chosen})  # slice and lesion of a link are those of the case before
+        st.query_params.from_dict({"case": chosen})  # drops slice and lesion, which belong to the case before
 
 
 def _status(case_id: str) -> None:
-    """Show how the newest run stands; when it ends the whole page is drawn anew, with its masks."""
+    """Show the state of the newest run; when it ends the whole page is drawn again, with the new mask."""
     run = runs.latest_run(installation(), case_id)
     is_active = run is not None and not run.state.is_final
     draw_status(run, status_of(run).share)
@@ -114,10 +117,16 @@ def _actions(scene: CaseView) -> None:
     run = scene.latest_run
     with st.container(horizontal=True, horizontal_alignment="right", width="content", gap="small"):
         if run and not run.state.is_final:
-            st.button("Stop", key="viewer_stop", on_click=_stop, args=(run.id,))
+            st.button("Stop", key="viewer_stop", on_click=act, args=(runs.request_stop, run.id))
         elif run is None or run.state is not RunState.FAILED:
             label = "Segment" if run is None else "Segment again"
-            st.button(label, key="viewer_segment", on_click=_queue, args=(scene.case.id,))
+            st.button(
+                label,
+                key="viewer_segment",
+                on_click=act,
+                args=(runs.queue_segmentation, scene.case.id),
+                kwargs={"place": 0},
+            )
         with st.popover("Export", disabled=scene.model is None and scene.reference is None):
             _exports(scene)
 
@@ -142,7 +151,7 @@ def _exports(scene: CaseView) -> None:
             partial(video_of, installation(), scene),
             file_name=file_name(scene.case, scene.model, "film", ".mp4"),
             mime="video/mp4",
-            help="All axial slices with the outlines of the masks; made when asked for, which takes some seconds.",
+            help="All axial slices with the outlines of the masks. It is made on request, which takes some seconds.",
             on_click="ignore",
             key="viewer_film",
             width="stretch",
@@ -154,30 +163,12 @@ def _exports(scene: CaseView) -> None:
 
 
 def _video_at_work(case_id: str) -> None:
-    """Say how far the film of a case is; it is made whether somebody waits for it or not."""
+    """Show the progress of the film of a case, which goes on whether somebody waits for it or not."""
     run = video_at_work(installation(), case_id)
     if run is None:
         st.rerun()
     draw_status(run, status_of(run).share)
-    st.button("Stop the film", key="viewer_film_stop", on_click=_stop, args=(run.id,), width="stretch")
-
-
-def _stop(run_id: str) -> None:
-    act(runs.request_stop, installation(), run_id)
-
-
-def _queue(case_id: str) -> None:
-    act(partial(runs.queue_segmentation, place=0), installation(), case_id)
-
-
-def _failure(run_id: str, failure: Failure) -> None:
-    with st.container(key="viewer_failure", horizontal=True, vertical_alignment="center"):
-        draw(failure_html(failure))
-        st.button("Retry", key="viewer_retry", on_click=_retry, args=(run_id,))
-
-
-def _retry(run_id: str) -> None:
-    act(runs.retry, installation(), run_id)
+    st.button("Stop the film", key="viewer_film_stop", on_click=act, args=(runs.request_stop, run.id), width="stretch")
 
 
 def _note(run: Run | None) -> str:

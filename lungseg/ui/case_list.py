@@ -1,42 +1,54 @@
-"""The list of cases: one dense row each, refreshed while something runs, without blinking."""
+"""The list of cases: a dense row for each, refreshed without blinking while something runs."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, cast
 from urllib.parse import urlencode
 
 import streamlit as st
 
 from lungseg.errors import NamelessError
-from lungseg.records import CaseSummary, RunState
+from lungseg.records.cases import CaseSummary
+from lungseg.records.run_states import RunState
 from lungseg.services import cases, runs
+from lungseg.services.home import holdings
 from lungseg.ui.case_header import POLL_S
 from lungseg.ui.case_table import CaseLine, case_table
 from lungseg.ui.formatting import ago, exact, plain, spacing, status_of, voxels
+from lungseg.ui.html import draw_warning
 from lungseg.ui.navigation import viewer_page
-from lungseg.ui.notice import act, attempt
+from lungseg.ui.notice import act
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.theme import show_error
 from lungseg.web.routes import thumbnail_address
 
 PAGE_ROWS = 25
-REFUSED = "upload_name_refused"
-LAST_PAGE = "upload_last_page"
-OPENED = "upload_opened"
+ALARM_S = 30
+REFUSAL, LAST_PAGE, OPENED, DIALOG = "upload_name_refusal", "upload_last_page", "upload_opened", "upload_dialog"
 
 Action = Literal["Rename", "Segment again", "Stop", "Delete"]
 
 
 @dataclass(frozen=True, slots=True)
 class PendingDialog:
-    """A dialog that the user asked for."""
+    """A dialog that the user has requested."""
 
     action: Action
     case_id: str
     name: str
+
+
+def alarm() -> None:
+    """Warn above the cases where files or database hold scans or masks that the other lacks."""
+    if text := _alarm():
+        draw_warning("Check this installation.", text, role="alert")
+
+
+@st.cache_data(ttl=ALARM_S, show_spinner=False)
+def _alarm() -> str | None:
+    return holdings(installation()).alarm
 
 
 def case_list() -> None:
@@ -54,19 +66,19 @@ def case_list() -> None:
 
 
 def open_chosen() -> None:
-    """Open the case that was chosen in the list: by the page, since a list that refreshes itself must not leave it."""
+    """Open the case that was chosen in the list; the list itself is a fragment, which can't switch pages."""
     if opened := st.session_state.pop(OPENED, None):
         st.switch_page(viewer_page(), query_params={"case": opened})
 
 
 def case_dialog() -> None:
-    """Open the dialog that the user asked for in the list."""
-    asked: PendingDialog | None = st.session_state.pop("upload_asked", None)
-    if asked and asked.action == "Rename":
-        st.session_state.pop(REFUSED, None)
-        _rename(asked)
-    elif asked:
-        _delete(asked)
+    """Open the dialog that was requested in the list."""
+    dialog: PendingDialog | None = st.session_state.pop(DIALOG, None)
+    if dialog and dialog.action == "Rename":
+        st.session_state.pop(REFUSAL, None)
+        _rename(dialog)
+    elif dialog:
+        _delete(dialog)
 
 
 def _rows(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
@@ -75,14 +87,14 @@ def _rows(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes argument
     pages = max(1, -(-len(summaries) // PAGE_ROWS))
     page = _page_of_address(pages)
     shown = summaries[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
-    wish = case_table([line_of(summary) for summary in shown], count=len(summaries), page=page, pages=pages)
-    if wish.opened:
-        st.session_state[OPENED] = wish.opened
+    event = case_table([line_of(summary) for summary in shown], count=len(summaries), page=page, pages=pages)
+    if event.opened:
+        st.session_state[OPENED] = event.opened
         st.rerun()
-    if wish.action:
-        _act(*wish.action, {summary.case.id: summary for summary in summaries})
-    if wish.page:
-        st.query_params["page"] = str(wish.page)
+    if event.action:
+        _act(*event.action, {summary.case.id: summary for summary in summaries})
+    if event.page:
+        st.query_params["page"] = str(event.page)
         st.rerun()
     if was_active and not active:
         st.rerun()
@@ -91,19 +103,19 @@ def _rows(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes argument
 def _page_of_address(pages: int) -> int:
     """Return the page that the address names, or the nearest that there is.
 
-    Who comes back from a case comes to an address that Streamlit makes on the way there: this page, with the case's
-    query. It stands for the page that was seen last.
+    Streamlit leaves an address with the query of the case behind when a case is opened: whoever goes back to it gets
+    the page viewed last.
     """
     before = st.session_state.get(LAST_PAGE, "1") if "case" in st.query_params else "1"
-    wanted = st.query_params.get("page", before)
-    st.session_state[LAST_PAGE] = wanted
+    number = st.query_params.get("page", before)
+    st.session_state[LAST_PAGE] = number
     with suppress(ValueError):
-        return min(max(1, int(wanted)), pages)
+        return min(max(1, int(number)), pages)
     return 1
 
 
 def line_of(summary: CaseSummary) -> CaseLine:
-    """Put a case into words."""
+    """Return the row of a case."""
     case, run = summary.case, summary.run
     status = status_of(run)
     note, is_warning = _note(summary)
@@ -114,7 +126,7 @@ def line_of(summary: CaseSummary) -> CaseLine:
         address=f"/viewer?{urlencode({'case': case.id})}",
         thumbnail=thumbnail_address(settings(), case),
         state=run.state.lower() if run else "none",
-        said=status.text,
+        status=status.text,
         exact=status.exact,
         share=status.share,
         note=note,
@@ -130,7 +142,7 @@ def line_of(summary: CaseSummary) -> CaseLine:
 
 
 def _lesions(summary: CaseSummary) -> str:
-    """Say how many lesions there are; nothing of a scan that was not understood sounds like a result."""
+    """Count the lesions; a scan that was not understood has no statement, which can't be taken for a result."""
     if summary.lesions is None:
         return "–"
     if summary.is_misread or (summary.lesions == 0 and summary.doubts):
@@ -146,56 +158,54 @@ def _volume(summary: CaseSummary) -> str:
 
 
 def _note(summary: CaseSummary) -> tuple[str, bool]:
-    """Return what a reader has to know of a result, and whether it is marked as a warning."""
+    """Return what a reader has to know of a result, and whether it is a warning."""
     run = summary.run
     if run and run.state is RunState.FAILED and run.failure:
         return f"{run.failure.found} {run.failure.remedy}", False
-    if summary.lesions is None:
-        return "", False
-    return " ".join((*summary.doubts, *summary.warnings)), True
+    text = " ".join((*summary.doubts, *summary.warnings)) if summary.lesions is not None else ""
+    return text, bool(text)
 
 
 def _act(action: str, case_id: str, summaries: dict[str, CaseSummary]) -> None:
     summary = summaries.get(case_id)
     if action == "Segment again":
-        attempt(partial(runs.queue_segmentation, place=0), installation(), case_id)
+        act(runs.queue_segmentation, case_id, place=0)
     elif action == "Stop":
-        attempt(cases.stop_segmentation, installation(), case_id)
+        act(cases.stop_segmentation, case_id)
     elif summary is None:
-        attempt(cases.get_case, installation(), case_id)
+        act(cases.get_case, case_id)
     else:
-        st.session_state["upload_asked"] = PendingDialog(cast("Action", action), case_id, summary.case.name)
+        st.session_state[DIALOG] = PendingDialog(cast("Action", action), case_id, summary.case.name)
     st.rerun()
 
 
 @st.dialog("Rename")
-def _rename(asked: PendingDialog) -> None:
-    st.text_input("Name", asked.name, max_chars=cases.LONGEST_NAME, key="upload_new_name")
-    refused: NamelessError | None = st.session_state.pop(REFUSED, None)
-    if refused:
-        show_error(refused)
+def _rename(dialog: PendingDialog) -> None:
+    st.text_input("Name", dialog.name, max_chars=cases.LONGEST_NAME, key="upload_new_name")
+    refusal: NamelessError | None = st.session_state.pop(REFUSAL, None)
+    if refusal:
+        show_error(refusal)
     with st.container(horizontal=True):
-        is_asked = st.button("Rename", key="upload_rename", type="primary", on_click=_rename_now, args=(asked.case_id,))
-        if st.button("Cancel", key="upload_rename_cancel") or (is_asked and not refused):
+        is_clicked = st.button(
+            "Rename", key="upload_rename", type="primary", on_click=_rename_now, args=(dialog.case_id,)
+        )
+        if st.button("Cancel", key="upload_rename_cancel") or (is_clicked and not refusal):
             st.rerun()
 
 
 def _rename_now(case_id: str) -> None:
     name = st.session_state["upload_new_name"]
     if cases.visible_name(name):
-        act(cases.rename_case, installation(), case_id, name)
+        act(cases.rename_case, case_id, name)
     else:
-        st.session_state[REFUSED] = cases.no_name()
+        st.session_state[REFUSAL] = cases.no_name()
 
 
 @st.dialog("Delete")
-def _delete(asked: PendingDialog) -> None:
-    st.markdown(f"Delete **{plain(asked.name)}** with its scan, masks and runs? This can't be undone.")
+def _delete(dialog: PendingDialog) -> None:
+    st.markdown(f"Delete **{plain(dialog.name)}** with its scan, masks and runs? This can't be undone.")
     with st.container(horizontal=True):
-        is_asked = st.button("Delete", key="upload_delete", type="primary", on_click=_delete_now, args=(asked.case_id,))
-        if st.button("Cancel", key="upload_delete_cancel") or is_asked:
+        service = (cases.delete_case, dialog.case_id)
+        is_clicked = st.button("Delete", key="upload_delete", type="primary", on_click=act, args=service)
+        if st.button("Cancel", key="upload_delete_cancel") or is_clicked:
             st.rerun()
-
-
-def _delete_now(case_id: str) -> None:
-    act(cases.delete_case, installation(), case_id)

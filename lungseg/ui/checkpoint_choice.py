@@ -1,4 +1,4 @@
-"""The top of the page Checkpoint: which checkpoint, whether it is the one that segments, its facts."""
+"""The top of the page Checkpoint: the choice of one, and its facts."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ ADDRESS_KEY = "checkpoint"
 
 
 def choose_checkpoint() -> str | None:
-    """Draw the choice and return the name of the chosen checkpoint: the one in the address, else the one that segments.
+    """Draw the choice and return its name: the checkpoint in the address, else the one in use.
 
     Where it does not exist, or there is no checkpoint at all, say so and return None.
     """
-    known = checkpoints.names(settings())
-    if not known:
+    names = checkpoints.names(settings())
+    if not names:
         st.info(
             "There is no checkpoint in models/ yet. Train one on the page Training and promote it on the page Runs, or "
             "copy weights and model card (NAME.safetensors, NAME.json) there.",
             icon=":material/model_training:",
         )
         return None
-    wanted = st.query_params.get(ADDRESS_KEY)
-    chosen = wanted if wanted in known else None
-    if wanted is None:
-        chosen = known[0]
+    linked = st.query_params.get(ADDRESS_KEY, names[0])
+    chosen = linked if linked in names else None
     st.session_state["checkpoint_name"] = chosen
     st.selectbox(
-        "Checkpoint", known, index=None if chosen is None else 0, placeholder="Choose a checkpoint",
-        key="checkpoint_name", on_change=_open_chosen, label_visibility="collapsed", width=300,
+        "Checkpoint", names, index=None if chosen is None else 0, placeholder="Choose a checkpoint",
+        key="checkpoint_name", label_visibility="collapsed", width=300,
+        on_change=lambda: st.query_params.update({ADDRESS_KEY: st.session_state["checkpoint_name"]}),
     )  # fmt: skip
     if chosen is None:
         show_error(NotFoundError("There is no such checkpoint.", "It may have been replaced: choose another one."))
@@ -44,15 +43,15 @@ def choose_checkpoint() -> str | None:
 
 
 def head(checkpoint: Checkpoint) -> None:
-    """Draw what identifies a checkpoint, and where its masks begin."""
+    """Draw what identifies a checkpoint, and its threshold."""
     card = checkpoint.card
-    network = with_note(f"UNet, width {card.network.width}", _slices(card.network.channels))
+    slices = "single slices" if card.network.channels == 1 else f"{card.network.channels} slices at once"
     with st.container(key="checkpoint_head"):
         facts(
             [
                 ("Use", "Segments" if checkpoint.is_in_use else "Not in use"),
                 ("Preset", card.preset),
-                ("Network", network),
+                ("Network", with_note(f"UNet, width {card.network.width}", slices)),
                 ("Threshold", f"{card.threshold:g}"),
                 ("Smallest lesion", f"{card.min_lesion_ml:g} ml"),
                 ("File", f"{checkpoint.file_bytes / BYTES_IN_MB:.1f} MB"),
@@ -61,11 +60,3 @@ def head(checkpoint: Checkpoint) -> None:
         )
     if checkpoint.fault:
         show_error(checkpoint.fault)
-
-
-def _open_chosen() -> None:
-    st.query_params[ADDRESS_KEY] = st.session_state["checkpoint_name"]
-
-
-def _slices(channels: int) -> str:
-    return "single slices" if channels == 1 else f"{channels} slices at once"

@@ -1,4 +1,4 @@
-"""The left of the page Checkpoint: what the checkpoint is for, and what it was made of and how."""
+"""The left of the page Checkpoint: intended use, data, split and training of the checkpoint."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from lungseg.ui.html import bold, div, draw, draw_quiet, tag
 from lungseg.ui.widgets import small_heading
 from lungseg.wording import counted
 
-LISTS = ("cases", "contents", "held_out_cases", "held_out_patients", "known_failures", "tested_patients")
-"""Parts of the recipe that stand elsewhere on the page."""
+ELSEWHERE = ("cases", "contents", "held_out_cases", "held_out_patients", "known_failures", "tested_patients")
+"""Fields of the card's training that stand elsewhere on the page."""
 
 
 def origin(checkpoint: Checkpoint) -> None:
-    """Draw intended use, data, split and recipe."""
+    """Draw intended use, data, split and training."""
     small_heading("Intended use")
     draw(div("lungseg-verdict", checkpoint.card.intended_use))
     small_heading("Data")
     _sources(checkpoint.card.data)
     small_heading("Split")
     _split(checkpoint)
-    small_heading("Recipe")
-    _recipe(checkpoint)
+    small_heading("Training")
+    _training(checkpoint)
 
 
 def _sources(sources: Sequence[DataSource]) -> None:
     if not sources:
-        draw_quiet("The card does not say what was learned from.")
+        draw_quiet("The card does not name the training data.")
     for source in sources:
         title = (bold(source.folder), " ", tag("span", source.licence))
         draw(div("lungseg-source", *title, tag("div", source.attribution), _counts_html(source)))
@@ -61,17 +61,17 @@ def _split(checkpoint: Checkpoint) -> None:
             draw(div("lungseg-names", ", ".join(names)))
     if sides and "tested" not in sides:
         draw_quiet(
-            "No patients were set aside for a test: what follows was measured on those held out, on which epoch and "
+            "No patients were set aside for a test. The scores are of the patients held out, on whom epoch and "
             "threshold were chosen."
         )
 
 
-def _recipe(checkpoint: Checkpoint) -> None:
+def _training(checkpoint: Checkpoint) -> None:
     training = checkpoint.card.training
     rows = [("Preset", checkpoint.card.preset), *_optimisation(training.optimisation)]
     if training.seconds is not None:
-        rows.append(("Took", f"{duration(training.seconds)} on {training.device or 'a device not named'}"))
-    told = (
+        rows.append(("Took", f"{duration(training.seconds)} on {training.device or 'an unnamed device'}"))
+    fields = (
         ("Best epoch", training.best_epoch),
         ("Folds", ", ".join(training.folds) or None),
         ("Seed", training.seed),
@@ -79,17 +79,17 @@ def _recipe(checkpoint: Checkpoint) -> None:
         ("Code", training.code_version),
         ("PyTorch", training.torch),
     )
-    rows += [(label, str(value)) for label, value in told if value is not None]
+    rows += [(label, str(value)) for label, value in fields if value is not None]
     cells = (tag("tr", tag("td", label), tag("td", value)) for label, value in rows)
     draw(tag("table", *cells, css="lungseg-diff"))
-    all_of_it = {key: value for key, value in to_plain(training).items() if key not in LISTS}
-    if rest := {key: value for key, value in all_of_it.items() if value not in (None, "", [], {})}:
-        with st.expander("All of the recipe"):
-            st.code(json.dumps(rest, indent=2), language="json")
+    plain = to_plain(training).items()
+    if shown := {key: value for key, value in plain if key not in ELSEWHERE and value not in (None, "", [], {})}:
+        with st.expander("All settings"):
+            st.code(json.dumps(shown, indent=2), language="json")
 
 
 def _optimisation(settings: JsonObject) -> list[tuple[str, str]]:
-    """Say in two rows how long was learned, and how."""
+    """Return the rows on schedule and learning rate."""
     steps = f" of {_counted(settings['steps'], 'step')}" if settings.get("steps") else ""
     rows = []
     if "epochs" in settings:
@@ -100,5 +100,5 @@ def _optimisation(settings: JsonObject) -> list[tuple[str, str]]:
 
 
 def _counted(count: object, word: str) -> str:
-    """Say how many; what a card has that is no number is shown as it is."""
+    """Write a count; a value of the card that is no number is shown as it is."""
     return counted(count, word) if isinstance(count, int) else f"{count} {word}s"

@@ -1,13 +1,13 @@
 /**
- * One object for each element of a component. Streamlit calls a component's script at every run of the page with the same
- * element, and may call the clean-up of an earlier call after a later one has begun: only the newest one ends the object.
+ * One object per element of a component. Streamlit calls a component's script with the same element at every run of the
+ * page, and may call the clean-up of an earlier call after a later one has begun: only the newest one closes the object.
  */
 
 /** @type {WeakMap<Element, { object: { close(): void }, calls: number }>} */
 const lives = new WeakMap();
 
 /**
- * Give the object that lives on an element, made by `create` where there is none, and what ends it.
+ * Return the object of an element, made by `create` where there is none, and the function that closes it.
  *
  * @template {{ close(): void }} Kind
  * @param {Element} element

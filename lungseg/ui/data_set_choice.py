@@ -1,4 +1,4 @@
-"""The left side of the page Data set: which one, how its preparation stands, what is wrong with it."""
+"""The left side of the page Data set: the choice of one, the state of its preparation, its findings."""
 
 from __future__ import annotations
 
@@ -9,45 +9,46 @@ from markupsafe import Markup
 
 from lungseg.dataset.findings import DataSetFinding
 from lungseg.errors import LungSegError, NotFoundError, TumourClassError
-from lungseg.records import RegisteredDataSet
+from lungseg.records.data_sets import RegisteredDataSet
 from lungseg.services import datasets, runs
 from lungseg.services.datasets import Overview
-from lungseg.ui.data_set_names import data_set_html, data_set_label
 from lungseg.ui.formatting import plain, status_of
 from lungseg.ui.html import bold, div, draw, draw_quiet, draw_warning, joined, tag
+from lungseg.ui.labels import data_set_html, data_set_label
 from lungseg.ui.notice import GONE, act, attempt, notice, say, until_gone
 from lungseg.ui.resources import installation
 from lungseg.ui.theme import show_error
-from lungseg.ui.widgets import draw_status, failure_box, small_heading
+from lungseg.ui.widgets import close_button, draw_status, failure_box, small_heading
 from lungseg.wording import counted
 
 POLL_S = 1.0
 FINDINGS_PX = 560
+DIALOG = "dataset_remove_dialog"
 MOST_IGNORED = 12
-CLASSES, ADD_REFUSED = "dataset_classes", "dataset_refused"
-"""Classes of the folder that was given last, of which one is tumour, and why that has to be said."""
+CLASSES, REFUSAL = "dataset_classes", "dataset_refusal"
+"""Classes of the folder that was entered last, of which the user has to name the tumour, and the error that says so."""
 
 
 def choose_data_set() -> RegisteredDataSet | None:
-    """Return the data set that the address names, else the first; None where none is registered.
+    """Return the data set in the address, else the first; None where none is registered.
 
-    Where the address names one that does not exist, say so and show the first.
+    Where the address names one that does not exist, say so and return the first.
     """
-    known = {data_set.id: data_set for data_set in datasets.list_data_sets(installation())}
-    wanted = st.query_params.get("dataset")
-    if wanted is not None and wanted not in known:
+    data_sets = {data_set.id: data_set for data_set in datasets.list_data_sets(installation())}
+    linked = st.query_params.get("dataset")
+    if linked is not None and linked not in data_sets:
         st.query_params.pop("dataset")
         show_error(NotFoundError("There is no such data set.", "It may have been removed: choose another one below."))
-        wanted = None
-    if not known:
+        linked = None
+    if not data_sets:
         return None
-    chosen = wanted or next(iter(known))
+    chosen = linked or next(iter(data_sets))
     st.query_params["dataset"] = chosen
-    return known[chosen]
+    return data_sets[chosen]
 
 
-def data_set_panel(data_set: RegisteredDataSet | None, shown: Overview | None) -> None:
-    """Draw chooser, state and findings; without any data set only the field that takes one in."""
+def data_set_panel(data_set: RegisteredDataSet | None, overview: Overview | None) -> None:
+    """Draw choice, state and findings; without any data set only the form that adds one."""
     with st.container(key="dataset_panel"):
         notice()
         if data_set is None:
@@ -59,33 +60,29 @@ def data_set_panel(data_set: RegisteredDataSet | None, shown: Overview | None) -
         _actions(data_set)
         if data_set.run and data_set.run.failure:
             failure_box(data_set.run.failure, key="dataset_failure")
-        if shown:
-            _findings(shown)
+        if overview:
+            _findings(overview)
 
 
 def data_set_dialog() -> None:
-    """Open the dialog that the user asked for."""
-    data_set_id = st.session_state.pop("dataset_removed", None)
+    """Open the dialog that the user has requested."""
+    data_set_id = st.session_state.pop(DIALOG, None)
     if data_set_id:
         _remove(data_set_id)
 
 
 def _choice(data_set: RegisteredDataSet) -> None:
-    labels = {known.id: data_set_label(known) for known in datasets.list_data_sets(installation())}
+    labels = {option.id: data_set_label(option) for option in datasets.list_data_sets(installation())}
     st.session_state["dataset_chosen"] = data_set.id
     st.selectbox(
         "Data set",
         list(labels),
         format_func=lambda data_set_id: labels.get(data_set_id, data_set_id),
         key="dataset_chosen",
-        on_change=_open_chosen,
+        on_change=lambda: st.query_params.update(dataset=st.session_state["dataset_chosen"]),
         label_visibility="collapsed",
     )
     draw(data_set_html(data_set))
-
-
-def _open_chosen() -> None:
-    st.query_params["dataset"] = st.session_state["dataset_chosen"]
 
 
 def _add() -> None:
@@ -96,25 +93,25 @@ def _add() -> None:
         is_sent = st.form_submit_button("Add", type="primary", width="stretch", key="dataset_register")
     if is_sent:
         _register(folder.strip(), tumour)
-    elif (refused := st.session_state.get(ADD_REFUSED)) is not None:
-        draw_warning(refused.found, refused.remedy)
+    elif (refusal := st.session_state.get(REFUSAL)) is not None:
+        draw_warning(refusal.found, refusal.remedy)
     draw_quiet(
         "A folder on the machine of the server, with ", bold("dataset.json"), ", ", bold("imagesTr"), " and ",
         bold("labelsTr"), " (Medical Segmentation Decathlon, nnU-Net), or with two folders of scans and masks of the "
-        "same names. It is only read.",
+        "same names. LungSeg only reads it.",
     )  # fmt: skip
 
 
 def _register(folder: str, tumour_class: str | None) -> None:
-    """Make a folder known; where nobody can tell which class is tumour, the form asks for it."""
-    st.session_state.pop(ADD_REFUSED, None)
+    """Register a folder; where its tumour class is not clear, the form asks for it."""
+    st.session_state.pop(REFUSAL, None)
     if not folder:
-        draw_warning("No folder was given.", "Type its path.")
+        draw_warning("There is no folder.", "Type its path.")
         return
     try:
         data_set = datasets.register(installation(), Path(folder), tumour_class)
     except TumourClassError as error:
-        st.session_state[CLASSES], st.session_state[ADD_REFUSED] = error.choices, error
+        st.session_state[CLASSES], st.session_state[REFUSAL] = error.choices, error
         st.rerun()
     except LungSegError as error:
         draw_warning(error.found, error.remedy)
@@ -124,22 +121,17 @@ def _register(folder: str, tumour_class: str | None) -> None:
     st.rerun()
 
 
+@until_gone()
 def _status(data_set_id: str, was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
-    """Show how the preparation stands; when it ends the whole page is drawn anew, with its figures."""
-    with until_gone():
-        _draw_status(data_set_id, was_active=was_active)
-
-
-def _draw_status(data_set_id: str, *, was_active: bool) -> None:
+    """Show the state of the preparation; when it ends the whole page is drawn again, with its figures."""
     run = datasets.get_data_set(installation(), data_set_id).run
     if run is None:
         draw(div("lungseg-status", "Not prepared yet"))
         return
-    is_active = not run.state.is_final
     progress = run.progress
     count = f"{progress.done} of {progress.total}" if progress and progress.total else ""
     draw_status(run, status_of(run).share, count)
-    if was_active and not is_active:
+    if was_active and run.state.is_final:
         st.rerun()
 
 
@@ -147,24 +139,18 @@ def _actions(data_set: RegisteredDataSet) -> None:
     run = data_set.run
     with st.container(horizontal=True, gap="small"):
         if run and not run.state.is_final:
-            st.button("Stop", key="dataset_stop", on_click=act, args=(_stop, run.id))
+            st.button("Stop", key="dataset_stop", on_click=act, args=(runs.request_stop, run.id))
         else:
-            st.button("Prepare again", key="dataset_refresh", on_click=act, args=(_refresh, data_set.id))
+            st.button("Prepare again", key="dataset_refresh", on_click=act, args=(datasets.refresh, data_set.id))
         with st.popover("Add …"):
             _add()
-        st.button("Remove", key="dataset_remove", type="tertiary", on_click=_ask_to_remove, args=(data_set.id,))
-
-
-def _stop(run_id: str) -> None:
-    runs.request_stop(installation(), run_id)
-
-
-def _refresh(data_set_id: str) -> None:
-    datasets.refresh(installation(), data_set_id)
-
-
-def _ask_to_remove(data_set_id: str) -> None:
-    st.session_state["dataset_removed"] = data_set_id
+        st.button(
+            "Remove",
+            key="dataset_remove",
+            type="tertiary",
+            on_click=st.session_state.update,
+            args=({DIALOG: data_set.id},),
+        )
 
 
 @st.dialog("Remove")
@@ -173,11 +159,11 @@ def _remove(data_set_id: str) -> None:
         data_set = datasets.get_data_set(installation(), data_set_id)
     except NotFoundError:
         show_error(GONE)
-        _back("Close")
+        close_button("Close", key="dataset_dialog_back")
         return
     st.markdown(
         f"Remove **{plain(data_set.name)}** from the list and delete its prepared slices? Its folder "
-        f"{plain(data_set.folder)} is not touched."
+        f"{plain(data_set.folder)} stays as it is."
     )
     with st.container(horizontal=True, gap="small"):
         if st.button("Remove", key="dataset_remove_now", type="primary"):
@@ -185,37 +171,26 @@ def _remove(data_set_id: str) -> None:
                 say(f"{data_set.name} was removed from the list.")
             st.query_params.pop("dataset", None)
             st.rerun()
-        _back("Cancel")
+        close_button("Cancel", key="dataset_dialog_back")
 
 
-def _back(label: str) -> None:
-    """Draw the button that closes a dialog and leaves all as it is."""
-    if st.button(label, key="dataset_dialog_back"):
-        st.rerun()
-
-
-def _findings(shown: Overview) -> None:
-    errors = sum(finding.is_error for finding in shown.findings)
-    warnings = len(shown.findings) - errors
-    small_heading("Findings", _verdict(errors, warnings))
-    if shown.findings:
+def _findings(overview: Overview) -> None:
+    errors = sum(finding.is_error for finding in overview.findings)
+    warnings = len(overview.findings) - errors
+    counts = [counted(count, word) for count, word in ((errors, "error"), (warnings, "warning")) if count]
+    title = f"{', '.join(counts) or 'no errors or warnings'}{'; errors stop training' if errors else ''}"
+    small_heading("Findings", tag("span", title, css="" if counts else "lungseg-fit"))
+    if overview.findings:
         with st.container(key="dataset_findings", height=FINDINGS_PX, border=False):
-            draw(joined(finding_html(finding) for finding in shown.findings))
-    if shown.ignored:
-        names = ", ".join(shown.ignored[:MOST_IGNORED])
-        more = f" and {len(shown.ignored) - MOST_IGNORED} more" if len(shown.ignored) > MOST_IGNORED else ""
-        draw_quiet(f"Ignored, no scans: {names}{more}.")
-
-
-def _verdict(errors: int, warnings: int) -> Markup:
-    if not errors and not warnings:
-        return tag("span", "nothing stands against training", css="lungseg-fit")
-    words = [counted(count, word) for count, word in ((errors, "error"), (warnings, "warning")) if count]
-    return tag("span", f"{', '.join(words)}{'; errors stop training' if errors else ''}")
+            draw(joined(finding_html(finding) for finding in overview.findings))
+    if overview.ignored:
+        names = ", ".join(overview.ignored[:MOST_IGNORED])
+        more = f" and {len(overview.ignored) - MOST_IGNORED} more" if len(overview.ignored) > MOST_IGNORED else ""
+        draw_quiet(f"Ignored, because they are no scans: {names}{more}.")
 
 
 def finding_html(finding: DataSetFinding) -> Markup:
-    """Lay out a finding: case, what was found, what to do."""
+    """Return a finding: its case, what is wrong, what to do."""
     kind = "error" if finding.is_error else "warning"
     where = tag("small", f"{kind} · {finding.case or 'whole set'}")
     return div(f"lungseg-finding {kind}", where, bold(finding.found), f" {finding.remedy}")

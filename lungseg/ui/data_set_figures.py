@@ -9,45 +9,46 @@ from typing import Any
 import streamlit as st
 
 from lungseg.dataset.statistics import CaseStatistics, Statistics, to_csv
-from lungseg.figures import Figure
+from lungseg.decoding import to_plain
 from lungseg.figures.dataset import bars, hu_histogram, lung_map, spacings
-from lungseg.records import RegisteredDataSet, RunState
+from lungseg.records.data_sets import RegisteredDataSet
+from lungseg.records.run_states import RunState
 from lungseg.services import datasets
 from lungseg.services.datasets import Overview
 from lungseg.ui.html import bold, div, draw, draw_quiet, tag
 from lungseg.ui.resources import settings
-from lungseg.ui.widgets import facts, small_heading, with_note
+from lungseg.ui.widgets import draw_chart, facts, small_heading, with_note
 from lungseg.web.routes import picture_address
 from lungseg.wording import counted
 
-KEPT_OVERVIEWS = 8
+MOST_OVERVIEWS = 8
 ROW_PX, HEAD_PX, TABLE_PX = 52, 38, 770
 
 
 def overview_of(data_set: RegisteredDataSet | None) -> Overview | None:
-    """Return what is known of a data set, as it was before while it is read again; None where there is nothing yet."""
+    """Return the overview of a data set, the former one while it is prepared again; None where there is none yet."""
     if data_set is None or data_set.run is None:
         return None
     before: tuple[str, Overview | None] = st.session_state.get("dataset_overview", ("", None))
     if not data_set.run.state.is_final:
         return before[1] if before[0] == data_set.id else None
-    shown = _overview(data_set.id, data_set.run.id, data_set.run.state)
-    st.session_state["dataset_overview"] = (data_set.id, shown)
-    return shown
+    overview = _overview(data_set.id, data_set.run.id, data_set.run.state)
+    st.session_state["dataset_overview"] = (data_set.id, overview)
+    return overview
 
 
-@st.cache_resource(max_entries=KEPT_OVERVIEWS, show_spinner=False)
-def _overview(data_set_id: str, run_id: str, state: RunState) -> Overview | None:  # noqa: ARG001 - the run makes it another one
+@st.cache_resource(max_entries=MOST_OVERVIEWS, show_spinner=False)
+def _overview(data_set_id: str, run_id: str, state: RunState) -> Overview | None:  # noqa: ARG001 - parts of the key
     return datasets.data_set_overview(settings(), data_set_id)
 
 
 def no_figures_yet(data_set: RegisteredDataSet | None) -> None:
-    """Say what to do first, or that the worker is about it."""
+    """Say what to do first, or that the worker prepares the data set."""
     if data_set is None:
         st.info(
-            "No data set yet. Give the folder of one at the left: its scans are read once, then their figures, faults "
-            "and slices for training are here. The same from the command line: `lungseg prepare FOLDER -o STORE`, "
-            "`lungseg stats FOLDER`, `lungseg lint FOLDER`.",
+            "There is no data set yet. Enter the folder of one at the left: its scans are read once, then their "
+            "figures, findings and slices for training are here. The same from the command line: "
+            "`lungseg prepare FOLDER -o STORE`, `lungseg stats FOLDER`, `lungseg lint FOLDER`.",
             icon=":material/folder_open:",
         )
     elif data_set.run and not data_set.run.state.is_final:
@@ -60,38 +61,31 @@ def figures(statistics: Statistics) -> None:
     """Draw the figures of a data set."""
     with st.container(key="dataset_figures"):
         _counts(statistics)
-        _charts(statistics)
+        small_heading("Hounsfield units")
+        draw_chart(hu_histogram(statistics.hu), "dataset_hu")
+        small_heading("Location of tumours", tag("span", "in the bounding box of the lungs, all cases"))
+        draw_chart(lung_map(statistics.lung_map), "dataset_places")
+        charts = (
+            ("Tumour per case", bars(statistics.tumour_ml, "ml"), "dataset_volumes"),
+            ("Slices with tumour", bars(statistics.tumour_extent, "slices"), "dataset_extents"),
+            ("Spacing", spacings(statistics.rows), "dataset_spacing"),
+        )
+        for cell, (title, figure, key) in zip(st.columns(3, gap="small"), charts, strict=True):
+            with cell:
+                small_heading(title)
+                draw_chart(figure, key)
 
 
-def _charts(statistics: Statistics) -> None:
-    small_heading("Hounsfield units")
-    _chart(hu_histogram(statistics.hu), "hu")
-    small_heading("Where tumours lie", tag("span", "in the bounding box of the lungs, all cases"))
-    _chart(lung_map(statistics.lung_map), "places")
-    for cell, (title, figure, key) in zip(
-        st.columns(3, gap="small"),
-        (
-            ("Tumour of a case", bars(statistics.tumour_ml, "ml"), "volumes"),
-            ("Slices with tumour", bars(statistics.tumour_extent, "slices"), "extents"),
-            ("Spacing", spacings(statistics.rows), "spacing"),
-        ),
-        strict=True,
-    ):
-        with cell:
-            small_heading(title)
-            _chart(figure, key)
-
-
-def data_set_table(data_set: RegisteredDataSet, shown: Overview) -> None:
-    """Draw a row for each case, with its picture and what was found in it."""
-    rows = shown.statistics.rows
+def data_set_table(data_set: RegisteredDataSet, overview: Overview) -> None:
+    """Draw a row for each case, with its picture and its findings."""
+    rows = overview.statistics.rows
     with st.container(key="dataset_cases", horizontal=True, vertical_alignment="center", gap="small"):
         small_heading(f"Cases · {len(rows)}")
         _download("CSV", to_csv(rows), "text/csv", f"{data_set.id[:8]}-cases.csv")
-        report = json.dumps(shown.statistics.report(), allow_nan=False)
+        report = json.dumps(to_plain(overview.statistics), allow_nan=False)
         _download("JSON", report, "application/json", f"{data_set.id[:8]}-statistics.json")
     st.dataframe(
-        _columns(data_set.id, shown),
+        _columns(data_set.id, overview),
         key="dataset_table",
         hide_index=True,
         height=min(TABLE_PX, HEAD_PX + len(rows) * ROW_PX),
@@ -116,15 +110,11 @@ def _counts(statistics: Statistics) -> None:
     )
     if ratio is not None:
         draw_quiet(
-            "For each slice with tumour there are ", bold(f"{ratio:.2f}"), " without. Training shows one with tumour "
-            f"{ratio:.2f} times as often as others: half of what it shows holds tumour.",
+            "There are ", bold(f"{ratio:.2f}"), " slices without tumour for each slice with tumour. Training draws the "
+            f"latter {ratio:.2f} times as often as the others, so that half of its slices hold tumour.",
         )  # fmt: skip
     title = f"{statistics.tumour_slices} of {statistics.slices} slices hold tumour"
     draw(div("lungseg-share", tag("i", style=f"width:{100 * share:.2f}%"), title=title))
-
-
-def _chart(figure: Figure, key: str) -> None:
-    st.plotly_chart(figure, key=f"dataset_{key}", theme=None, config={"displayModeBar": False})
 
 
 def _download(label: str, content: str, mime: str, name: str) -> None:
@@ -133,17 +123,17 @@ def _download(label: str, content: str, mime: str, name: str) -> None:
     )
 
 
-def _columns(data_set_id: str, shown: Overview) -> dict[str, list[Any]]:
-    """Lay the cases out by column, which is what the table is sent as."""
-    rows = shown.statistics.rows
-    words = _finding_words(shown)
+def _columns(data_set_id: str, overview: Overview) -> dict[str, list[Any]]:
+    """Return the columns of the table."""
+    rows = overview.statistics.rows
+    findings = _finding_counts(overview)
     return {
-        "": [_picture(data_set_id, row, shown) for row in rows],
+        "": [_picture(data_set_id, row, overview) for row in rows],
         "Case": [row.case for row in rows],
         "Tumour": [row.tumour_ml for row in rows],
         "Slices": [_slices(row) for row in rows],
         "Lesions": [row.lesions for row in rows],
-        "Findings": [words.get(row.case, "") for row in rows],
+        "Findings": [findings.get(row.case, "") for row in rows],
         "Patient": [row.patient for row in rows],
         "Spacing": [
             f"{row.pixel_mm:.2f} · {row.slice_mm:.2f}" if row.pixel_mm and row.slice_mm else "" for row in rows
@@ -160,7 +150,7 @@ def _column_looks() -> dict[str, Any]:
         "": look.ImageColumn(width=56),
         "Case": look.TextColumn(width=92),
         "Tumour": look.NumberColumn("ml", format="%.2f", width=58, help="Tumour volume."),
-        "Slices": look.TextColumn(width=68, help="Slices with tumour of all slices."),
+        "Slices": look.TextColumn(width=68, help="Slices with tumour / all slices."),
         "Lesions": look.NumberColumn("Lesions", width=62),
         "Findings": look.TextColumn(width=110),
         "Patient": look.TextColumn(width=92),
@@ -173,8 +163,8 @@ def _column_looks() -> dict[str, Any]:
     }
 
 
-def _picture(data_set_id: str, row: CaseStatistics, shown: Overview) -> str | None:
-    picture = shown.pictures.get(row.case)
+def _picture(data_set_id: str, row: CaseStatistics, overview: Overview) -> str | None:
+    picture = overview.pictures.get(row.case)
     return picture_address(settings(), data_set_id, row.case, picture) if picture else None
 
 
@@ -184,10 +174,10 @@ def _slices(row: CaseStatistics) -> str:
     return f"{row.tumour_slices} / {row.slices}" if row.tumour_slices is not None else f"– / {row.slices}"
 
 
-def _finding_words(shown: Overview) -> dict[str, str]:
-    """Say for each case how many errors and warnings it has."""
-    counts = Counter((finding.case, finding.severity.lower()) for finding in shown.findings if finding.case)
-    words: dict[str, list[str]] = {}
+def _finding_counts(overview: Overview) -> dict[str, str]:
+    """Count the errors and warnings of each case, as text."""
+    counts = Counter((finding.case, finding.severity.lower()) for finding in overview.findings if finding.case)
+    texts: dict[str, list[str]] = {}
     for (case, severity), count in sorted(counts.items()):
-        words.setdefault(case, []).append(counted(count, severity))
-    return {case: ", ".join(parts) for case, parts in words.items()}
+        texts.setdefault(case, []).append(counted(count, severity))
+    return {case: ", ".join(parts) for case, parts in texts.items()}

@@ -1,7 +1,7 @@
-/** Making elements. Text is set as text, never as HTML: names of cases and findings are somebody else's. */
+/** Makes elements. Text is set as text, never as HTML: names of cases and findings come from outside. */
 
 /**
- * Make an element with a class and text (neither where it is empty), and put children into it.
+ * Make an element with a class, a text and children.
  *
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
@@ -32,7 +32,7 @@ export function makeButton(className, text, ...children) {
 }
 
 /**
- * Write a text where it is not there yet: what stays the same costs no layout.
+ * Set the text of an element where it differs: an unchanged one costs no layout.
  *
  * @param {Element} element
  * @param {string} text

@@ -1,4 +1,4 @@
-"""The script that Streamlit runs for every page: look, navigation, the page itself."""
+"""The script that Streamlit runs for every page: style, navigation, the page itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from lungseg.errors import LungSegError
-from lungseg.ui.faults import show_waiting
+from lungseg.ui.faults import show_pending
 from lungseg.ui.navigation import cases_page, checkpoint_page, data_set_page, runs_page, training_page, viewer_page
 from lungseg.ui.theme import apply_theme, heading, show_error
 
@@ -17,7 +17,7 @@ page = st.navigation(
     [cases_page(), viewer_page(), data_set_page(), training_page(), runs_page(), checkpoint_page()], position="top"
 )
 heading(page.title)
-show_waiting()
+show_pending()
 try:
     page.run()
 except LungSegError as error:

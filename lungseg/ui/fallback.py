@@ -1,4 +1,4 @@
-"""The simpler viewer: axial slices as one plotly figure, where WebGL2 or the viewer's bundle is missing."""
+"""The fallback viewer: axial slices as one plotly figure, where WebGL2 or the viewer's bundle is missing."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import Any
 import streamlit as st
 
 from lungseg.errors import LungSegError
-from lungseg.records import Lesion, ScanFinding, ScanSeverity, lesion_count
+from lungseg.records.findings import ScanFinding, ScanSeverity, lesion_count
+from lungseg.records.masks import Lesion
 from lungseg.scans.overlay import WINDOWS
 from lungseg.services.rethreshold import ThresholdState
 from lungseg.services.viewing import CaseView, grey_slices, slice_figure
 from lungseg.ui.formatting import millilitres, plain
 from lungseg.ui.resources import settings
-from lungseg.ui.threshold import select_threshold
+from lungseg.ui.viewer import select_threshold
+from lungseg.ui.widgets import draw_chart
 from lungseg.wording import counted
 
 MILD = frozenset({ScanSeverity.WARNING, ScanSeverity.NOTE})
-KEPT_FIGURES = 4
-KEPT_SCANS = 2
+MOST_FIGURES = 4
+MOST_SCANS = 2
 
 
 def fallback_viewer(scene: CaseView, reason: LungSegError | None = None) -> None:
     """Draw the slices and the lesions of a case, and say why the three-plane viewer is not there.
 
-    What the scan was not understood by stands above all else.
+    A scan that was not understood has its alarm above all else.
     """
     _alarm(scene)
     if reason is None:
@@ -39,41 +41,41 @@ def fallback_viewer(scene: CaseView, reason: LungSegError | None = None) -> None
     with picture:
         contents = (scene.case.id, *(mask.sha256 if mask else "" for mask in (scene.model, scene.reference)))
         figure = _figure(contents, WINDOWS[name], scene)
-        st.plotly_chart(figure, key="viewer_slices", theme=None, config={"displayModeBar": False})
+        draw_chart(figure, "viewer_slices")
     with table:
-        if scene.operation:
-            _threshold(scene.operation)
+        if scene.threshold:
+            _threshold(scene.threshold)
         _lesions(scene)
         _remarks(scene)
 
 
-@st.cache_resource(max_entries=KEPT_SCANS, show_spinner="Drawing the slices …")
+@st.cache_resource(max_entries=MOST_SCANS, show_spinner="Drawing the slices …")
 def _grey(scan_sha256: str, window: tuple[float, float], _scene: CaseView) -> Any:  # noqa: ARG001 - the key
-    """Keep the slices of the scans read last: 27 MB for 133 slices, which take a second or two to read and draw."""
+    """Cache the slices of the last scans: 27 MB for 133 slices, which take a second or two to read and draw."""
     return grey_slices(settings(), _scene, window)
 
 
-@st.cache_resource(max_entries=KEPT_FIGURES, show_spinner=False)
+@st.cache_resource(max_entries=MOST_FIGURES, show_spinner=False)
 def _figure(contents: tuple[str, ...], window: tuple[float, float], _scene: CaseView) -> Any:  # noqa: ARG001 - the key
-    """Keep the figures drawn last; what `contents` marks is in the scene."""
+    """Cache the last figures; `contents` identifies what the scene shows."""
     return slice_figure(settings(), _scene, _grey(_scene.case.scan_sha256, window, _scene))
 
 
-def _threshold(operation: ThresholdState) -> None:
-    choices = {choice.level: choice for choice in operation.choices}
-    if operation.reason:
-        st.caption(f"Threshold {choices[operation.level].threshold:.2f}. {plain(operation.reason)}")
+def _threshold(threshold: ThresholdState) -> None:
+    choices = {choice.level: choice for choice in threshold.choices}
+    if threshold.reason:
+        st.caption(f"Threshold {choices[threshold.level].threshold:.2f}. {plain(threshold.reason)}")
         return
-    key = f"viewer_threshold_{operation.mask_id}"
+    key = f"viewer_threshold_{threshold.mask_id}"
     st.select_slider(
         "Threshold, sensitive to specific",
         list(choices),
-        operation.level,
+        threshold.level,
         format_func=lambda level: f"{choices[level].threshold:.2f}",
         key=key,
-        on_change=lambda: select_threshold(operation.mask_id, st.session_state[key]),
+        on_change=lambda: select_threshold(threshold.mask_id, st.session_state[key]),
     )
-    st.caption(choices[operation.level].expected)
+    st.caption(choices[threshold.level].expected)
 
 
 def _lesions(scene: CaseView) -> None:
@@ -93,20 +95,20 @@ def _lesions(scene: CaseView) -> None:
 
 def _alarm(scene: CaseView) -> None:
     if scene.caution:
-        doubts = [_text(each) for each in scene.remarks if each.severity not in MILD]
+        doubts = [_text(finding) for finding in scene.remarks if finding.severity not in MILD]
         st.error("\n\n".join([f"**{scene.caution}**", *doubts]))
 
 
 def _remarks(scene: CaseView) -> None:
     """Show warnings in full, and notes, which change nothing, folded."""
-    for each in scene.remarks:
-        if each.severity is ScanSeverity.WARNING:
-            st.warning(_text(each))
-    notes = [each for each in scene.remarks if each.severity is ScanSeverity.NOTE]
+    for finding in scene.remarks:
+        if finding.severity is ScanSeverity.WARNING:
+            st.warning(_text(finding))
+    notes = [finding for finding in scene.remarks if finding.severity is ScanSeverity.NOTE]
     if notes:
         with st.expander(f"{counted(len(notes), 'note')} on the scan"):
-            for each in notes:
-                st.info(_text(each))
+            for finding in notes:
+                st.info(_text(finding))
 
 
 def _text(finding: ScanFinding) -> str:
@@ -114,14 +116,11 @@ def _text(finding: ScanFinding) -> str:
 
 
 def _row(lesion: Lesion) -> dict[str, str | float]:
-    probability = {} if lesion.probability is None else {"Probability": round(lesion.probability, 2)}
     first, last = lesion.slices
-    extent = " × ".join(f"{mm:.0f}" for mm in lesion.extent_mm)
-    doubtful = {"": "doubtful"} if lesion.is_doubtful else {}
     return {
-        **doubtful,
+        **({"": "doubtful"} if lesion.is_doubtful else {}),
         "ml": round(lesion.volume_ml, 2),
-        **probability,
-        "Size, mm": extent,
+        **({} if lesion.probability is None else {"Probability": round(lesion.probability, 2)}),
+        "Size, mm": " × ".join(f"{mm:.0f}" for mm in lesion.extent_mm),
         "Slices": f"{first + 1}–{last + 1}",
     }

@@ -1,11 +1,12 @@
-"""Numbers and times as people read them; every number has its unit."""
+"""Numbers and times as people read them, each with its unit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lungseg.records import Progress, Run, RunKind, RunState
+from lungseg.records.run_states import Progress, RunKind, RunState
+from lungseg.records.runs import Run
 from lungseg.wording import counted
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
@@ -37,7 +38,7 @@ def ago(moment: datetime, *, now: datetime | None = None) -> str:
 
 
 def exact(moment: datetime) -> str:
-    """Give a moment to the second in the server's time zone, for the hover text of `ago`."""
+    """Write a moment to the second in the server's time zone, for the hover text of `ago`."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
@@ -52,24 +53,24 @@ def duration(seconds: float) -> str:
 
 
 def voxels(shape: tuple[int, int, int] | None) -> str:
-    """Give the shape of a scan ("512 x 512 x 133")."""
+    """Write the shape of a scan ("512 x 512 x 133")."""
     return " × ".join(map(str, shape)) if shape else "–"
 
 
 def spacing(spacing_mm: tuple[float, float, float] | None) -> str:
-    """Give the voxel spacing ("0.70 x 0.70 x 2.50 mm")."""
+    """Write the voxel spacing ("0.70 x 0.70 x 2.50 mm")."""
     return " × ".join(f"{mm:.2f}" for mm in spacing_mm) + " mm" if spacing_mm else ""
 
 
 def millilitres(volume_ml: float | None) -> str:
-    """Give a volume; two decimals below 100 ml."""
+    """Write a volume; two decimals below 100 ml."""
     if volume_ml is None:
         return "–"
     return f"{volume_ml:.2f} ml" if volume_ml < 100 else f"{volume_ml:.0f} ml"  # noqa: PLR2004 - as the docstring says
 
 
-def left(progress: Progress | None) -> str:
-    """Say how far a run has come ("segmenting, about 5 s left")."""
+def progress_text(progress: Progress | None) -> str:
+    """Write the progress of a run ("segmenting, about 5 s left")."""
     if progress is None:
         return "starting"
     if progress.left_s is None:
@@ -78,7 +79,7 @@ def left(progress: Progress | None) -> str:
 
 
 def run_seconds(run: Run) -> float | None:
-    """How long a run took; None where it has not ended."""
+    """Return how long a run took; None where it has not ended."""
     if run.started_at is None or run.finished_at is None:
         return None
     return (run.finished_at - run.started_at).total_seconds()
@@ -86,12 +87,12 @@ def run_seconds(run: Run) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """How a run stands.
+    """The state of a run.
 
     Attributes:
-        text: as a sentence.
+        text: state, moment and duration as a sentence.
         exact: the moment that the text names; empty where it names none.
-        share: how far it is, 0 to 1; None where it has ended.
+        share: progress, 0 to 1; None where it has ended.
     """
 
     text: str
@@ -100,11 +101,11 @@ class RunStatus:
 
 
 def status_of(run: Run | None) -> RunStatus:
-    """Put a run's state into words: state, moment, how long it took; None stands for a case without segmentation."""
+    """Describe the state of a run; None stands for a case without segmentation."""
     if run is None:
         return RunStatus("Not segmented yet")
     if run.state is RunState.RUNNING:
-        text = "Stopping after this step" if run.stop_requested else left(run.progress).capitalize()
+        text = "Stopping after this step" if run.stop_requested else progress_text(run.progress).capitalize()
         return RunStatus(text, share=run.progress.fraction if run.progress else 0.0)
     if run.state is RunState.QUEUED:
         return RunStatus(f"Waiting for the worker, queued {ago(run.queued_at)}", exact(run.queued_at), share=0.0)
@@ -115,5 +116,5 @@ def status_of(run: Run | None) -> RunStatus:
 
 
 def plain(text: str) -> str:
-    """Keep a user's text from being read as Markdown."""
+    """Escape a user's text, so that it is not read as Markdown."""
     return "".join(f"\\{character}" if character in r"\`*_{}[]()#+-.!$:~|<>" else character for character in text)

@@ -13,22 +13,15 @@ VOID = frozenset({"img"})
 
 
 def tag(name: str, *content: str, css: str = "", **attributes: str) -> Markup:
-    """Return an element.
-
-    Args:
-        name: of the element.
-        content: texts and elements, in their order.
-        css: its classes.
-        attributes: the others; those that are empty are left out.
-    """
+    """Return an element of texts and elements, with its classes and its other attributes; empty ones are left out."""
     pairs = {"class": css, **attributes}
-    said = joined(Markup(' {}="{}"').format(key, value) for key, value in pairs.items() if value)
-    start = Markup("<{}{}>").format(name, said)
+    written = joined(Markup(' {}="{}"').format(key, value) for key, value in pairs.items() if value)
+    start = Markup("<{}{}>").format(name, written)
     return start if name in VOID else Markup("{}{}</{}>").format(start, joined(content), name)
 
 
 def div(css: str, *content: str, **attributes: str) -> Markup:
-    """Return a block of classes, made as `tag` makes it."""
+    """Return a block with these classes."""
     return tag("div", *content, css=css, **attributes)
 
 
@@ -38,7 +31,7 @@ def bold(*content: str) -> Markup:
 
 
 def joined(parts: Iterable[str], separator: str = "") -> Markup:
-    """Return texts and elements one after the other; those that are empty are left out."""
+    """Return texts and elements one after the other, without the empty ones."""
     return Markup.escape(separator).join(part for part in parts if part)
 
 
@@ -48,12 +41,12 @@ def draw(content: Markup, *, width: Literal["stretch", "content"] = "stretch") -
 
 
 def draw_quiet(*content: str) -> None:
-    """Draw a remark in small grey letters."""
+    """Draw a remark in small grey type."""
     draw(div("lungseg-quiet", *content))
 
 
 def draw_warning(title: str, *remedy: str, role: str = "") -> None:
-    """Draw a box that says what is wrong, and what to do."""
+    """Draw what is wrong, and what to do."""
     draw(div("lungseg-failure", bold(title), " ", *remedy, role=role))
 
 

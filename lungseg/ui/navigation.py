@@ -1,4 +1,4 @@
-"""The pages and where they are found; every link goes through here."""
+"""The pages and their addresses; every link goes through here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKPOINT_PATH = "checkpoint"
 
 
 def cases_page() -> Page:
-    """The list of cases, where every visit begins."""
+    """The list of cases, which is the first page."""
     return st.Page(PAGES / "cases.py", title="Cases", url_path="cases", default=True)
 
 
@@ -27,17 +27,17 @@ def viewer_page() -> Page:
 
 
 def data_set_page() -> Page:
-    """Data sets, their figures and faults; `?dataset=ID` names one."""
+    """Data sets with their figures and findings; `?dataset=ID` names one."""
     return st.Page(PAGES / "dataset.py", title="Data set", url_path="dataset")
 
 
 def training_page() -> Page:
-    """Ordering and watching training runs; `?run=ID` names the run."""
+    """Configuring and watching training runs; `?run=ID` names the run."""
     return st.Page(PAGES / "training.py", title="Training", url_path="training")
 
 
 def runs_page() -> Page:
-    """All runs, compared; each `?run=ID` names one that is chosen."""
+    """The table of runs, their details and comparison; each `?run=ID` names a chosen one."""
     return st.Page(PAGES / "runs.py", title="Runs", url_path="runs")
 
 
@@ -47,5 +47,5 @@ def checkpoint_page() -> Page:
 
 
 def checkpoint_address(name: str) -> str:
-    """Give the address of a model card, for links that no page draws."""
+    """Return the address of a model card, for links that scripts draw."""
     return f"/{CHECKPOINT_PATH}?{urlencode({'checkpoint': name})}"

@@ -1,4 +1,4 @@
-"""What an action of the user has come to: done, refused, or too late because the thing was deleted meanwhile."""
+"""The result of what the user did: done, refused, or too late because the thing was deleted meanwhile."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import streamlit as st
 
 from lungseg.errors import LungSegError, NotFoundError
 from lungseg.ui.html import div, draw
+from lungseg.ui.resources import installation
 from lungseg.ui.theme import show_error
 
-SAID = "notice"
+NOTICE = "notice"
 SHOWN_S = 20.0
 GONE = NotFoundError(
     "It was deleted meanwhile, in another window or by somebody else.",
@@ -20,57 +21,45 @@ GONE = NotFoundError(
 )
 
 
-def attempt(action: Callable[..., object], *arguments: object) -> bool:
-    """Do what the user asks for; a refusal is said by the next `notice`.
-
-    Args:
-        action: what is to be done.
-        arguments: of it.
-
-    Returns:
-        Whether it was done.
-    """
-    st.session_state.pop(SAID, None)
+def attempt(action: Callable[..., object], *arguments: object, **options: object) -> bool:
+    """Do what the user asks for and return whether it was done; the next `notice` shows a refusal."""
+    st.session_state.pop(NOTICE, None)
     try:
-        action(*arguments)
+        action(*arguments, **options)
     except NotFoundError:
-        _say(GONE)
+        say(GONE)
     except LungSegError as error:
-        _say(error)
+        say(error)
     else:
         return True
     return False
 
 
-def act(action: Callable[..., object], *arguments: object) -> None:
-    """Do as `attempt` does, as the callback of a button; whoever clicks may do so when the thing is gone."""
-    attempt(action, *arguments)
+def act(service: Callable[..., object], *arguments: object, **options: object) -> None:
+    """Call a service for the installation as the callback of a button; the thing may be gone when it is clicked."""
+    attempt(service, installation(), *arguments, **options)
 
 
-def say(text: str) -> None:
-    """Say what was done, in the next `notice`; the text is no HTML."""
-    _say(text)
+def say(message: str | LungSegError) -> None:
+    """Show in the next `notice` what was done, or why not; the text is no HTML."""
+    st.session_state[NOTICE] = (message, time.monotonic())
 
 
 def notice() -> None:
-    """Draw the line that tells what the last action has come to; it stays for a while, and until the next action."""
-    said, moment = st.session_state.get(SAID, (None, 0.0))
-    if said is None or time.monotonic() - moment > SHOWN_S:
-        st.session_state.pop(SAID, None)
-    elif isinstance(said, LungSegError):
-        show_error(said)
+    """Draw the result of the last action; it stays for a while, and until the next action."""
+    message, moment = st.session_state.get(NOTICE, (None, 0.0))
+    if message is None or time.monotonic() - moment > SHOWN_S:
+        st.session_state.pop(NOTICE, None)
+    elif isinstance(message, LungSegError):
+        show_error(message)
     else:
-        draw(div("lungseg-said", said, role="status"))
+        draw(div("lungseg-said", message, role="status"))
 
 
 @contextmanager
 def until_gone() -> Iterator[None]:
-    """Draw a part of a page that draws itself anew: where its thing was deleted meanwhile, say so."""
+    """Wrap a part of a page that refreshes itself: where its thing was deleted meanwhile, say so."""
     try:
         yield
     except NotFoundError:
         show_error(GONE)
-
-
-def _say(what: str | LungSegError) -> None:
-    st.session_state[SAID] = (what, time.monotonic())

@@ -1,4 +1,4 @@
-"""The page Runs as a whole: the table, and beside it what was chosen in it."""
+"""The page Runs as a whole: the table, and beside it the chosen runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from lungseg.errors import NotFoundError
-from lungseg.records import RunSummary
+from lungseg.records.runs import RunSummary
 from lungseg.services import cases, promotion, training
 from lungseg.ui.html import draw_quiet
 from lungseg.ui.labels import told_apart
@@ -15,7 +15,7 @@ from lungseg.ui.notice import notice
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.run_comparison import comparison
 from lungseg.ui.run_details import details
-from lungseg.ui.run_selection import DIALOG_ASKED, chosen_ids, drop
+from lungseg.ui.run_selection import DIALOG, chosen_ids, drop
 from lungseg.ui.run_table import run_table
 from lungseg.ui.theme import show_error
 from lungseg.ui.widgets import run_name, small_heading
@@ -24,14 +24,14 @@ POLL_S = 4.0
 
 
 def runs_overview() -> None:
-    """Draw the page; as long as a run goes on it is drawn anew every few seconds."""
+    """Draw the page; as long as a run goes on it refreshes itself every few seconds."""
     is_active = training.is_any_active(installation())
     st.fragment(_draw, run_every=POLL_S if is_active else None)(is_active)
 
 
 def _draw(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
-    if DIALOG_ASKED in st.session_state:
-        st.rerun()  # a dialog that a fragment opens would close with the fragment's next turn
+    if DIALOG in st.session_state:
+        st.rerun()  # a dialog that a fragment opens would close when the fragment runs again
     notice()
     summaries = training.list_runs(installation())
     if not summaries:
@@ -41,7 +41,7 @@ def _draw(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes argument
             icon=":material/model_training:",
         )
         return
-    _say_what_is_gone(summaries)
+    _drop_missing(summaries)
     with st.container(key="runs_page"):
         table, beside = st.columns([56, 44], gap="medium")
     with table:
@@ -53,13 +53,13 @@ def _draw(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes argument
 
 
 def _chosen(summaries: Sequence[RunSummary]) -> None:
-    known = {summary.run.id: summary for summary in summaries}
-    chosen = [known[run_id] for run_id in chosen_ids() if run_id in known]
+    by_id = {summary.run.id: summary for summary in summaries}
+    chosen = [by_id[run_id] for run_id in chosen_ids() if run_id in by_id]
     if not chosen:
         small_heading("Details")
         draw_quiet(
-            "Tick a run to see its curves and its scores case by case; tick several to lay their curves over each "
-            "other, see which settings differ, and whether a difference in Dice is more than noise."
+            "Tick a run to see its curves and its scores case by case. Tick several to compare curves and settings, "
+            "and to see whether a difference in Dice is more than noise."
         )
     elif len(chosen) == 1:
         tags = sorted({tag for summary in summaries for tag in summary.run.tags})
@@ -69,14 +69,14 @@ def _chosen(summaries: Sequence[RunSummary]) -> None:
         comparison(chosen, names, cases.list_cases(installation()))
 
 
-def _say_what_is_gone(summaries: Sequence[RunSummary]) -> None:
-    """Say once that a run of the address does not exist, and take it out of the address."""
-    known = {summary.run.id for summary in summaries}
-    gone = [run_id for run_id in chosen_ids() if run_id not in known]
-    if gone:
-        drop(gone)
+def _drop_missing(summaries: Sequence[RunSummary]) -> None:
+    """Say once that a run in the address does not exist, and remove it from the address."""
+    existing = {summary.run.id for summary in summaries}
+    missing = [run_id for run_id in chosen_ids() if run_id not in existing]
+    if missing:
+        drop(missing)
         show_error(
             NotFoundError(
-                "A run that was chosen does not exist.", "It may have been deleted meanwhile: choose from the table."
+                "A chosen run does not exist.", "It may have been deleted meanwhile: choose one from the table."
             )
         )

@@ -1,4 +1,4 @@
-"""What the user has chosen on the page Runs, kept in the address, and the dialog that was asked for."""
+"""The runs that are chosen on the page Runs, which the address holds, and the dialog that was requested."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Literal
 
 import streamlit as st
 
-DIALOG_ASKED = "runs_asked"
+DIALOG = "runs_dialog"
 
 Action = Literal["promote", "delete"]
 
 
 def chosen_ids() -> list[str]:
-    """Return the ids of the chosen runs, in the order of the choice, as the address names them."""
+    """Return the ids of the chosen runs, in the order of the address."""
     return list(dict.fromkeys(st.query_params.get_all("run")))
 
 
 def select_runs(run_ids: Sequence[str]) -> None:
-    """Put the chosen runs into the address."""
+    """Write the chosen runs into the address."""
     if run_ids:
         st.query_params["run"] = list(run_ids)
     else:
@@ -26,10 +26,10 @@ def select_runs(run_ids: Sequence[str]) -> None:
 
 
 def drop(run_ids: Sequence[str]) -> None:
-    """Take runs out of the address."""
+    """Remove runs from the address."""
     select_runs([run_id for run_id in chosen_ids() if run_id not in run_ids])
 
 
 def open_dialog(action: Action, run_ids: tuple[str, ...]) -> None:
-    """Ask for a dialog about runs; the page opens it at its next turn."""
-    st.session_state[DIALOG_ASKED] = (action, run_ids)
+    """Request a dialog about runs; the page opens it in its next run."""
+    st.session_state[DIALOG] = (action, run_ids)

@@ -1,4 +1,4 @@
-"""The table of all runs: filtered, sorted, several chosen at once; the address keeps what is chosen."""
+"""The table of all runs: filtered, sorted, several chosen at once; the address holds the choice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import streamlit as st
 
-from lungseg.records import EvaluateResult, Run, RunKind, RunState, RunSummary, TrainResult
+from lungseg.records.run_results import EvaluateResult, TrainResult
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import Run, RunSummary
 from lungseg.services.comparison import FINGERPRINT, fingerprint_of, runs_csv, split_of
 from lungseg.ui.formatting import STATE_WORDS
 from lungseg.ui.html import draw_quiet
@@ -36,7 +38,7 @@ KIND_CHOICES = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which runs are shown; no text, no states, no tags and no folders let everything through."""
+    """Which runs the table shows; empty text, states, tags and folders match every run."""
 
     text: str
     kinds: frozenset[RunKind]
@@ -44,14 +46,14 @@ class Filter:
     tags: frozenset[str]
     folders: frozenset[str] = frozenset()
 
-    def lets_through(self, run: Run) -> bool:
-        """Tell whether a run is shown: all words in its texts, one of the kinds, states and folders, all tags."""
+    def matches(self, run: Run) -> bool:
+        """Tell whether a run has all words in its texts, one of the kinds, states and folders, and all tags."""
         if run.kind not in self.kinds or (self.states and run.state not in self.states):
             return False
         if not self.tags <= set(run.tags) or (self.folders and run.dataset not in self.folders):
             return False
-        said = " ".join([run_name(run), run.id, run.notes, run.dataset or "", preset_text(run), *run.tags]).casefold()
-        return all(word in said for word in self.text.casefold().split())
+        texts = " ".join([run_name(run), run.id, run.notes, run.dataset or "", preset_text(run), *run.tags]).casefold()
+        return all(word in texts for word in self.text.casefold().split())
 
 
 def preset_text(run: Run) -> str:
@@ -68,34 +70,34 @@ def run_table(summaries: Sequence[RunSummary], promoted: dict[str, str]) -> None
     """
     names = told_apart({summary.run.id: run_name(summary.run) for summary in summaries})
     folders = shortest_tails({summary.run.dataset for summary in summaries if summary.run.dataset})
-    asked = _filters(summaries)
-    shown = [summary for summary in summaries if asked.lets_through(summary.run)]
-    _below(summaries, shown, asked)
-    if not shown:
+    chosen_filter = _filters(summaries)
+    visible = [summary for summary in summaries if chosen_filter.matches(summary.run)]
+    _below(summaries, visible, chosen_filter)
+    if not visible:
         return
-    ids = [summary.run.id for summary in shown]
+    ids = [summary.run.id for summary in visible]
     chosen = set(chosen_ids())
     selected = {"rows": [row for row, run_id in enumerate(ids) if run_id in chosen], "columns": [], "cells": []}
     st.session_state["runs_table"] = {"selection": selected}
     st.dataframe(
-        {"Run": [names[run_id] for run_id in ids], **_columns(shown, promoted, folders)},
+        {"Run": [names[run_id] for run_id in ids], **_columns(visible, promoted, folders)},
         key="runs_table",
         hide_index=True,
-        height=min(TABLE_PX, (len(shown) + 1) * ROW_PX + 3),
+        height=min(TABLE_PX, (len(visible) + 1) * ROW_PX + 3),
         row_height=ROW_PX,
         column_config=_column_looks(),
-        on_select=lambda: _take_choice(ids),
+        on_select=lambda: _select_ticked(ids),
         selection_mode="multi-row",
         placeholder="",
     )
 
 
-def _take_choice(ids: Sequence[str]) -> None:
-    """Choose the rows that are ticked; what was chosen and is filtered out stays chosen."""
+def _select_ticked(ids: Sequence[str]) -> None:
+    """Choose the rows that are ticked; chosen runs that the filter hides stay chosen."""
     ticked = [ids[row] for row in st.session_state["runs_table"]["selection"]["rows"] if row < len(ids)]
     before = chosen_ids()
-    kept = [run_id for run_id in before if run_id in ticked or run_id not in ids]
-    select_runs([*kept, *(run_id for run_id in ticked if run_id not in before)])
+    still = [run_id for run_id in before if run_id in ticked or run_id not in ids]
+    select_runs([*still, *(run_id for run_id in ticked if run_id not in before)])
 
 
 def _filters(summaries: Sequence[RunSummary]) -> Filter:
@@ -114,27 +116,29 @@ def _filters(summaries: Sequence[RunSummary]) -> Filter:
         chosen = second[1].multiselect(
             "Tags", tags, key="runs_tags", placeholder="All tags", label_visibility="collapsed"
         )
-        of = second[2].multiselect(
+        data_sets = second[2].multiselect(
             "Data sets", folders, key="runs_folders", placeholder="All data sets", label_visibility="collapsed"
         )
-    return Filter(text or "", KIND_CHOICES[kinds], frozenset(states), frozenset(chosen), frozenset(of))
+    return Filter(text or "", KIND_CHOICES[kinds], frozenset(states), frozenset(chosen), frozenset(data_sets))
 
 
-def _columns(shown: Sequence[RunSummary], promoted: dict[str, str], folders: Mapping[str, str]) -> dict[str, list[Any]]:
-    """Lay the runs out by column, which is what the table is sent as."""
-    runs = [summary.run for summary in shown]
+def _columns(
+    visible: Sequence[RunSummary], promoted: dict[str, str], folders: Mapping[str, str]
+) -> dict[str, list[Any]]:
+    """Return the columns of the table."""
+    runs = [summary.run for summary in visible]
     return {
         "State": [_state(run) for run in runs],
-        "Validation": [summary.best_dice for summary in shown],
+        "Validation": [summary.best_dice for summary in visible],
         "Scans": [scan_dice(run) for run in runs],
-        "Epochs": [summary.epochs or None for summary in shown],
+        "Epochs": [summary.epochs or None for summary in visible],
         "Took": [_minutes(run) for run in runs],
         "Preset": [preset_text(run) for run in runs],
         "Data set": [_data_set(run, folders) for run in runs],
         "Held out": [split_of(run) for run in runs],
         "Queued": [run.queued_at for run in runs],
         "Tags": [list(run.tags) for run in runs],
-        "Loss": [summary.validation_loss for summary in shown],
+        "Loss": [summary.validation_loss for summary in visible],
         "In models/": [promoted.get(run.checkpoint_sha256 or "", "") for run in runs],
         "Kind": [KINDS[run.kind] for run in runs],
         "Notes": [run.notes for run in runs],
@@ -156,26 +160,26 @@ def _column_looks() -> dict[str, Any]:
             help="Mean Dice of the finished checkpoint over whole scans, on their own grids and at its own threshold.",
         ),
         "Epochs": look.NumberColumn(width=58),
-        "Took": look.NumberColumn("Min.", format="%.1f", width=54, help="How long it took, in minutes."),
+        "Took": look.NumberColumn("Min.", format="%.1f", width=54, help="Duration in minutes."),
         "Preset": look.TextColumn(width=84),
-        "Data set": look.TextColumn(width=150, help="Its folder, and the begin of its content's fingerprint."),
-        "Held out": look.TextColumn(width=150, help="Which patients were held out."),
+        "Data set": look.TextColumn(width=150, help="Its folder, and the start of the fingerprint of its content."),
+        "Held out": look.TextColumn(width=150, help="The patients held out."),
         "Queued": look.DatetimeColumn(format="distance", width=108),
         "Tags": look.ListColumn(width=96),
         "Loss": look.NumberColumn("Val. loss", format="%.4f", width=72, help="Lowest validation loss."),
-        "In models/": look.TextColumn(width=96, help="What the run's checkpoint is called in models/."),
+        "In models/": look.TextColumn(width=96, help="Name of the run's checkpoint in models/."),
         "Kind": look.TextColumn(width=88),
         "Notes": look.TextColumn(width=200),
     }  # fmt: skip
 
 
 def _data_set(run: Run, folders: Mapping[str, str]) -> str:
-    """Name the folder of a run's data as no other folder is called, and their content."""
+    """Name the folder of a run's data distinctly, with the fingerprint of their content."""
     return " · ".join(part for part in (folders.get(run.dataset or ""), fingerprint_of(run)[:FINGERPRINT]) if part)
 
 
 def scan_dice(run: Run) -> float | None:
-    """Return the mean Dice of whole scans that a run has ended with; None where it has none."""
+    """Return the mean Dice of whole scans of a run that has ended; None where it has none."""
     result = run.result if run.state is RunState.DONE else None
     summary = result.summary if isinstance(result, TrainResult | EvaluateResult) else None
     return None if summary is None or math.isnan(summary.mean) else summary.mean
@@ -194,28 +198,28 @@ def _minutes(run: Run) -> float | None:
     return (end - run.started_at).total_seconds() / 60
 
 
-def _below(summaries: Sequence[RunSummary], shown: Sequence[RunSummary], asked: Filter) -> None:
-    """Say how many runs are shown and how many are not, and offer those shown as a file."""
+def _below(summaries: Sequence[RunSummary], visible: Sequence[RunSummary], chosen: Filter) -> None:
+    """Draw how many runs are shown and hidden, and the button that exports those shown."""
     with st.container(key="runs_below", horizontal=True, vertical_alignment="center", gap="small"):
-        draw_quiet(_shown(summaries, shown, asked))
+        draw_quiet(_count_text(summaries, visible, chosen))
         st.download_button(
             "Export CSV",
-            lambda: runs_csv(shown),
+            lambda: runs_csv(visible),
             file_name="lungseg-runs.csv",
             mime="text/csv",
             on_click="ignore",
             key="runs_export",
-            disabled=not shown,
+            disabled=not visible,
         )
 
 
-def _shown(summaries: Sequence[RunSummary], shown: Sequence[RunSummary], asked: Filter) -> str:
-    of_kind = [summary for summary in summaries if summary.run.kind in asked.kinds]
-    hidden = len(summaries) - len(of_kind)
+def _count_text(summaries: Sequence[RunSummary], visible: Sequence[RunSummary], chosen: Filter) -> str:
+    count = sum(summary.run.kind in chosen.kinds for summary in summaries)
+    hidden = len(summaries) - count
     others = f" {counted(hidden, 'run')} of other kinds hidden." if hidden else ""
-    if not of_kind:
+    if not count:
         return f"No run of this kind yet. Start one on the page Training.{others}"
-    if not shown:
-        return f"None of {counted(len(of_kind), 'run')} fits these filters.{others}"
-    share = f"{len(shown)} of " if len(shown) < len(of_kind) else ""
-    return f"{share}{counted(len(of_kind), 'run')}. Tick several to compare.{others}"
+    if not visible:
+        return f"None of {counted(count, 'run')} matches these filters.{others}"
+    share = f"{len(visible)} of " if len(visible) < count else ""
+    return f"{share}{counted(count, 'run')}. Tick several to compare them.{others}"

@@ -1,4 +1,4 @@
-"""Scores of several cases: their summary and the table case by case, alike wherever they stand."""
+"""Scores of several cases: their summary, and a table with a row for each."""
 
 from __future__ import annotations
 
@@ -7,31 +7,26 @@ from typing import Any
 
 import streamlit as st
 
-from lungseg.records import CaseScore, Summary
-from lungseg.ui.widgets import facts, known, score_text, with_note
+from lungseg.records.scores import CaseScore, Summary
+from lungseg.ui.widgets import facts, number_text, score_text, with_note
 from lungseg.wording import counted
 
 ROW_PX = 28
 
 
 def score_facts(summary: Summary, label: str) -> None:
-    """Draw the summary of scores.
-
-    Args:
-        summary: of them.
-        label: of their mean Dice.
-    """
+    """Draw the summary of scores; `label` names their mean Dice."""
     interval = f"{summary.interval[0]:.2f} – {summary.interval[1]:.2f}" if summary.interval else "one case"
     failed = f", {summary.failed} not scored" if summary.failed else ""
-    zeros = known(100 * summary.fraction_dice_zero, "{:.0f} %")
+    zeros = number_text(100 * summary.fraction_dice_zero, "{:.0f} %")
     facts(
         [
             (label, with_note(score_text(summary.mean), interval)),
             ("Median", score_text(summary.median)),
             ("Dice 0", with_note(zeros, f"of {counted(summary.cases, 'case')}{failed}")),
-            ("HD95, median", known(summary.median_hd95_mm, "{:.1f} mm")),
-            ("Lesions found", known(100 * summary.sensitivity, "{:.0f} %")),
-            ("False lesions a scan", f"{summary.false_positives_per_scan:.1f}"),
+            ("HD95, median", number_text(summary.median_hd95_mm, "{:.1f} mm")),
+            ("Lesions found", number_text(100 * summary.sensitivity, "{:.0f} %")),
+            ("False lesions per scan", f"{summary.false_positives_per_scan:.1f}"),
         ]
     )
 
@@ -39,25 +34,25 @@ def score_facts(summary: Summary, label: str) -> None:
 def score_table(
     scores: Sequence[CaseScore], *, key: str, highest_px: int, links: Mapping[str, str] | None = None
 ) -> None:
-    """Draw a row for each case, in the order given.
+    """Draw a row for each case, in this order.
 
     Args:
         scores: of the cases.
         key: of the table.
-        highest_px: where there are more rows than that, the table scrolls.
+        highest_px: greatest height; a table that needs more scrolls.
         links: ids of the cases that the viewer can show, by their names.
     """
     st.dataframe(
         {
-            "Case": [each.case for each in scores],
-            "Dice": [each.dice for each in scores],
-            "HD95": [each.hd95_mm for each in scores],
-            "NSD": [each.nsd_2mm for each in scores],
-            "Reference": [each.reference_ml for each in scores],
-            "Predicted": [each.predicted_ml for each in scores],
-            "Found": [f"{each.lesions_found} of {each.lesions_reference}" for each in scores],
-            "False": [each.false_lesions for each in scores],
-            **view_column(links or {}, [each.case for each in scores]),
+            "Case": [score.case for score in scores],
+            "Dice": [score.dice for score in scores],
+            "HD95": [score.hd95_mm for score in scores],
+            "NSD": [score.nsd_2mm for score in scores],
+            "Reference": [score.reference_ml for score in scores],
+            "Predicted": [score.predicted_ml for score in scores],
+            "Found": [f"{score.lesions_found} of {score.lesions_reference}" for score in scores],
+            "False": [score.false_lesions for score in scores],
+            **view_column(links or {}, [score.case for score in scores]),
         },
         key=key,
         hide_index=True,
@@ -69,7 +64,7 @@ def score_table(
 
 
 def view_column(links: Mapping[str, str], names: Sequence[str]) -> dict[str, list[str]]:
-    """Give the column that leads into the viewer; none where it knows none of the cases."""
+    """Return the column of links to the viewer; none where it can show none of the cases."""
     return {"View": [f"/viewer?case={links[name]}" if name in links else "" for name in names]} if links else {}
 
 

@@ -1,4 +1,4 @@
-"""The look that all pages share. Colours of masks come from `overlay`, so that pictures and pages agree."""
+"""The style that all pages share. Colours of masks come from `overlay`, so that pictures and pages agree."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def apply_theme() -> None:
 
 
 def heading(title: str) -> None:
-    """Name a page for who does not see it: its document has the name, and so has its first heading.
+    """Set the title of the document and the first heading, which screen readers read.
 
-    The name of a case never stands in it: browsers keep titles in their history.
+    Neither ever holds the name of a case: browsers keep titles in their history.
     """
     st.set_page_config(page_title=f"{title} · LungSeg")
     draw(tag("h1", title, css="lungseg-hidden"))
 
 
 def show_error(error: LungSegError) -> None:
-    """Say what was found, what to do, and the code under which the documents have more of it."""
+    """Show what is wrong, what to do, and the code under which the documents explain it."""
     draw(div("lungseg-error", bold(error.found), f" {error.remedy} ", tag("code", error.code), role="alert"))

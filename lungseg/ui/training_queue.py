@@ -1,4 +1,4 @@
-"""The queue of training runs: what runs, what waits, what ended last; a click shows it."""
+"""The queue of training runs: those that run, wait or ended last; a click shows one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from lungseg.errors import LungSegError, NotFoundError
-from lungseg.records import Run, RunState
+from lungseg.records.run_states import RunState
+from lungseg.records.runs import Run
 from lungseg.services import runs, training
 from lungseg.ui.formatting import plain
 from lungseg.ui.labels import told_apart
@@ -21,35 +22,33 @@ ENDED_SHOWN = 6
 
 
 def choose_run() -> str | None:
-    """Return the id of the run that the address names, else of the one to be shown without; the address keeps it.
+    """Return the id of the training run in the address, else of the most useful recent one, and write it there.
 
-    Where the address names no training run, say so, and return None.
+    Where the address names no training run, say so and return None.
     """
-    wanted = st.query_params.get("run")
-    chosen = _newest_at_work(training.recent_runs(installation())) if wanted is None else wanted
-    if chosen is None:
-        return None
-    refusal = _refusal(chosen)
+    linked = st.query_params.get("run")
+    refusal = _refusal(linked) if linked is not None else None
+    chosen = _default_run(training.recent_runs(installation())) if linked is None or refusal else linked
     if refusal:
         show_error(refusal)
-        newest = _newest_at_work(training.recent_runs(installation()))
-        if newest is not None:
-            st.page_link(training_page(), label="Show the newest run", query_params={"run": newest})
+        if chosen is not None:
+            st.page_link(training_page(), label="Show the newest run", query_params={"run": chosen})
         return None
-    st.query_params["run"] = chosen
+    if chosen is not None:
+        st.query_params["run"] = chosen
     return chosen
 
 
-def _newest_at_work(recent: Sequence[Run]) -> str | None:
+def _default_run(recent: Sequence[Run]) -> str | None:
     """Choose the newest run that goes on, else the newest that has an epoch, else one that waits or failed at once."""
     epochs = training.epochs_of(installation(), [run.id for run in recent])
     ranks = {run.id: _rank(run, has_epochs=bool(epochs[run.id])) for run in recent}
-    shown = {run_id: rank for run_id, rank in ranks.items() if rank is not None}
-    return min(shown, key=shown.__getitem__, default=None)
+    ranked = {run_id: rank for run_id, rank in ranks.items() if rank is not None}
+    return min(ranked, key=ranked.__getitem__, default=None)
 
 
 def _rank(run: Run, *, has_epochs: bool) -> int | None:
-    """Tell how much there is to see of a run, 0 for the most; None where it was stopped before it did anything."""
+    """Rank a run by how much it has to show, 0 for the most; None where it was stopped before it did anything."""
     if run.state is RunState.RUNNING:
         return 0
     if has_epochs:
@@ -62,15 +61,15 @@ def _refusal(run_id: str) -> LungSegError | None:
         kind = runs.get_run(installation(), run_id).kind
     except NotFoundError:
         return NotFoundError(
-            "There is no training run of this address.", "It may have been deleted: choose another one at the left."
+            "There is no training run at this address.", "It may have been deleted: choose another one at the left."
         )
     if kind not in training.TRAINING_KINDS:
-        return NotFoundError("The run of this address trains nothing.", "Look at it on the page Runs.")
+        return NotFoundError("The run at this address is no training run.", "Look at it on the page Runs.")
     return None
 
 
 def queue(shown: str | None) -> None:
-    """Draw the queue; it refreshes itself as long as something runs or waits."""
+    """Draw the queue, with the run on show marked; it refreshes itself as long as a run goes on or waits."""
     is_active = any(not run.state.is_final for run in training.recent_runs(installation()))
     st.fragment(_rows, run_every=POLL_S if is_active else None)(shown)
 

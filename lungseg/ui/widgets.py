@@ -1,4 +1,4 @@
-"""Pieces that several pages draw alike: the state of a run, figures with their labels, failures, pictures."""
+"""Pieces that several pages share: the state of a run, facts with their labels, failures, pictures, charts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 import streamlit as st
 from markupsafe import Markup
 
+from lungseg.figures import Figure
 from lungseg.figures.style import run_colour, run_dash
-from lungseg.records import Failure, Run
+from lungseg.records.run_states import Failure
+from lungseg.records.runs import Run
 from lungseg.ui.formatting import status_of
 from lungseg.ui.html import bold, div, draw, joined, tag
 
@@ -19,35 +21,29 @@ SHORT_ID = 8
 
 
 def run_name(run: Run) -> str:
-    """Name a run: what the user called it, else its preset or kind and the begin of its id."""
+    """Name a run: the name that its user gave it, else its preset or kind and the start of its id."""
     return run.name or f"{run.preset or run.kind.capitalize()} {run.id[:SHORT_ID]}"
 
 
 def score_text(value: float | None) -> str:
-    """Give a Dice or a loss with three decimals; a dash where there is none."""
-    return known(value, "{:.3f}")
+    """Write a Dice or a loss with three decimals; a dash where there is none."""
+    return number_text(value, "{:.3f}")
 
 
-def known(value: float | None, form: str) -> str:
-    """Give a number in a form such as `{:.1f} mm`; a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else form.format(value)
+def number_text(value: float | None, template: str) -> str:
+    """Write a number by a template such as `{:.1f} mm`; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else template.format(value)
 
 
 def megabytes(value: float | None) -> str:
-    """Give an amount of memory."""
+    """Write an amount of memory."""
     if value is None:
         return "–"
     return f"{value / 1024:.1f} GB" if value >= 1024 else f"{value:.0f} MB"  # noqa: PLR2004 - megabytes in a gigabyte
 
 
 def draw_status(run: Run | None, share: float | None = None, count: str = "") -> None:
-    """Draw how a run stands.
-
-    Args:
-        run: None where there is none.
-        share: how much is done, 0 to 1, for a bar of progress; None for no bar.
-        count: what stands behind it.
-    """
+    """Draw the state of a run, with a progress bar of `share` (0 to 1; None for no bar) and a text behind it."""
     status = status_of(run)
     bar = "" if share is None else tag("span", tag("i", style=f"width:{100 * share:.0f}%"), css="lungseg-meter")
     text = tag("span", status.text, css=run.state.lower() if run else "", title=status.exact)
@@ -55,7 +51,7 @@ def draw_status(run: Run | None, share: float | None = None, count: str = "") ->
 
 
 def swatch(number: int) -> Markup:
-    """Draw a short line in the colour that a run has in the charts."""
+    """Return a short line in the colour that a run has in the charts."""
     style = {"solid": "solid", "dash": "dashed"}.get(run_dash(number), "dotted")
     return tag("i", css="lungseg-swatch", style=f"border-top:3px {style} {run_colour(number)}")
 
@@ -66,12 +62,12 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def with_note(value: str, note: str) -> Markup:
-    """Put a short remark behind a value of `facts`."""
+    """Return a value of `facts` with a short remark behind it."""
     return joined([value, tag("em", note) if note else ""], " ")
 
 
 def failure_html(failure: Failure) -> Markup:
-    """Say what was found, what to do, and the code under which the documents have more of it."""
+    """Return what is wrong, what to do, and the code under which the documents explain it."""
     return div("lungseg-failure", bold(failure.found), f" {failure.remedy} ", tag("code", failure.code))
 
 
@@ -82,7 +78,7 @@ def failure_box(failure: Failure, *, key: str) -> None:
 
 
 def picture_html(path: Path, alt: str) -> Markup:
-    """Lay out a picture with its text for who does not see it, which `st.image` can't have; empty where it is gone."""
+    """Return a picture with its alternative text, which `st.image` does not take; empty where it is gone."""
     try:
         content = b64encode(path.read_bytes()).decode("ascii")
     except OSError:
@@ -93,3 +89,14 @@ def picture_html(path: Path, alt: str) -> Markup:
 def small_heading(text: str, *notes: Markup) -> None:
     """Draw the small heading of a part of a page, and remarks behind it."""
     draw(div("lungseg-part", tag("span", text, css="lungseg-th"), *notes))
+
+
+def draw_chart(figure: Figure, key: str) -> None:
+    """Draw a chart in its own colours, without plotly's tools."""
+    st.plotly_chart(figure, key=key, theme=None, config={"displayModeBar": False})
+
+
+def close_button(label: str, *, key: str) -> None:
+    """Draw the button that closes a dialog and changes nothing."""
+    if st.button(label, key=key):
+        st.rerun()

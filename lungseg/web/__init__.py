@@ -1,1 +1,1 @@
-"""What the browser fetches beside the pages: scans, masks, pictures and the viewer's bundle, by signed addresses."""
+"""What a browser fetches beside the pages, by signed addresses; who may ask; and uploads on their way to the disk."""

@@ -1,9 +1,9 @@
 """Who may ask this server, and what a browser may do with its answers; decided before Streamlit sees the request.
 
-A server on the loopback address is reached by every page that a browser of this machine has open. So a request has to
-name a host that the server goes by (a foreign name that was bent to 127.0.0.1 is not one), and where it carries an
-origin, that has to be the server itself. Streamlit would look a foreign origin up by asking a host on the internet for
-this machine's own address, and stand still meanwhile: it never comes to that.
+Every page that is open in a browser of this machine reaches a server on the loopback address. So a request has to name
+a host of this server (a foreign name that resolves to 127.0.0.1 is none), and its origin, if it has one, has to be the
+server itself. For a foreign origin Streamlit would ask a host on the internet for this machine's own address, and serve
+nobody meanwhile: no such request reaches it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ EVERY_INTERFACE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, n
 INLINE_SCRIPT = re.compile(r"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script\s*>", re.IGNORECASE | re.DOTALL)
 STREAM = "/_stcore/stream"
 UNNEEDED = re.compile(r"/(_stcore/(?!health$|host-config$|upload_file/)|component/|auth/|oauth2callback$|app/static/)")
-"""Addresses of Streamlit that no page of ours asks for. They are closed as a whole, so that what a later release adds
-stays closed as well. Today these are `_stcore/metrics` (memory and session counts, for whoever asks), `_stcore/agent/`
+"""Addresses of Streamlit that no page of ours asks for. Whole folders are closed, so that additions of a later release
+are closed as well. Today these are `_stcore/metrics` (memory and session counts, for whoever asks), `_stcore/agent/`
 (drives the app without a browser, once an option is set), `_stcore/script-health-check` (runs the pages' script),
 `_stcore/bidi-components/` and `component/` (files of components: ours is sent inline), `auth/` and `oauth2callback`
 (there is no login), `app/static/` (files of a folder that we do not have)."""
 FOREIGN_SITES = frozenset({"cross-site", "same-site"})
-"""What a browser says of a request that another page caused; a page on another port of this machine is `same-site`."""
-NOT_AT_HOME, FORBIDDEN, NOT_FOUND, FAILED = 421, 403, 404, 500
+"""`Sec-Fetch-Site` of a request that another page caused; a page on another port of this machine is `same-site`."""
+MISDIRECTED, FORBIDDEN, NOT_FOUND, FAILED = 421, 403, 404, 500
 POLICY_VIOLATION = 1008
 NOTE_EVERY_S = 1.0
 
@@ -49,65 +49,47 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": ", ".join(
-        f"{feature}=()"
-        for feature in (
-            "accelerometer",
-            "camera",
-            "clipboard-read",
-            "display-capture",
-            "geolocation",
-            "gyroscope",
-            "hid",
-            "idle-detection",
-            "local-fonts",
-            "magnetometer",
-            "microphone",
-            "midi",
-            "payment",
-            "publickey-credentials-get",
-            "serial",
-            "usb",
-            "xr-spatial-tracking",
-        )
+    "Permissions-Policy": (
+        "accelerometer=(), camera=(), clipboard-read=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), "
+        "idle-detection=(), local-fonts=(), magnetometer=(), microphone=(), midi=(), payment=(), "
+        "publickey-credentials-get=(), serial=(), usb=(), xr-spatial-tracking=()"
     ),
 }
-"""On every answer, beside the policy for its content. `clipboard-write` stays: pages copy addresses."""
+"""On every answer, beside its content policy. `clipboard-write` stays allowed: pages copy addresses."""
 
 Refusal = tuple[int, LungSegError]
 
 
 class Guard:
-    """ASGI middleware: refuses strangers, closes addresses that nobody needs, sets security headers on every answer.
+    """ASGI middleware: refuses foreign requests, closes addresses that no page needs, sets security headers.
 
-    A refused request is answered here, with the code, what was found and what to do as JSON: 421 for a host that is not
-    this server's, 403 for a foreign origin or site, 404 for a closed address. A websocket is refused before it opens;
-    its reason stands in the log.
+    A refused request gets a JSON answer with code, fault and remedy: 421 for a host that is not ours, 403 for a foreign
+    origin or site, 404 for a closed address. A websocket is refused before it opens; the log has the reason.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, address: str | None, page: str) -> None:
         """Wrap an application.
 
         Args:
-            app: what is behind the guard.
-            settings: names the hosts that the administrator allows.
+            app: the application behind the guard.
+            settings: of the installation, with the allowed hosts.
             address: what the server binds to; None or "" means every interface.
-            page: the HTML of which every page is made, with the inline scripts that it may run.
+            page: the HTML of every page, with the inline scripts that may run.
         """
         self._app = app
-        self._hosts = Hosts(address, settings.allowed_hosts)
+        self._hosts = _Hosts(address, settings.allowed_hosts)
         self._hashes = inline_hashes(page)
         self._noted_s = -NOTE_EVERY_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a stranger; pass on everything else, with headers on its answer."""
+        """Answer a foreign request; pass on any other, with headers on its answer."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         host = self._hosts.own(headers.getlist("host"))
-        answer = _Answer(scope, receive, send, content_policy(host, self._hashes))
-        refusal = refusal_of(scope, headers, host)
+        answer = _Answer(scope, receive, send, _content_policy(host, self._hashes))
+        refusal = _refusal_of(scope, headers, host)
         if refusal is not None:
             self._note(refusal[1])
             await answer.refuse(*refusal)
@@ -115,58 +97,53 @@ class Guard:
         try:
             await self._app(scope, receive, answer.send)
         except Exception:
-            # Starlette would answer outside of every middleware, without our headers; it still logs the error.
+            # Starlette would answer outside every middleware, without our headers; it still logs the error.
             if scope["type"] == "http" and not answer.is_started:
                 await answer.refuse(FAILED, LungSegError("The server could not answer.", "See its log."))
             raise
 
     def _note(self, error: LungSegError) -> None:
-        """Write a refusal into the log, but not each of thousands: any page that a browser has open can cause them."""
+        """Log a refusal, at most one per second: any page that is open in a browser can cause thousands."""
         now = time.monotonic()
         if now - self._noted_s >= NOTE_EVERY_S:
             self._noted_s = now
             log.warning("refused a request: %s", error)
 
 
-class Hosts:
+class _Hosts:
     """The names and addresses that this server goes by."""
 
     def __init__(self, address: str | None, allowed: tuple[str, ...]) -> None:
-        """Collect them.
-
-        Args:
-            address: what the server binds to; None or "" means every interface.
-            allowed: further names.
-        """
-        bound = _in_one_spelling(address or "")
+        """Take the address that the server binds to (None or "" means every interface) and the allowed names."""
+        bound = _normalised(address or "")
         self._is_everywhere = bound in EVERY_INTERFACE
-        self._names = {_in_one_spelling(name) for name in allowed} | ({bound} - EVERY_INTERFACE)
+        self._names = {_normalised(name) for name in allowed} | ({bound} - EVERY_INTERFACE)
 
     def own(self, values: list[str]) -> str | None:
         """Return the value of the one Host header where it names this server, else None.
 
-        The port is of no account: behind a published port or a proxy it is another one than ours.
+        The port does not matter: behind a published port or a proxy it differs from ours.
         """
         match = HOST.fullmatch(values[0]) if len(values) == 1 else None
-        return values[0] if match and self._is_own(_in_one_spelling(match["name"])) else None
+        return values[0] if match and self._is_own(_normalised(match["name"])) else None
 
     def _is_own(self, name: str) -> bool:
         return name in self._names or is_loopback(name) or (self._is_everywhere and name in _addresses())
 
 
-def refusal_of(scope: Scope, headers: Headers, host: str | None) -> Refusal | None:
-    """Say why a request is refused, and with which status; None where it is not.
+def _refusal_of(scope: Scope, headers: Headers, host: str | None) -> Refusal | None:
+    """Return with which status and why a request is refused; None where it is not.
 
-    Args:
-        scope: of the request.
-        headers: of the request.
-        host: its Host header; None where that does not name this server.
+    `host` is its Host header; None where that does not name this server.
     """
     if host is None:
-        return NOT_AT_HOME, _stranger_host(headers)
+        return MISDIRECTED, AccessError(
+            f"The request is for {_header(headers, 'host')}, which is no name of this server.",
+            "Open LungSeg at the address that it printed when it started, or add the name to LUNGSEG_ALLOWED_HOSTS.",
+        )
     if not _is_from_own_origin(scope, headers, host):
         return FORBIDDEN, AccessError(
-            f"The request comes from {_said(headers, 'origin')}, not from a page of {host}.",
+            f"The request comes from {_header(headers, 'origin')}, not from a page of {host}.",
             "Open LungSeg at its own address. A proxy in front of it has to hand on Host and Origin unchanged.",
         )
     if _is_caused_by_another_site(scope, headers):
@@ -176,19 +153,14 @@ def refusal_of(scope: Scope, headers: Headers, host: str | None) -> Refusal | No
     return None
 
 
-def content_policy(host: str | None, hashes: tuple[str, ...]) -> str:
-    """Say what a page may load, run and connect to: what comes from this server, nothing else.
-
-    Args:
-        host: as the browser names the server; None where that is not ours to repeat.
-        hashes: of the inline scripts that may run.
-    """
+def _content_policy(host: str | None, hashes: tuple[str, ...]) -> str:
+    """Return what a page may load, run and connect to: this server, nothing else; `hashes` are of inline scripts."""
     # Browsers before 2022 do not take 'self' to include its websocket; an IPv6 address can't be written in a policy.
     stream = f" ws://{host} wss://{host}" if host and not host.startswith("[") else ""
     directives = {
         "default-src": "'none'",
-        # Streamlit loads the script of a component from a blob. The WebAssembly is that of its protocol buffers: the
-        # arithmetic of long numbers, which without it goes on more slowly.
+        # Streamlit loads the script of a component from a blob. Its protocol buffers use WebAssembly for long integers,
+        # and work without it, more slowly.
         "script-src": " ".join(("'self'", "blob:", "'wasm-unsafe-eval'", *hashes)),
         "worker-src": "'self'",
         "style-src": "'self' 'unsafe-inline'",  # Streamlit and plotly write styles as they go
@@ -207,13 +179,13 @@ def content_policy(host: str | None, hashes: tuple[str, ...]) -> str:
 
 
 def inline_hashes(html: str) -> tuple[str, ...]:
-    """Name the inline scripts of a page by their sha256, as a policy does."""
+    """Return the sources of a page's inline scripts for a policy: their sha256."""
     digests = (hashlib.sha256(script.encode()).digest() for script in INLINE_SCRIPT.findall(html))
     return tuple(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
 class _Answer:
-    """The answer to one request: every header of ours is on it, once."""
+    """The answer to one request, with each of our headers on it once."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, policy: str) -> None:
         self.is_started = False
@@ -243,11 +215,10 @@ class _Answer:
 
 
 def _is_from_own_origin(scope: Scope, headers: Headers, host: str) -> bool:
-    """Tell whether a request comes from a page of this server, as far as it says where it comes from.
+    """Tell whether a request comes from a page of this server, as far as it has an origin.
 
-    The two are compared letter by letter, as Streamlit does: what passes here never makes it look further. A websocket
-    has to say it. Streamlit would let one without an origin in (and make no call), but browsers always name it; a
-    proxy that removes it would hide every stranger.
+    Origin and host are compared literally, as Streamlit does, so that what passes here causes no look-up there. A
+    websocket has to have an origin: browsers always send it, and a proxy that removes it would let every page in.
     """
     origins = headers.getlist("origin")
     if not origins and scope["type"] == "http":
@@ -258,8 +229,8 @@ def _is_from_own_origin(scope: Scope, headers: Headers, host: str) -> bool:
 def _is_caused_by_another_site(scope: Scope, headers: Headers) -> bool:
     """Tell whether a page of another site caused a request, other than by a link that opens LungSeg in its window.
 
-    Browsers say so of requests that carry no origin, such as those for pictures, scripts and frames. Of a websocket its
-    origin has said all.
+    Browsers mark requests without an origin so, such as those for pictures, scripts and frames. A websocket has an
+    origin.
     """
     if scope["type"] != "http" or not FOREIGN_SITES & set(headers.getlist("sec-fetch-site")):
         return False
@@ -274,20 +245,13 @@ def _is_needed(scope: Scope) -> bool:
     return UNNEEDED.search(path) is None
 
 
-def _stranger_host(headers: Headers) -> AccessError:
-    return AccessError(
-        f"The request is for {_said(headers, 'host')}, which is no name of this server.",
-        "Open LungSeg at the address that it printed when it started, or add the name to LUNGSEG_ALLOWED_HOSTS.",
-    )
-
-
-def _said(headers: Headers, name: str) -> str:
-    """Repeat what a header says."""
+def _header(headers: Headers, name: str) -> str:
+    """Return a header for a message."""
     values = headers.getlist(name)
     return f"{name} {values[0]!r}" if len(values) == 1 else f"{len(values) or 'no'} {name}s"
 
 
-def _in_one_spelling(name: str) -> str:
+def _normalised(name: str) -> str:
     bare = name.removeprefix("[").removesuffix("]").lower().removesuffix(".")
     try:
         return str(ipaddress.ip_address(bare))
@@ -297,6 +261,6 @@ def _in_one_spelling(name: str) -> str:
 
 def _addresses() -> set[str]:
     """List the addresses of this machine's interfaces, which change while a server runs."""
-    listed = (address for addresses in psutil.net_if_addrs().values() for address in addresses)
+    interfaces = (entry for entries in psutil.net_if_addrs().values() for entry in entries)
     families = {socket.AF_INET, socket.AF_INET6}
-    return {_in_one_spelling(found.address.partition("%")[0]) for found in listed if found.family in families}
+    return {_normalised(entry.address.partition("%")[0]) for entry in interfaces if entry.family in families}

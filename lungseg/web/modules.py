@@ -1,7 +1,7 @@
 """The front end's modules: the scripts under `lungseg/ui`, which browsers load as they are.
 
-They are read once, and lie under an address that names their contents: browsers keep them for long, and a page never
-gets modules of two releases, because those that a module imports have the same hash in their addresses.
+They are read once. Their address has a hash of their contents, so that browsers keep them for long. A page never gets
+modules of two releases, as the modules that one imports have the same hash in their addresses.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Modules:
 
 @lru_cache(maxsize=1)
 def modules() -> Modules:
-    """Read them; whatever is not in here is never sent."""
+    """Read the modules; no other file is ever sent."""
     contents = {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in sorted(FOLDER.rglob("*.js"))}
     digest = hashlib.sha256()
     for name, content in contents.items():
@@ -45,17 +45,17 @@ def module_address(name: str) -> str:
     Raises:
         KeyError: there is no such module.
     """
-    known = modules()
-    if name not in known.contents:
+    release = modules()
+    if name not in release.contents:
         raise KeyError(name)
-    return f"{PREFIX}/{known.version}/{name}"
+    return f"{PREFIX}/{release.version}/{name}"
 
 
 def entry_script(name: str) -> str:
     """Return the script of a component whose code is a module.
 
-    Streamlit loads a component's script from a blob, which has no neighbours: it fetches the module from the server,
-    whose addresses begin where the page says.
+    Streamlit loads a component's script from a blob, from which no relative import works: the script fetches the module
+    from the server, at the base address that the page states.
     """
     return f"""const base = window.__streamlit?.BACKEND_BASE_URL ?? window.location.origin;
 const module = await import(new URL("{module_address(name).removeprefix("/")}", base));

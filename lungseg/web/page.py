@@ -1,7 +1,7 @@
-"""The HTML file of which every page is made: Streamlit's own, told where this server's addresses begin.
+"""The HTML file of every page: Streamlit's own, with the base of this server's addresses.
 
-Streamlit's script would otherwise try the address of the page itself first: `/viewer/_stcore/health`, which is not
-there. What it is told is the folder of the page, so that a proxy may put the server below a path of its own.
+Otherwise Streamlit's script would try the address of the page first: `/viewer/_stcore/health`, which does not exist.
+The base is the folder of the page, so that a proxy may put the server below a path of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CONDITIONS = frozenset({b"if-none-match", b"if-modified-since"})
 
 
 def with_base(html: str) -> str:
-    """Put the base of addresses into Streamlit's page, before any script of it."""
+    """Put the base of addresses into Streamlit's page, before its scripts."""
     return html.replace(HEAD, HEAD + BASE, 1)
 
 
@@ -24,17 +24,12 @@ class Page:
     """ASGI middleware: sends a page of ours wherever Streamlit sends its own."""
 
     def __init__(self, app: ASGIApp, html: str) -> None:
-        """Wrap an application.
-
-        Args:
-            app: what is behind.
-            html: the page.
-        """
+        """Wrap an application; `html` is the page."""
         self._app = app
         self._body = html.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; where a page is asked for and sent, send the other one."""
+        """Pass a request on; if Streamlit answers it with its page, send ours."""
         if scope["type"] != "http" or "text/html" not in Headers(scope=scope).get("accept", ""):
             await self._app(scope, receive, send)
             return
@@ -56,6 +51,6 @@ class Page:
                 message = {**message, "body": b"" if scope["method"] == "HEAD" else self._body}
             await send(message)
 
-        # The page on disk has not changed where ours has: a browser that has one already is not to be told so.
+        # Ours may have changed where the page on disk has not: the answer must not be "not modified".
         headers = [pair for pair in scope["headers"] if pair[0] not in CONDITIONS]
         await self._app({**scope, "headers": headers}, receive, send_ours)

@@ -1,7 +1,7 @@
-"""Signed addresses: each grants one file for a while, to whoever was shown the page that holds it.
+"""Signed addresses: each grants one file for a while, to whoever has the page with it.
 
-A route is reachable without the page, so an address carries what it grants, until when, and a signature by a secret of
-this installation. Expiry is rounded to whole hours: within an hour a file keeps its address, and the browser its copy.
+A route can be reached without the page, so an address states what it grants and until when, with a signature by a
+secret of this installation. Expiry is rounded to hours: within an hour the address stays, and the browser's copy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 
 from itsdangerous import BadSignature, URLSafeSerializer
@@ -21,12 +21,12 @@ from lungseg.files import atomic
 KEY_FILE = "secret.key"
 SECRET_BYTES = 32
 LEAST_DISTINCT = 12
-"""Of 32 random bytes about 30 differ, and 12 do where a random key is written in hexadecimal; of what a power cut or a
-hand leaves (zeros, one letter, a pattern, digits) fewer do."""
+"""Of 32 random bytes about 30 differ, of a random key in hexadecimal digits at least 12; fewer of zeros, one letter, a
+pattern or digits, as a power cut or a hand leaves them."""
 HOUR_S = 3600
 LIFETIME_S = 12 * HOUR_S
 """A reading session: a page that stays open longer has to be reloaded before it can fetch something new."""
-SALT = "lungseg.files.atomic"
+SALT = "lungseg.files"
 
 
 class Kind(StrEnum):
@@ -46,7 +46,7 @@ class Grant:
         kind: what it is.
         id: of the case or mask it belongs to; `<mask>.<level>` for a mask at another threshold; for a picture of a
             data set its id and the name of the case.
-        content: sha256 of its bytes, or another mark that changes with them.
+        content: sha256 of its bytes, or another value that changes with them.
         expires_s: Unix time from which the grant is void.
     """
 
@@ -64,8 +64,7 @@ def grant(kind: Kind, record_id: str, content: str, *, now_s: float | None = Non
 
 def sign(secret: bytes, granted: Grant) -> str:
     """Turn a grant into the token of an address."""
-    fields = [granted.kind.value, granted.id, granted.content, granted.expires_s]
-    return URLSafeSerializer(secret, salt=SALT).dumps(fields)
+    return URLSafeSerializer(secret, salt=SALT).dumps(astuple(granted))
 
 
 def verify(secret: bytes, token: str, *, now_s: float | None = None) -> Grant:
@@ -75,8 +74,8 @@ def verify(secret: bytes, token: str, *, now_s: float | None = None) -> Grant:
         AccessError: it was not signed with this secret, or has expired.
     """
     try:
-        kind, record_id, content, expires_s = URLSafeSerializer(secret, salt=SALT).loads(token)
-        granted = Grant(Kind(kind), record_id, content, expires_s)
+        kind, *others = URLSafeSerializer(secret, salt=SALT).loads(token)
+        granted = Grant(Kind(kind), *others)
     except (BadSignature, ValueError) as error:
         raise AccessError("The address was not made by this server.", "Open the case again from its page.") from error
     if granted.expires_s <= (time.time() if now_s is None else now_s):
@@ -85,7 +84,7 @@ def verify(secret: bytes, token: str, *, now_s: float | None = None) -> Grant:
 
 
 def secret_of(settings: Settings) -> bytes:
-    """Read the secret of an installation, made at the first call; only its owner may read the file.
+    """Return the secret of an installation, made at the first call; only its owner may read the file.
 
     Raises:
         DiskFullError: there is no room to make it.
@@ -99,19 +98,16 @@ def secret_of(settings: Settings) -> bytes:
             raise StorageError(
                 f"Others may read {KEY_FILE}.", f"Run `chmod 600 {KEY_FILE}` in LUNGSEG_HOME, or delete the file."
             )
-        return _checked(path.read_bytes())
+        secret = path.read_bytes()
     except OSError as error:
         raise StorageError(
             f"{KEY_FILE} can't be used ({error.strerror}).", "Check the rights of LUNGSEG_HOME."
         ) from error
-
-
-def _checked(secret: bytes) -> bytes:
-    """Refuse what anyone could guess: with it, whoever reaches the server can sign an address of every scan."""
-    if len(secret) >= SECRET_BYTES and len(set(secret)) >= LEAST_DISTINCT:
-        return secret
-    raise StorageError(
-        f"{KEY_FILE} is not safe: {len(secret)} bytes with {len(set(secret))} different values, expected at least "
-        f"{SECRET_BYTES} with {LEAST_DISTINCT}.",
-        f"Delete {KEY_FILE} in LUNGSEG_HOME: a new one is made, and addresses handed out before are void.",
-    )
+    if len(secret) < SECRET_BYTES or len(set(secret)) < LEAST_DISTINCT:
+        # With a secret that can be guessed, whoever reaches the server can sign an address of every scan.
+        raise StorageError(
+            f"{KEY_FILE} is not safe: {len(secret)} bytes with {len(set(secret))} different values, expected at least "
+            f"{SECRET_BYTES} with {LEAST_DISTINCT}.",
+            f"Delete {KEY_FILE} in LUNGSEG_HOME: a new one is made, and addresses handed out before are void.",
+        )
+    return secret

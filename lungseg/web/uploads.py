@@ -1,10 +1,9 @@
 """Uploads on their way past Streamlit, which would keep each of them in memory as long as its session lives.
 
-What a browser sends to Streamlit's address for uploads is written to the disk piece by piece; Streamlit is handed a
-ticket in its place: the signed name of the file, or why there is none. The page opens the file by that ticket, and can
-say for each file why it was refused; an answer such as 413 would never reach it. Since what a user sends only ever
-becomes the content of a file, nothing that it holds can be taken for a ticket, and a ticket that was not signed here is
-bytes like any other.
+An upload is written to the disk piece by piece; Streamlit gets a ticket in its place: the signed name of the file, or
+why there is none. The page opens the file by that ticket, and can say for each file why it was refused; an answer such
+as 413 would never reach the page. An upload only ever becomes the content of a file, so nothing in it is taken for a
+ticket, and a ticket that was not signed here counts as plain bytes.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ from lungseg.web.signing import secret_of
 log = logging.getLogger(__name__)
 
 ADDRESS = "/_stcore/upload_file/"
-"""Where Streamlit takes uploads; behind it stand the session and the file."""
+"""Where Streamlit takes uploads; session and file follow."""
 PIECE_BYTES = 256 * 1024
-"""What is collected of an upload before it is written: a trip to a thread each."""
+"""Size of the pieces in which an upload is written, each by a call in a thread."""
 FRAME_BYTES = 64 * 1024
-"""More than the parts of a form take that are not the file."""
+"""More than a form takes beside its file."""
 SALT = "lungseg.uploads"
 LONGEST_TICKET = 2048
 SWEEP_EVERY_S = 60.0
 ABANDONED_S = 300.0
 """Longer than Streamlit lets a closed session come back (`server.disconnectedSessionTTL`, 120 s)."""
 SUCCESS = 2
-"""First digit of an answer that says so."""
+"""First digit of the status."""
 UPLOAD, REFUSAL = "upload", "refusal"
 """Kinds of tickets."""
 REFUSALS: dict[str, type[LungSegError]] = {error.code: error for error in (TooLargeError, DiskFullError, StorageError)}
@@ -57,16 +56,16 @@ Key = tuple[str, str]
 
 @contextmanager
 def opened(settings: Settings, upload: BinaryIO) -> Iterator[BinaryIO]:
-    """Open what Streamlit handed to a page as an upload; after the block its file is gone, whatever came of it.
+    """Open what Streamlit gives to a page as an upload; after the block its file is gone, in any case.
 
     Args:
         settings: of the installation.
-        upload: a ticket, or bytes that have not passed `Uploads`: they are the upload then.
+        upload: a ticket; or an upload that did not pass `Uploads`, which is used as it is.
 
     Raises:
-        TooLargeError: the ticket says that the upload was refused, being larger than the limit.
-        DiskFullError: likewise, since the disk had no room for it.
-        StorageError: likewise, since it could not be kept; or its file is gone.
+        TooLargeError: the upload was refused because it exceeds the limit.
+        DiskFullError: it was refused because the disk has no room for it.
+        StorageError: it was refused because it could not be written; or its file is gone.
     """
     ticket = read_ticket(secret_of(settings), upload.read(LONGEST_TICKET + 1))
     upload.seek(0)
@@ -90,64 +89,57 @@ def opened(settings: Settings, upload: BinaryIO) -> Iterator[BinaryIO]:
 
 def upload_ticket(secret: bytes, name: str) -> bytes:
     """Sign the name of an upload."""
-    return _ticket(secret, UPLOAD, name)
+    return _sign(secret, UPLOAD, name)
 
 
 def refusal_ticket(secret: bytes, error: LungSegError) -> bytes:
     """Sign why an upload was refused."""
-    return _ticket(secret, REFUSAL, error.code, error.found, error.remedy)
+    return _sign(secret, REFUSAL, error.code, error.found, error.remedy)
 
 
 def read_ticket(secret: bytes, content: bytes) -> list[str] | None:
-    """Return what a ticket says, its kind first; None where the content is none that was signed with this secret."""
+    """Return the fields of a ticket, its kind first; None where the content is no ticket of this secret."""
     if len(content) > LONGEST_TICKET:
         return None
     with suppress(BadData, ValueError):
-        said: list[str] = URLSafeSerializer(secret, salt=SALT).loads(content)
-        return said
+        fields: list[str] = URLSafeSerializer(secret, salt=SALT).loads(content)
+        return fields
     return None
 
 
-def _ticket(secret: bytes, *said: str) -> bytes:
-    return URLSafeSerializer(secret, salt=SALT).dumps(said).encode()
+def _sign(secret: bytes, *fields: str) -> bytes:
+    return URLSafeSerializer(secret, salt=SALT).dumps(fields).encode()
 
 
 @dataclass(slots=True)
-class _Kept:
-    """An upload that Streamlit holds the ticket of."""
+class _Upload:
+    """An upload whose ticket Streamlit has, and when its session was last open."""
 
     path: Path
-    seen_s: float
+    open_s: float
 
 
 class Uploads:
     """ASGI middleware: takes the place of Streamlit's memory for uploads.
 
-    Streamlit looks at session and XSRF token first: what it refuses is never written. A file that is too large, or that
-    the disk has no room for, is given up as soon as that is known, and nothing of it stays. An upload goes when the
-    page has opened it, when the browser deletes it, when its session has been closed for a while, and at the latest
-    when the server ends or starts again.
+    Streamlit checks session and XSRF token first: a request that it refuses is never written. A file that is too large,
+    or for which the disk has no room, is dropped as soon as that is known. An upload is removed when its page has read
+    it, when the browser deletes it, when its session has been closed for a while, and when the server ends or starts.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, is_open: Callable[[str], bool]) -> None:
-        """Wrap an application.
-
-        Args:
-            app: Streamlit's.
-            settings: of the installation.
-            is_open: tells whether a session, by its id, has a browser.
-        """
+        """Wrap Streamlit's application; `is_open` tells whether a session, by its id, has a browser."""
         self._app = app
         self._settings = settings
         self._is_open = is_open
         self._folder = UploadFolder(settings)
-        self._kept: dict[Key, _Kept] = {}
+        self._uploads: dict[Key, _Upload] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on everything but uploads as it is."""
+        """Handle uploads; pass on everything else."""
         key = _key_of(scope)
         if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
+            await self._lifespan(scope, receive, send)
         elif key is not None and scope["method"] == "PUT":
             await self._put(key, scope, receive, send)
         elif key is not None and scope["method"] == "DELETE":
@@ -155,8 +147,8 @@ class Uploads:
         else:
             await self._app(scope, receive, send)
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sweep when the server starts and while it lives; leave nothing behind where it ends in good order."""
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sweep when the server starts and while it runs; leave nothing behind when it ends in order."""
         await to_thread.run_sync(sweep_incoming, self._settings)
         sweeping = asyncio.create_task(self._sweep_regularly())
         try:
@@ -176,26 +168,27 @@ class Uploads:
     async def sweep(self) -> None:
         """Remove uploads of sessions that have been closed for long, and of servers that are gone."""
         now = time.monotonic()
-        for key, kept in list(self._kept.items()):
+        for key, upload in list(self._uploads.items()):
             if self._is_open(key[0]):
-                kept.seen_s = now
-            is_needed = now - kept.seen_s <= ABANDONED_S and await to_thread.run_sync(kept.path.exists)
-            if not is_needed and self._kept.get(key) is kept:
+                upload.open_s = now
+            is_needed = now - upload.open_s <= ABANDONED_S and await to_thread.run_sync(upload.path.exists)
+            if not is_needed and self._uploads.get(key) is upload:
                 await self._drop(key)
         await to_thread.run_sync(sweep_incoming, self._settings)
 
     async def _put(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let Streamlit answer; when it asks for the body, which it does last, receive that and hand on a ticket."""
+        """Let Streamlit answer; when it reads the body, as its last step, receive that and give it a ticket."""
         reception = _Reception(self._settings, self._folder, Headers(scope=scope), receive)
 
         async def sending(message: Message) -> None:
             if _is_success(message) and (path := reception.hand_over()):
                 await self._drop(key)
-                self._kept[key] = _Kept(path, time.monotonic())
+                self._uploads[key] = _Upload(path, time.monotonic())
             await send(message)
 
         try:
-            await self._app(_without_length(scope), reception.receive, sending)
+            headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+            await self._app({**scope, "headers": headers}, reception.receive, sending)
         except ClientDisconnect:
             log.info("an upload was broken off")
         finally:
@@ -210,20 +203,16 @@ class Uploads:
         await self._app(scope, receive, sending)
 
     async def _drop(self, key: Key) -> None:
-        kept = self._kept.pop(key, None)
-        if kept:
-            await to_thread.run_sync(remove_upload, kept.path)
+        upload = self._uploads.pop(key, None)
+        if upload:
+            await to_thread.run_sync(remove_upload, upload.path)
 
 
 class _Reception:
-    """What Streamlit receives in place of an upload.
-
-    Attributes:
-        arrival: the file of the upload, from its first byte until it has another owner.
-    """
+    """What Streamlit receives in place of an upload; has the file until another owner takes it."""
 
     def __init__(self, settings: Settings, folder: UploadFolder, headers: Headers, receive: Receive) -> None:
-        self.arrival: Arrival | None = None
+        self._arrival: Arrival | None = None
         self._settings = settings
         self._folder = folder
         self._headers = headers
@@ -231,11 +220,11 @@ class _Reception:
         self._is_done = False
 
     async def receive(self) -> Message:
-        """Receive the whole upload, and return the form that holds its ticket; afterwards, what comes after.
+        """Receive the whole upload, and return a form with its ticket; at later calls, what comes after it.
 
         Raises:
             StorageError: no ticket can be signed.
-            HTTPException: it is no form with one file in it.
+            HTTPException: it is no form with exactly one file.
             ClientDisconnect: the browser went away.
         """
         if self._is_done:
@@ -252,13 +241,13 @@ class _Reception:
         return {"type": "http.request", "body": form.around(ticket), "more_body": False}
 
     def hand_over(self) -> Path | None:
-        """Leave the complete file to another owner; None where there is none."""
-        arrival, self.arrival = self.arrival, None
+        """Give the complete file to another owner; None where there is none."""
+        arrival, self._arrival = self._arrival, None
         return arrival.path if arrival else None
 
     async def close(self) -> None:
         """Remove the file, unless it has another owner."""
-        arrival, self.arrival = self.arrival, None
+        arrival, self._arrival = self._arrival, None
         if arrival:
             with CancelScope(shield=True):
                 await to_thread.run_sync(arrival.drop)
@@ -268,16 +257,16 @@ class _Reception:
         pieces = bytearray()
         async for chunk in self._chunks():
             pieces += form.feed(chunk)
-            if form.has_file and self.arrival is None:
-                self.arrival = await to_thread.run_sync(self._folder.begin, self._announced())
-            if self.arrival and len(pieces) >= PIECE_BYTES:
-                await to_thread.run_sync(self.arrival.write, bytes(pieces))
+            if form.has_file and self._arrival is None:
+                self._arrival = await to_thread.run_sync(self._folder.begin, self._least_size())
+            if self._arrival and len(pieces) >= PIECE_BYTES:
+                await to_thread.run_sync(self._arrival.write, bytes(pieces))
                 pieces.clear()
-        if self.arrival is None or not form.is_complete:
+        if self._arrival is None or not form.is_complete:
             raise _not_one_file()
-        await to_thread.run_sync(self.arrival.write, bytes(pieces))
-        await to_thread.run_sync(self.arrival.finish)
-        return self.arrival.name
+        await to_thread.run_sync(self._arrival.write, bytes(pieces))
+        await to_thread.run_sync(self._arrival.finish)
+        return self._arrival.name
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         while True:
@@ -288,15 +277,15 @@ class _Reception:
             if not message.get("more_body", False):
                 return
 
-    def _announced(self) -> int | None:
-        """Return how many bytes the upload has at least, as the browser says."""
+    def _least_size(self) -> int | None:
+        """Return how many bytes the upload has at least by its header."""
         length = self._headers.get("content-length", "")
         return max(0, int(length) - FRAME_BYTES) if length.isdecimal() else None
 
 
 @dataclass(slots=True)
 class _Part:
-    """A part of a form, without what it holds."""
+    """A part of a form, without its content."""
 
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     name: bytes = b""
@@ -304,17 +293,13 @@ class _Part:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file, as its header says."""
+        """Whether it is a file, by its header."""
         disposition = next((value for name, value in self.headers if name.lower() == b"content-disposition"), b"")
         return b"filename" in parse_options_header(disposition)[1]
 
 
 class _Form:
-    """A form that is being received, with one file in it; other fields of it are passed over.
-
-    Attributes:
-        is_complete: whether its end has come.
-    """
+    """A form that is being received, with one file; its other fields are dropped."""
 
     def __init__(self, content_type: str) -> None:
         self._boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
@@ -344,7 +329,7 @@ class _Form:
         return self._file is not None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take a piece of the form, and return what of it belongs to the file."""
+        """Parse a piece of the form, and return the bytes of the file in it."""
         with _refusing():
             self._parser.write(chunk)
         content = bytes(self._content)
@@ -352,7 +337,7 @@ class _Form:
         return content
 
     def around(self, content: bytes) -> bytes:
-        """Return the form with another content for its file, and nothing else in it."""
+        """Return a form with this content in place of the file, and no other fields."""
         headers = b"".join(name + b": " + value + b"\r\n" for name, value in self._file.headers) if self._file else b""
         edge = b"--" + self._boundary
         return edge + b"\r\n" + headers + b"\r\n" + content + b"\r\n" + edge + b"--\r\n"
@@ -388,24 +373,18 @@ def _key_of(scope: Scope) -> Key | None:
     """Return session and file of a request to Streamlit's address for uploads, wherever that is mounted."""
     if scope["type"] != "http":
         return None
-    _, found, rest = scope["path"].partition(ADDRESS)
-    session, _, file = rest.partition("/")
-    return (session, file) if found and session and file else None
-
-
-def _without_length(scope: Scope) -> Scope:
-    """Return the scope of a request whose body is replaced by another."""
-    return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"content-length"]}
+    session, _, file = scope["path"].partition(ADDRESS)[2].partition("/")
+    return (session, file) if session and file else None
 
 
 def _is_success(message: Message) -> bool:
-    """Tell whether a message begins an answer that says that all went well."""
+    """Tell whether a message begins a successful answer."""
     return message["type"] == "http.response.start" and int(message["status"]) // 100 == SUCCESS
 
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Turn what the parser refuses into an answer."""
+    """Turn an error of the parser into an answer."""
     try:
         yield
     except FormParserError as error:

@@ -27,6 +27,15 @@ def bundle(environment: Settings, monkeypatch):
 
 
 @pytest.fixture
+def models(environment: Settings, tmp_path, monkeypatch):
+    """A folder of checkpoints; `whole` segments where it is there."""
+    monkeypatch.setenv("LUNGSEG_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("LUNGSEG_CHECKPOINT", "whole")
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+@pytest.fixture
 def open_page(environment: Settings, monkeypatch) -> Iterator[Callable[..., AppTest]]:
     """Open the list of cases, or the viewer of a case; no worker is started."""
     start_no_worker(monkeypatch)

@@ -13,15 +13,6 @@ from tests.run_rows import keep_run, training_run
 
 
 @pytest.fixture
-def models(environment, tmp_path, monkeypatch):
-    """A folder of checkpoints; `whole` segments where it is there."""
-    monkeypatch.setenv("LUNGSEG_MODELS", str(tmp_path / "models"))
-    monkeypatch.setenv("LUNGSEG_CHECKPOINT", "whole")
-    (tmp_path / "models").mkdir()
-    return tmp_path / "models"
-
-
-@pytest.fixture
 def visit(open_page):
     """Open the page, with a checkpoint in its address."""
 
@@ -56,7 +47,7 @@ def test_checkpoint_that_segments_is_shown_with_all_parts(visit, models):
         assert part in text, part
     assert "Not measured" not in text
     assert len(page.get("plotly_chart")) == 2
-    assert [each.label for each in page.expander] == ["Held out: 79", "Tested: 68", "All of the recipe"]
+    assert [each.label for each in page.expander] == ["Held out: 79", "Tested: 68", "All settings"]
     assert list(page.dataframe[0].value["Case"]) == ["lung_102", "lung_103", "lung_101"]
     assert "data:image" not in everything(page)
 
@@ -76,7 +67,7 @@ def test_preset_of_slices_says_what_was_not_measured(visit, models):
     assert "2 from 2 patients, 480 slices" in text
     assert "No patients were set aside for a test" in text
     assert "Not measured: no calibration was fitted" in text
-    assert "Not measured: nobody has looked at what other thresholds reach" in text
+    assert "Not measured: other thresholds were not scored" in text
     assert "The card names none" in text
     assert not page.get("plotly_chart")
     assert list(page.dataframe[0].value["False"]) == [0, 2, 1]
@@ -85,7 +76,7 @@ def test_preset_of_slices_says_what_was_not_measured(visit, models):
 def test_card_without_anything_is_shown(visit, models):
     save_scenes(models, training={}, data=(), scores={}, operating_points=(), calibration=None)
     text = everything(visit())
-    assert "The card does not say what was learned from." in text
+    assert "The card does not name the training data." in text
     assert "The card does not say who was held out." in text
     assert text.count('<div class="lungseg-quiet">Not measured') == 4
 

@@ -14,6 +14,7 @@ from lungseg.ui.data_set_choice import finding_html
 from tests.app.conftest import ENTRY
 from tests.data_sets import write_data_set, write_json
 from tests.installations import installation_of
+from tests.narrowing import existing
 from tests.web import start_no_worker
 
 PAGE = "../../pages/dataset.py"
@@ -51,7 +52,7 @@ def text_of(page):
 def test_empty_installation_says_what_to_do_first(open_data_sets):
     page = open_data_sets()
     assert not page.exception
-    assert "No data set yet" in page.info[0].value
+    assert "There is no data set yet" in page.info[0].value
     assert page.text_input(key="dataset_folder").value == ""
 
 
@@ -88,8 +89,8 @@ def test_folder_is_registered_read_and_shown(open_data_sets, environment, databa
     page = open_data_sets(known.id)
     assert not page.exception
     text = text_of(page)
-    assert "nothing stands against training" in text
-    assert "half of what it shows holds tumour" in text
+    assert "no errors or warnings" in text
+    assert "half of its slices hold tumour" in text
     table = page.dataframe[0].value
     assert list(table["Case"]) == ["lung_001", "lung_002", "lung_101"]
     assert all(address.startswith("/lungseg/files/") for address in table[""])
@@ -121,7 +122,7 @@ def test_failed_preparation_says_why_and_can_be_tried_again(open_data_sets, envi
     shutil.move(folder.with_name("elsewhere"), folder)
     page.button(key="dataset_refresh").click().run()
     worker.work(environment, once=True)
-    assert "nothing stands against training" in text_of(open_data_sets(known.id))
+    assert "no errors or warnings" in text_of(open_data_sets(known.id))
 
 
 def test_figures_stay_while_the_folder_is_read_again(open_data_sets, environment, database, folder):
@@ -148,13 +149,13 @@ def test_what_was_removed_in_another_window_is_said_and_the_page_goes_on(open_da
     for key in ("dataset_stop", "dataset_refresh"):
         known = datasets.register(Installation(environment, database), folder)
         if key == "dataset_refresh":
-            runs.request_stop(Installation(environment, database), known.run.id)
+            runs.request_stop(Installation(environment, database), existing(known.run).id)
         page = open_data_sets(known.id)
         datasets.forget(Installation(environment, database), known.id)
         page.button(key=key).click().run()
         assert not page.exception
         assert "deleted meanwhile" in text_of(page)
-        assert "No data set yet" in page.info[0].value
+        assert "There is no data set yet" in page.info[0].value
 
 
 def test_data_sets_of_one_name_are_told_apart(open_data_sets, environment, database, tmp_path):

@@ -4,19 +4,21 @@ import gzip
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
 from lungseg.jobs import worker
-from lungseg.records import Failure, Progress, RunState
-from lungseg.services import cases, datasets, promotion
+from lungseg.records.run_states import Failure, Progress, RunState
+from lungseg.services import datasets, promotion
 from lungseg.services.installation import Installation
-from lungseg.ui.notice import SAID
+from lungseg.ui.notice import NOTICE
 from tests.cards import CASES, SCENE_SCORES, SCENE_TRAINING, SOURCES, save_scenes
 from tests.data_sets import write_json, write_pair
 from tests.networks import save_network
 from tests.rows import new_run
 from tests.run_rows import NOW, keep_epochs, keep_run, keep_scores, score_of, training_run
+from tests.seeds import add_case
 
 WICKED = "<script>alert(1)<img src=x onerror=alert(2)>\"'&lt;"
 FAILURE = Failure(f"code {WICKED}", f"found {WICKED}", f"remedy {WICKED}")
@@ -67,19 +69,6 @@ def visit(open_page):
     return open_at
 
 
-@pytest.fixture
-def models(environment, tmp_path, monkeypatch):
-    monkeypatch.setenv("LUNGSEG_MODELS", str(tmp_path / "models"))
-    monkeypatch.setenv("LUNGSEG_CHECKPOINT", "whole")
-    (tmp_path / "models").mkdir()
-    return tmp_path / "models"
-
-
-def add_case(installation, scan, name=WICKED):
-    with scan.open("rb") as stream:
-        return cases.ingest(installation, name, stream)
-
-
 def keep(database, run, *, dice=()):
     with database.begin() as session:
         keep_run(session, run)
@@ -90,7 +79,7 @@ def keep(database, run, *, dice=()):
 
 
 def test_names_of_files_that_are_dropped(open_page, environment, database, chest_scan):
-    add_case(Installation(environment, database), chest_scan, f"case {WICKED}")
+    add_case(environment, database, chest_scan, f"case {WICKED}")
     scan = chest_scan.read_bytes()
     other = gzip.compress(gzip.decompress(scan), 1, mtime=1)
     page = open_page()
@@ -101,7 +90,7 @@ def test_names_of_files_that_are_dropped(open_page, environment, database, chest
 
 
 def test_failure_of_a_case(visit, environment, database, chest_scan):
-    case = add_case(Installation(environment, database), chest_scan)
+    case = add_case(environment, database, chest_scan, WICKED)
     with database.begin() as session:
         keep_run(session, new_run(case.id, state=RunState.FAILED, failure=FAILURE, finished_at=NOW))
     page = visit("viewer", case=case.id)
@@ -146,11 +135,11 @@ def test_runs_alone_and_compared(visit, environment, database):
 @pytest.mark.parametrize("name", ["cases", "viewer", "dataset", "training", "runs", "checkpoint"])
 def test_what_an_action_has_come_to(visit, environment, database, chest_scan, models, name):
     """Each page says it, once there is something on it."""
-    case = add_case(Installation(environment, database), chest_scan, "case")
+    case = add_case(environment, database, chest_scan, "case")
     run = keep(database, training_run())
     save_scenes(models)
     page = visit(name, case=case.id) if name == "viewer" else visit(name, run=run.id)
-    page.session_state[SAID] = (f"{WICKED} was deleted", time.monotonic())
+    page.session_state[NOTICE] = (f"{WICKED} was deleted", time.monotonic())
     assert_wicked_text_is_only_text(page.run(), f"{WICKED} was deleted")
 
 
@@ -182,7 +171,9 @@ def test_data_set_of_wicked_names(visit, environment, database, tmp_path):
 
 
 def test_card_of_wicked_texts(visit, models):
-    names = {key: (f"{key} {WICKED}",) for key in ("known_failures", "held_out_patients", "tested_patients")}
+    names: dict[str, Any] = {
+        key: (f"{key} {WICKED}",) for key in ("known_failures", "held_out_patients", "tested_patients")
+    }
     save_scenes(
         models,
         training=replace(SCENE_TRAINING, **names, device=f"device {WICKED}", code_version=f"code {WICKED}"),

@@ -3,7 +3,6 @@
 import gzip
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,25 +11,22 @@ import streamlit as st
 from lungseg.db import queue
 from lungseg.files import keys
 from lungseg.jobs.recorder import RunRecorder
-from lungseg.records import Failure, RunState, ScanFinding, ScanSeverity
+from lungseg.records.findings import ScanFinding, ScanSeverity
+from lungseg.records.run_states import Failure, RunState
 from lungseg.services import cases, runs, video, viewing
 from lungseg.services.installation import Installation
 from lungseg.ui import case_list
 from lungseg.ui.case_table import TableAction
-from tests.browser.seeds import add_prediction
 from tests.installations import installation_of
+from tests.narrowing import existing
 from tests.phantoms import SHAPE
+from tests.seeds import add_case, add_prediction
 
 
 @pytest.fixture
 def checkpoint(small_checkpoint, monkeypatch):
     monkeypatch.setenv("LUNGSEG_CHECKPOINT", str(small_checkpoint))
     return str(small_checkpoint)
-
-
-def add_case(settings, database, scan: Path, name="one.nii.gz"):
-    with scan.open("rb") as stream:
-        return cases.ingest(Installation(settings, database), name, stream)
 
 
 def everything(page):
@@ -104,7 +100,8 @@ def test_upload_takes_in_good_files_and_says_what_is_wrong_with_bad_ones(
     names = [summary.case.name for summary in cases.list_cases(Installation(environment, database))]
     assert sorted(names) == ["good.nii.gz", "second.nii.gz"]
     assert all(
-        summary.run.state is RunState.QUEUED for summary in cases.list_cases(Installation(environment, database))
+        existing(summary.run).state is RunState.QUEUED
+        for summary in cases.list_cases(Installation(environment, database))
     )
     assert "Waiting for the worker" in text
 
@@ -128,13 +125,13 @@ def test_failed_run_says_why_and_can_be_repeated(open_page, environment, databas
     assert "<b>No lung was found.</b> Upload a scan of the chest. <code>scan.no_lung</code>" in everything(page)
     page.button(key="viewer_retry").click().run()
     assert not page.exception
-    assert runs.latest_run(Installation(environment, database), case.id).state is RunState.QUEUED
+    assert existing(runs.latest_run(Installation(environment, database), case.id)).state is RunState.QUEUED
 
 
 def fail(database, failure):
     """Let the queued run fail, as a worker would."""
     with database.begin() as session:
-        claimed = queue.claim(session, "test", datetime.now(UTC))
+        claimed = existing(queue.claim(session, "test", datetime.now(UTC)))
     RunRecorder(installation_of(database), claimed).record_failure(failure)
 
 
@@ -145,7 +142,7 @@ def test_viewer_stops_a_run_and_starts_another(open_page, environment, database,
     page.button(key="viewer_segment").click().run()
     assert "Waiting for the worker" in everything(page)
     page.button(key="viewer_stop").click().run()
-    assert runs.latest_run(Installation(environment, database), case.id).state is RunState.CANCELLED
+    assert existing(runs.latest_run(Installation(environment, database), case.id)).state is RunState.CANCELLED
     assert "Stopped just now" in everything(page)
 
 
@@ -156,7 +153,7 @@ def test_film_that_is_being_made_can_be_stopped_by_whoever_comes_back(
     case = add_case(environment, database, chest_scan)
     add_prediction(installation.settings, database, case, np.zeros(SHAPE, bool))
     assert "viewer_film_stop" not in {button.key for button in open_page(viewer=True, case=case.id).button}
-    run = video.queue_video(installation, viewing.scene_of(installation, case.id))
+    run = video.queue_video(installation, viewing.view_of(installation, case.id))
     page = open_page(viewer=True, case=case.id)
     page.button(key="viewer_film_stop").click().run()
     assert not page.exception
@@ -202,7 +199,7 @@ def wish(monkeypatch):
 
 
 def test_rename_and_delete(open_page, environment, database, chest_scan, wish):
-    case = add_case(environment, database, chest_scan)
+    case = add_case(environment, database, chest_scan, "one.nii.gz")
     wish(action=("Rename", case.id))
     page = open_page()
     page.text_input(key="upload_new_name").set_value("  ")
@@ -264,7 +261,7 @@ def test_list_never_says_none_where_there_is_no_statement(open_page, environment
         (summary,) = cases.list_cases(Installation(environment, database))
         line = case_list.line_of(summary)
         assert (line.lesions, line.volume, line.note) == (lesions, "–", note)
-        assert line.is_warning is is_warning or not note
+        assert line.is_warning is is_warning
     doubtful = case_list.line_of(replace(summary, lesions=3, doubtful=2, volume_ml=159.126))
     assert (doubtful.lesions, doubtful.volume) == ("3 + 2 doubtful", "159.13")
     assert case_list.line_of(replace(summary, lesions=0, doubtful=1, doubts=("x",))).lesions == "No statement"

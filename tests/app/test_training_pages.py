@@ -8,7 +8,8 @@ import pytest
 
 from lungseg.db.tables import RunRow
 from lungseg.errors import NotFoundError
-from lungseg.records import Failure, Progress, RunKind, RunState
+from lungseg.records.run_configs import EvaluateConfig
+from lungseg.records.run_states import Failure, Progress, RunKind, RunState
 from lungseg.segmentation.card import replace_card
 from lungseg.segmentation.card_contents import TrainingRecord
 from lungseg.services import datasets, runs, training
@@ -17,6 +18,7 @@ from lungseg.training.presets.files import find_preset
 from tests.app.test_pages import everything
 from tests.data_sets import write_data_set
 from tests.installations import installation_of
+from tests.narrowing import of_type
 from tests.networks import save_network
 from tests.presets import as_toml
 from tests.run_rows import NOW, keep_epochs, keep_run, keep_scores, score_of, training_run, write_pictures
@@ -51,7 +53,7 @@ def keep(database, run, *, epochs=30, best=0.6, dice=()):
 
 
 def test_empty_installation_says_what_to_do_first(visit):
-    assert "Nothing has been trained yet. Give the folder of a data set" in everything(visit("training"))
+    assert "There is no training run yet. Enter the folder of a data set" in everything(visit("training"))
     assert "There is no run yet. Start one on the page Training" in everything(visit("runs"))
 
 
@@ -144,8 +146,8 @@ def test_names_are_shown_as_they_are(visit, database):
 
 def test_unknown_run(visit, database):
     keep(database, training_run())
-    assert "There is no training run of this address." in everything(visit("training", "f" * 32))
-    assert "A run that was chosen does not exist." in everything(visit("runs", "f" * 32))
+    assert "There is no training run at this address." in everything(visit("training", "f" * 32))
+    assert "A chosen run does not exist." in everything(visit("runs", "f" * 32))
 
 
 def test_newest_run_is_shown_without_a_deep_link_and_a_running_one_first(visit, database):
@@ -182,7 +184,7 @@ def test_filters_find_by_words_state_and_tag(visit, database):
     assert list(table(page)["Run"]) == ["beta"]
     page.text_input(key="runs_text").set_value("nothing like it").run()
     assert not page.exception
-    assert "None of 2 runs fits these filters." in everything(page)
+    assert "None of 2 runs matches these filters." in everything(page)
 
 
 def test_name_tags_and_notes_are_kept_as_they_are_typed(visit, database):
@@ -245,7 +247,7 @@ def test_promotion_says_how_it_fares_and_asks_for_a_reason(visit, environment, d
     page.button(key="runs_promote").click().run()
     text = everything(page)
     assert "<b>A reason is needed.</b> bad is worse than good by 0.105 Dice" in text
-    assert "LUNGSEG_CHECKPOINT names good: that goes on segmenting until it is unset." in text
+    assert "LUNGSEG_CHECKPOINT names good, which stays in use until the setting is removed." in text
     assert page.button(key="runs_promote_now").label == "Promote all the same"
 
 
@@ -262,16 +264,13 @@ def test_checkpoint_in_use_is_scored_on_the_cases_held_out(visit, environment, d
     page = visit("runs", run.id)
     page.button(key="runs_promote").click().run()
     assert "No case was scored with both new and present, which is in use" in everything(page)
-    assert page.button(key="runs_score_rival").label == "Score present on the same cases"
+    assert page.button(key="runs_score_incumbent").label == "Score present on the same cases"
     assert "runs_promote_now" not in {button.key for button in page.button}
-    queued = training.queue_rival(
+    queued = training.queue_incumbent(
         Installation(replace(environment, models=tmp_path / "models", checkpoint="present"), database), run.id
     )
-    assert (queued.kind, queued.checkpoint, queued.config.cases) == (
-        RunKind.EVALUATE,
-        "present",
-        ("lung_002",),
-    )
+    assert (queued.kind, queued.checkpoint) == (RunKind.EVALUATE, "present")
+    assert of_type(EvaluateConfig, queued.config).cases == ("lung_002",)
 
 
 def test_what_was_deleted_in_another_window_is_said_and_the_page_goes_on(visit, environment, database):
@@ -345,7 +344,7 @@ def test_split_of_a_run_does_not_hang_on_its_seed(visit, environment, database, 
     page.button(key="training_start").click().run()
     (run,) = training.recent_runs(Installation(environment, database))
     order = training.config_of(Installation(environment, database), run)
-    assert (order.seed, order.drawn_by) == (7, 0)
+    assert (order.seed, order.effective_split_seed) == (7, 0)
     assert "held out: a fifth of the patients, drawn by seed 0" in everything(page)
 
 

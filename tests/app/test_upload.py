@@ -8,7 +8,7 @@ from streamlit.runtime.scriptrunner import StopException
 
 from lungseg.config import Settings
 from lungseg.files import atomic
-from lungseg.records import RunState
+from lungseg.records.run_states import RunState
 from lungseg.services import cases, local_executor, runs
 from lungseg.services.incoming import UploadFolder
 from lungseg.services.installation import Installation

@@ -28,6 +28,7 @@ from lungseg.training.fit import fit
 from lungseg.training.slice_validation import THRESHOLDS
 from lungseg.training.slices import read_slice
 from tests.data_sets import write_json
+from tests.narrowing import existing
 from tests.phantoms import ras_affine, write_nifti
 
 CROP_PX, TILES = 64, 4
@@ -50,7 +51,7 @@ def patients_with_nodules(folder, depth):
 def read_crop(folder, file, depth):
     """Read the middle slices of a nodule: HU and mask, (depth, 64, 64) each."""
     grey, readers = (
-        cv2.imread(str(folder / f"{file}_{kind}.png"), cv2.IMREAD_GRAYSCALE).reshape(-1, CROP_PX, CROP_PX)
+        existing(cv2.imread(str(folder / f"{file}_{kind}.png"), cv2.IMREAD_GRAYSCALE)).reshape(-1, CROP_PX, CROP_PX)
         for kind in ("hu", "readers")
     )
     first = (len(grey) - depth) // 2
@@ -106,7 +107,7 @@ def score(checkpoint, cases):
 
     threshold = max(THRESHOLDS, key=lambda at: np.mean(dice_at(at)))
     say(
-        f"{card.name}: epoch {card.training['best_epoch']}, mean Dice {np.mean(dice_at(0.5)):.3f} at 0.5, "
+        f"{card.name}: epoch {card.training.best_epoch}, mean Dice {np.mean(dice_at(0.5)):.3f} at 0.5, "
         f"{np.mean(dice_at(threshold)):.3f} at {threshold}"
     )
     return dict(zip([case.case for case in cases], dice_at(threshold), strict=True))

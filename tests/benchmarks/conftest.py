@@ -5,6 +5,8 @@ Memory and the like stand in `benchmark.extra_info`. Nothing fails by a missed t
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +29,18 @@ def targets(request: pytest.FixtureRequest, benchmark) -> Iterator[None]:
     yield
     if marker := request.node.get_closest_marker(TARGET):
         benchmark.extra_info[TARGET] = marker.kwargs
+
+
+@pytest.fixture
+def page():
+    """A page of a browser that runs already."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with playwright.sync_playwright() as api, api.chromium.launch(executable_path=chromium, args=flags) as browser:
+        yield browser.new_page(viewport={"width": 1440, "height": 900})
 
 
 @pytest.hookimpl(trylast=True)

@@ -9,7 +9,7 @@ import sys
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -17,19 +17,20 @@ import typer
 from lungseg.scans.anatomy.atlas import VIEWS, build, cells_of
 from lungseg.scans.anatomy.body import Body
 from lungseg.scans.anatomy.check import Says, check_orientation
-from lungseg.scans.anatomy.sides import average_of, side_differences, spine
+from lungseg.scans.anatomy.sides import side_differences, spine
 from tests import chests
+from tests.narrowing import existing
 
 
 def cells_by_name():
     """Sample all views of all chests, and what their sides differ in."""
-    found = {}
+    found: dict[str, Any] = {}
     for name in (*chests.CHESTS, chests.DEMO, *chests.PARTS):
         volume = chests.thinned(chests.read(name))
         cells = []
         if name in chests.PARTS:
             if chests.PARTS[name]:
-                cells.append((chests.PARTS[name], cells_of(Body.of(volume))))
+                cells.append((chests.PARTS[name], cells_of(existing(Body.of(volume)))))
             found[name] = (cells, None)
             continue
         for view, part in chests.views_of(volume):
@@ -40,7 +41,7 @@ def cells_by_name():
             cells.append((view, (shares, known)))
             if view not in ("whole", "one lung"):
                 cells.append((view, (shares[::-1], known[::-1])))
-        body = Body.of(volume)
+        body = existing(Body.of(volume))
         found[name] = (cells, side_differences(body, spine(body))[:2])
     return found
 
@@ -48,7 +49,7 @@ def cells_by_name():
 def atlas_of(found, without):
     """Make an atlas of all patients but one."""
     patient = without[:20]
-    views = {view: [] for view in VIEWS}
+    views: dict[str, list[Any]] = {view: [] for view in VIEWS}
     sides = []
     for name, (cells, side) in found.items():
         if name[:20] == patient:
@@ -57,7 +58,7 @@ def atlas_of(found, without):
             views[view].append(each)
         if side is not None:
             sides.append(side)
-    return build(views, average_of(sides))
+    return build(views, sides)
 
 
 TILTS = (10, 20, 30, 45)
@@ -124,7 +125,7 @@ class Tally:
     """Verdicts of each direction by kind of scan, and the scans with a contradiction and without."""
 
     def __init__(self):
-        self.counts = defaultdict(lambda: np.zeros((4, 3), int))
+        self.counts: defaultdict[str, Any] = defaultdict(lambda: np.zeros((4, 3), int))
         self.contradicted, self.silent = defaultdict(list), defaultdict(list)
 
     def add(self, name, kind, check):

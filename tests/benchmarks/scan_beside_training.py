@@ -6,7 +6,6 @@ end of the upload) to its start and to its mask.
 """
 
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,13 +22,15 @@ import typer
 
 from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database, open_database
-from lungseg.records import Run, RunState
-from lungseg.run_configs import TrainConfig
+from lungseg.records.run_configs import TrainConfig
+from lungseg.records.run_states import RunState
+from lungseg.records.runs import Run
 from lungseg.services import cases, datasets, runs, training
 from lungseg.services.home import open_home, open_installation
 from lungseg.services.installation import Installation
 from tests.installations import installation_of
 from tests.presets import install_presets
+from tests.web import free_port
 
 DATA = CHECKOUT.parent / "shared" / "data" / "chest_ct_msd_layout"
 POLL_S = 0.02
@@ -141,9 +142,7 @@ def _installation(folder: Path, data: Path) -> Iterator[tuple[Settings, Database
     """Run a server with its worker in a home of its own."""
     home = folder / "home"
     (home / "demo").mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = Settings(
         home=home, models=CHECKOUT / "models", database_url=f"sqlite:///{home / 'lungseg.sqlite'}", port=port,
         data_roots=(data,),

@@ -1,8 +1,5 @@
 """How soon the page Runs can be used with a thousand runs of a hundred epochs each in the database."""
 
-import os
-import shutil
-import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -13,8 +10,8 @@ from lungseg.config import CHECKOUT
 from lungseg.db import open_database
 from lungseg.services.installation import Installation
 from tests.run_rows import NOW, keep_epochs, keep_run, keep_scores, score_of, training_run
+from tests.web import free_port
 
-CHROMIUM = shutil.which("chromium")
 RUNS, EPOCHS = 1000, 100
 
 
@@ -37,26 +34,13 @@ def crowded(environment):
 @pytest.fixture
 def address(environment, crowded):
     """A server that was used before, so that its modules are loaded."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "lungseg", "serve", "--port", str(port)]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("LungSeg is at")
         yield f"http://127.0.0.1:{port}/runs"
         process.terminate()
-
-
-@pytest.fixture
-def page():
-    """A page of a browser that runs already."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as api, api.chromium.launch(executable_path=CHROMIUM, args=flags) as browser:
-        yield browser.new_page(viewport={"width": 1440, "height": 900})
 
 
 @pytest.mark.target(at_most={"median_s": 1})

@@ -1,8 +1,6 @@
 """How soon the page can be used after a second start, and how small the web process stays."""
 
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,8 +10,7 @@ import pytest
 
 from lungseg.config import CHECKOUT
 from lungseg.services.demo import DemoFiles
-
-CHROMIUM = shutil.which("chromium")
+from tests.web import free_port
 
 
 @pytest.fixture
@@ -24,22 +21,9 @@ def prepared(environment, demo_files, small_checkpoint, monkeypatch):
     own = DemoFiles.of(environment)
     shutil.copyfile(demo_files.scan, own.scan)
     shutil.copyfile(demo_files.reference, own.reference)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     stop(start(port))
     return port
-
-
-@pytest.fixture
-def page():
-    """A page of a browser that runs already."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as api, api.chromium.launch(executable_path=CHROMIUM, args=flags) as browser:
-        yield browser.new_page()
 
 
 def start(port):

@@ -19,15 +19,16 @@ from lungseg.segmentation.unet import UNet
 from lungseg.training.augmentation import Augmentation
 from lungseg.training.batches import load
 from lungseg.training.optimisation import Optimisation
+from lungseg.training.presets import SlicePreset
 from lungseg.training.presets.files import find_preset
-from lungseg.training.sampling import SliceTable
-from lungseg.training.slices import SliceBatches, read_slice
+from lungseg.training.slices import SliceBatches, SliceTable, read_slice
 from tests.data_sets import write_data_set
+from tests.narrowing import of_type
 
 PROCESSES = 2
 STEPS = 4
 ROUNDS = 3
-BASELINE = find_preset("baseline")
+BASELINE = of_type(SlicePreset, find_preset("baseline"))
 PRESET = replace(BASELINE, network=NetworkShape(width=32, depth=4, channels=1))
 """The baseline at half its width: a round of the plain loop takes seconds instead of a minute."""
 
@@ -46,7 +47,7 @@ def batches_of(cases, epoch, preset=BASELINE):
 def test_input_pipeline(benchmark, cases):
     """Read, bend, scale and collate with as many processes as the goal names cores; starting them is not counted."""
     many = cases * 8
-    rates = []
+    rates: list[float] = []
 
     def epoch():
         batches = batches_of(many, len(rates) + 1)
@@ -65,7 +66,7 @@ def test_input_pipeline(benchmark, cases):
 def test_batch_in_one_process(benchmark, cases):
     """The processor's own time, which other work on the machine lengthens less than the time on the clock."""
     batches = batches_of(cases, 1)
-    seconds = []
+    seconds: list[float] = []
 
     def one_batch():
         started = time.process_time()
@@ -120,8 +121,12 @@ class PlainProcess:
         self._pool.shutdown()
 
 
+_plain: PlainLoop
+"""What a process of the pool keeps between calls."""
+
+
 def _begin(*arguments):
-    global _plain  # noqa: PLW0603 - what a process of a pool keeps between calls
+    global _plain  # noqa: PLW0603
     _plain = PlainLoop(*arguments)
 
 
@@ -143,7 +148,7 @@ def test_training_step_against_a_plain_loop(benchmark, cases, tmp_path):
     plain = PlainProcess(cases, tmp_path)
     keep_freed_memory()  # as the command and the child process do
     learner = Optimisation(UNet(PRESET.network), PRESET.optimisation, device=torch.device("cpu"), steps=100)
-    seconds = {"plain": [], "ours": []}
+    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
 
     def both():
         seconds["plain"].append(plain.seconds())

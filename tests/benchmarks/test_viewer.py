@@ -6,6 +6,7 @@ import pytest
 from lungseg.services import cases
 from lungseg.services.installation import Installation
 from tests.browser.conftest import SOFTWARE_GL, bundle_folder, launch, playwright, serving, visiting
+from tests.seeds import add_case
 
 __all__ = ["bundle_folder", "playwright"]  # fixtures of the browser tests, at home here too
 
@@ -23,8 +24,7 @@ STEP = """k => {
 def demo_server(bundle_folder, demo_files, tmp_path_factory):
     """A server with the demo case and its reference mask; nothing is segmented meanwhile."""
     with serving(tmp_path_factory.mktemp("home"), bundle_folder) as server:
-        with demo_files.scan.open("rb") as stream:
-            case = cases.ingest(Installation(server.settings, server.database), "Demo", stream, is_demo=True)
+        case = add_case(server.settings, server.database, demo_files.scan, "Demo", is_demo=True)
         cases.add_reference(Installation(server.settings, server.database), case.id, demo_files.reference)
         yield server
 

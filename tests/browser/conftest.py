@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,8 +20,9 @@ from lungseg.db import Database, open_database
 from lungseg.errors import SetupError
 from lungseg.services import viewer_bundle
 from tests.browser.looking import HAS_MASKS
-from tests.browser.seeds import add_case, add_prediction, add_reference
 from tests.phantoms import write_chest
+from tests.seeds import add_case, add_prediction, add_reference
+from tests.web import free_port
 
 WINDOW = {"width": 1440, "height": 900}
 SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
@@ -82,9 +82,7 @@ def bundle_folder(tmp_path_factory) -> Path:
 @contextmanager
 def serving(home: Path, bundle_folder: Path, **variables: str):
     """Run `streamlit run app.py` on a free port, with a worker that ends with it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     database_url = f"sqlite:///{home / 'lungseg.sqlite'}"
     settings = Settings(
         home=home,

@@ -3,11 +3,13 @@
 import cv2
 import numpy as np
 
+from tests.narrowing import existing
+
 HAS_MASKS = "window.shownViewer?.load?.hasMasks"
 NO_FRAME_WAITS = "() => window.shownViewer.frame === 0"
 POINTED = """() => {
   const { picture, pointer } = window.shownViewer;
-  return pointer.at && picture.readUnder(pointer.at);
+  return pointer.place && picture.readUnder(pointer.place);
 }"""
 """What lies under the pointer."""
 POINT = """([pane, index]) => {
@@ -31,7 +33,7 @@ def pixel(page, x, y):
     """Mean colour (RGB) of 3 x 3 pixels of the window."""
     page.wait_for_function(NO_FRAME_WAITS)
     shot = page.screenshot(clip={"x": round(x) - 1, "y": round(y) - 1, "width": 3, "height": 3})
-    picture = cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR)
+    picture = existing(cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR))
     return picture.reshape(-1, 3).mean(axis=0)[::-1]
 
 

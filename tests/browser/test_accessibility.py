@@ -8,18 +8,20 @@ import pytest
 
 from lungseg.db import queue
 from lungseg.jobs.recorder import RunRecorder
-from lungseg.records import Failure, ScanFinding, ScanSeverity
+from lungseg.records.findings import ScanFinding, ScanSeverity
+from lungseg.records.run_states import Failure
 from lungseg.services import runs
 from lungseg.services.installation import Installation
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import SCREENSHOTS, serving, visiting
 from tests.browser.looking import HAS_MASKS
-from tests.browser.seeds import add_case, add_prediction, add_reference
 from tests.cards import save_scenes
 from tests.data_sets import write_data_set
+from tests.narrowing import existing
 from tests.networks import save_network
 from tests.phantoms import SHAPE, write_chest
 from tests.run_rows import keep_epochs, keep_run, keep_scores, score_of, training_run
+from tests.seeds import add_case, add_prediction, add_reference
 
 pytestmark = pytest.mark.browser
 TITLES = {
@@ -66,7 +68,7 @@ def seed_cases(server, folder):
     }
     runs.queue_segmentation(Installation(settings, database), seeded["failed"].id)
     with database.begin() as session:
-        claimed = queue.claim(session, "seed", datetime.now(UTC))
+        claimed = existing(queue.claim(session, "seed", datetime.now(UTC)))
     failure = Failure("scan.no_lung", "No lung was found.", "Upload a scan of a chest.")
     RunRecorder(Installation(settings, database), claimed).record_failure(failure)
     add_prediction(settings, database, seeded["doubtful"], np.zeros(SHAPE, bool), findings=(DOUBT,))

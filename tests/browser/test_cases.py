@@ -9,9 +9,9 @@ from lungseg.services import cases
 from lungseg.services.installation import Installation
 from tests.browser.conftest import SCREENSHOTS, serving, visiting
 from tests.browser.looking import HAS_MASKS
-from tests.browser.seeds import add_case
 from tests.installations import installation_of
 from tests.phantoms import write_chest
+from tests.seeds import add_case
 
 pytestmark = pytest.mark.browser
 MANY = 60

@@ -11,10 +11,10 @@ from lungseg.services.in_use import Promotion, keep_promotion, name_in_use, prom
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import SCREENSHOTS, serving, visiting
 from tests.browser.looking import HAS_MASKS
-from tests.browser.seeds import add_case, add_prediction
 from tests.cards import save_scenes, save_slices
 from tests.networks import save_network
 from tests.phantoms import chest, write_chest
+from tests.seeds import add_case, add_prediction
 
 pytestmark = pytest.mark.browser
 
@@ -69,7 +69,7 @@ def test_page_is_accessible_and_fits(page, own_server):
         page.set_viewport_size(size)
         for name in ("whole", "baseline"):
             page.goto(f"{own_server.url}/checkpoint?checkpoint={name}")
-            page.get_by_text("In use, and before").wait_for()
+            page.get_by_text("History of use").wait_for()
             page.wait_for_timeout(1500)
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
             assert serious_findings(page) == []
@@ -92,6 +92,6 @@ def test_earlier_checkpoint_is_used_again(page, own_server):
     dialog.locator(".st-key-checkpoint_again_by input").fill("M. Roe")
     dialog.locator(".st-key-checkpoint_again_by input").press("Enter")
     dialog.locator(".st-key-checkpoint_again_now button").click()
-    page.locator(".lungseg-said", has_text="whole is used again, but: LUNGSEG_CHECKPOINT names whole").wait_for()
+    page.locator(".lungseg-said", has_text="whole is in use again, but: LUNGSEG_CHECKPOINT names whole").wait_for()
     assert name_in_use(settings) == "whole"
     assert promotions(settings)[-1].by == "M. Roe"

@@ -62,5 +62,5 @@ def test_folder_is_registered_prepared_and_shown(page, server, folder):
     assert serious_findings(page) == []
     page.locator(".st-key-dataset_remove_now button").click()
     page.locator(".lungseg-said", has_text="was removed from the list").wait_for()
-    page.get_by_text("No data set yet").wait_for()
+    page.get_by_text("There is no data set yet").wait_for()
     assert serious_findings(page) == []

@@ -8,8 +8,9 @@ from lungseg.config import CHECKOUT
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import SCREENSHOTS, serving, visiting
 from tests.browser.looking import HAS_MASKS
-from tests.browser.seeds import add_case
+from tests.narrowing import existing
 from tests.phantoms import write_chest
+from tests.seeds import add_case
 
 pytestmark = pytest.mark.browser
 REFERENCE = re.compile(r"\(reference ([0-9a-f]{8})\)")
@@ -51,7 +52,7 @@ def check(page, server, name):
     page.screenshot(path=SCREENSHOTS / f"fault-{name}.png")
     shown = page.locator("body").inner_text()
     assert not [word for word in FRAMEWORKS if word in shown]
-    reference = REFERENCE.search(box.inner_text())[1]
+    reference = existing(REFERENCE.search(box.inner_text()))[1]
     assert "Load the page again." in box.inner_text()
     assert page.get_by_role("link", name="Cases").first.is_visible()
     assert page.get_by_text("Research use only").is_visible()

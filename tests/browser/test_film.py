@@ -9,8 +9,8 @@ import pytest
 from lungseg.scans.overlay import MASK_RGB
 from tests.browser.conftest import visiting
 from tests.browser.looking import HAS_MASKS
-from tests.browser.seeds import add_case, add_prediction
 from tests.phantoms import LESION_INDEX, SHAPE, write_chest
+from tests.seeds import add_case, add_prediction
 
 pytestmark = pytest.mark.browser
 FPS = 12

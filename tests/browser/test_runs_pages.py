@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lungseg.records import Progress, RunState
+from lungseg.records.run_states import Progress, RunState
 from lungseg.services import in_use, training
 from lungseg.services.installation import Installation
 from tests.browser.axe import serious_findings

@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from lungseg.records import Progress, RunState
+from lungseg.records.run_states import Progress, RunState
 from tests.browser.conftest import SCREENSHOTS, SLOW_MS, SOFTWARE_GL, launch, serving, visiting
 from tests.browser.looking import HAS_MASKS
-from tests.browser.seeds import add_case, add_prediction, add_reference
 from tests.cards import save_scenes
 from tests.data_sets import write_data_set
 from tests.networks import save_network
 from tests.phantoms import write_chest
 from tests.run_rows import keep_epochs, keep_run, keep_scores, score_of, training_run, write_pictures
+from tests.seeds import add_case, add_prediction, add_reference
 
 pytestmark = pytest.mark.browser
 ATTACKER, REBOUND = "attacker.example", "rebound.example"

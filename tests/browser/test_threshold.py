@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lungseg.operating_points import LesionCalibration, OperatingPoint, WholeScans
+from lungseg.records.operating_points import LesionCalibration, OperatingPoint, WholeScans
 from lungseg.scans.geometry import Grid
 from lungseg.scans.overlay import DOUBTFUL_RGB, MASK_RGB
 from lungseg.services import cases
 from tests.browser.conftest import SCREENSHOTS, launch, visiting
 from tests.browser.looking import HAS_MASKS, is_tinted, pixel, point, state
-from tests.browser.seeds import add_case, add_prediction
 from tests.installations import installation_of
 from tests.phantoms import LESION_INDEX, SHAPE, graded_map, ras_affine, write_chest
+from tests.seeds import add_case, add_prediction
 
 pytestmark = pytest.mark.browser
 OUTSIDE = (LESION_INDEX[0], LESION_INDEX[1] - 8, LESION_INDEX[2])
@@ -68,7 +68,7 @@ def test_mask_and_lesions_follow_the_slider(page, server, seeded):
     page.wait_for_function(HAS_MASKS)
     panel = page.locator(".threshold")
     assert "0.50" in panel.inner_text()
-    assert "5 of 6 lesions found (95 % interval 44% to 97%), 1.50 false per scan" in panel.inner_text()
+    assert "5 of 6 lesions found (95 % interval 44% to 97%), 1.50 false lesions per scan" in panel.inner_text()
     assert page.get_by_title("Calibrated probability that this is a lesion").inner_text() == "Probability"
     stored, masks = volume_ml(page), cases.masks_of(installation_of(server.database), seeded.id)
     page.screenshot(path=SCREENSHOTS / "threshold-default.png")

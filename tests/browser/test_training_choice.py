@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lungseg.records import RunState
+from lungseg.records.run_states import RunState
 from lungseg.services import datasets, training
 from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run, request_stop
@@ -126,7 +126,7 @@ def keep_stopped(session, run_id):
 
 def test_address_of_no_run_leads_on(page, own_server):
     page.goto(f"{own_server.url}/training?run={'f' * 32}")
-    page.get_by_text("There is no training run of this address.").wait_for()
+    page.get_by_text("There is no training run at this address.").wait_for()
     page.get_by_text("Show the newest run").click()
     page.locator(".lungseg-title").wait_for()
     assert "f" * 32 not in page.url

@@ -12,6 +12,7 @@ from tests.browser.conftest import SCREENSHOTS, SLOW_MS, serving, visiting
 from tests.browser.looking import HAS_MASKS, is_tinted, pixel, point, state
 from tests.installations import installation_of
 from tests.phantoms import LESION_INDEX, SHAPE, write_chest
+from tests.seeds import add_case
 
 pytestmark = pytest.mark.browser
 HAS_MODEL = """() => {
@@ -31,7 +32,12 @@ def upload(page, *paths):
 
 def test_uploaded_scan_is_segmented_and_shown(page, server, tmp_path):
     asked = []
-    page.on("request", lambda request: "/lungseg/files/" in request.url and asked.append(request.url))
+
+    def note(request):
+        if "/lungseg/files/" in request.url:
+            asked.append(request.url)
+
+    page.on("request", note)
     write_chest(tmp_path / "Muster Anna.nii.gz", "LPS", lesion_hu=31)
     page.goto(server.url)
     upload(page, tmp_path / "Muster Anna.nii.gz")
@@ -111,7 +117,12 @@ IS_SENDING = "sessionStorage.getItem('lungseg.uploads') !== null"
 
 def test_leaving_during_an_upload_is_asked_about(page, server, large_scan):
     questions = []
-    page.on("dialog", lambda dialog: (questions.append(dialog.type), dialog.dismiss()))
+
+    def answer(dialog):
+        questions.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", answer)
     page.goto(server.url)
     page.get_by_test_id("stFileUploaderDropzone").wait_for()
     slow_down(page)
@@ -224,8 +235,7 @@ def test_real_scan_by_the_shipped_checkpoint(chromium, bundle_folder, shared_dat
 
 def test_case_without_any_mask_can_be_read_already(page, server, tmp_path):
     write_chest(tmp_path / "plain.nii", "RAS", lesion_hu=36)
-    with (tmp_path / "plain.nii").open("rb") as stream:
-        case = cases.ingest(Installation(server.settings, server.database), "plain.nii", stream)
+    case = add_case(server.settings, server.database, tmp_path / "plain.nii")
     page.goto(server.address(case.id))
     page.wait_for_function(HAS_MASKS)
     assert state(page, "state.index") == [n // 2 for n in SHAPE]

@@ -9,8 +9,9 @@ import pytest
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
 from tests.browser.conftest import launch, visiting
 from tests.browser.looking import HAS_MASKS, NO_FRAME_WAITS, POINTED, is_tinted, pixel, point, state
-from tests.browser.seeds import add_case
+from tests.narrowing import existing
 from tests.phantoms import LESION_INDEX, SHAPE, SPACING_MM, ras_affine, write_chest
+from tests.seeds import add_case
 
 pytestmark = pytest.mark.browser
 SOURCE = "() => document.querySelector('.js-plotly-plot').data[0].source"
@@ -192,7 +193,7 @@ def test_3d_is_drawn_when_asked_for(viewer):
     viewer.wait_for_function("window.shownViewer.load.rendering")
     viewer.wait_for_timeout(500)
     shot = viewer.screenshot(clip={name: round(n) for name, n in box.items()})
-    picture = cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR)
+    picture = existing(cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR))
     inner = picture[30:-10, 10:-10]
     assert (inner.max(axis=-1) > 60).mean() > 0.002
 

@@ -8,8 +8,8 @@ import pytest
 from tests.browser.axe import serious_findings
 from tests.browser.conftest import SCREENSHOTS, launch, visiting
 from tests.browser.looking import HAS_MASKS, state
-from tests.browser.seeds import add_case, add_prediction
 from tests.phantoms import LESION_INDEX, SHAPE, chest, ras_affine, write_nifti
+from tests.seeds import add_case, add_prediction
 
 pytestmark = pytest.mark.browser
 SIZES = [(1920, 1080), (1440, 900), (1024, 768), (820, 1180), (820, 600)]
@@ -65,7 +65,7 @@ def three_lesions(server, tmp_path_factory, small_checkpoint):
 @pytest.fixture
 def keyboard(viewer):
     """The viewer, without a pointer over it."""
-    viewer.evaluate("() => window.shownViewer.pointer.leave()")
+    viewer.evaluate("() => window.shownViewer.pointer.surface.dispatchEvent(new PointerEvent('pointerleave'))")
     return viewer
 
 

@@ -8,13 +8,13 @@ import pytest
 from lungseg.scans.overlay import MASK_RGB
 from lungseg.services import cases
 from lungseg.services.installation import Installation
-from lungseg.services.viewing import scene_of
-from lungseg.ui.viewer import Layer, LayerMask, as_told, scene_data
+from lungseg.services.viewing import view_of
+from lungseg.ui.viewer import Layer, LayerMask, scene_data, to_script
 from lungseg.web.routes import mask_address
 from tests.browser.conftest import visiting
 from tests.browser.looking import HAS_MASKS, POINTED, is_tinted, pixel, point, state
-from tests.browser.seeds import add_case, add_prediction, add_reference
 from tests.phantoms import LESION_INDEX, write_chest
+from tests.seeds import add_case, add_prediction, add_reference
 
 pytestmark = pytest.mark.browser
 OTHER_INDEX = (LESION_INDEX[0] - 6, *LESION_INDEX[1:])
@@ -53,7 +53,7 @@ def seeded(server, small_checkpoint, tmp_path_factory):
 
 def told(server, case):
     installation = Installation(server.settings, server.database)
-    return scene_data(server.settings, scene_of(installation, case.id), "")
+    return scene_data(server.settings, view_of(installation, case.id), "")
 
 
 @pytest.fixture
@@ -119,6 +119,20 @@ def test_an_older_load_that_fails_at_once_is_nobodys_concern(opened, server, pha
     assert "The address of the scan has expired" in opened.evaluate(MESSAGE)
 
 
+def test_masks_that_fail_are_said_until_others_are_shown(opened, server, phantom_case):
+    data = told(server, phantom_case)
+    layers = [
+        layer | {"mask": layer["mask"] and layer["mask"] | {"url": "/lungseg/files/none", "sha": "none"}}
+        for layer in data["layers"]
+    ]
+    opened.evaluate("broken => window.shownViewer.show(broken)", data | {"layers": layers})
+    opened.wait_for_function("() => window.shownViewer.root.dataset.state === 'failed'")
+    opened.evaluate("whole => window.shownViewer.show(whole)", data)
+    opened.wait_for_function(HAS_MASKS)
+    assert state(opened, "root.dataset.state") == "ready"
+    assert opened.evaluate(MESSAGE) == ""
+
+
 def test_more_layers_need_nothing_but_an_entry(opened, server, seeded):
     masks = cases.masks_of(Installation(server.settings, server.database), seeded.id)
     edited = min((mask for mask in masks if mask.kind.name == "REFERENCE"), key=lambda mask: mask.version)
@@ -129,8 +143,8 @@ def test_more_layers_need_nothing_but_an_entry(opened, server, seeded):
     edit = Layer("edit", "Edit", "the edit", "Lesions: edit", colour, mask, shortcut="e")
     last = Layer("second", "Second", "the second edit", "Lesions: second", tuple(n / 255 for n in VIOLET), mask)
     data = told(server, seeded)
-    data["layers"][1:1] = [as_told(edit)]
-    data["layers"].append(as_told(last))  # the fifth: more than one texture holds
+    data["layers"][1:1] = [to_script(edit)]
+    data["layers"].append(to_script(last))  # the fifth: more than one texture holds
     opened.evaluate("data => window.shownViewer.show(data)", data)
     opened.wait_for_function(IS_SHOWN, arg=seeded.id)
     assert state(opened, "picture.planes.keys") == ["model", "edit", "doubtful", "reference", "second"]

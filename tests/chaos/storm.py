@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,8 +19,8 @@ from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database, open_database
 from lungseg.errors import LungSegError
 from lungseg.files import atomic
-from lungseg.records import RunKind, RunState
-from lungseg.run_configs import TrainConfig
+from lungseg.records.run_configs import TrainConfig
+from lungseg.records.run_states import RunKind, RunState
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, home, runs, storage, training
 from lungseg.services.installation import Installation
@@ -32,6 +31,7 @@ from tests.installations import installation_of
 from tests.networks import save_network
 from tests.phantoms import write_chest
 from tests.presets import install_presets
+from tests.web import free_port
 
 CASE_EVERY_S = (1.0, 6.0)
 KILL_EVERY_S = (2.0, 9.0)
@@ -62,9 +62,7 @@ class Storm:
         self._folder = folder
         card = save_network(folder / "models")
         url = f"sqlite:///{folder / 'home' / 'lungseg.sqlite'}"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self._settings = Settings(
             home=folder / "home", models=folder / "models", database_url=url, device="cpu", port=port,
             checkpoint=card.name, data_roots=(folder,),

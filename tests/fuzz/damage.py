@@ -124,7 +124,7 @@ def _places(value):
 
 def _absurd(rng):
     if rng.random() < 0.1:
-        value = []
+        value: Any = []
         for _ in range(int(rng.choice([20, 150]))):
             value = [value] if rng.random() < 0.5 else {"a": value}
         return value

@@ -19,7 +19,7 @@ from lungseg.files import keys
 from lungseg.recipes.scenes.corpus import read_crops, read_nodules
 from lungseg.recipes.scenes.manifest import FILE as CORPUS_FILE
 from lungseg.recipes.scenes.manifest import SHIPPED as SHIPPED_MANIFEST
-from lungseg.recipes.scenes.manifest import read_manifest
+from lungseg.recipes.scenes.manifest import read_corpus_manifest
 from lungseg.scans import formats
 from lungseg.scans.geometry import Grid
 from lungseg.segmentation.card import NetworkShape, read_card
@@ -36,7 +36,6 @@ from lungseg.training.config import TrainingConfig
 from lungseg.training.optimisation import Optimisation
 from lungseg.training.presets.files import find_preset, preset_paths, read_preset
 from lungseg.training.state import DataRecord, RunDirectory, read_config
-from tests.browser.seeds import add_case, add_prediction
 from tests.cards import CALIBRATED, as_older, save_scenes
 from tests.data_sets import write_json, write_pair
 from tests.fuzz.binary import damaged_archive, damaged_array, damaged_numbers, damaged_tensors
@@ -45,7 +44,9 @@ from tests.fuzz.scan_reader import read_scan
 from tests.fuzz.scans import RADIUS_MM, SHAPE, SPACING_MM, SPOT, damaged_scan, good_mask, good_scans
 from tests.fuzz.target import Target
 from tests.installations import installation_of
+from tests.narrowing import existing
 from tests.phantoms import graded_map, ras_affine
+from tests.seeds import add_case, add_prediction
 from tests.training_data import write_crops, write_nodules
 
 LEVEL = 60
@@ -133,7 +134,7 @@ class Workshop:
         yield self._target("store, case", store.folder / "lung_1.case.json", as_json, _read_store, share=3)
         yield self._target("store, array", store.folder / "lung_1.hu.npy", damaged_array, _read_store)
         yield self._target(
-            "split", split, as_json, lambda path: split_cases(store.cases, given=read_split(path)), share=1
+            "split", split, as_json, lambda path: split_cases(store.cases, fixed=read_split(path)), share=1
         )
 
     def _training(self):
@@ -147,7 +148,7 @@ class Workshop:
         manifest.parent.mkdir()
         shutil.copyfile(SHIPPED_MANIFEST, manifest)
         yield self._target(
-            "manifest of a corpus", manifest, damaged_bytes, lambda path: read_manifest(path.parent), share=1
+            "manifest of a corpus", manifest, damaged_bytes, lambda path: read_corpus_manifest(path.parent), share=1
         )
         preset = self.folder / "mine.toml"
         shutil.copyfile(preset_paths()["neighbours"], preset)
@@ -186,17 +187,21 @@ class Workshop:
         facts = home / "derived" / f"{mask.id}.{LEVEL}.json"
         yield self._target("derived mask, facts", facts, as_json, self._move, share=1)
         yield self._target(
-            "manifest", self.settings.home / keys.mask_manifest(mask.id), as_json, manifests.read_mask_manifest
+            "manifest",
+            self.settings.home / keys.mask_manifest(mask.id),
+            as_json,
+            lambda path: manifests.read_manifest(manifests.MaskManifest, path),
         )
-        log = self.settings.runs / mask.run_id / training.LOG
+        run_id = existing(mask.run_id)
+        log = self.settings.runs / run_id / training.LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("2026-01-01 INFO epoch 1 of 2\n" * 20)
         yield self._target(
-            "log", log, damaged_bytes, lambda _: training.log_lines(self.settings, mask.run_id, most=9), share=1
+            "log", log, damaged_bytes, lambda _: training.log_lines(self.settings, run_id, most=9), share=1
         )
         columns = self.folder / "columns.json"
         kept = {
-            "configuration": to_plain(runs.get_run(installation_of(self.database), mask.run_id).config),
+            "configuration": to_plain(runs.get_run(installation_of(self.database), run_id).config),
             "warnings": ["x"],
             "tags": ["y"],
         }
@@ -205,7 +210,7 @@ class Workshop:
         yield self._target("columns of a run", columns, values_of_json, self._read_columns)
 
     def _move(self, _path):
-        run = runs.get_run(installation_of(self.database), self._mask.run_id)
+        run = runs.get_run(installation_of(self.database), existing(self._mask.run_id))
         return rethreshold.mask_at(self.settings, self._case, self._mask, run, LEVEL)
 
     def _read_map(self, path):
@@ -216,16 +221,16 @@ class Workshop:
         from lungseg.db.runs import run_of
         from lungseg.db.tables import RunRow
 
-        told = json.loads(path.read_bytes())
-        told = told if isinstance(told, dict) else {"configuration": told}
+        columns = json.loads(path.read_bytes())
+        columns = columns if isinstance(columns, dict) else {"configuration": columns}
         with self.database.read() as session:
-            row = session.get(RunRow, self._mask.run_id)
+            row = existing(session.get(RunRow, self._mask.run_id))
             session.expunge(row)
         for name in ("configuration", "warnings", "tags", "progress", "failure"):
-            if name in told:
-                setattr(row, name, told[name])
+            if name in columns:
+                setattr(row, name, columns[name])
         run = run_of(row)
-        return rethreshold.operation_of(self.settings, self._mask, run, LEVEL)
+        return rethreshold.threshold_state(self.settings, self._mask, run, LEVEL)
 
     def _target(self, name, path, damage, read, *, share=2):
         return Target(name, path, (path.read_bytes(),), damage, read, share)
@@ -265,7 +270,7 @@ def _load_weights(path):
 
 def _read_data_set(path):
     data_set = open_data_set(path.parent)
-    return lint(data_set, ()), json.dumps(data_set.to_json())
+    return lint(data_set, ()), json.dumps(to_plain(data_set))
 
 
 def _read_store(path):
@@ -273,7 +278,7 @@ def _read_store(path):
     is_store(path.parent)
     store = SliceStore.open(path.parent)
     findings, statistics = lint(store.data_set, store.facts), summarise_data_set(store.data_set, store.facts)
-    json.dumps(statistics.report(), allow_nan=False)
+    json.dumps(to_plain(statistics), allow_nan=False)
     to_csv(statistics.rows)
     for case in store.cases:
         depth = len(case.slice_tumour_px)

@@ -3,6 +3,7 @@
 import gzip
 import io
 import zlib
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from tests.conftest import SHARED_DATA
 from tests.fuzz.damage import damaged_bytes, flipped, packed_wrongly
 from tests.phantoms import chest, ras_affine, write_nifti
+from tests.scan_files import load_nifti
 
 SHAPE, SPACING_MM, SPOT = (40, 34, 18), (7.0, 7.5, 12.0), (28, 18, 10)
 RADIUS_MM = 30.0
@@ -18,6 +20,7 @@ KINDS = (
     ("PIL", np.uint16, True), ("RAI", np.int32, False),
 )  # fmt: skip
 SIDE_PX, SLICES = 48, 12
+ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
 DATATYPES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2304, 77, -1)
 FLOATS = (np.nan, np.inf, -np.inf, np.finfo(np.float32).tiny)
 MOST_FIELDS = 3
@@ -78,7 +81,7 @@ def _unpacked(raw):
 def _layout(plain):
     """Return the layout of the header, in the byte order that its first number tells."""
     for kind in (nib.Nifti1Header, nib.Nifti2Header):
-        for order in "<>":
+        for order in ORDERS:
             layout = kind.template_dtype.newbyteorder(order)
             size = np.frombuffer(plain[:4], f"{order}i4")[0] if len(plain) >= 4 else 0
             if size == layout.itemsize <= len(plain):
@@ -105,26 +108,13 @@ def _fields(plain, rng):
 def _extreme(dtype, rng):
     if dtype.kind == "f":
         limits = np.finfo(dtype)
-        values = (
-            0.0,
-            -0.0,
-            1.0,
-            -1.0,
-            0.5,
-            340.0,
-            352.5,
-            1e-30,
-            1e9,
-            limits.max,
-            limits.min,
-            limits.tiny,
-            np.nan,
-            np.inf,
+        values: tuple[float, ...] = (
+            0.0, -0.0, 1.0, -1.0, 0.5, 340.0, 352.5, 1e-30, 1e9, limits.max, limits.min, limits.tiny, np.nan, np.inf,
             -np.inf,
-        )
+        )  # fmt: skip
     else:
-        limits = np.iinfo(dtype)
-        values = (0, 1, 2, 3, 4, 7, 8, 255, limits.max, limits.min, limits.max // 2, limits.max - 1)
+        highest, lowest = np.iinfo(dtype).max, np.iinfo(dtype).min
+        values = (0, 1, 2, 3, 4, 7, 8, 255, highest, lowest, highest // 2, highest - 1)
     return np.array(values[rng.integers(len(values))]).astype(dtype)
 
 
@@ -196,7 +186,7 @@ def _second(raw, kind, order):
 
 
 def _crop(path):
-    image = nib.load(path)
+    image = load_nifti(path)
     step, middle = image.shape[0] // SIDE_PX, image.shape[2] // 2
     part = image.slicer[::step, ::step, middle - SLICES // 2 : middle + SLICES // 2]
     return gzip.compress(nib.Nifti1Image(np.asarray(part.dataobj).astype(np.int16), part.affine).to_bytes(), 1)

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 from lungseg.config import CHECKOUT
 
@@ -114,7 +115,7 @@ def watch(seed, first, last):
 def _watch_one(seed, first, last):
     """Yield results until the process has done all, hangs or dies."""
     command = [sys.executable, "-m", "tests.fuzz", "--seed", str(seed), "--child", str(first), "--count", str(last)]
-    begun = {"number": first, "kind": "start"}
+    begun: dict[str, Any] | None = {"number": first, "kind": "start"}
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=errors) as process,
@@ -123,12 +124,12 @@ def _watch_one(seed, first, last):
         while (line := lines.next(patience_s)) is not None:
             if not line:
                 break
-            patience_s, told = HANGS_S, json.loads(line)
-            if "outcome" in told:
-                yield Result(**told)
+            patience_s, record = HANGS_S, json.loads(line)
+            if "outcome" in record:
+                yield Result(**record)
                 begun = None
             else:
-                begun = told
+                begun = record
         is_hanging = line is None
         process.kill()
         code = process.wait()

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from lungseg.config import CHECKOUT
-from lungseg.run_configs import TrainConfig
+from lungseg.records.run_configs import TrainConfig
 from tests.data_sets import write_data_set
 from tests.presets import install_presets
 

@@ -3,18 +3,22 @@
 import shutil
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lungseg.dataset.store import SliceStore
+from lungseg.db import queue
 from lungseg.errors import DataSetError, NotFoundError, TumourClassError
 from lungseg.jobs import worker
-from lungseg.records import PrepareResult, RunKind, RunState
+from lungseg.records.run_results import PrepareResult
+from lungseg.records.run_states import RunKind, RunState
 from lungseg.services import datasets, runs
 from lungseg.services.installation import Installation
 from tests.data_sets import write_data_set, write_json, write_pair
+from tests.narrowing import existing
 
 
 @pytest.fixture
@@ -30,19 +34,20 @@ def work_off(settings, database, data_set):
 def test_registered_folder_is_prepared_by_the_worker(settings, database, folder):
     data_set = datasets.register(Installation(settings, database), folder)
     assert (data_set.name, data_set.folder) == ("Lung", str(folder))
-    assert (data_set.run.kind, data_set.run.state) == (RunKind.PREPARE, RunState.QUEUED)
+    run = existing(data_set.run)
+    assert (run.kind, run.state) == (RunKind.PREPARE, RunState.QUEUED)
     assert datasets.data_set_overview(settings, data_set.id) is None
     done = work_off(settings, database, data_set)
     assert (done.run.state, done.run.failure) == (RunState.DONE, None)
-    shown = datasets.data_set_overview(settings, data_set.id)
+    shown = existing(datasets.data_set_overview(settings, data_set.id))
     counts = {"cases": 2, "unlabelled": 1, "left_out": 0, "errors": 0, "warnings": 0}
     assert done.run.result == PrepareResult(**counts, fingerprint=shown.fingerprint)
     assert done.fingerprint == shown.fingerprint
     assert shown.is_fit
     assert shown.statistics.cases == 2
     assert set(shown.pictures) == {"lung_001", "lung_002", "lung_101"}
-    assert datasets.find_store(Installation(settings, database), folder) == shown.store
-    assert len(SliceStore.open(shown.store).cases) == 2
+    assert datasets.store_of(Installation(settings, database), folder) == shown.store
+    assert len(SliceStore.open(existing(shown.store)).cases) == 2
     assert datasets.list_data_sets(Installation(settings, database)) == (done,)
 
 
@@ -62,16 +67,16 @@ def test_wrong_folder_is_not_registered(settings, database, tmp_path):
 
 def test_refresh_reads_what_has_changed(settings, database, folder):
     data_set = work_off(settings, database, datasets.register(Installation(settings, database), folder))
-    before = datasets.data_set_overview(settings, data_set.id)
+    before = existing(datasets.data_set_overview(settings, data_set.id))
     write_pair(folder, "lung_002", lesion_radius_mm=25.0)
     run = datasets.refresh(Installation(settings, database), data_set.id)
     assert datasets.refresh(Installation(settings, database), data_set.id).id == run.id
     data_set = work_off(settings, database, data_set)
     assert (data_set.run.id, data_set.run.state) == (run.id, RunState.DONE)
-    after = datasets.data_set_overview(settings, data_set.id)
+    after = existing(datasets.data_set_overview(settings, data_set.id))
     volumes = [[row.tumour_ml for row in shown.statistics.rows] for shown in (before, after)]
     assert volumes[0][0] == volumes[1][0]
-    assert volumes[0][1] < volumes[1][1]
+    assert existing(volumes[0][1]) < existing(volumes[1][1])
 
 
 def test_broken_cases_are_findings_of_a_run_that_is_done(settings, database, folder):
@@ -79,7 +84,7 @@ def test_broken_cases_are_findings_of_a_run_that_is_done(settings, database, fol
     data_set = work_off(settings, database, datasets.register(Installation(settings, database), folder))
     assert data_set.run.state is RunState.DONE
     assert data_set.run.result.left_out == data_set.run.result.errors == 1
-    shown = datasets.data_set_overview(settings, data_set.id)
+    shown = existing(datasets.data_set_overview(settings, data_set.id))
     assert not shown.is_fit
     assert shown.findings[0].case == "lung_002"
 
@@ -100,7 +105,7 @@ def test_store_of_an_older_layout_is_made_anew(settings, database, folder):
     assert datasets.data_set_overview(settings, data_set.id) is None
     datasets.refresh(Installation(settings, database), data_set.id)
     assert work_off(settings, database, data_set).run.state is RunState.DONE
-    assert datasets.data_set_overview(settings, data_set.id).is_fit
+    assert existing(datasets.data_set_overview(settings, data_set.id)).is_fit
 
 
 def test_stopped_run_and_forgotten_data_set(settings, database, tmp_path):
@@ -108,11 +113,13 @@ def test_stopped_run_and_forgotten_data_set(settings, database, tmp_path):
     data_set = datasets.register(Installation(settings, database), folder)
     thread = threading.Thread(target=worker.work, args=(settings,), kwargs={"once": True})
     thread.start()
-    while runs.get_run(Installation(settings, database), data_set.run.id).state is RunState.QUEUED:
+    while runs.get_run(Installation(settings, database), existing(data_set.run).id).state is RunState.QUEUED:
         time.sleep(0.02)
-    runs.request_stop(Installation(settings, database), data_set.run.id)
+    runs.request_stop(Installation(settings, database), existing(data_set.run).id)
     thread.join(60)
-    assert datasets.get_data_set(Installation(settings, database), data_set.id).run.state is RunState.CANCELLED
+    assert (
+        existing(datasets.get_data_set(Installation(settings, database), data_set.id).run).state is RunState.CANCELLED
+    )
     datasets.refresh(Installation(settings, database), data_set.id)
     assert work_off(settings, database, data_set).run.state is RunState.DONE
     datasets.forget(Installation(settings, database), data_set.id)
@@ -145,8 +152,8 @@ def test_two_folders_of_one_name_are_two_data_sets(settings, database, folder, t
     )
     assert first.name == second.name
     assert first.fingerprint != second.fingerprint
-    stores = [datasets.find_store(Installation(settings, database), Path(each.folder)) for each in (first, second)]
-    volumes = [SliceStore.open(store).facts[1].mask.volume_ml for store in stores]
+    stores = [datasets.store_of(Installation(settings, database), Path(each.folder)) for each in (first, second)]
+    volumes = [existing(SliceStore.open(existing(store)).facts[1].mask).volume_ml for store in stores]
     assert volumes[0] < volumes[1]
 
 
@@ -163,13 +170,29 @@ def test_tumour_class_is_asked_for_and_remembered(settings, database, tmp_path):
     done = work_off(settings, database, data_set)
     assert (done.run.state, done.tumour_class) == (RunState.DONE, "GTV-2")
     assert datasets.register(Installation(settings, database), folder) == done
-    assert datasets.open_known(Installation(settings, database), folder).labelled[0].legend.tumour.values == (2,)
-    volume = datasets.data_set_overview(settings, data_set.id).statistics.rows[0].tumour_ml
+    (first, _) = datasets.open_registered(Installation(settings, database), folder).labelled
+    assert existing(first.legend).tumour.values == (2,)
+    volume = existing(existing(datasets.data_set_overview(settings, data_set.id)).statistics.rows[0].tumour_ml)
     other = work_off(
         settings, database, datasets.choose_tumour_class(Installation(settings, database), data_set.id, "GTV-1")
     )
     assert other.tumour_class == "GTV-1"
-    assert datasets.data_set_overview(settings, data_set.id).statistics.rows[0].tumour_ml > volume
+    assert existing(existing(datasets.data_set_overview(settings, data_set.id)).statistics.rows[0].tumour_ml) > volume
+
+
+def test_other_tumour_class_does_not_wait_for_a_preparation_with_the_old_one(settings, database, tmp_path):
+    folder = tmp_path / "set"
+    write_pair(folder, "lung_001", edit=lambda hu, mask: (hu, np.where(mask, 2, hu == -850).astype(np.uint8)))
+    write_json(folder, labels={"background": 0, "GTV-1": 1, "GTV-2": 2})
+    installation = Installation(settings, database)
+    old = existing(datasets.register(installation, folder, "GTV-2").run)
+    with database.begin() as session:
+        claimed = queue.claim(session, "here", datetime.now(UTC))
+    assert existing(claimed).id == old.id
+    new = existing(datasets.register(installation, folder, "GTV-1").run)
+    assert (new.id != old.id, new.state) == (True, RunState.QUEUED)
+    with database.begin() as session:
+        assert not queue.record_heartbeat(session, existing(claimed), None, datetime.now(UTC))  # the old one stops
 
 
 def test_split_without_tumour_is_told_before_training(settings, database, tmp_path):

@@ -1,8 +1,6 @@
 """The film of a case, made by a run from the files of an installation."""
 
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import cv2
@@ -10,18 +8,18 @@ import pytest
 
 from lungseg.errors import NotFoundError, StorageError
 from lungseg.files import keys
-from lungseg.jobs import worker
 from lungseg.jobs.carry_out import Host, carry_out
-from lungseg.records import RunKind, RunState
+from lungseg.records.run_states import RunKind, RunState
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
 from lungseg.services import cases, training
 from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run, request_stop
 from lungseg.services.video import queue_video, video_at_work, video_of
-from lungseg.services.viewing import scene_of
-from tests.browser.seeds import add_case, add_prediction, add_reference
+from lungseg.services.viewing import view_of
 from tests.phantoms import LESION_INDEX, SHAPE, chest
 from tests.queued import begun
+from tests.runs_at_work import working
+from tests.seeds import add_case, add_prediction, add_reference
 
 
 @pytest.fixture
@@ -40,17 +38,7 @@ def segmented(installation, case, tmp_path):
     lesion = chest()[1]
     add_prediction(installation.settings, installation.database, case, lesion)
     add_reference(installation.settings, installation.database, case, lesion, tmp_path)
-    return scene_of(installation, case.id)
-
-
-@contextmanager
-def working(installation):
-    """A worker that leaves when all lanes of the queue are empty."""
-    thread = threading.Thread(target=worker.work, args=(installation.settings,), kwargs={"once": True})
-    thread.start()
-    yield
-    thread.join(timeout=60)
-    assert not thread.is_alive()
+    return view_of(installation, case.id)
 
 
 def has_colour(picture, rgb):
@@ -63,12 +51,12 @@ def films(installation):
 
 def test_case_without_a_mask_has_no_film(installation, case):
     with pytest.raises(NotFoundError, match="no mask yet"):
-        video_of(installation, scene_of(installation, case.id))
+        video_of(installation, view_of(installation, case.id))
 
 
 def test_film_of_a_case_shows_its_masks_and_is_made_once(installation, segmented, tmp_path):
     queue_video(installation, segmented)
-    with working(installation):
+    with working(installation.settings):
         film = video_of(installation, segmented)
     assert b"Jane Doe" not in film
     (tmp_path / "film.mp4").write_bytes(film)
@@ -113,5 +101,5 @@ def test_film_that_can_not_be_made_says_why_and_is_tried_again(installation, seg
     (installation.settings.home / segmented.model.path).unlink()
     for _ in range(2):
         queue_video(installation, segmented)
-        with working(installation), pytest.raises(StorageError, match="can't be made: The file can't be read"):
+        with working(installation.settings), pytest.raises(StorageError, match="can't be made: The file can't be read"):
             video_of(installation, segmented)

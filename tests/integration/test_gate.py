@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lungseg.records import ScanSeverity
+from lungseg.records.findings import ScanSeverity
 from lungseg.scans import formats
 from lungseg.scans.geometry import Grid
 from lungseg.scans.lungs import find_lungs

@@ -7,16 +7,19 @@ import pytest
 import torch
 
 from lungseg.jobs import right_of_way
-from lungseg.records import RunState
+from lungseg.records.run_results import PrepareResult
+from lungseg.records.run_states import RunState
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import cases, datasets, runs, training
 from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run, request_stop
 from tests.data_sets import write_data_set
 from tests.installations import installation_of
+from tests.narrowing import existing, of_type
 from tests.networks import WIDE, save_network
 from tests.phantoms import write_chest
 from tests.runs_at_work import PATIENCE_S, child_of, epochs, state, wait_for
+from tests.seeds import add_case
 
 
 @pytest.fixture
@@ -35,8 +38,7 @@ def upload(environment, database, tmp_path):
     def queue():
         path = tmp_path / "long.nii"
         write_chest(path, shape=(96, 80, 160), spacing_mm=(3.0, 3.2, 1.5), lesion_index=(66, 44, 80))
-        with path.open("rb") as stream:
-            case = cases.ingest(Installation(environment, database), path.name, stream)
+        case = add_case(environment, database, path)
         return runs.queue_segmentation(Installation(environment, database), case.id, place=0)
 
     return queue
@@ -136,17 +138,16 @@ def test_both_runs_end_though_a_process_is_killed(environment, database, fields,
 
 def test_scan_goes_before_the_preparation_of_a_data_set_is_done(environment, database, worker, upload, tmp_path):
     data_set = datasets.register(Installation(environment, database), write_data_set(tmp_path / "many", cases=24))
+    preparation = existing(data_set.run)
     worker()
     wait_for(
-        lambda: (
-            (run := get_run(Installation(environment, database), data_set.run.id)).progress and run.progress.done > 0
-        )
+        lambda: (run := get_run(Installation(environment, database), preparation.id)).progress and run.progress.done > 0
     )
     scan = upload()
     wait_for(lambda: get_run(Installation(environment, database), scan.id).state.is_final)
-    wait_for(lambda: get_run(Installation(environment, database), data_set.run.id).state.is_final)
-    first, second = (get_run(Installation(environment, database), run.id) for run in (scan, data_set.run))
+    wait_for(lambda: get_run(Installation(environment, database), preparation.id).state.is_final)
+    first, second = (get_run(Installation(environment, database), run.id) for run in (scan, preparation))
     assert (first.state, second.state) == (RunState.DONE, RunState.DONE)
-    assert first.started_at < second.finished_at
-    assert second.result.cases == 24
+    assert existing(first.started_at) < existing(second.finished_at)
+    assert of_type(PrepareResult, second.result).cases == 24
     wait_for(lambda: not any(environment.runs.iterdir()))

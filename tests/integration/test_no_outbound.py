@@ -24,6 +24,7 @@ from lungseg.web.routes import bundle_address, scan_address, thumbnail_address
 from tests.installations import installation_of
 from tests.phantoms import write_chest
 from tests.scan_files import geometry_of
+from tests.web import free_port
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 NO_PROXY = ("NO_PROXY", "no_proxy")
@@ -42,11 +43,13 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked = []
+        self.asked: list[bytes] = []
         self.is_over = threading.Event()
 
 
 class Handler(socketserver.StreamRequestHandler):
+    server: Proxy
+
     def handle(self):
         self.server.asked.append(self.rfile.readline())
         self.server.is_over.wait()
@@ -89,9 +92,7 @@ def trace(tmp_path):
 @pytest.fixture
 def port(prepared, trace):
     """The port of a server that runs; it is ended with all that it started."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [*trace[0], sys.executable, "-m", "lungseg", "serve", "--port", str(port)]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         family = []
@@ -156,11 +157,12 @@ def run_page(port, name):
     """Open a session as a browser does and let it run a page; returns when the page has been drawn."""
     client = pytest.importorskip("websockets.sync.client")
     from streamlit.proto.BackMsg_pb2 import BackMsg
+    from streamlit.proto.ClientState_pb2 import ClientState
     from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
     address, origin = f"ws://127.0.0.1:{port}/_stcore/stream", f"http://127.0.0.1:{port}"
     with client.connect(address, origin=origin, subprotocols=["streamlit"], proxy=None, max_size=None) as stream:
-        stream.send(BackMsg(rerun_script={"page_name": name}).SerializeToString())
+        stream.send(BackMsg(rerun_script=ClientState(page_name=name)).SerializeToString())
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             received = ForwardMsg()

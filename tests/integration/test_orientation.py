@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lungseg.scans.anatomy import Says, check_orientation
+from lungseg.scans.anatomy.check import Says, check_orientation
 from lungseg.scans.formats import read_volume
 from tests import chests
 from tests.benchmarks.orientation import atlas_of, cells_by_name

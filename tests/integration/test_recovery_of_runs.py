@@ -6,16 +6,12 @@ from dataclasses import replace
 import pytest
 
 from lungseg.db import open_database
-from lungseg.records import RunState
+from lungseg.records.run_states import RunState
 from lungseg.services import manifests, recovery, training
 from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run
+from tests.installations import remove_database
 from tests.runs_at_work import PATIENCE_S, child_of, epochs, scores, wait_for
-
-
-def remove_database(settings):
-    for path in settings.home.glob("lungseg.sqlite*"):
-        path.unlink()
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])
@@ -43,7 +39,7 @@ def test_run_that_went_on_when_the_database_was_lost_can_be_resumed(environment,
     wait_for(lambda: manifests.run_manifest(environment, run.id).is_file() and child_of(process))
     process.kill()
     process.wait()
-    kept = manifests.read_run(manifests.run_manifest(environment, run.id))
+    kept = manifests.read_manifest(manifests.RunManifest, manifests.run_manifest(environment, run.id))
     assert kept.epochs
     database.close()
     remove_database(environment)

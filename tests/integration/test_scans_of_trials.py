@@ -7,7 +7,7 @@ import pytest
 
 from lungseg.config import CHECKOUT
 from lungseg.errors import NoLungError, NotNiftiError
-from lungseg.records import statement
+from lungseg.records.findings import statement
 from lungseg.segmentation.pipeline import segment_scan
 from lungseg.segmentation.segmenter import Segmenter
 
@@ -25,7 +25,7 @@ AS_PLAIN = {
 REFUSED = {
     "vox_offset_nan": (NotNiftiError, "header is damaged"),
     "gzip_in_gzip": (NotNiftiError, "gzipped twice"),
-    "identity": (NoLungError, "nobody measured that"),
+    "identity": (NoLungError, "that is no measurement"),
     "kji_identity": (NoLungError, "axes of the array are mixed up"),
     "sform_1mm_qform_right": (NoLungError, "two geometries"),
     "slab_lung_103_5": (NoLungError, "5 slices, 10 mm"),

@@ -3,7 +3,6 @@
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import closing
@@ -14,7 +13,7 @@ import pytest
 
 from lungseg.config import CHECKOUT
 from lungseg.db import open_database
-from lungseg.records import RunState
+from lungseg.records.run_states import RunState
 from lungseg.scans import formats
 from lungseg.services import cases
 from lungseg.services.demo import DemoFiles
@@ -23,15 +22,14 @@ from tests.installations import installation_of
 from tests.phantoms import write_chest
 from tests.runs_at_work import wait_for
 from tests.scan_files import geometry_of
+from tests.web import free_port
 
 LARGEST_RSS_MB = 400
 
 
 @pytest.fixture
 def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture
@@ -116,5 +114,5 @@ def test_second_server_on_the_port_is_refused(server, port):
     command = [sys.executable, "-m", "lungseg", "serve", "--port", str(port)]
     result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2
-    assert f"127.0.0.1:{port} can't be listened on" in result.stderr
+    assert f"can't listen on 127.0.0.1:{port}" in result.stderr
     assert server.poll() is None

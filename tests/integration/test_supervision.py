@@ -13,17 +13,19 @@ import psutil
 import pytest
 
 from lungseg.config import CHECKOUT, LIFELINE
+from lungseg.jobs import launch
 from lungseg.jobs.carry_out import Host
-from lungseg.jobs.launch import Children
 from lungseg.processes import environment_with, lifeline
-from lungseg.records import RunState
+from lungseg.records.run_states import RunState
 from lungseg.services import cases, local_executor, runs, watchdog
 from lungseg.services.installation import Installation
 from lungseg.services.watchdog import Signs, Watchdog, read_signs
 from tests.installations import installation_of
+from tests.narrowing import existing
 from tests.networks import WIDE, save_network
-from tests.phantoms import write_chest
-from tests.runs_at_work import wait_for
+from tests.runs_at_work import is_segmenting, processes_of, wait_for, write_long_scan
+from tests.seeds import add_case
+from tests.web import free_port
 
 
 @pytest.fixture
@@ -35,33 +37,15 @@ def settings(environment, tmp_path, monkeypatch):
     monkeypatch.setattr(local_executor, "START_PAUSE_S", 0.5)
     settings = replace(environment, models=tmp_path / "models", checkpoint=card.name)
     yield settings
-    for process in of_home(settings, "worker"):
+    for process in processes_of(settings, "worker"):
         process.kill()
 
 
 @pytest.fixture
 def run(settings, database, tmp_path):
     """A queued run that takes some seconds."""
-    write_chest(tmp_path / "long.nii", shape=(96, 80, 230), spacing_mm=(3.0, 3.2, 1.0), lesion_index=(66, 44, 120))
-    with (tmp_path / "long.nii").open("rb") as stream:
-        case = cases.ingest(Installation(settings, database), "long.nii", stream)
+    case = add_case(settings, database, write_long_scan(tmp_path))
     return runs.queue_segmentation(Installation(settings, database), case.id)
-
-
-def of_home(settings, word):
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("LUNGSEG_HOME") == str(settings.home) and word in process.cmdline():
-                found.append(process)
-        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
-
-
-def is_segmenting(database, run):
-    now = runs.get_run(installation_of(database), run.id)
-    return now.state is RunState.RUNNING and now.progress is not None and now.progress.stage == "segmenting"
 
 
 def is_done(database, run):
@@ -76,7 +60,7 @@ def worker_of(settings):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_run_ends_though_its_worker_is_killed_or_hangs_and_no_page_is_open(settings, database, run, how, monkeypatch):
     monkeypatch.setattr(watchdog, "FROZEN_S", 4.0)
-    with local_executor.kept_alive(settings):
+    with local_executor.Supervisor(settings):
         wait_for(lambda: is_segmenting(database, run))
         first = worker_of(settings)
         os.kill(first, how)
@@ -88,7 +72,7 @@ def test_run_ends_though_its_worker_is_killed_or_hangs_and_no_page_is_open(setti
 
 def test_run_of_a_hung_worker_that_was_to_stop_is_cancelled(settings, database, run, monkeypatch):
     monkeypatch.setattr(watchdog, "FROZEN_S", 4.0)
-    with local_executor.kept_alive(settings):
+    with local_executor.Supervisor(settings):
         wait_for(lambda: is_segmenting(database, run))
         os.kill(worker_of(settings), signal.SIGSTOP)
         runs.request_stop(Installation(settings, database), run.id)
@@ -97,16 +81,16 @@ def test_run_of_a_hung_worker_that_was_to_stop_is_cancelled(settings, database, 
 
 def test_idle_worker_that_hangs_is_replaced_too(settings, database, monkeypatch):
     monkeypatch.setattr(watchdog, "FROZEN_S", 4.0)
-    with local_executor.kept_alive(settings):
+    with local_executor.Supervisor(settings):
         first = worker_of(settings)
         os.kill(first, signal.SIGSTOP)
         wait_for(lambda: (signs := read_signs(local_executor.signs_of_worker(settings))) and signs.process != first)
 
 
 def test_two_supervisors_on_one_home_start_one_worker(settings, database, run):
-    with local_executor.kept_alive(settings), local_executor.kept_alive(settings):
+    with local_executor.Supervisor(settings), local_executor.Supervisor(settings):
         assert wait_for(lambda: is_done(database, run)).attempts == 1
-        assert len(of_home(settings, "worker")) == 1
+        assert len(processes_of(settings, "worker")) == 1
 
 
 def test_marks_dated_in_the_future_keep_no_worker_from_starting(settings, database, run):
@@ -115,7 +99,7 @@ def test_marks_dated_in_the_future_keep_no_worker_from_starting(settings, databa
         path = settings.home / name
         path.write_bytes(Signs(socket.gethostname(), os.getpid(), 10**6, 10**6).to_line() if "signs" in name else b"")
         os.utime(path, (ahead, ahead))
-    with local_executor.kept_alive(settings):
+    with local_executor.Supervisor(settings):
         assert wait_for(lambda: is_done(database, run)).state is RunState.DONE
 
 
@@ -140,7 +124,7 @@ def test_child_that_hangs_is_killed(settings, database, tmp_path, monkeypatch):
     signs = tmp_path / "signs"
     signs.write_bytes(Signs(socket.gethostname(), 1, 1, 1).to_line())
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    Children(Installation(settings, database), Host()).wait_for(child, Watchdog(signs))
+    launch.wait_for(child, Watchdog(signs), Host())
     assert child.returncode == -signal.SIGKILL
 
 
@@ -155,19 +139,13 @@ def test_worker_leaves_when_its_server_is_gone_and_its_run_waits_again(settings,
     assert (waiting.state, waiting.attempts) == (RunState.QUEUED, 0)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
 def serve(port):
     """A server on this port; ended with the block, if it was not before."""
     command = [sys.executable, "-m", "lungseg", "serve", "--port", str(port)]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         try:
-            assert f"http://127.0.0.1:{port} " in process.stdout.readline()
+            assert f"http://127.0.0.1:{port} " in existing(process.stdout).readline()
             yield process
         finally:
             process.terminate()
@@ -185,7 +163,7 @@ def test_killed_server_leaves_nothing_and_the_next_starts_on_its_port(settings, 
         with serve(port):
             wait_for(lambda: not any(member.is_running() for member in family), 40)
             assert wait_for(lambda: is_done(database, run)).state is RunState.DONE
-    wait_for(lambda: not of_home(settings, "worker"), 40)
+    wait_for(lambda: not processes_of(settings, "worker"), 40)
 
 
 def test_second_server_on_the_home_goes_on_when_the_first_ends(settings, database, run):
@@ -199,7 +177,7 @@ def test_second_server_on_the_home_goes_on_when_the_first_ends(settings, databas
 
 
 def test_lifeline_without_its_descriptor_is_none(monkeypatch):
-    from lungseg.processes import inherited_lifeline
+    from lungseg.config import inherited_lifeline
 
     for number in ("", "x", "999999"):
         monkeypatch.setenv(LIFELINE, number)

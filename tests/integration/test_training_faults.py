@@ -10,12 +10,13 @@ import pytest
 
 from lungseg.config import CHECKOUT
 from lungseg.db.queue import MAX_CRASHES_IN_A_ROW
-from lungseg.records import RunState
+from lungseg.records.run_states import RunState
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import training
 from lungseg.services.datasets import unregistered_store
 from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run
+from tests.narrowing import existing
 from tests.runs_at_work import PATIENCE_S, child_of, epochs, state, wait_for
 
 
@@ -48,8 +49,8 @@ def test_data_that_disappear_before_the_start(environment, database, fields, wor
     fields.data.rename(fields.data.with_name("elsewhere"))
     assert worker("--once").wait(PATIENCE_S) == 0
     failed = get_run(Installation(environment, database), run.id)
-    assert (failed.state, failed.failure.code) == (RunState.FAILED, "data.unusable")
-    assert "set" in failed.failure.found
+    assert (failed.state, existing(failed.failure).code) == (RunState.FAILED, "data.unusable")
+    assert "set" in existing(failed.failure).found
 
 
 def test_data_that_disappear_in_the_middle(environment, database, fields, worker):
@@ -60,21 +61,21 @@ def test_data_that_disappear_in_the_middle(environment, database, fields, worker
     wait_for(lambda: state(database, run).is_final)
     failed = get_run(Installation(environment, database), run.id)
     assert failed.state is RunState.FAILED
-    assert failed.failure.code == "data.unusable"
+    assert existing(failed.failure).code == "data.unusable"
     load_checkpoint(environment.runs / run.id / f"{failed.checkpoint}.safetensors")
     assert training.can_resume(environment, failed)
 
 
 def test_loss_that_is_no_number(environment, database, fields, worker):
     failed = work_off(environment, database, worker, replace(fields, preset="diverging"))
-    assert (failed.state, failed.failure.code) == (RunState.FAILED, "training.diverged")
-    assert "learning rate" in failed.failure.remedy
+    assert (failed.state, existing(failed.failure).code) == (RunState.FAILED, "training.diverged")
+    assert "learning rate" in existing(failed.failure).remedy
 
 
 def test_process_that_is_killed_again_and_again(environment, database, fields, worker, fault):
     fault("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     failed = work_off(environment, database, worker, fields)
-    assert (failed.state, failed.failure.code) == (RunState.FAILED, "run.worker_lost")
+    assert (failed.state, existing(failed.failure).code) == (RunState.FAILED, "run.worker_lost")
     assert failed.attempts == MAX_CRASHES_IN_A_ROW
     assert failed.warnings[0] == "Attempt 1 was ended by SIGKILL before the run was done."
 
@@ -106,8 +107,8 @@ def test_disk_that_is_full(environment, database, fields, worker, fault):
         files.os.replace = full
     """)
     failed = work_off(environment, database, worker, fields)
-    assert (failed.state, failed.failure.code) == (RunState.FAILED, "storage.disk_full")
-    assert "resume" in failed.failure.remedy
+    assert (failed.state, existing(failed.failure).code) == (RunState.FAILED, "storage.disk_full")
+    assert "resume" in existing(failed.failure).remedy
     load_checkpoint(environment.runs / failed.id / f"{failed.checkpoint}.safetensors")
     assert not list((environment.runs / failed.id).glob("*.partial")) + list((environment.runs / failed.id).glob(".*"))
 

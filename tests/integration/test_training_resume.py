@@ -23,6 +23,7 @@ from lungseg.training.fit import fit
 from lungseg.training.presets.files import find_preset
 from lungseg.training.state import RunDirectory, read_config
 from tests.data_sets import write_data_set, write_pair
+from tests.narrowing import existing
 from tests.presets import write_preset
 
 BASELINE, NEIGHBOURS = find_preset("baseline"), find_preset("neighbours")
@@ -39,7 +40,7 @@ import torch
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
 from lungseg.training.fit import fit
 torch.set_num_threads(1)
-config = TrainingConfig.from_json(Path(sys.argv[1]).read_text())
+config = TrainingConfig.from_file(Path(sys.argv[1]))
 callbacks = TrainingCallbacks(
     on_epoch=lambda r: print(r.epoch, r.train_loss.hex(), r.validation_loss.hex(), flush=True),
     on_progress=lambda p: print(p.stage, p.done, flush=True),
@@ -88,7 +89,7 @@ def run_child(config, mode, folder, kill_at=None):
     command = [sys.executable, "-c", CHILD, str(folder / "config.json"), mode]
     lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
+        for line in existing(process.stdout):
             lines.append(line.strip())
             if line.strip() == kill_at:
                 process.send_signal(signal.SIGKILL)
@@ -150,11 +151,13 @@ def test_stopped_run_keeps_its_best_epoch_and_goes_on(tmp_path, store):
 
 def test_stop_in_a_validation_keeps_the_epoch_before(tmp_path, store):
     """The stop comes when the second validation has looked at its first slices."""
-    witness, stages, asked = Witness(), [], []
+    witness = Witness()
+    stages: list[str] = []
+    polls: list[bool] = []
 
     def should_stop():
-        asked.append(stages.count("validating") == 2 and stages[-1] == "validating")
-        return sum(asked) == 2
+        polls.append(stages.count("validating") == 2 and stages[-1] == "validating")
+        return sum(polls) == 2
 
     callbacks = replace(witness.callbacks, on_progress=lambda it: stages.append(it.stage), should_stop=should_stop)
     card = fit(config_in(tmp_path, store), callbacks)
@@ -232,7 +235,7 @@ def test_data_set_folder_is_prepared_and_its_faults_stop_training(tmp_path):
     write_pair(data, "lung_004", edit=lambda hu, mask: (hu, mask[:-3]))
     (data / "dataset.json").unlink()
     witness = Witness()
-    with pytest.raises(DataSetError, match="1 finding stands against training") as caught:
+    with pytest.raises(DataSetError, match="1 finding prevents training") as caught:
         fit(config_in(tmp_path / "other", data, store=tmp_path / "store"), witness.callbacks)
     assert "lung_004" in caught.value.found
     assert "lungseg lint" in caught.value.remedy
@@ -255,26 +258,27 @@ def test_stop_during_preparation_ends_the_run(tmp_path):
 
 def test_preset_whose_canvas_no_store_has_is_refused(tmp_path, store):
     odd = replace(BASELINE, name="odd", preprocessing=replace(BASELINE.preprocessing, size=128))
-    with pytest.raises(DataSetError, match="wants slices of 128 px"):
+    with pytest.raises(DataSetError, match="needs slices of 128 px"):
         fit(config_in(tmp_path, store, preset="odd", preset_values=odd))
     rimmed = replace(BASELINE, name="odd", preprocessing=replace(BASELINE.preprocessing, finest_mm=1.1))
-    with pytest.raises(DataSetError, match=r"wants pixels of 1\.1 mm"):
+    with pytest.raises(DataSetError, match=r"needs pixels of 1\.1 mm"):
         fit(config_in(tmp_path, store, preset="odd", preset_values=rimmed))
 
 
 def test_order_survives_json_and_a_moved_folder(tmp_path, store):
     config = config_in(tmp_path / "a", store, folds=2, fold=1, store=tmp_path / "a" / "store")
-    assert TrainingConfig.from_json(config.to_json()) == config
     RunDirectory(config).begin()
+    assert TrainingConfig.from_file(next((tmp_path / "a").glob("*.config.json"))) == config
     (tmp_path / "a").rename(tmp_path / "b")
     moved = read_config(tmp_path / "b")
     assert (moved.output, moved.store, moved.data) == (tmp_path / "b", tmp_path / "b" / "store", store)
 
 
 def test_order_that_is_none_is_refused(tmp_path):
-    with pytest.raises(DataSetError, match="config can't be read"):
-        TrainingConfig.from_json("[]")
     with pytest.raises(DataSetError, match="holds 0 training runs"):
+        read_config(tmp_path)
+    (tmp_path / "run.config.json").write_text("[]")
+    with pytest.raises(DataSetError, match="config can't be read"):
         read_config(tmp_path)
 
 
@@ -317,8 +321,8 @@ def test_data_that_changed_since_the_interruption_are_refused_by_name(tmp_path):
     accepted = Witness()
     card = fit(config, accepted.callbacks, resume=True, accept_changed_data=True)
     assert "Going on with changed data: lung_002: mask, scan." in accepted.notices
-    if card.training.best_epoch == 2:
-        assert card.training.data_changes == ("after epoch 1: lung_002: mask, scan",)
+    changes = ("after epoch 1: lung_002: mask, scan",) if card.training.best_epoch == 2 else ()
+    assert card.training.data_changes == changes
 
 
 def test_data_put_back_as_they_were_are_accepted(tmp_path):
@@ -347,8 +351,8 @@ def test_store_that_changes_under_a_run_ends_it_with_its_best_epoch(tmp_path):
     witness = Witness()
     with pytest.raises(DataChangedError, match="lung_001: scan"):
         fit(config, replace(witness.callbacks, on_epoch=spoil))
-    assert load_checkpoint(tmp_path / "out" / "run.safetensors")[1].training.best_epoch <= 2
-    assert RunDirectory(config).load().numbers["progress"]["epoch"] == 2
+    assert existing(load_checkpoint(tmp_path / "out" / "run.safetensors")[1].training.best_epoch) <= 2
+    assert existing(RunDirectory(config).load()).numbers["progress"]["epoch"] == 2
 
 
 def test_data_set_that_changes_under_a_run_is_told(tmp_path):
@@ -358,6 +362,24 @@ def test_data_set_that_changes_under_a_run_is_told(tmp_path):
     callbacks = replace(witness.callbacks, on_epoch=lambda report: write_pair(data, "lung_001", lesion_hu=70))
     fit(config, callbacks)
     assert sum("lung_001: scan" in notice for notice in witness.notices) == 1
+
+
+def test_last_scores_are_those_of_the_card_where_the_scans_can_not_be_scored_any_more(tmp_path):
+    """The data set changes after the best epoch, which is not the last one: its scores stay."""
+    data = write_data_set(tmp_path / "data", cases=2)
+    config = config_in(tmp_path / "out", data, store=tmp_path / "store", epochs=3)
+    witness = Witness()
+
+    def change(report):
+        witness.epochs.append(report)
+        for case in ("lung_001", "lung_002"):
+            write_pair(data, case, lesion_hu=70)
+
+    card = fit(config, replace(witness.callbacks, on_epoch=change))
+    assert card.training.finished
+    assert card.scores.resolution == "network"
+    assert len(witness.scores) == 4
+    assert witness.scores[-1] == card.scores.cases == witness.scores[existing(card.training.best_epoch) - 1]
 
 
 def test_held_out_side_without_tumour_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Training as runs of the worker: recorded, stopped, killed, resumed, deleted."""
 
+import shutil
 import signal
 from dataclasses import replace
 
@@ -7,16 +8,17 @@ import psutil
 import pytest
 
 from lungseg.decoding import to_plain
-from lungseg.errors import CheckpointError, DataSetError, RunActiveError
-from lungseg.jobs.carry_out import Host
-from lungseg.jobs.process import execute_here
-from lungseg.records import RunKind, RunState
+from lungseg.errors import CheckpointError, DataSetError, RunActiveError, RunCancelledError
+from lungseg.jobs.carry_out import Host, carry_out
+from lungseg.records.run_results import EvaluateResult, TrainResult
+from lungseg.records.run_states import RunKind, RunState
 from lungseg.segmentation.card import read_card
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import estimation, training
 from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run, request_stop
 from tests.installations import installation_of
+from tests.narrowing import existing, of_type
 from tests.networks import WIDE, save_network
 from tests.runs_at_work import PATIENCE_S, child_of, epochs, is_gone, scores, state, wait_for
 
@@ -35,10 +37,8 @@ def test_run_is_recorded_whole(environment, database, fields, worker):
     assert load_checkpoint(weights)[1].sha256 == done.checkpoint_sha256
     (summary,) = training.list_runs(Installation(environment, database))
     assert (summary.epochs, summary.run.id) == (4, run.id)
-    assert (done.result.best_epoch, done.result.summary.cases) == (
-        read_card(weights).training.best_epoch,
-        1,
-    )
+    result = of_type(TrainResult, done.result)
+    assert (result.best_epoch, existing(result.summary).cases) == (read_card(weights).training.best_epoch, 1)
     assert estimation.estimate(Installation(environment, database), fields).is_measured
     training.delete_run(Installation(environment, database), run.id)
     assert not weights.exists()
@@ -70,7 +70,7 @@ def test_run_of_the_command_line_that_fails_says_so_there_and_on_the_page(databa
     assert code == 2
     assert "training.diverged" in said
     (summary,) = training.list_runs(installation_of(database))
-    assert (summary.run.state, summary.run.failure.code) == (RunState.FAILED, "training.diverged")
+    assert (summary.run.state, existing(summary.run.failure).code) == (RunState.FAILED, "training.diverged")
 
 
 def test_log_of_a_run_that_fails_names_no_file_and_no_case(environment, database, fields, worker):
@@ -80,11 +80,11 @@ def test_log_of_a_run_that_fails_names_no_file_and_no_case(environment, database
     assert worker("--once").wait(PATIENCE_S) == 0
     assert state(database, run) is RunState.FAILED
     log = "\n".join(training.log_lines(environment, run.id, most=99))
-    assert f"failed with {get_run(Installation(environment, database), run.id).failure.code}" in log
+    assert f"failed with {existing(get_run(Installation(environment, database), run.id).failure).code}" in log
     assert "lung_00" not in log
 
 
-def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment, database, fields, lungseg):
+def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment, database, fields, lungseg, tmp_path):
     run = training.begin_training(Installation(environment, database), replace(fields, epochs=3), "here")
     stops = []
 
@@ -92,10 +92,18 @@ def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment
         if progress.stage == "training" and progress.done > 6:
             stops.append(progress)
 
-    host = Host(on_progress=tell, should_leave=lambda: bool(stops))
-    execute_here(Installation(environment, database), run, host)
+    host = Host(on_progress=tell, should_leave=lambda: bool(stops), ends_for_good=True)
+    carry_out(Installation(environment, database), run, host)
     assert stops
     assert get_run(Installation(environment, database), run.id).state is RunState.CANCELLED
+    copy = shutil.copytree(environment.runs / run.id, tmp_path / run.id)
+    with training.run_lock(environment.runs / run.id).acquire():
+        code, _, said = lungseg("train", "--resume", run.id)
+    assert (code, "Another process works in" in said) == (2, True)
+    code, _, said = lungseg("train", "--resume", copy)
+    assert code == 0, said
+    assert read_card(copy / "my-try-1.safetensors").training.finished
+    assert state(database, run) is RunState.CANCELLED, "neither the copy nor who is refused takes the run itself"
     code, _, said = lungseg("train", "--resume", run.id)
     assert code == 0, said
     assert (
@@ -180,7 +188,7 @@ def test_stopped_run_keeps_its_best_checkpoint_and_can_go_on(environment, databa
     assert 1 <= before < 40
     assert to_plain(scores(database, run)) == to_plain(read_card(weights).scores.cases)
     assert training.can_resume(environment, stopped)
-    training.rename(Installation(environment, database), run.id, "called otherwise by now")
+    training.annotate(Installation(environment, database), run.id, name="called otherwise by now")
     assert training.resume(Installation(environment, database), run.id).state is RunState.QUEUED
     worker()
     wait_for(lambda: len(epochs(database, run)) > before)
@@ -207,14 +215,14 @@ def test_worker_that_leaves_gives_the_run_back(environment, database, fields, wo
 def test_another_checkpoint_is_scored_on_the_cases_held_out(environment, database, fields, worker, small_checkpoint):
     run = training.queue_training(Installation(environment, database), replace(fields, epochs=1))
     assert worker("--once").wait(PATIENCE_S) == 0
-    rival = training.queue_rival(Installation(environment, database), run.id, str(small_checkpoint))
+    incumbent = training.queue_incumbent(Installation(environment, database), run.id, str(small_checkpoint))
     assert worker("--once").wait(PATIENCE_S) == 0
-    done = get_run(Installation(environment, database), rival.id)
+    done = get_run(Installation(environment, database), incumbent.id)
     assert (done.state, done.failure, done.checkpoint) == (RunState.DONE, None, "all-tumour")
-    (ours,), (theirs,) = scores(database, run), scores(database, rival)
+    (ours,), (theirs,) = scores(database, run), scores(database, incumbent)
     assert (theirs.case, theirs.reference_ml) == (ours.case, ours.reference_ml)
     assert theirs.predicted_ml > 100
-    assert done.result.summary.cases == 1
+    assert existing(of_type(EvaluateResult, done.result).summary).cases == 1
 
 
 def test_scoring_goes_on_with_the_cases_that_are_left(environment, database, fields, worker, tmp_path):
@@ -244,9 +252,9 @@ def test_orders_that_can_not_be_carried_out_are_refused_at_once(environment, dat
 
 def test_labels_of_a_run_are_kept(environment, database, fields):
     run = training.queue_training(Installation(environment, database), fields)
-    training.rename(Installation(environment, database), run.id, " better ")
-    training.set_tags(Installation(environment, database), run.id, ["b", "a", " a ", ""])
-    training.set_notes(Installation(environment, database), run.id, "look at case 3")
+    training.annotate(Installation(environment, database), run.id, name=" better ")
+    training.annotate(Installation(environment, database), run.id, tags=["b", "a", " a ", ""])
+    training.annotate(Installation(environment, database), run.id, notes="look at case 3")
     kept = get_run(Installation(environment, database), run.id)
     assert (kept.name, kept.tags, kept.notes) == ("better", ("a", "b"), "look at case 3")
     assert training.planned_epochs(kept) == 4
@@ -256,7 +264,20 @@ def test_command_does_not_train_beside_the_process_of_a_run(lungseg, fields, tmp
     with training.run_lock(tmp_path / "run").acquire():
         code, _, said = lungseg("train", "--data", fields.data, "--preset", "small", "--output", tmp_path / "run")
     assert code == 2
-    assert "Another process trains" in said
+    assert "Another process works in" in said
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_training_that_is_stopped_before_it_has_begun_was_interrupted(
+    fields, lungseg, monkeypatch, tmp_path, is_recorded
+):
+    def stop(*_, **__):
+        raise RunCancelledError("It was stopped.", "Start it again.")
+
+    monkeypatch.setattr("lungseg.jobs.train.fit", stop)
+    place = () if is_recorded else ("--output", tmp_path / "run")
+    code, _, said = lungseg("train", "--data", fields.data, "--preset", "small", *place)
+    assert (code, "Go on with" in said) == (130, is_recorded), "a folder without a run has nothing to go on with"
 
 
 def test_evaluation_wants_a_data_set_and_a_checkpoint(environment, database, fields, tmp_path):
@@ -266,7 +287,7 @@ def test_evaluation_wants_a_data_set_and_a_checkpoint(environment, database, fie
         training.queue_evaluation(Installation(environment, database), fields.data, checkpoint="none")
     run = training.queue_training(Installation(environment, database), fields)
     with pytest.raises(CheckpointError):
-        training.queue_rival(Installation(environment, database), run.id)
+        training.queue_incumbent(Installation(environment, database), run.id)
     assert [summary.run.id for summary in training.list_runs(Installation(environment, database))] == [run.id]
 
 
@@ -277,7 +298,17 @@ def test_evaluation_of_cases_that_are_not_there_fails_with_the_reason(
         Installation(environment, database), fields.data, checkpoint=str(small_checkpoint), cases=["lung_999"]
     )
     assert worker("--once").wait(PATIENCE_S) == 0
-    assert get_run(Installation(environment, database), run.id).failure.code == "data.unusable"
+    assert existing(get_run(Installation(environment, database), run.id).failure).code == "data.unusable"
+
+
+def test_evaluation_without_some_of_its_cases_says_so(environment, database, fields, worker, small_checkpoint):
+    run = training.queue_evaluation(
+        Installation(environment, database), fields.data, checkpoint=str(small_checkpoint), cases=["lung_001", "lung_9"]
+    )
+    assert worker("--once").wait(PATIENCE_S) == 0
+    done = get_run(Installation(environment, database), run.id)
+    assert (done.state, [score.case for score in scores(database, run)]) == (RunState.DONE, ["lung_001"])
+    assert done.warnings == ("The data hold 1 case to score no longer.",)
 
 
 def test_run_goes_on_though_its_child_was_stopped_and_then_its_worker_killed(environment, database, fields, worker):

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -18,20 +18,25 @@ from lungseg.db import engine, open_database
 from lungseg.db.queue import Lane
 from lungseg.files import keys
 from lungseg.jobs import segment, worker
-from lungseg.records import MaskKind, RunState, ScanSeverity
-from lungseg.run_configs import SegmentConfig
+from lungseg.records.findings import ScanSeverity
+from lungseg.records.masks import MaskKind
+from lungseg.records.run_configs import SegmentConfig
+from lungseg.records.run_results import Segmentation
+from lungseg.records.run_states import RunState
 from lungseg.scans import formats
 from lungseg.segmentation.card import sha256_of
+from lungseg.segmentation.pipeline import segment_scan
 from lungseg.segmentation.probability_io import read_map
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.segmentation.weights_file import weights_sha256
 from lungseg.services import cases, runs, storage, viewing
 from lungseg.services.installation import Installation
-from tests.installations import installation_of
+from tests.narrowing import existing, of_type
 from tests.networks import WIDE, save_network
 from tests.phantoms import chest, ras_affine, with_vessels, write_chest, write_nifti
-from tests.runs_at_work import wait_for
+from tests.runs_at_work import is_segmenting, wait_for, working, write_long_scan
 from tests.scan_files import grid_of
+from tests.seeds import add_case
 
 
 @pytest.fixture
@@ -42,42 +47,21 @@ def settings(settings, tmp_path):
 
 @pytest.fixture
 def case(settings, database, chest_scan):
-    return ingest(settings, database, chest_scan)
+    return add_case(settings, database, chest_scan)
 
 
 @pytest.fixture
 def long_run(settings, database, tmp_path):
     """A queued run that takes some seconds."""
     save_network(settings.models, "slow", WIDE)
-    write_chest(tmp_path / "long.nii", shape=(96, 80, 230), spacing_mm=(3.0, 3.2, 1.0), lesion_index=(66, 44, 120))
-    case = ingest(settings, database, tmp_path / "long.nii")
+    case = add_case(settings, database, write_long_scan(tmp_path))
     return runs.queue_segmentation(Installation(settings, database), case.id, "slow")
-
-
-def ingest(settings, database, path):
-    with path.open("rb") as stream:
-        return cases.ingest(Installation(settings, database), path.name, stream)
 
 
 def work_off(settings, database, case):
     run = runs.queue_segmentation(Installation(settings, database), case.id)
     worker.work(settings, once=True)
     return runs.get_run(Installation(settings, database), run.id)
-
-
-@contextmanager
-def working(settings):
-    """A worker in a thread, that leaves when the queue is empty."""
-    thread = threading.Thread(target=worker.work, args=(settings,), kwargs={"once": True})
-    thread.start()
-    yield
-    thread.join(timeout=60)
-    assert not thread.is_alive()
-
-
-def is_segmenting(database, run):
-    progress = runs.get_run(installation_of(database), run.id).progress
-    return progress is not None and progress.stage == "segmenting"
 
 
 def test_result_is_recorded_whole(settings, database, case):
@@ -124,15 +108,15 @@ def test_scan_without_any_finding_has_a_mask_and_no_lesion(settings, database, c
     assert cases.list_cases(Installation(settings, database))[0].lesions == 0
     assert (settings.home / keys.thumbnail(case.id)).is_file()
     assert cases.list_cases(Installation(settings, database))[0].doubts == ()
-    assert viewing.scene_of(Installation(settings, database), case.id).statement == "No lesion found"
+    assert viewing.view_of(Installation(settings, database), case.id).statement == "No lesion found"
 
 
 def test_nothing_is_stated_of_a_scan_that_was_not_understood(settings, database, tmp_path):
     save_network(settings.models, "nothing", logit=-9.0)
     write_nifti(tmp_path / "crop.nii.gz", with_vessels(chest()[0])[55:76, 25:60, 16:22], ras_affine())
-    case = ingest(settings, database, tmp_path / "crop.nii.gz")
+    case = add_case(settings, database, tmp_path / "crop.nii.gz")
     assert work_off(replace(settings, checkpoint="nothing"), database, case).state is RunState.DONE
-    scene = viewing.scene_of(Installation(settings, database), case.id)
+    scene = viewing.view_of(Installation(settings, database), case.id)
     assert scene.statement.startswith("No statement: The lungs are cut")
     assert scene.remarks[0].severity is ScanSeverity.INCOMPLETE
     summary = cases.list_cases(Installation(settings, database))[0]
@@ -173,13 +157,13 @@ def wrong_checksum(path):
 )
 def test_bad_scan_fails_with_its_reason_and_the_next_is_done(settings, database, case, tmp_path, make, code):
     make(tmp_path / "bad.nii.gz")
-    bad = ingest(settings, database, tmp_path / "bad.nii.gz")
+    bad = add_case(settings, database, tmp_path / "bad.nii.gz")
     bad_run = runs.queue_segmentation(Installation(settings, database), bad.id)
     assert work_off(settings, database, case).state is RunState.DONE
     failed = runs.get_run(Installation(settings, database), bad_run.id)
-    assert (failed.state, failed.failure.code) == (RunState.FAILED, code)
-    assert failed.failure.found
-    assert failed.failure.remedy
+    assert (failed.state, existing(failed.failure).code) == (RunState.FAILED, code)
+    assert existing(failed.failure).found
+    assert existing(failed.failure).remedy
     assert failed.finished_at is not None
     assert failed.checkpoint_sha256
     assert cases.masks_of(Installation(settings, database), bad.id) == ()
@@ -189,7 +173,7 @@ def test_bad_scan_fails_with_its_reason_and_the_next_is_done(settings, database,
 def test_file_that_is_not_the_one_taken_in_is_not_segmented(settings, database, case):
     write_chest(settings.home / case.scan_path, "RAS")
     failed = work_off(settings, database, case)
-    assert (failed.state, failed.failure.code) == (RunState.FAILED, "scan.changed")
+    assert (failed.state, existing(failed.failure).code) == (RunState.FAILED, "scan.changed")
     assert cases.masks_of(Installation(settings, database), case.id) == ()
     assert not list((settings.home / keys.MASKS).glob("*.nii.gz"))
 
@@ -210,14 +194,14 @@ def test_unexpected_error_is_recorded_and_the_worker_goes_on(settings, database,
     with monkeypatch.context() as patch:
         patch.setattr(segment, "segment_scan", fail)
         failed = work_off(settings, database, case)
-    assert (failed.state, failed.failure.code) == (RunState.FAILED, code)
+    assert (failed.state, existing(failed.failure).code) == (RunState.FAILED, code)
     assert "Mustermann" not in str(failed.failure)
     assert list(settings.home.rglob("*.nii.gz")) == [settings.home / case.scan_path]
     assert work_off(settings, database, case).state is RunState.DONE
 
 
 def test_scan_is_segmented_by_the_processor_where_the_gpu_is_full(settings, database, case, monkeypatch):
-    segment_scan, devices = segment.segment_scan, []
+    devices: list[str] = []
 
     def refuse_once(scan, mask, segmenter, **named):
         devices.append(segmenter.device.type)
@@ -234,7 +218,7 @@ def test_scan_is_segmented_by_the_processor_where_the_gpu_is_full(settings, data
 
 
 def test_worker_gets_on_where_all_of_its_lanes_do(settings, database):
-    steps = []
+    steps: list[None] = []
     all_of_them = worker.Worker(Installation(settings, database), on_step=lambda: steps.append(None))
     for _ in range(3):
         all_of_them._step(Lane.SCANS)
@@ -246,23 +230,28 @@ def test_worker_gets_on_where_all_of_its_lanes_do(settings, database):
 
 
 def test_missing_scan_file_and_missing_checkpoint_have_reasons(settings, database, case, chest_scan):
-    lost = ingest(settings, database, chest_scan)
+    lost = add_case(settings, database, chest_scan)
     lost_run = runs.queue_segmentation(Installation(settings, database), lost.id)
     (settings.home / lost.scan_path).unlink()
     save_network(settings.models, "gone")
     gone_run = runs.queue_segmentation(Installation(settings, database), case.id, "gone")
     (settings.models / "gone.safetensors").unlink()
     worker.work(settings, once=True)
-    assert runs.get_run(Installation(settings, database), lost_run.id).failure.code == "scan.unusable"
-    assert runs.get_run(Installation(settings, database), gone_run.id).failure.code == "checkpoint.unusable"
+    assert existing(runs.get_run(Installation(settings, database), lost_run.id).failure).code == "scan.unusable"
+    assert existing(runs.get_run(Installation(settings, database), gone_run.id).failure).code == "checkpoint.unusable"
 
 
 def test_network_is_loaded_again_only_when_its_file_changes(settings, database, case, chest_scan, monkeypatch):
-    loads = []
+    loads: list[tuple[object, ...]] = []
     load = Segmenter.load
+
+    def counted_load(*arguments, **options):
+        loads.append(arguments)
+        return load(*arguments, **options)
+
     monkeypatch.setattr(segment, "job", segment.SegmentJob())
-    monkeypatch.setattr(Segmenter, "load", lambda *given, **named: loads.append(given) or load(*given, **named))
-    for scan_case in (case, ingest(settings, database, chest_scan)):
+    monkeypatch.setattr(Segmenter, "load", counted_load)
+    for scan_case in (case, add_case(settings, database, chest_scan)):
         runs.queue_segmentation(Installation(settings, database), scan_case.id)
     warm = worker.Worker(Installation(settings, database))
     warm.run(once=True)
@@ -272,8 +261,8 @@ def test_network_is_loaded_again_only_when_its_file_changes(settings, database, 
     warm.run(once=True)
     assert len(loads) == 2
     done = runs.get_run(Installation(settings, database), run.id)
-    assert (done.checkpoint_sha256, done.config.threshold) == (card.sha256, 0.25)
-    assert done.result.lesions == ()
+    assert (done.checkpoint_sha256, of_type(SegmentConfig, done.config).threshold) == (card.sha256, 0.25)
+    assert of_type(Segmentation, done.result).lesions == ()
 
 
 def test_progress_and_heartbeat_are_seen_while_it_computes(settings, database, long_run):
@@ -346,7 +335,7 @@ def test_files_of_killed_runs_are_swept_at_the_start(settings, database, monkeyp
 def test_log_holds_ids_only(settings, database, tmp_path, caplog):
     write_chest(tmp_path / "Mustermann.nii")
     with caplog.at_level(logging.DEBUG, logger="lungseg"):
-        run = work_off(settings, database, ingest(settings, database, tmp_path / "Mustermann.nii"))
+        run = work_off(settings, database, add_case(settings, database, tmp_path / "Mustermann.nii"))
     assert run.id in caplog.text
     assert "Mustermann" not in caplog.text
 
@@ -355,6 +344,6 @@ def test_real_scan_goes_all_the_way(settings, database, shared_data):
     shipped = replace(settings, models=CHECKOUT / "models", checkpoint=SHIPPED_CHECKPOINT)
     if not (shipped.models / f"{SHIPPED_CHECKPOINT}.safetensors").is_file():
         pytest.skip("no checkpoint is shipped yet")
-    case = ingest(shipped, database, shared_data / "chest_ct_msd_layout" / "imagesTr" / "lung_103.nii.gz")
+    case = add_case(shipped, database, shared_data / "chest_ct_msd_layout" / "imagesTr" / "lung_103.nii.gz")
     run = work_off(shipped, database, case)
     assert (run.state, run.checkpoint) == (RunState.DONE, SHIPPED_CHECKPOINT)

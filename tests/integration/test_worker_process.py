@@ -13,13 +13,13 @@ import psutil
 import pytest
 
 from lungseg.config import CHECKOUT
-from lungseg.records import RunState
+from lungseg.records.run_states import RunState
 from lungseg.services import cases, local_executor, runs
 from lungseg.services.installation import Installation
-from tests.installations import installation_of
+from tests.narrowing import existing
 from tests.networks import WIDE, save_network
-from tests.phantoms import write_chest
-from tests.runs_at_work import wait_for
+from tests.runs_at_work import is_segmenting, processes_of, wait_for, write_long_scan
+from tests.seeds import add_case
 
 START_S = 60
 
@@ -33,9 +33,7 @@ def settings(settings, tmp_path):
 @pytest.fixture
 def run(settings, database, tmp_path):
     """A queued run that takes some seconds."""
-    write_chest(tmp_path / "long.nii", shape=(96, 80, 230), spacing_mm=(3.0, 3.2, 1.0), lesion_index=(66, 44, 120))
-    with (tmp_path / "long.nii").open("rb") as stream:
-        case = cases.ingest(Installation(settings, database), "long.nii", stream)
+    case = add_case(settings, database, write_long_scan(tmp_path))
     return runs.queue_segmentation(Installation(settings, database), case.id)
 
 
@@ -55,25 +53,8 @@ def worker(settings, *options):
 def ended_workers(settings):
     """Ends what was started in the test."""
     yield
-    for process in workers_of(settings):
+    for process in processes_of(settings, "worker"):
         process.kill()
-
-
-def workers_of(settings):
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("LUNGSEG_HOME") == str(settings.home) and "worker" in process.cmdline():
-                found.append(process)
-        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
-
-
-def is_segmenting(database, run, attempt=1):
-    now = runs.get_run(installation_of(database), run.id)
-    is_this_attempt = now.state is RunState.RUNNING and now.attempts == attempt
-    return is_this_attempt and now.progress is not None and now.progress.stage == "segmenting"
 
 
 def test_run_of_a_killed_worker_is_done_by_the_next(settings, database, run):
@@ -98,7 +79,7 @@ def test_run_that_kills_each_worker_fails_in_the_end(settings, database, run):
     with worker(settings, "--once") as last:
         assert last.wait(timeout=START_S) == 0
     failed = runs.get_run(Installation(settings, database), run.id)
-    assert (failed.state, failed.failure.code) == (RunState.FAILED, "run.worker_lost")
+    assert (failed.state, existing(failed.failure).code) == (RunState.FAILED, "run.worker_lost")
 
 
 def test_worker_told_to_leave_gives_its_run_back(settings, database, run):
@@ -132,10 +113,10 @@ def test_worker_is_started_once_however_often_it_is_asked_for(settings, database
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(workers_of(settings)) == 1
+    assert len(processes_of(settings, "worker")) == 1
     wait_for(lambda: local_executor.is_worker_alive(settings))
     executor.wake()
-    (process,) = workers_of(settings)
+    (process,) = processes_of(settings, "worker")
     (status,) = wait_for(executor.status)
     assert status.process == process.pid
     assert os.getsid(process.pid) != os.getsid(0)
@@ -153,7 +134,7 @@ def test_worker_that_can_not_start_is_not_tried_at_every_turn(settings):
     (settings.home / "lungseg.sqlite").write_bytes(b"no database" * 500)
     for _ in range(5):
         local_executor.start_if_none(settings)
-    wait_for(lambda: not workers_of(settings))
+    wait_for(lambda: not processes_of(settings, "worker"))
     log = settings.logs / "worker.log"
     wait_for(lambda: "not a database" in log.read_text())
     assert log.read_text().count("what to do:") == 1

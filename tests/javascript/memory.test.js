@@ -26,9 +26,9 @@ test("of many states in a row the last one is written, soon, and what was writte
   context.mock.timers.enable({ apis: ["setTimeout"] });
   Object.assign(tab, { setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout });
   const memory = new Memory("a");
-  memory.keep({ threshold: { maskId: "m", level: 3 } });
+  memory.store({ threshold: { maskId: "m", level: 3 } });
   memory.write();
-  for (let k = 0; k < 5; k += 1) memory.keep({ index: [0, 0, k] });
+  for (let k = 0; k < 5; k += 1) memory.store({ index: [0, 0, k] });
   assert.equal(new Memory("a").state?.index, undefined);
   context.mock.timers.tick(300);
   const { state } = new Memory("a");
@@ -39,15 +39,15 @@ test("of many states in a row the last one is written, soon, and what was writte
 test("a link is followed once; whoever went on from there comes back to where that was", () => {
   tab.location.search = "?case=a&slice=5";
   const memory = new Memory("a");
-  assert.equal(memory.asked?.slice, "5");
-  memory.keep({ index: [0, 0, 9] });
+  assert.equal(memory.target?.slice, "5");
+  memory.store({ index: [0, 0, 9] });
   memory.write();
-  assert.equal(new Memory("a").asked, null);
+  assert.equal(new Memory("a").target, null);
   tab.location.search = "?case=a&slice=6";
-  assert.equal(new Memory("a").asked?.slice, "6");
-  assert.equal(new Memory("b").asked, null);
+  assert.equal(new Memory("a").target?.slice, "6");
+  assert.equal(new Memory("b").target, null);
   tab.location.search = "?case=a";
-  assert.equal(new Memory("a").asked, null);
+  assert.equal(new Memory("a").target, null);
 });
 
 test("storage that is damaged or full is none", () => {
@@ -55,7 +55,7 @@ test("storage that is damaged or full is none", () => {
   assert.equal(new Memory("a").state, null);
   const memory = new Memory("a");
   tab.isFull = true;
-  memory.keep({ index: [1, 1, 1] });
+  memory.store({ index: [1, 1, 1] });
   memory.write();
   assert.deepEqual(memory.state?.index, [1, 1, 1]);
   assert.equal(stored.get("lungseg-viewer-a"), "{");

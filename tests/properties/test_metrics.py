@@ -103,7 +103,7 @@ def test_scores_are_those_of_monai(monai_metrics, seed):
     grid = Grid((17, 13, 9), np.diag([*spacing_mm, 1.0]))
     blocks = [np.kron(rng.random((5, 4, 3)) < 0.3, np.ones((4, 4, 3)))[:17, :13, :9].astype(bool) for _ in range(2)]
     mask, reference = (torch.from_numpy(each)[None, None] for each in blocks)
-    score = score_case("x", *blocks, grid)
+    score = score_case("x", blocks[0], blocks[1], grid)
     hd95 = monai_metrics.compute_hausdorff_distance(
         mask, reference, include_background=True, percentile=95, spacing=spacing_mm
     )

@@ -14,9 +14,9 @@ from torch import nn
 from lungseg.dataset.layout import CaseFiles
 from lungseg.evaluation.evaluate import outline_case
 from lungseg.evaluation.metrics import dice, match_lesions
-from lungseg.operating_points import LesionCalibration
 from lungseg.recipes.scenes.corpus import CorpusScan, TrainingCorpus
 from lungseg.recipes.scenes.validation import Predictions, Validation
+from lungseg.records.operating_points import LesionCalibration
 from lungseg.scans.canvas import Preprocessing, to_display
 from lungseg.scans.formats import read_mask, read_volume
 from lungseg.scans.geometry import Grid
@@ -159,7 +159,7 @@ def test_inference_evaluation_validation_and_calibration_agree(tmp_path_factory,
     folder = tmp_path_factory.mktemp("case")
     case = write_scan(folder, places)
     answers = []
-    result = segment_scan(case.scan, folder / "mask.nii.gz", segmenter, on_answer=lambda _, it: answers.append(it))
+    result = segment_scan(case.scan, folder / "mask.nii.gz", segmenter, on_result=lambda _, it: answers.append(it))
     (segmented,) = answers
     volume, rule = read_volume(case.scan), segmenter.card.rule
     reference = read_mask(case.mask, volume.grid)

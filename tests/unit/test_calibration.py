@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lungseg.errors import CheckpointError, TrainingError
-from lungseg.operating_points import LesionCalibration
+from lungseg.records.operating_points import LesionCalibration
 from lungseg.segmentation.calibration import expected_calibration_error, fit_calibration, reliability
 
 CURVE = LesionCalibration(intercept=-1.5, evidence_weight=0.6, volume_weight=0.9)
@@ -67,8 +67,8 @@ def test_curve_without_numbers_is_refused():
 
 def test_reliability_bins_hold_mean_and_share():
     low, high = reliability([0.10, 0.14, 0.95, 1.0], [False, True, True, True])
-    assert (low.probability, low.true_share, low.count) == (pytest.approx(0.12), 0.5, 2)
-    assert (high.probability, high.true_share, high.count) == (pytest.approx(0.975), 1.0, 2)
+    assert (low.probability, low.true_share, low.count) == pytest.approx((0.12, 0.5, 2))
+    assert (high.probability, high.true_share, high.count) == pytest.approx((0.975, 1.0, 2))
     assert expected_calibration_error([0.10, 0.14, 0.95, 1.0], [False, True, True, True]) == pytest.approx(
         (0.38 * 2 + 0.025 * 2) / 4
     )

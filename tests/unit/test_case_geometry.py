@@ -14,16 +14,18 @@ from lungseg.db import cases as rows
 from lungseg.db import migrate, open_database
 from lungseg.errors import ScanError, StorageError
 from lungseg.files import keys
+from lungseg.records.cases import Case
 from lungseg.scans.formats import read_mask
 from lungseg.scans.geometry import Grid
 from lungseg.services import cases, home, manifests, recovery, storage
 from lungseg.services.geometry import complete_geometries, geometry_of
 from lungseg.services.installation import Installation
-from lungseg.services.viewing import report, scene_of
-from tests.browser.seeds import add_case, add_prediction
+from lungseg.services.viewing import report, view_of
+from tests.narrowing import existing
 from tests.phantoms import SHAPE, graded_map, ras_affine, write_chest
 from tests.scan_files import geometry_of as geometry_in
 from tests.scan_files import grid_of
+from tests.seeds import add_case, add_prediction
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def opened(settings, before):
 def test_case_knows_its_geometry_from_the_start(installation, case):
     kept = cases.get_case(installation, case.id)
     assert kept.geometry == geometry_in(installation.files.local(case.scan_path))
-    assert manifests.read_case(installation.files.local(keys.case_manifest(case.id))) == kept
+    assert manifests.read_manifest(Case, installation.files.local(keys.case_manifest(case.id))) == kept
     (listed,) = cases.list_cases(installation)
     installation.files.local(case.scan_path).unlink()
     assert geometry_of(installation, listed.case) == kept.geometry
@@ -76,20 +78,20 @@ def test_page_report_and_slider_work_without_the_scan(settings, installation, da
         settings, database, case, probability.above(0.5), probability=probability,
         threshold=0.5, min_lesion_ml=1.0, calibration=None, doubtful_below=None,
     )  # fmt: skip
-    expected = scene_of(installation, case.id)
-    moved = scene_of(installation, case.id, chosen=(expected.model.id, 60))
-    own = grid_of(installation.files.local(moved.model.path))
+    expected = view_of(installation, case.id)
+    moved = view_of(installation, case.id, chosen=(existing(expected.model).id, 60))
+    own = grid_of(installation.files.local(existing(moved.model).path))
     shutil.rmtree(installation.files.local(keys.DERIVED))
     installation.files.local(case.scan_path).write_bytes(b"no scan")
-    scene = scene_of(installation, case.id)
+    scene = view_of(installation, case.id)
     assert scene.grid.matches(expected.grid, tolerance_mm=0)
     assert scene.orientation.codes == "LPS"
     assert report(scene) == report(expected)
-    again = scene_of(installation, case.id, chosen=(scene.model.id, 60))
+    again = view_of(installation, case.id, chosen=(existing(scene.model).id, 60))
     assert again.model == moved.model
-    path = installation.files.local(again.model.path)
+    path, before = (installation.files.local(existing(shown.model).path) for shown in (again, scene))
     assert grid_of(path).matches(own, tolerance_mm=0)
-    assert read_mask(path, scene.grid).sum() > read_mask(installation.files.local(scene.model.path), scene.grid).sum()
+    assert read_mask(path, scene.grid).sum() > read_mask(before, scene.grid).sum()
 
 
 def test_reference_lies_on_the_case_whatever_became_of_its_scan(installation, case, tmp_path):
@@ -109,16 +111,16 @@ def test_cases_of_the_release_before_get_their_geometry_once(settings, before, o
     for case_id in before:
         case = cases.get_case(opened, case_id)
         assert case.geometry == geometry_in(opened.files.local(case.scan_path))
-        assert manifests.read_case(opened.files.local(keys.case_manifest(case_id))) == case
+        assert manifests.read_manifest(Case, opened.files.local(keys.case_manifest(case_id))) == case
         opened.files.local(case.scan_path).write_bytes(b"no scan")
-        assert scene_of(opened, case_id).grid.shape == SHAPE
+        assert view_of(opened, case_id).grid.shape == SHAPE
     assert complete_geometries(opened) == 0
 
 
 def test_case_of_the_release_before_gets_it_when_it_is_looked_at(before, opened):
     first, second = before
     assert cases.get_case(opened, first).geometry is None
-    assert scene_of(opened, first).grid.shape == SHAPE
+    assert view_of(opened, first).grid.shape == SHAPE
     assert cases.get_case(opened, first).geometry is not None
     assert cases.get_case(opened, second).geometry is None
 
@@ -143,7 +145,7 @@ def test_scan_that_is_lost_costs_nobody_the_start(before, opened, change):
     assert {summary.case.id for summary in cases.list_cases(opened)} == {lost, good}
     assert [cases.get_case(opened, case_id).geometry is None for case_id in (lost, good)] == [True, False]
     with pytest.raises(ScanError):
-        scene_of(opened, lost)
+        view_of(opened, lost)
     assert complete_geometries(opened) == 0
 
 
@@ -160,7 +162,7 @@ def test_geometry_that_the_database_does_not_take_is_used_all_the_same(before, o
 @pytest.mark.parametrize("is_older", [False, True])
 def test_recovered_case_has_the_geometry_of_its_manifest_or_of_its_scan(settings, installation, case, is_older):
     known = cases.get_case(installation, case.id)
-    marked = None if is_older else replace(known.geometry, format="another", header="AAAA")
+    marked = None if is_older else replace(existing(known.geometry), format="another", header="AAAA")
     manifests.keep_case(installation.files, replace(known, geometry=marked))
     with installation.database.begin() as session:
         rows.delete_case(session, case.id)

@@ -4,9 +4,12 @@ import gzip
 import io
 import logging
 import os
+import resource
 import shutil
+import sqlite3
 import time
 from collections import namedtuple
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,6 +18,7 @@ import pytest
 
 from lungseg.config import Limits
 from lungseg.db import cases as case_rows
+from lungseg.db import masks as mask_rows
 from lungseg.errors import (
     DiskFullError,
     EmptyScanError,
@@ -27,20 +31,17 @@ from lungseg.errors import (
     TwinError,
 )
 from lungseg.files import keys
-from lungseg.records import MaskKind
+from lungseg.records.masks import MaskKind
 from lungseg.scans import formats
 from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, storage
 from lungseg.services.installation import Installation
 from tests.phantoms import chest, ras_affine, write_nifti
+from tests.rows import new_mask
 from tests.scan_files import grid_of
+from tests.seeds import add_case
 
 Usage = namedtuple("Usage", "total used free")
-
-
-def ingest(settings, database, path, name="chest.nii.gz", **more):
-    with path.open("rb") as stream:
-        return cases.ingest(Installation(settings, database), name, stream, **more)
 
 
 def files(settings):
@@ -50,7 +51,7 @@ def files(settings):
 
 
 def test_scan_is_kept_as_it_came_under_a_name_of_ours(settings, database, chest_scan):
-    case = ingest(settings, database, chest_scan, "C:\\scans\\Müller, Hans.nii.gz", is_demo=True)
+    case = add_case(settings, database, chest_scan, "C:\\scans\\Müller, Hans.nii.gz", is_demo=True)
     assert case.name == "Müller, Hans.nii.gz"
     assert case.scan_path == f"scans/{case.id}.nii.gz"
     assert files(settings) == [case.scan_path]
@@ -65,7 +66,7 @@ def test_scan_is_kept_as_it_came_under_a_name_of_ours(settings, database, chest_
 def test_size_is_told_along_the_patient_whatever_the_file_order(settings, database, tmp_path):
     hu, _ = chest()
     write_nifti(tmp_path / "scan.nii", hu, ras_affine(), "SPL")
-    case = ingest(settings, database, tmp_path / "scan.nii")
+    case = add_case(settings, database, tmp_path / "scan.nii")
     assert (case.shape, case.orientation) == ((96, 80, 40), "SPL")
     assert case.spacing_mm == pytest.approx((3.0, 3.2, 6.0))
 
@@ -73,12 +74,12 @@ def test_size_is_told_along_the_patient_whatever_the_file_order(settings, databa
 def test_content_decides_about_the_ending(settings, database, chest_scan, tmp_path):
     plain = tmp_path / "plain.nii.gz"
     plain.write_bytes(gzip.decompress(chest_scan.read_bytes()))
-    assert ingest(settings, database, plain, "x.nii.gz").scan_path.endswith(".nii")
-    assert ingest(settings, database, chest_scan, "x.nii").scan_path.endswith(".nii.gz")
+    assert add_case(settings, database, plain, "x.nii.gz").scan_path.endswith(".nii")
+    assert add_case(settings, database, chest_scan, "x.nii").scan_path.endswith(".nii.gz")
 
 
 def test_same_file_twice_makes_two_cases(settings, database, chest_scan):
-    first, second = (ingest(settings, database, chest_scan) for _ in range(2))
+    first, second = (add_case(settings, database, chest_scan) for _ in range(2))
     assert first.id != second.id
     assert first.scan_sha256 == second.scan_sha256
     listed = [summary.case for summary in cases.list_cases(Installation(settings, database))]
@@ -120,14 +121,15 @@ def test_nonsense_is_refused_at_once_and_nothing_is_left(settings, database, con
     assert cases.list_cases(Installation(settings, database)) == ()
 
 
-class Endless(io.RawIOBase):
+class Endless(io.BytesIO):
     """A stream without end, that counts what was read of it."""
 
     def __init__(self):
-        self.given = 0
+        super().__init__()
+        self.read_bytes = 0
 
     def read(self, size=-1):
-        self.given += size
+        self.read_bytes += size
         return bytes(size)
 
 
@@ -136,14 +138,14 @@ def test_upload_over_the_limit_is_cut_off_as_soon_as_it_is(settings, database):
     stream = Endless()
     with pytest.raises(TooLargeError, match="more than 524,288 bytes"):
         cases.ingest(Installation(small, database), "x.nii", stream)
-    assert stream.given == storage.CHUNK_BYTES * 3
+    assert stream.read_bytes == storage.CHUNK_BYTES * 3
     assert files(settings) == []
 
 
 def test_upload_that_breaks_off_leaves_nothing(settings, database):
     class Broken(Endless):
         def read(self, size=-1):
-            if self.given:
+            if self.read_bytes:
                 raise ConnectionResetError("the browser has gone")
             return super().read(size)
 
@@ -155,7 +157,7 @@ def test_upload_that_breaks_off_leaves_nothing(settings, database):
 def test_full_disk_is_told_before_it_is_full(settings, database, chest_scan, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, storage.RESERVE_BYTES - 1))
     with pytest.raises(DiskFullError, match="The disk is full"):
-        ingest(settings, database, chest_scan)
+        add_case(settings, database, chest_scan)
     assert files(settings) == []
 
 
@@ -163,7 +165,7 @@ def test_full_disk_is_told_before_it_is_full(settings, database, chest_scan, mon
 def test_folder_that_can_not_be_made_is_a_storage_error(settings, database, chest_scan, folder):
     (settings.home / folder).write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="can't be written"):
-        ingest(settings, database, chest_scan)
+        add_case(settings, database, chest_scan)
     assert cases.list_cases(Installation(settings, database)) == ()
 
 
@@ -173,12 +175,12 @@ def test_scan_goes_where_the_database_refuses(settings, database, chest_scan, mo
 
     monkeypatch.setattr(case_rows, "insert_case", refuse)
     with pytest.raises(StorageError):
-        ingest(settings, database, chest_scan)
+        add_case(settings, database, chest_scan)
     assert files(settings) == []
 
 
 def test_reference_in_another_axis_order_lies_on_the_scan(settings, database, chest_scan, tmp_path):
-    case = ingest(settings, database, chest_scan)
+    case = add_case(settings, database, chest_scan)
     _, lesion = chest()
     write_nifti(tmp_path / "reference.nii", lesion, ras_affine(), "SAR", dtype=np.uint8)
     mask = cases.add_reference(Installation(settings, database), case.id, tmp_path / "reference.nii")
@@ -198,7 +200,7 @@ def test_reference_in_another_axis_order_lies_on_the_scan(settings, database, ch
 
 
 def test_reference_on_another_grid_is_refused(settings, database, chest_scan, tmp_path):
-    case = ingest(settings, database, chest_scan)
+    case = add_case(settings, database, chest_scan)
     write_nifti(tmp_path / "other.nii", np.ones((10, 8, 6), np.uint8), ras_affine())
     with pytest.raises(GridMismatchError):
         cases.add_reference(Installation(settings, database), case.id, tmp_path / "other.nii")
@@ -211,21 +213,21 @@ def test_reference_for_a_case_that_is_not_there(settings, database, chest_scan):
 
 
 def test_renamed_case_has_a_clean_name(settings, database, chest_scan):
-    case = ingest(settings, database, chest_scan)
+    case = add_case(settings, database, chest_scan)
     assert cases.rename_case(Installation(settings, database), case.id, " follow-up\n2 ").name == "follow-up2"
     assert cases.get_case(Installation(settings, database), case.id).name == "follow-up2"
 
 
 @pytest.mark.parametrize("name", ["", "   ", "\n\t", "\u202e", "//"])
 def test_name_that_shows_nothing_is_refused(settings, database, chest_scan, name):
-    case = ingest(settings, database, chest_scan)
+    case = add_case(settings, database, chest_scan)
     with pytest.raises(NamelessError, match="name is empty"):
         cases.rename_case(Installation(settings, database), case.id, name)
     assert cases.get_case(Installation(settings, database), case.id).name == case.name
 
 
 def test_scan_that_is_a_case_already_is_refused_where_it_may_not_be(settings, database, chest_scan):
-    first = ingest(settings, database, chest_scan)
+    first = add_case(settings, database, chest_scan)
     with chest_scan.open("rb") as stream, pytest.raises(TwinError, match="same scan as") as refused:
         cases.ingest(Installation(settings, database), "other.nii.gz", stream, may_be_twin=False)
     assert refused.value.case_id == first.id
@@ -242,7 +244,7 @@ def test_scan_that_is_a_case_already_is_refused_where_it_may_not_be(settings, da
 def test_deleted_case_takes_its_files_and_no_others(settings, database, chest_scan, tmp_path):
     _, lesion = chest()
     write_nifti(tmp_path / "reference.nii", lesion, ras_affine(), dtype=np.uint8)
-    gone, stays = (ingest(settings, database, chest_scan) for _ in range(2))
+    gone, stays = (add_case(settings, database, chest_scan) for _ in range(2))
     for case in (gone, stays):
         cases.add_reference(Installation(settings, database), case.id, tmp_path / "reference.nii")
         picture = settings.home / keys.thumbnail(case.id)
@@ -256,8 +258,49 @@ def test_deleted_case_takes_its_files_and_no_others(settings, database, chest_sc
         cases.delete_case(Installation(settings, database), gone.id)
 
 
+def test_mask_that_is_recorded_while_its_case_is_deleted_goes_too(settings, database, chest_scan, monkeypatch):
+    case = add_case(settings, database, chest_scan)
+    begin, mask_id = database.begin, "a" * 32
+
+    def begin_after_a_mask():
+        monkeypatch.setattr(database, "begin", begin)
+        with begin() as session:
+            mask_rows.insert_mask(session, new_mask(case.id, run_id=None, id=mask_id, path=keys.mask(mask_id)))
+        for key in (keys.mask(mask_id), keys.mask_manifest(mask_id)):
+            settings.home.joinpath(key).parent.mkdir(exist_ok=True)
+            settings.home.joinpath(key).write_bytes(b"x")
+        return begin()
+
+    monkeypatch.setattr(database, "begin", begin_after_a_mask)
+    cases.delete_case(Installation(settings, database), case.id)
+    assert files(settings) == []
+    assert not (settings.home / keys.mask_manifest(mask_id)).exists()
+
+
+def test_disk_that_is_full_with_the_last_bytes_is_told(settings, tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    try:
+        with (
+            pytest.raises(DiskFullError),
+            storage.receiving(io.BytesIO(b"x" * 1000), tmp_path / "incoming", settings.limits),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not list((tmp_path / "incoming").iterdir())
+
+
+def test_damaged_record_does_not_stop_whoever_sweeps(settings, database, chest_scan, caplog):
+    case = add_case(settings, database, chest_scan)
+    with closing(sqlite3.connect(settings.home / "lungseg.sqlite")) as connection, connection:
+        connection.execute("UPDATE cases SET geometry = NULL, shape = '[true]' WHERE id = ?", (case.id,))
+    assert storage.sweep(Installation(settings, database)) == 0
+    assert "nothing is swept: A value in the database is damaged" in caplog.text
+
+
 def test_sweep_takes_old_files_without_owner_only(settings, database, chest_scan):
-    case = ingest(settings, database, chest_scan)
+    case = add_case(settings, database, chest_scan)
     owned = settings.home / case.scan_path
     orphans = [
         settings.home / keys.SCANS / ".0a1b.partial",
@@ -281,7 +324,7 @@ def test_sweep_takes_old_files_without_owner_only(settings, database, chest_scan
 
 def test_log_holds_no_name(settings, database, chest_scan, caplog):
     with caplog.at_level(logging.DEBUG):
-        case = ingest(settings, database, chest_scan, "Mustermann_Erika.nii.gz")
+        case = add_case(settings, database, chest_scan, "Mustermann_Erika.nii.gz")
         cases.rename_case(Installation(settings, database), case.id, "Erika Mustermann")
         cases.delete_case(Installation(settings, database), case.id)
     assert case.id in caplog.text

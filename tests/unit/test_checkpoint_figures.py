@@ -3,7 +3,7 @@
 import pytest
 
 from lungseg.figures.checkpoint import LARGEST_MARK_PX, MARK, operating_curve, reliability_diagram
-from lungseg.operating_points import OperatingPoint
+from lungseg.records.operating_points import OperatingPoint
 from lungseg.segmentation.calibration import ReliabilityBin
 
 POINTS = (OperatingPoint(0.8, 0.6, 0.5), OperatingPoint(0.2, 0.9, 4.0), OperatingPoint(0.5, 0.8, 1.5))

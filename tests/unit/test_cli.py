@@ -3,19 +3,21 @@
 import json
 from dataclasses import replace
 
-import click
 import nibabel as nib
 import numpy as np
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from lungseg import cli, errors
 from lungseg.config import CHECKOUT
-from lungseg.operating_points import LesionCalibration
+from lungseg.records.operating_points import LesionCalibration
 from lungseg.segmentation.card import read_card, replace_card
 from lungseg.segmentation.probability_io import read_map
+from tests.narrowing import of_type
 from tests.networks import save_network
 from tests.phantoms import chest, ras_affine, with_vessels, write_chest, write_nifti
+from tests.scan_files import load_nifti, stored_values
 
 REFUSED = 2
 
@@ -26,17 +28,17 @@ def test_segment_writes_mask_and_report(lungseg, small_checkpoint, tmp_path, cod
     write_chest(scan, codes)
     code, _, stderr = lungseg("segment", scan, "-o", mask, "--json", report, "--checkpoint", small_checkpoint)
     assert code == 0, stderr
-    written, own = nib.load(mask), nib.load(scan)
+    written, own = load_nifti(mask), load_nifti(scan)
     assert written.shape == own.shape
     assert np.array_equal(written.affine, own.affine)
-    assert set(np.unique(written.dataobj)) <= {0, 1}
+    assert set(np.unique(stored_values(mask))) <= {0, 1}
     found = json.loads(report.read_text())
     assert found["checkpoint"] == "all-tumour"
     assert found["orientation"] == codes
     assert 0 < found["seconds"] < 60
     assert found["peak_rss_mb"] > 50
     assert found["warnings"] == [text for text in found["warnings"] if text in stderr.replace("\n", " ")]
-    assert sum(found["slice_voxels"]) == np.count_nonzero(written.dataobj)
+    assert sum(found["slice_voxels"]) == np.count_nonzero(stored_values(mask))
     for lesion in found["lesions"]:
         assert {"volume_ml", "centre_mm", "extent_mm", "probability"} <= set(lesion)
         assert 0 < lesion["probability"] <= 1
@@ -45,7 +47,7 @@ def test_segment_writes_mask_and_report(lungseg, small_checkpoint, tmp_path, cod
 def test_segment_writes_the_probabilities_where_asked(lungseg, small_checkpoint, chest_scan, tmp_path):
     targets = ("-o", tmp_path / "mask.nii", "--probability", tmp_path / "map.npz")
     assert lungseg("segment", chest_scan, *targets, "--checkpoint", small_checkpoint)[0] == 0
-    mask = np.asarray(nib.load(tmp_path / "mask.nii").dataobj)
+    mask = stored_values(tmp_path / "mask.nii")
     assert read_map(tmp_path / "map.npz").above(0.5).sum() >= mask.sum() > 0
     code, _, stderr = lungseg("segment", chest_scan, "-o", tmp_path / "mask.nii", "--probability", tmp_path / "map")
     assert (code, "ending in .npz" in stderr) == (REFUSED, True)
@@ -65,7 +67,7 @@ def test_doubtful_lesions_are_in_the_mask_only_where_asked_for(lungseg, chest_sc
     assert (report["lesions"], [each["is_doubtful"] for each in report["doubtful"]]) == ([], [True])
     assert (sum(report["slice_voxels"]), report["doubtful_below"]) == (0, 0.2)
     assert report["marked_share"] > 0.5
-    assert set(np.unique(nib.load(tmp_path / "mask.nii").dataobj)) == ({0, 2} if option else {0})
+    assert set(np.unique(stored_values(tmp_path / "mask.nii"))) == ({0, 2} if option else {0})
 
 
 def test_crop_of_a_scan_is_segmented_and_nothing_is_stated(lungseg, tmp_path):
@@ -76,7 +78,7 @@ def test_crop_of_a_scan_is_segmented_and_nothing_is_stated(lungseg, tmp_path):
     code, stdout, stderr = lungseg("segment", tmp_path / "crop.nii", *targets, "--checkpoint", checkpoint)
     assert code == 0, stderr
     assert "No lesion found" not in stdout + stderr
-    assert "No statement: The lungs are cut by the field of view" in " ".join(stdout.split())
+    assert "No statement: The field of view cuts the lungs" in " ".join(stdout.split())
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["lesions"], report["understood"], report["probability_is_calibrated"]) == ([], False, False)
     assert report["findings"][0]["code"] == "lungs.not_recognised"
@@ -88,7 +90,7 @@ def test_segment_takes_a_checkpoint_by_name(lungseg, small_checkpoint, chest_sca
     monkeypatch.setenv("LUNGSEG_MODELS", str(small_checkpoint.parent))
     monkeypatch.setenv("LUNGSEG_CHECKPOINT", "all-tumour")
     assert lungseg("segment", chest_scan, "-o", tmp_path / "mask.nii")[0] == 0
-    assert nib.load(tmp_path / "mask.nii").shape == nib.load(chest_scan).shape
+    assert load_nifti(tmp_path / "mask.nii").shape == load_nifti(chest_scan).shape
 
 
 def write_text(path):
@@ -173,8 +175,7 @@ def test_version_is_printed(lungseg):
 
 
 def documented_commands():
-    group = typer.main.get_command(cli.app)
-    assert isinstance(group, click.Group) or hasattr(group, "commands")
+    group = of_type(TyperGroup, typer.main.get_command(cli.app))
     return {name: command for name, command in group.commands.items() if not command.hidden}
 
 

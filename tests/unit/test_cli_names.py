@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from lungseg import cli
+from lungseg.evaluation.metrics import score_case
 from tests.data_sets import write_pair
+from tests.narrowing import existing
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
+from tests.scan_files import load_nifti, stored_values
 from tests.training_data import write_crops
 
 REFUSED, INCOMPLETE = 2, 1
@@ -100,7 +103,7 @@ def test_folder_of_sources_that_no_disk_can_hold_counts_as_missing(lungseg, at_h
 
 def test_every_command_with_paths_is_asked():
     taking = {
-        command.name or command.callback.__name__.replace("_", "-")
+        command.name or existing(command.callback).__name__.replace("_", "-")
         for command in cli.app.registered_commands
         if "Path" in str(get_type_hints(command.callback))
     }
@@ -175,7 +178,7 @@ def test_mask_is_written_under_a_name_in_any_case(lungseg, at_hand, ending):
     assert (mask.read_bytes()[:2] == b"\x1f\x8b") is ending.lower().endswith(".gz")
     again = Path("again.nii.gz" if ending.lower().endswith(".gz") else "again.nii")
     mask.rename(again)
-    assert np.asarray(nib.load(again).dataobj).any()
+    assert stored_values(again).any()
 
 
 def test_one_bad_case_of_any_kind_never_ends_an_evaluation(lungseg, at_hand, monkeypatch):
@@ -185,7 +188,6 @@ def test_one_bad_case_of_any_kind_never_ends_an_evaluation(lungseg, at_hand, mon
         write_pair(at_hand / "set", case)
     Path("set/imagesTr/c_text.nii.gz").write_text("no scan")
     write_nifti(Path("set/labelsTr/d_elsewhere.nii.gz"), chest()[1].astype(np.uint8), ras_affine(origin_mm=(0, 0, 0)))
-    score_case = evaluate.score_case
 
     def fails_once(case, *arguments, **others):
         if case == "a_crashes":
@@ -208,11 +210,11 @@ def test_one_bad_case_of_any_kind_never_ends_an_evaluation(lungseg, at_hand, mon
 def test_evaluation_tells_what_is_uncertain_of_a_header(lungseg, at_hand):
     write_pair(at_hand / "set", "a")
     path = Path("set/imagesTr/a.nii.gz")
-    image = nib.load(path)
+    image = load_nifti(path)
     image.header["sform_code"] = image.header["qform_code"] = 0
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
-    labels = nib.load("set/labelsTr/a.nii.gz")
-    nib.save(nib.Nifti1Image(np.asarray(labels.dataobj), nib.load(path).affine), "set/labelsTr/a.nii.gz")
+    labels = load_nifti("set/labelsTr/a.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(labels.dataobj), load_nifti(path).affine), "set/labelsTr/a.nii.gz")
     code, _, stderr = lungseg(
         "evaluate", "--images", "set/imagesTr", "--labels", "set/labelsTr", "--json", "r.json", *CHECKPOINT
     )

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from lungseg.decoding import to_plain
-from lungseg.records import CaseSummary, RunKind, RunSummary, TrainResult
-from lungseg.run_configs import TrainConfig
+from lungseg.records.cases import CaseSummary
+from lungseg.records.run_configs import TrainConfig
+from lungseg.records.run_results import TrainResult
+from lungseg.records.run_states import RunKind
+from lungseg.records.runs import RunSummary
 from lungseg.services.comparison import (
     bare_name,
     compare,

@@ -102,7 +102,7 @@ CONTAINERS = {
     "PNG": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(600), "picture", "scan itself"),
     "JPEG": (lambda _: b"\xff\xd8\xff\xe0" + bytes(600), "picture", "scan itself"),
     "PDF": (lambda _: b"%PDF-1.7\n" + bytes(600), "PDF", "scan itself"),
-    "zeros": (lambda _: bytes(4000), "zeros", "anew"),
+    "zeros": (lambda _: bytes(4000), "zeros", "again"),
     "noise": (lambda _: np.random.default_rng(3).bytes(4000), r"n\+1 mark", "scan itself"),
 }
 

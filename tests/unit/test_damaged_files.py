@@ -16,7 +16,6 @@ from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.store import SliceStore, prepare
 from lungseg.errors import CheckpointError, DataSetError, DiskFullError, LungSegError, StorageError
 from lungseg.figures.video import Film
-from lungseg.files import atomic
 from lungseg.scans import overlay
 from lungseg.scans.geometry import Grid
 from lungseg.scans.volume import Volume
@@ -403,7 +402,7 @@ def test_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, kind):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(atomic.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskFullError) as caught:
         WRITERS[kind](folder)
     assert "disk is full" in caught.value.found

@@ -8,7 +8,7 @@ import pytest
 
 from lungseg.config import Settings
 from lungseg.errors import DataSetError
-from lungseg.run_configs import TrainConfig
+from lungseg.records.run_configs import TrainConfig
 from lungseg.services import datasets, estimation, training
 from lungseg.services.datasets import allowed_folder
 from lungseg.services.installation import Installation

@@ -12,11 +12,12 @@ from lungseg.dataset.layout import DataSet, open_data_set, pair_folders
 from lungseg.dataset.lint import lint
 from lungseg.dataset.masks import read_tumour_mask
 from lungseg.dataset.store import prepare
-from lungseg.decoding import decode
+from lungseg.decoding import decode, to_plain
 from lungseg.errors import TumourClassError
 from lungseg.scans.geometry import Grid
 from lungseg.training.slices import batch_of, read_tumour
 from tests.data_sets import write_data_set, write_json, write_pair
+from tests.narrowing import existing
 from tests.phantoms import SHAPE, chest, ras_affine, write_nifti
 
 LUNG_FIRST = {"background": 0, "lung": 1, "tumour": 2}
@@ -39,7 +40,7 @@ LUNG_FIRST = {"background": 0, "lung": 1, "tumour": 2}
     ],
 )
 def test_tumour_is_chosen_by_its_name(labels, values):
-    assert choose_legend(labels).tumour.values == values
+    assert existing(choose_legend(labels)).tumour.values == values
 
 
 def test_what_is_no_tumour_keeps_its_name():
@@ -47,6 +48,29 @@ def test_what_is_no_tumour_keeps_its_name():
     assert legend == Legend(LabelClass("tumour", (2,)), (LabelClass("lung", (1,)),), (3,))
     assert legend.named == {1, 2, 3}
     assert (legend.name_of(1.0), legend.name_of(7.0)) == ("lung (1)", "7")
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "name_of_1"),
+    [
+        ({"background": 0, "whole tumour": [1, 2, 3], "core": [2, 3], "active": 3}, "core", "whole tumour (1)"),
+        ({"background": 0, "lung": [1, 2, 3], "tumour": [2, 3]}, None, "lung (1)"),
+    ],
+)
+def test_class_that_includes_the_tumour_names_its_other_values(labels, wanted, name_of_1):
+    legend = existing(choose_legend(labels, wanted))
+    assert legend.tumour.values == (2, 3)
+    assert legend.named == {1, 2, 3}
+    assert legend.name_of(1.0) == name_of_1
+
+
+@pytest.mark.parametrize("text", ["1" * 10, "0" * 9 + "1", "-1"])
+def test_number_that_is_too_long_is_refused_and_not_cut(text):
+    with pytest.raises(TumourClassError):
+        choose_legend({"background": 0, "tumour": text})
+    with pytest.raises(TumourClassError):
+        choose_legend(None, text)
+    assert existing(choose_legend({"background": 0, "tumour": " " * 9 + "12"})).tumour.values == (12,)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +97,8 @@ def test_what_does_not_follow_from_names_is_asked_for(labels, said, choices):
     [("GTV-2", (2,)), ("gtv-2", (2,)), ("2", (2,)), ("GTV-1, GTV-2", (1, 2)), ("lung", (3,)), ("1,2", (1, 2))],
 )
 def test_class_that_is_asked_for(wanted, values):
-    assert choose_legend({"background": 0, "GTV-1": 1, "GTV-2": 2, "lung": 3}, wanted).tumour.values == values
+    labels = {"background": 0, "GTV-1": 1, "GTV-2": 2, "lung": 3}
+    assert existing(choose_legend(labels, wanted)).tumour.values == values
 
 
 def test_class_that_is_not_there():
@@ -82,7 +107,7 @@ def test_class_that_is_not_there():
     with pytest.raises(TumourClassError, match=r"no dataset\.json with labels"):
         choose_legend(None, "tumour")
     assert choose_legend(None) is None
-    assert choose_legend(None, "2").tumour.values == (2,)
+    assert existing(choose_legend(None, "2")).tumour.values == (2,)
 
 
 @pytest.mark.parametrize(
@@ -108,11 +133,12 @@ def test_tumour_alone_is_tumour_in_masks_of_several_classes(tmp_path):
         write_pair(folder, case, "SAR", spot=spot, edit=lung_and_tumour)
     write_json(folder, labels=LUNG_FIRST)
     data_set = open_data_set(folder)
-    assert decode(DataSet, json.dumps(data_set.to_json()), pytest.fail) == data_set
+    assert decode(DataSet, json.dumps(to_plain(data_set)), pytest.fail) == data_set
     facts = tuple(measure_case(pair) for pair in data_set.pairs)
     _, lesion = chest()
-    assert facts[0].mask.slice_voxels == tuple(lesion.sum(axis=(0, 1)).tolist())
-    assert facts[0].mask.values == (1.0, 2.0)
+    mask = existing(facts[0].mask)
+    assert mask.slice_voxels == tuple(lesion.sum(axis=(0, 1)).tolist())
+    assert mask.values == (1.0, 2.0)
     assert lint(data_set, facts) == ()
     assert pair_folders(folder / "imagesTr", folder / "labelsTr").labelled[0].legend == data_set.labelled[0].legend
     store = prepare(data_set, tmp_path / "store", workers=1)
@@ -161,8 +187,9 @@ def test_values_that_are_nearly_whole_are_whole_with_a_warning(tmp_path, inside,
     write_json(tmp_path)
     data_set = open_data_set(tmp_path)
     facts = measure_case(data_set.labelled[0])
-    assert facts.mask.values == (1.0,)
-    assert sum(facts.mask.slice_voxels) == int(chest()[1].sum())
+    mask = existing(facts.mask)
+    assert mask.values == (1.0,)
+    assert sum(mask.slice_voxels) == int(chest()[1].sum())
     (finding,) = lint(data_set, (facts,))
     assert (finding.severity, finding.code) == (Severity.WARNING, "mask.rounded")
 
@@ -199,5 +226,5 @@ def test_ignored_voxels_are_neither_tumour_nor_background(tmp_path):
     np.testing.assert_array_equal(read_tumour(case, without_tumour), marks[without_tumour])
     k = int(np.argmax(case.slice_tumour_px))
     batch = batch_of([np.zeros((256, 256, 1), np.float32)], [marks[k]])
-    np.testing.assert_array_equal(batch.weight[0, 0].numpy(), marks[k] != 2)
+    np.testing.assert_array_equal(existing(batch.weight)[0, 0].numpy(), marks[k] != 2)
     np.testing.assert_array_equal(batch.tumour[0, 0].numpy(), marks[k] == 1)

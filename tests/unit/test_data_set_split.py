@@ -1,11 +1,14 @@
 """Splits: always by patient, whatever the order of the cases."""
 
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lungseg.dataset import split as split_module
+from lungseg.dataset.likeness import Likeness
 from lungseg.dataset.split import Split, read_split, split_cases
 from lungseg.errors import DataSetError
 
@@ -42,10 +45,11 @@ def check(split, cases):
 )
 def test_fraction_keeps_patients_together_and_does_not_know_the_order(patients, seed, fraction):
     cases = members(*patients)
-    split = split_cases(cases, fraction=fraction, seed=seed)
-    check(split, cases)
-    assert {*split.train, *split.validation} == {case.case for case in cases}
-    assert split_cases(cases[::-1], fraction=fraction, seed=seed) == split
+    with patch.object(split_module, "HELD_OUT", fraction):
+        split = split_cases(cases, seed=seed)
+        check(split, cases)
+        assert {*split.train, *split.validation} == {case.case for case in cases}
+        assert split_cases(cases[::-1], seed=seed) == split
 
 
 @pytest.mark.parametrize("folds", [2, 3, 7])
@@ -61,7 +65,8 @@ def test_seed_decides():
     cases = members(*"ABCDEFGHIJKLMNOP")
     assert split_cases(cases, seed=1) == split_cases(cases, seed=1)
     assert len({split_cases(cases, seed=seed) for seed in range(5)}) > 1
-    assert len(split_cases(cases, fraction=0.25, seed=1).validation) == 4
+    with patch.object(split_module, "HELD_OUT", 0.25):
+        assert len(split_cases(cases, seed=1).validation) == 4
 
 
 def test_same_scan_under_two_names_is_one_patient_also_in_a_chain():
@@ -73,16 +78,27 @@ def test_same_scan_under_two_names_is_one_patient_also_in_a_chain():
         check(split_cases(cases, seed=seed), cases)
 
 
+def test_cases_of_one_examination_are_one_patient_also_in_a_chain():
+    cases = members(*"ABCDE")
+    alike = [Likeness("c0", "c1", 0.9), Likeness("c3", "c1", 0.9), Likeness("c2", "not in the set", 0.9)]
+    for seed in range(6):
+        split = split_cases(cases, alike, seed=seed)
+        assert len({"c0", "c1", "c3"} & {*split.validation}) in {0, 3}
+        assert {*split.train, *split.validation} == {case.case for case in cases}
+    with pytest.raises(DataSetError, match="c0, c1, c3 show one patient"):
+        split_cases(cases, alike, fixed=Split(("c0",), ("c3",)))
+
+
 def test_given_split_is_checked():
     cases = members("A", "A", "B", "C")
     given_split = Split(("c0", "c1"), ("c2",))
-    assert split_cases(cases, given=given_split) == given_split
+    assert split_cases(cases, fixed=given_split) == given_split
     with pytest.raises(DataSetError, match="c0, c1 show one patient"):
-        split_cases(cases, given=Split(("c0",), ("c1", "c2")))
+        split_cases(cases, fixed=Split(("c0",), ("c1", "c2")))
     with pytest.raises(DataSetError, match="names c9"):
-        split_cases(cases, given=Split(("c0", "c9"), ("c2",)))
+        split_cases(cases, fixed=Split(("c0", "c9"), ("c2",)))
     with pytest.raises(DataSetError, match="empty"):
-        split_cases(cases, given=Split(("c0", "c1"), ()))
+        split_cases(cases, fixed=Split(("c0", "c1"), ()))
 
 
 @pytest.mark.parametrize(
@@ -93,8 +109,6 @@ def test_given_split_is_checked():
         ({"folds": 2, "fold": 2}, "no fold 2"),
         ({"folds": 2}, "comes with the fold"),
         ({"fold": 1}, "comes with the fold"),
-        ({"fraction": 0.0}, "0.0 can't be held out"),
-        ({"fraction": 1.5}, "1.5 can't be held out"),
     ],
 )
 def test_numbers_out_of_range(arguments, message):

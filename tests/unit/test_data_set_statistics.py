@@ -12,7 +12,10 @@ from lungseg.dataset.fingerprint import HU_EDGES, measure_case
 from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.statistics import VOLUME_EDGES_ML, Distribution, summarise_data_set, to_csv
 from lungseg.dataset.survey import survey
+from lungseg.decoding import to_plain
 from tests.data_sets import write_data_set
+from tests.narrowing import existing
+from tests.scan_files import load_nifti, stored_values
 
 INCOMPLETE, REFUSED = 1, 2
 
@@ -31,7 +34,7 @@ def statistics_of(folder):
 
 def test_counts_are_those_of_the_files(folder):
     statistics = statistics_of(folder)
-    masks = [np.asarray(nib.load(path).dataobj) for path in sorted((folder / "labelsTr").glob("*.nii.gz"))]
+    masks = [stored_values(path) for path in sorted((folder / "labelsTr").glob("*.nii.gz"))]
     with_tumour = sum(int(mask.any(axis=(0, 1)).sum()) for mask in masks)
     slices = sum(mask.shape[2] for mask in masks)
     assert (statistics.cases, statistics.patients, statistics.unlabelled, statistics.left_out) == (3, 3, 1, 0)
@@ -52,7 +55,7 @@ def test_counts_are_those_of_the_files(folder):
 
 
 def test_report_is_json_without_nan(folder):
-    report = json.loads(json.dumps(statistics_of(folder).report(), allow_nan=False))
+    report = json.loads(json.dumps(to_plain(statistics_of(folder)), allow_nan=False))
     assert report["cases"] == len([row for row in report["rows"] if row["labelled"]]) == 3
     assert report["hu"]["edges_hu"] == list(HU_EDGES)
 
@@ -61,8 +64,8 @@ def test_set_without_any_tumour_has_no_ratio(tmp_path):
     write_data_set(tmp_path, cases=1)
     data_set = open_data_set(tmp_path)
     pair = data_set.labelled[0]
-    image = nib.load(pair.mask)
-    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), pair.mask)
+    image = load_nifti(existing(pair.mask))
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), existing(pair.mask))
     statistics = summarise_data_set(data_set, (measure_case(pair),))
     assert statistics.tumour_slices == 0
     assert statistics.imbalance_ratio is None
@@ -71,7 +74,7 @@ def test_set_without_any_tumour_has_no_ratio(tmp_path):
     pair.scan.write_bytes(b"")
     empty = summarise_data_set(data_set, (measure_case(pair),))
     assert (empty.cases, empty.left_out, empty.tumour_ml.median) == (0, 1, None)
-    json.dumps(empty.report(), allow_nan=False)
+    json.dumps(to_plain(empty), allow_nan=False)
 
 
 def test_what_lies_beyond_the_bins_is_counted_too():
@@ -100,7 +103,7 @@ def test_commands_print_and_write_the_figures(lungseg, folder, tmp_path):
     code, stdout, stderr = lungseg("stats", folder, "--json", report, "--csv", table, "--workers", 1)
     assert code == 0, stderr
     assert "._lung_001.nii.gz" in stderr
-    expected = json.loads(json.dumps(statistics_of(folder).report()))
+    expected = json.loads(json.dumps(to_plain(statistics_of(folder))))
     assert json.loads(report.read_text()) == expected
     assert f"{expected['imbalance_ratio']:.2f}" in stdout
     assert len(table.read_text().splitlines()) == 5

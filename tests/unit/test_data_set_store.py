@@ -21,9 +21,12 @@ from lungseg.dataset.layout import open_data_set
 from lungseg.dataset.lint import lint
 from lungseg.dataset.store import SliceStore, check_arrays, is_store, prepare
 from lungseg.errors import DataChangedError, DataSetError, RunCancelledError, StorageError
+from lungseg.records.run_states import Progress
 from lungseg.scans import formats
 from lungseg.scans.canvas import CanvasGeometry, Preprocessing, to_display
 from tests.data_sets import write_data_set, write_json, write_pair
+from tests.narrowing import existing
+from tests.scan_files import load_nifti
 
 PROGRAM = """
 import sys
@@ -53,12 +56,12 @@ def test_slices_are_those_that_a_network_reads(folder, tmp_path):
     assert [case.case for case in store.cases] == ["lung_001", "lung_002", "lung_003"]
     assert [case.case for case in store.unlabelled] == ["lung_101"]
     for case in store.cases:
-        volume = formats.read_volume(case.scan)
-        mask = formats.read_mask(case.mask, volume.grid)
+        volume = formats.read_volume(case.pair.scan)
+        mask = formats.read_mask(existing(case.pair.mask), volume.grid)
         depth = volume.grid.shape[2]
         assert isinstance(case.hu, np.memmap)
         assert (case.hu.dtype, case.hu.shape) == (np.int16, (depth, 256, 256))
-        assert (case.tumour.dtype, case.tumour.shape) == (np.uint8, (depth, 256, 256))
+        assert (case.tumour.dtype, case.tumour.shape) == (np.dtype(np.uint8), (depth, 256, 256))
         assert case.frame == CanvasGeometry.of(volume.grid, 256)
         read = Preprocessing().slice_stack(volume, 0, depth)[:, 0]
         # Rounding to whole HU is all that may differ.
@@ -77,9 +80,9 @@ def test_second_time_does_nothing(folder, tmp_path):
     store = tmp_path / "store"
     prepared(folder, store)
     before = made_times(store)
-    told = []
-    assert prepared(folder, store, on_progress=told.append) == SliceStore.open(store)
-    assert told == []
+    steps: list[Progress] = []
+    assert prepared(folder, store, on_progress=steps.append) == SliceStore.open(store)
+    assert steps == []
     assert made_times(store) == before
 
 
@@ -125,17 +128,17 @@ def test_broken_case_is_left_out_and_told(folder, tmp_path):
 
 def test_stopped_preparation_goes_on_where_it_ended(folder, tmp_path):
     store = tmp_path / "store"
-    told = []
+    steps: list[Progress] = []
     with pytest.raises(RunCancelledError):
-        prepared(folder, store, on_progress=told.append, should_stop=lambda: len(told) >= 2)
+        prepared(folder, store, on_progress=steps.append, should_stop=lambda: len(steps) >= 2)
     with pytest.raises(DataSetError, match="not complete"):
         SliceStore.open(store)
     done = made_times(store)
     assert 2 <= len(done) < 4
-    told.clear()
-    assert len(prepared(folder, store, on_progress=told.append).cases) == 3
-    assert len(told) == 4 - len(done)
-    assert told[-1].done == told[-1].total
+    steps.clear()
+    assert len(prepared(folder, store, on_progress=steps.append).cases) == 3
+    assert len(steps) == 4 - len(done)
+    assert steps[-1].done == steps[-1].total
     assert {name: made for name, made in made_times(store).items() if name in done} == done
 
 
@@ -220,7 +223,7 @@ def test_slices_are_read_as_they_are_mapped(folder, tmp_path):
 def correct(path):
     """Replace a mask by one of the same size and time of change, as `cp -p` and `rsync -t` do."""
     before = path.stat()
-    image = nib.load(path)
+    image = load_nifti(path)
     array = np.asarray(image.dataobj)
     nib.save(nib.Nifti1Image(np.roll(array, 3, axis=0), image.affine, image.header), path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -229,7 +232,7 @@ def correct(path):
 
 def test_corrected_mask_of_the_same_size_and_time_is_noticed(folder, tmp_path):
     for path in folder.rglob("*.nii.gz"):
-        nib.save(nib.load(path), path.with_suffix(""))  # plain files: any change leaves their size
+        nib.save(load_nifti(path), path.with_suffix(""))  # plain files: any change leaves their size
         path.unlink()
     (folder / "dataset.json").unlink()
     store = prepared(folder, tmp_path / "store")
@@ -266,6 +269,15 @@ def test_array_that_was_altered_is_made_again(folder, tmp_path):
     prepared(folder, tmp_path / "store")
     assert path.read_bytes() == kept
     check_arrays(SliceStore.open(tmp_path / "store").cases)
+
+
+def test_case_with_a_damaged_thumbnail_is_made_again(folder, tmp_path):
+    store = prepared(folder, tmp_path / "store")
+    path = tmp_path / "store" / "lung_002.case.json"
+    fields = json.loads(path.read_text())
+    fields["facts"]["scan"]["thumbnail"] = {"shape": [2, 2, 2], "packed": "AAAA"}
+    path.write_text(json.dumps(fields))
+    assert prepared(folder, tmp_path / "store").facts == store.facts
 
 
 def test_file_that_changes_while_it_is_read_is_not_used(folder, tmp_path, monkeypatch):
@@ -336,9 +348,9 @@ def test_store_of_the_release_before_opens_and_is_made_anew_on_its_own(folder, t
     np.testing.assert_array_equal(old.cases[0].hu, new.cases[0].hu)
     assert lint(old.data_set, old.facts, likenesses=old.alike) == ()
     check_arrays(old.cases)
-    told = []
-    assert prepared(folder, tmp_path / "store", on_progress=told.append).fingerprint == new.fingerprint
-    assert len(told) == 4
+    steps: list[Progress] = []
+    assert prepared(folder, tmp_path / "store", on_progress=steps.append).fingerprint == new.fingerprint
+    assert len(steps) == 4
 
 
 def test_full_disk_leaves_nothing_half_written(folder, tmp_path):

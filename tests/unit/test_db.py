@@ -16,12 +16,12 @@ from sqlalchemy import Column, String, create_engine
 
 from lungseg.db import engine, migrate, open_database
 from lungseg.db.cases import delete_case, get_case, insert_case, list_summaries
-from lungseg.db.installation import home_id
+from lungseg.db.engine import home_id
 from lungseg.db.masks import get_mask
 from lungseg.db.runs import get_run, insert_run
 from lungseg.db.tables import Base
 from lungseg.errors import DiskFullError, NotFoundError, SetupError, StorageError
-from lungseg.records import AFTER_ALL_DROPS
+from lungseg.records.runs import AFTER_ALL_DROPS
 from tests.rows import new_case, new_run
 
 

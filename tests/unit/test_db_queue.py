@@ -10,7 +10,8 @@ from lungseg.db import open_database, queue
 from lungseg.db.cases import delete_case, insert_case
 from lungseg.db.queue import LANES, Lane
 from lungseg.db.runs import get_run, insert_run, request_stop
-from lungseg.records import Progress, RunKind, RunState
+from lungseg.records.run_states import Progress, RunKind, RunState
+from tests.narrowing import existing
 from tests.rows import new_case, new_run
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -212,8 +213,8 @@ def test_lanes_do_not_wait_for_each_other(database, case):
     training, scan = add(database, case, kind=RunKind.TRAIN, queued_at=NOW), add(database, case)
     other = add(database, case, kind=RunKind.PREPARE, queued_at=NOW + timedelta(minutes=1))
     with database.begin() as session:
-        long = queue.claim(session, HERE, NOW, lane=Lane.LONG)
-        first = queue.claim(session, HERE, NOW, lane=Lane.SCANS)
+        long = existing(queue.claim(session, HERE, NOW, lane=Lane.LONG))
+        first = existing(queue.claim(session, HERE, NOW, lane=Lane.SCANS))
         assert queue.claim(session, HERE, NOW, lane=Lane.SCANS) is None
     assert (long.id, first.id) == (training.id, scan.id)
     with database.read() as session:

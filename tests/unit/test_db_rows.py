@@ -9,7 +9,8 @@ from lungseg.db.cases import delete_case, get_case, insert_case, list_summaries,
 from lungseg.db.masks import insert_mask, masks_of_case, next_version
 from lungseg.db.runs import get_run, insert_run, latest_run
 from lungseg.errors import NotFoundError, StorageError
-from lungseg.records import MaskKind, RunKind, RunState
+from lungseg.records.masks import MaskKind
+from lungseg.records.run_states import RunKind, RunState
 from tests.rows import new_case, new_mask, new_run
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

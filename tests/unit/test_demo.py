@@ -12,15 +12,18 @@ import pytest
 from lungseg.config import Settings
 from lungseg.db import open_database
 from lungseg.errors import CheckpointError, SetupError
-from lungseg.records import MaskKind, RunState
+from lungseg.records.masks import MaskKind
+from lungseg.records.run_states import RunState
 from lungseg.scans import formats
 from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import lesions_of
 from lungseg.services import cases, demo, runs
 from lungseg.services.installation import Installation
 from tests.installations import installation_of
+from tests.narrowing import existing
 from tests.phantoms import write_chest
 from tests.scan_files import geometry_of
+from tests.seeds import add_case
 
 CONTENT = b"a scan"
 
@@ -89,7 +92,9 @@ def write_contours(path, rings, *, pixel_mm):
         )
         connection.executemany("INSERT INTO scans VALUES (?, ?, ?)", [(1, "P-1", pixel_mm), (2, "P-2", pixel_mm)])
         connection.executemany("INSERT INTO annotations VALUES (?, ?)", [(1, 1), (2, 1), (3, 1), (4, 2)])
-        rows = [(reader, inclusion, z, ring(*centre, half)) for reader, inclusion, z, centre, half in rings]
+        rows = [
+            (reader, inclusion, z, ring(centre[0], centre[1], half)) for reader, inclusion, z, centre, half in rings
+        ]
         connection.executemany("INSERT INTO contours VALUES (?, ?, ?, ?)", rows)
 
 
@@ -162,25 +167,27 @@ def test_demo_case_has_its_reference_and_waits_for_the_worker(prepared):
         assert case.is_demo
         (mask,) = cases.masks_of(installation_of(database), case.id)
         assert (mask.kind, len(mask.lesions)) == (MaskKind.REFERENCE, 1)
-        assert runs.latest_run(installation_of(database), case.id).state is RunState.QUEUED
+        assert existing(runs.latest_run(installation_of(database), case.id)).state is RunState.QUEUED
 
 
 def test_adding_the_demo_case_again_changes_nothing(prepared):
     with closing(open_database(prepared.database_url)) as database:
         case = demo.add_case(Installation(prepared, database))
-        run = runs.latest_run(installation_of(database), case.id)
+        run = existing(runs.latest_run(installation_of(database), case.id))
         assert demo.add_case(Installation(prepared, database)) == case
-        assert runs.latest_run(installation_of(database), case.id).id == run.id
+        assert existing(runs.latest_run(installation_of(database), case.id)).id == run.id
         assert len(cases.list_cases(installation_of(database))) == 1
 
 
 def test_cancelled_segmentation_of_the_demo_case_is_queued_again(prepared):
     with closing(open_database(prepared.database_url)) as database:
         case = demo.add_case(Installation(prepared, database))
-        stopped = runs.request_stop(installation_of(database), runs.latest_run(installation_of(database), case.id).id)
+        stopped = runs.request_stop(
+            installation_of(database), existing(runs.latest_run(installation_of(database), case.id)).id
+        )
         assert stopped.state is RunState.CANCELLED
         demo.add_case(Installation(prepared, database))
-        assert runs.latest_run(installation_of(database), case.id).state is RunState.QUEUED
+        assert existing(runs.latest_run(installation_of(database), case.id)).state is RunState.QUEUED
 
 
 def test_demo_case_without_its_files_is_refused(settings):
@@ -194,9 +201,8 @@ def test_new_database_is_welcomed_with_the_demo_case_once(prepared):
             demo.welcome(Installation(replace(prepared, checkpoint="none"), database))
         demo.welcome(Installation(prepared, database))
         (summary,) = cases.list_cases(installation_of(database))
-        assert summary.run.state is RunState.QUEUED
-        with (prepared.demo / "scan.nii.gz").open("rb") as stream:
-            cases.ingest(Installation(prepared, database), "own.nii.gz", stream)
+        assert existing(summary.run).state is RunState.QUEUED
+        add_case(prepared, database, prepared.demo / "scan.nii.gz", "own.nii.gz")
         cases.delete_case(Installation(prepared, database), summary.case.id)
         demo.welcome(Installation(prepared, database))
         (summary,) = cases.list_cases(installation_of(database))

@@ -40,7 +40,9 @@ def test_modules_that_documents_name_are_there(document: Path) -> None:
 
 def test_links_between_documents_lead_somewhere() -> None:
     """Relative links of all documents."""
-    links = [(path, link) for path in DOCUMENTS for link in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8"))]
+    links = [
+        (path, link) for path in DOCUMENTS for link in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8"))
+    ]
     local = [(path, link) for path, link in links if "://" not in link and not link.startswith("scores/")]
     assert len(local) > 20
     assert [(path.name, link) for path, link in local if not (path.parent / link).exists()] == []

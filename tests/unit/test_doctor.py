@@ -21,7 +21,7 @@ def complete(settings, small_checkpoint):
 
 
 def finding(settings, part):
-    return doctor.CHECKS[part](settings)
+    return doctor.check_part(part, settings)
 
 
 def test_every_part_is_examined_and_every_lack_has_a_remedy(complete):

@@ -5,17 +5,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from lungseg.db.training import recent_runs
 from lungseg.decoding import to_plain
 from lungseg.errors import DataSetError
 from lungseg.jobs.carry_out import Host, carry_out
-from lungseg.records import MeasureResult, RunKind, RunState
-from lungseg.run_configs import MeasureConfig, TrainConfig
-from lungseg.services import estimation, training
+from lungseg.records.run_configs import MeasureConfig, TrainConfig
+from lungseg.records.run_results import MeasureResult
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.services import training
 from lungseg.services.estimation import PREPARE_S, estimate, start_measuring
 from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run
 from lungseg.training.presets.files import find_preset
 from tests.data_sets import write_data_set
+from tests.narrowing import existing, of_type
 from tests.queued import begun
 from tests.run_rows import keep_epochs, keep_run, training_run
 
@@ -61,8 +64,8 @@ def measured(database, config, slices_per_s, memory_mb=1.0, **changes):
 
 def measurements(database):
     with database.read() as session:
-        runs = estimation.rows.recent_runs(session, {RunKind.MEASURE}, 100)
-    return [(run.config.batch, run.state) for run in reversed(runs)]
+        runs = recent_runs(session, {RunKind.MEASURE}, 100)
+    return [(of_type(MeasureConfig, run.config).batch, run.state) for run in reversed(runs)]
 
 
 def test_without_any_measurement_there_is_a_rule(installation, config):
@@ -115,7 +118,7 @@ def test_epochs_on_another_device_say_nothing(installation, database, config):
 def test_preset_with_given_steps_needs_no_count_of_slices(installation, database, tmp_path):
     measured(database, measure_config("scenes", 16), 100.0)
     found = estimate(installation, TrainConfig(data=tmp_path, preset="scenes", epochs=2, device="cpu"))
-    assert found.seconds == pytest.approx(2 * find_preset("scenes").optimisation.steps * 16 / 100)
+    assert found.seconds == pytest.approx(2 * existing(find_preset("scenes").optimisation.steps) * 16 / 100)
 
 
 def test_order_that_can_not_be_carried_out_is_refused(installation, config, tmp_path):

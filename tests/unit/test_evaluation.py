@@ -4,20 +4,19 @@ import csv
 import json
 from dataclasses import fields
 
-import nibabel as nib
 import numpy as np
 import pytest
 
 from lungseg.dataset.layout import CaseFiles, pair_folders
 from lungseg.errors import NotNiftiError, RunCancelledError
-from lungseg.evaluation.evaluate import evaluate, evaluate_case
+from lungseg.evaluation.evaluate import evaluate, outline_case
 from lungseg.evaluation.metrics import score_case
-from lungseg.records import CaseFailure, CaseScore
+from lungseg.records.scores import CaseFailure, CaseScore
 from lungseg.scans.formats import read_mask
 from lungseg.segmentation.pipeline import segment_scan
-from lungseg.segmentation.segmenter import Segmenter
+from tests.narrowing import existing
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
-from tests.scan_files import grid_of
+from tests.scan_files import grid_of, stored_values
 
 CASE_KEYS = {
     "case",
@@ -33,11 +32,6 @@ CASE_KEYS = {
     "doubtful_false",
     "seconds",
 }
-
-
-@pytest.fixture
-def segmenter(small_checkpoint):
-    return Segmenter.load(str(small_checkpoint), models=small_checkpoint.parent, device="cpu")
 
 
 @pytest.fixture
@@ -67,10 +61,12 @@ def rows_of(table):
 def test_a_case_is_scored_as_it_would_be_segmented(segmenter, folders, tmp_path):
     add_case(folders, "lung_001")
     (pair,) = pair_folders(*folders).labelled
-    score = evaluate_case(pair, segmenter)
+    score = outline_case(pair, segmenter).score
     segment_scan(pair.scan, tmp_path / "mask.nii.gz", segmenter)
     grid = grid_of(pair.scan).to_ras()
-    expected = score_case("lung_001", read_mask(tmp_path / "mask.nii.gz", grid), read_mask(pair.mask, grid), grid)
+    expected = score_case(
+        "lung_001", read_mask(tmp_path / "mask.nii.gz", grid), read_mask(existing(pair.mask), grid), grid
+    )
     same = [field.name for field in fields(CaseScore) if field.name != "seconds"]
     assert [getattr(score, name) for name in same] == [getattr(expected, name) for name in same]
     assert score.reference_ml == pytest.approx(chest()[1].sum() * 3.0 * 3.2 * 6.0 / 1000)
@@ -98,11 +94,11 @@ def test_bad_cases_do_not_stop_the_others(segmenter, folders, tmp_path):
     (labels / "lung_004.nii.gz").write_bytes((labels / "lung_001.nii.gz").read_bytes())
     gone = CaseFiles("gone", "gone", tmp_path / "gone.nii.gz", labels / "lung_001.nii.gz")
     unlabelled = CaseFiles("unlabelled", "unlabelled", images / "lung_001.nii.gz", None)
-    told = []
+    outcomes: list[CaseScore | CaseFailure] = []
     pairs = (*pair_folders(*folders).labelled, gone, unlabelled)
-    scores, summary = evaluate(pairs, segmenter, on_case=told.append)
-    assert [outcome for outcome in told if isinstance(outcome, CaseScore)] == list(scores)
-    codes = {outcome.case: outcome.failure.code for outcome in told if isinstance(outcome, CaseFailure)}
+    scores, summary = evaluate(pairs, segmenter, on_case=outcomes.append)
+    assert [outcome for outcome in outcomes if isinstance(outcome, CaseScore)] == list(scores)
+    codes = {outcome.case: outcome.failure.code for outcome in outcomes if isinstance(outcome, CaseFailure)}
     assert codes == {
         "lung_002": NotNiftiError.code,
         "lung_004": "scan.grid_mismatch",
@@ -117,10 +113,12 @@ def test_bad_cases_do_not_stop_the_others(segmenter, folders, tmp_path):
 def test_a_stop_ends_between_cases_or_within_one(segmenter, folders):
     add_case(folders, "lung_001")
     add_case(folders, "lung_002")
-    told = []
+    outcomes: list[CaseScore | CaseFailure] = []
     with pytest.raises(RunCancelledError, match="after 1 cases"):
-        evaluate(pair_folders(*folders).labelled, segmenter, on_case=told.append, should_stop=lambda: len(told) == 1)
-    assert [score.case for score in told] == ["lung_001"]
+        evaluate(
+            pair_folders(*folders).labelled, segmenter, on_case=outcomes.append, should_stop=lambda: len(outcomes) == 1
+        )
+    assert [outcome.case for outcome in outcomes] == ["lung_001"]
     answers = iter([False, True])
     with pytest.raises(RunCancelledError, match="slice 0"):
         evaluate(pair_folders(*folders).labelled, segmenter, should_stop=lambda: next(answers))
@@ -188,9 +186,9 @@ def test_real_masks_lie_on_their_scans(shared_data):
     assert [pair.case for pair in pairs] == ["lung_101", "lung_102", "lung_103"]
     for pair in pairs:
         grid = grid_of(pair.scan).to_ras()
-        reference = read_mask(pair.mask, grid)
+        reference = read_mask(existing(pair.mask), grid)
         moved = np.roll(reference, 3, axis=0)
         score = score_case(pair.case, moved, reference, grid)
-        assert score.reference_ml == pytest.approx(np.asarray(nib.load(pair.mask).dataobj).sum() * grid.voxel_ml)
+        assert score.reference_ml == pytest.approx(stored_values(existing(pair.mask)).sum() * grid.voxel_ml)
         assert score.hd95_mm == pytest.approx(3 * grid.spacing_mm[0], rel=0.35)
         assert score.lesions_found >= 1

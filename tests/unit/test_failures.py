@@ -1,13 +1,15 @@
 """What stands on a run that failed: a code and a remedy, never the text of a foreign error."""
 
 import errno
+import re
 
 import pytest
 import torch
 
+from lungseg import errors
 from lungseg.errors import NotHounsfieldError, StorageError
 from lungseg.failures import failure_of
-from lungseg.records import Failure
+from lungseg.records.run_states import Failure
 
 
 def wrapped(outer, inner):
@@ -44,3 +46,10 @@ def test_error_of_ours_is_told_as_it_is():
 
 def test_crash_names_the_type():
     assert "ZeroDivisionError" in failure_of(ZeroDivisionError()).found
+
+
+def test_tree_of_errors_shows_each_with_its_code():
+    codes = {name: kind.code for name, kind in vars(errors).items() if name.endswith("Error")}
+    del codes["LungSegError"]
+    assert dict(re.findall(r"── (\w+)\s+([\w.]+)$", errors.__doc__, re.MULTILINE)) == codes
+    assert len(set(codes.values())) == len(codes)

@@ -9,12 +9,13 @@ from lungseg.figures.slices import SIDE_PX, GreySlices, slice_viewer
 from lungseg.scans.geometry import Grid
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
 from lungseg.scans.volume import Volume
+from tests.narrowing import existing
 from tests.phantoms import LESION_INDEX, SPACING_MM, chest, ras_affine
 
 
 def picture_of(frame):
     encoded = base64.b64decode(frame.data[0].source.partition(",")[2])
-    return cv2.cvtColor(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(existing(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
 
 
 def near(picture, colour):

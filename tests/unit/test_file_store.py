@@ -36,12 +36,6 @@ def test_file_that_was_there_stays_where_the_next_is_not_whole(store):
     assert store.local("masks/a.nii.gz").read_bytes() == b"old"
 
 
-def test_path_for_a_library(store):
-    with store.write_path("thumbnails/a.png") as path:
-        path.write_bytes(b"picture")
-    assert store.list("thumbnails") == ("thumbnails/a.png",)
-
-
 def test_file_is_put_and_renamed(store, tmp_path):
     given = tmp_path / "home" / "incoming.nii"
     given.parent.mkdir()

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lungseg.records import Progress
-from lungseg.ui.formatting import ago, duration, exact, left, millilitres, spacing, voxels
+from lungseg.records.run_states import Progress
+from lungseg.ui.formatting import ago, duration, exact, millilitres, progress_text, spacing, voxels
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
@@ -54,7 +54,7 @@ def test_millilitres(ml, text):
 
 
 def test_progress_says_what_is_left():
-    assert left(None) == "starting"
-    assert left(Progress("reading", 1, 4)) == "reading"
-    assert left(Progress("segmenting", 60, 133, left_s=4.6)) == "segmenting, about 5 s left"
-    assert left(Progress("segmenting", 60, 133, left_s=0.1)) == "segmenting, about 1 s left"
+    assert progress_text(None) == "starting"
+    assert progress_text(Progress("reading", 1, 4)) == "reading"
+    assert progress_text(Progress("segmenting", 60, 133, left_s=4.6)) == "segmenting, about 5 s left"
+    assert progress_text(Progress("segmenting", 60, 133, left_s=0.1)) == "segmenting, about 1 s left"

@@ -8,9 +8,10 @@ import tomllib
 import pytest
 
 from lungseg.config import CHECKOUT
-from lungseg.records import Lesion, ScanFinding, ScanSeverity
+from lungseg.records.findings import ScanFinding, ScanSeverity
+from lungseg.records.masks import Lesion
 from lungseg.services.rethreshold import ThresholdOption, ThresholdState
-from lungseg.ui.viewer import Layer, LayerMask, as_told, threshold_data
+from lungseg.ui.viewer import Layer, LayerMask, threshold_data, to_script
 from lungseg.web.modules import FOLDER, PREFIX, entry_script, module_address, modules
 from lungseg.web.routes import routes
 from tests.node import node
@@ -29,7 +30,9 @@ def test_modules_pass_their_tests_under_node():
 
 
 def test_every_module_that_one_imports_is_sent(settings):
-    for name, content in modules().contents.items():
+    contents = modules().contents
+    assert "viewer/viewer.js" in contents
+    for name, content in contents.items():
         answer = ask(routes(settings), module_address(name))
         assert (answer.status, answer.body) == (200, content)
         assert answer.headers["content-type"].startswith("text/javascript")
@@ -102,7 +105,9 @@ def declared(interface: str) -> set[str]:
     """Names that `types.d.ts` gives an interface."""
     types = (FOLDER / "viewer" / "types.d.ts").read_text()
     (body,) = re.findall(rf"^export interface {interface} {{\n(.*?)^}}", types, re.MULTILINE | re.DOTALL)
-    return set(re.findall(r"^  (\w+)\??:", body, re.MULTILINE))
+    names = set(re.findall(r"^  (\w+)\??:", body, re.MULTILINE))
+    assert names
+    return names
 
 
 LESION = Lesion(1, 2.5, (1.0, 2.0, 3.0), (4, 5, 6), (7.0, 8.0, 9.0), (5, 7), 0.5)
@@ -112,10 +117,10 @@ MASK = LayerMask("/mask", "0" * 64, 2.5, (0, 1), (LESION,))
 @pytest.mark.parametrize(
     ("interface", "told"),
     [
-        ("Lesion", as_told(LESION)),
-        ("Mask", as_told(MASK)),
-        ("Layer", as_told(Layer("edit", "Edit", "the edit", "Lesions: edit", (0, 1, 0), MASK))),
-        ("Finding", as_told(ScanFinding("a.b", ScanSeverity.NOTE, "Text."))),
+        ("Lesion", to_script(LESION)),
+        ("Mask", to_script(MASK)),
+        ("Layer", to_script(Layer("edit", "Edit", "the edit", "Lesions: edit", (0, 1, 0), MASK))),
+        ("Finding", to_script(ScanFinding("a.b", ScanSeverity.NOTE, "Text."))),
         ("Threshold", threshold_data(ThresholdState("m", 128, 128, (ThresholdOption(128, "Much."),), ""))),
     ],
 )

@@ -176,18 +176,18 @@ def test_server_on_every_interface_goes_by_this_machines_addresses(guard, monkey
 
 
 def test_names_that_the_administrator_allows(guard):
-    allowing = guard(allowed_hosts=("Scans.example.org.", "10.1.2.3", "[fd00::7]"))
-    for host in ("scans.example.org", "SCANS.example.org.:443", "10.1.2.3:8501", "[fd00::7]:8501", "localhost"):
+    allowing = guard(allowed_hosts=("Lungseg.example.org.", "10.1.2.3", "[fd00::7]"))
+    for host in ("lungseg.example.org", "LUNGSEG.example.org.:443", "10.1.2.3:8501", "[fd00::7]:8501", "localhost"):
         assert status(allowing, ("host", host)) == 200, host
-    for host in ("example.org", "x.scans.example.org", "10.1.2.4:8501", "[fd00::8]"):
+    for host in ("example.org", "x.lungseg.example.org", "10.1.2.4:8501", "[fd00::8]"):
         assert status(allowing, ("host", host)) == 421, host
 
 
 def test_allowed_names_come_from_the_environment_and_are_handed_on(environment, monkeypatch):
-    monkeypatch.setenv("LUNGSEG_ALLOWED_HOSTS", " scans.example.org, 10.1.2.3,,[fd00::7] ")
+    monkeypatch.setenv("LUNGSEG_ALLOWED_HOSTS", " lungseg.example.org, 10.1.2.3,,[fd00::7] ")
     settings = Settings.from_environment()
-    assert settings.allowed_hosts == ("scans.example.org", "10.1.2.3", "[fd00::7]")
-    assert settings.to_environment()["LUNGSEG_ALLOWED_HOSTS"] == "scans.example.org,10.1.2.3,[fd00::7]"
+    assert settings.allowed_hosts == ("lungseg.example.org", "10.1.2.3", "[fd00::7]")
+    assert settings.to_environment()["LUNGSEG_ALLOWED_HOSTS"] == "lungseg.example.org,10.1.2.3,[fd00::7]"
     monkeypatch.delenv("LUNGSEG_ALLOWED_HOSTS")
     assert Settings.from_environment().allowed_hosts == ()
 
@@ -195,8 +195,8 @@ def test_allowed_names_come_from_the_environment_and_are_handed_on(environment, 
 @pytest.mark.parametrize(
     "name",
     [
-        "https://scans.example.org",
-        "scans.example.org:8501",
+        "https://lungseg.example.org",
+        "lungseg.example.org:8501",
         "*",
         "*.example.org",
         "a/b",
@@ -207,7 +207,7 @@ def test_allowed_names_come_from_the_environment_and_are_handed_on(environment, 
     ],
 )
 def test_names_that_can_not_be_hosts_are_refused_at_the_start(settings, name):
-    with pytest.raises(SetupError, match=r"LUNGSEG_ALLOWED_HOSTS has .*\. Name each host .*scans\.example\.org"):
+    with pytest.raises(SetupError, match=r"LUNGSEG_ALLOWED_HOSTS has .*\. Name each host .*lungseg\.example\.org"):
         replace(settings, allowed_hosts=("localhost", name))
 
 

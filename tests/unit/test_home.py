@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from lungseg.db import masks as mask_rows
 from lungseg.db import open_database
 from lungseg.errors import DatabaseLostError, SetupError, StorageError
 from lungseg.files import keys
+from lungseg.records.cases import Case
 from lungseg.services import cases, home, manifests, recovery, storage
 from lungseg.services.file_store import files_of
 from lungseg.services.installation import Installation
 from tests.data_sets import write_data_set
+from tests.installations import remove_database
+from tests.narrowing import existing
 from tests.rows import new_mask
+from tests.seeds import add_case
 
 OLD = 2 * storage.ORPHAN_AGE_S
 
@@ -30,14 +35,9 @@ def database(settings):
 @pytest.fixture
 def four(settings, database, chest_scan):
     """Four cases whose files are old enough to be swept."""
-    found = [ingest(settings, database, chest_scan, f"{number}.nii.gz") for number in range(4)]
+    found = [add_case(settings, database, chest_scan, f"{number}.nii.gz") for number in range(4)]
     age(settings)
     return found
-
-
-def ingest(settings, database, path, name):
-    with path.open("rb") as stream:
-        return cases.ingest(Installation(settings, database), name, stream)
 
 
 def age(settings):
@@ -64,11 +64,6 @@ def without_manifests(settings):
         path.unlink()
 
 
-def remove_database(settings):
-    for path in settings.home.glob("lungseg.sqlite*"):
-        path.unlink()
-
-
 @pytest.mark.parametrize("listed", [True, False])
 def test_files_stay_where_the_database_was_lost(settings, database, four, listed):
     database.close()
@@ -91,7 +86,7 @@ def test_files_stay_where_the_database_is_another_one(settings, database, four, 
     with closing(open_database(elsewhere.database_url)) as used:
         home.open_installation(Installation(elsewhere, used))
         for number in range(9):
-            ingest(elsewhere, used, chest_scan, f"{number}.nii.gz")
+            add_case(elsewhere, used, chest_scan, f"{number}.nii.gz")
     assert "another LUNGSEG_HOME" in sweep_with(settings, elsewhere.database_url)
     assert scans(settings) == before
 
@@ -100,7 +95,7 @@ def test_files_stay_where_the_database_is_an_older_copy(settings, database, four
     copy = settings.home / "copy.sqlite"
     assert database.scrub()
     copy.write_bytes((settings.home / "lungseg.sqlite").read_bytes())
-    later = ingest(settings, database, chest_scan, "later.nii.gz")
+    later = add_case(settings, database, chest_scan, "later.nii.gz")
     age(settings)
     database.close()
     remove_database(settings)
@@ -119,7 +114,7 @@ def test_database_that_knows_less_than_half_is_an_alarm(settings, database, four
 
         for case in four[:3]:
             delete_case(session, case.id)
-    assert "knows 1 of the 4 scans" in home.holdings(Installation(settings, database)).alarm
+    assert "knows 1 of the 4 scans" in existing(home.holdings(Installation(settings, database)).alarm)
     assert storage.sweep(Installation(settings, database)) == 0
     assert len(scans(settings)) == 4
 
@@ -144,18 +139,18 @@ def test_leftover_goes_to_the_trash_with_a_date_and_from_there_after_a_month(set
 
 def test_missing_scans_are_an_alarm_too(settings, database, four):
     (settings.home / four[0].scan_path).unlink()
-    assert "files of 1 of 4 scans are missing" in home.holdings(Installation(settings, database)).alarm
+    assert "files of 1 of 4 scans are missing" in existing(home.holdings(Installation(settings, database)).alarm)
 
 
 def test_installation_of_the_release_before_is_paired_and_gets_its_manifests(settings, chest_scan):
     with closing(open_database(settings.database_url)) as database:
-        case = ingest(settings, database, chest_scan, "old.nii.gz")
+        case = add_case(settings, database, chest_scan, "old.nii.gz")
         without_manifests(settings)
         home.open_installation(Installation(settings, database))
         found = home.holdings(Installation(settings, database))
         assert found.home == found.paired is not None
         storage.sweep(Installation(settings, database))
-        assert manifests.read_case(settings.home / keys.case_manifest(case.id)) == case
+        assert manifests.read_manifest(Case, settings.home / keys.case_manifest(case.id)) == case
 
 
 def test_deleted_case_leaves_no_manifest(settings, database, four):
@@ -173,7 +168,7 @@ def test_damaged_id_of_the_home_is_said(settings, database):
 def test_recovered_case_has_its_name_its_masks_and_its_run(settings, database, four, chest_scan):
     from lungseg.db.masks import insert_mask
     from lungseg.db.runs import insert_run
-    from lungseg.records import RunState
+    from lungseg.records.run_states import RunState
     from tests.rows import SEGMENTATION, new_run
 
     case = four[1]
@@ -204,6 +199,24 @@ def test_recovered_case_has_its_name_its_masks_and_its_run(settings, database, f
         assert home.holdings(Installation(settings, fresh)).alarm is None
         again = recovery.recover(Installation(settings, fresh))
         assert (again.cases, again.masks, again.queued) == (0, 0, 0)
+
+
+def test_mask_that_the_database_refuses_comes_back_when_recovery_is_repeated(settings, database, four, monkeypatch):
+    mask = new_mask(four[1].id)
+    (settings.home / keys.MASKS).mkdir(exist_ok=True)
+    (settings.home / mask.path).write_bytes(b"mask")
+    manifests.keep_mask(files_of(settings), mask, None)
+
+    def refuse(session, mask):
+        raise StorageError("The database is locked by another process.", "Try again in a moment.")
+
+    with monkeypatch.context() as locked:
+        locked.setattr(mask_rows, "insert_mask", refuse)
+        found = recovery.recover(Installation(settings, database))
+    assert (found.masks, found.set_aside, [file for file, _ in found.refused]) == (0, 0, [mask.path])
+    assert (settings.home / mask.path).exists()
+    found = recovery.recover(Installation(settings, database))
+    assert (found.masks, found.refused) == (1, [])
 
 
 def test_scan_without_manifest_becomes_a_case_and_one_that_is_damaged_is_told(settings, database, four):
@@ -238,7 +251,7 @@ def test_database_of_another_home_is_taken_over_only_when_asked(settings, databa
     with pytest.raises(SetupError, match="another LUNGSEG_HOME"):
         recovery.recover(Installation(elsewhere, database))
     with pytest.raises(SetupError, match="another LUNGSEG_HOME"):
-        ingest(elsewhere, database, settings.home / four[0].scan_path, "x.nii.gz")
+        add_case(elsewhere, database, settings.home / four[0].scan_path, "x.nii.gz")
     recovery.recover(Installation(elsewhere, database), adopt=True)
     assert home.holdings(Installation(elsewhere, database)).paired == "f" * 32
 
@@ -264,7 +277,7 @@ def test_database_that_vanishes_is_noticed_before_anything_is_taken_in(
             with closing(open_database(settings.database_url)) as other:
                 home.open_installation(Installation(settings, other))
     with pytest.raises(DatabaseLostError, match="while LungSeg runs"):
-        ingest(settings, database, chest_scan, "x.nii.gz")
+        add_case(settings, database, chest_scan, "x.nii.gz")
     assert len(scans(settings)) == 8
     if how != "replaced":
         assert not file.exists()
@@ -280,7 +293,7 @@ def test_database_that_is_emptied_or_overwritten_takes_nothing_in(settings, data
     (settings.home / "lungseg.sqlite").write_bytes(content)
     with pytest.raises(DatabaseLostError, match="lungseg recover"):
         for _ in range(2):
-            ingest(settings, database, chest_scan, "x.nii.gz")
+            add_case(settings, database, chest_scan, "x.nii.gz")
     assert len(scans(settings)) == 8
     database.close()
     remove_database(settings)
@@ -290,14 +303,17 @@ def test_database_that_is_emptied_or_overwritten_takes_nothing_in(settings, data
 
 @pytest.mark.parametrize("change", ["delete", "rename"])
 def test_name_is_gone_from_all_files_of_the_database(settings, database, chest_scan, change):
-    case = ingest(settings, database, chest_scan, "Mustermann^Erika.nii.gz")
+    case = add_case(settings, database, chest_scan, "Mustermann^Erika.nii.gz")
+    assert files_with(b"Mustermann", settings.home)
     if change == "delete":
         cases.delete_case(Installation(settings, database), case.id)
     else:
         cases.rename_case(Installation(settings, database), case.id, "pseudonym")
-    for path in settings.home.rglob("*"):
-        if path.is_file():
-            assert b"Mustermann" not in path.read_bytes(), path.name
+    assert files_with(b"Mustermann", settings.home) == []
+
+
+def files_with(content, folder):
+    return [path.name for path in folder.rglob("*") if path.is_file() and content in path.read_bytes()]
 
 
 @pytest.mark.parametrize("command", ["serve", "worker", "demo", "setup", "recover", "train"])

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from lungseg import errors
 from lungseg.scans import formats
 from tests.conftest import SHARED_DATA
 from tests.phantoms import chest, ras_affine, with_vessels, write_nifti
+from tests.scan_files import stored_values
 
 REAL = sorted(SHARED_DATA.glob("chest_ct_*/images*/[!.]*.nii.gz"))
 
@@ -31,9 +31,9 @@ WRONG = {
     "0 to 1": (lambda hu: window(hu, -1000.0, 400.0), "scaled or normalised"),
     "-1 to 1": (lambda hu: 2 * window(hu, -1000.0, 400.0) - 1, "scaled or normalised"),
     "mean 0, deviation 1": (lambda hu: (hu - hu.mean()) / hu.std(), "scaled or normalised"),
-    "0 to 255": (lambda hu: np.rint(255 * window(hu, -1000.0, 400.0)), "picture of 8 bits"),
-    "0 to 255, lung window": (lambda hu: np.rint(255 * window(hu, -1350.0, 150.0)), "picture of 8 bits"),
-    "0 to 255, soft tissue window": (lambda hu: np.rint(255 * window(hu, -160.0, 240.0)), "picture of 8 bits"),
+    "0 to 255": (lambda hu: np.rint(255 * window(hu, -1000.0, 400.0)), "an 8-bit picture"),
+    "0 to 255, lung window": (lambda hu: np.rint(255 * window(hu, -1350.0, 150.0)), "an 8-bit picture"),
+    "0 to 255, soft tissue window": (lambda hu: np.rint(255 * window(hu, -160.0, 240.0)), "an 8-bit picture"),
     "intercept of 1024 lost": (lambda hu: np.maximum(hu, -1024) + 1024, "rescale intercept was lost"),
     "intercept of 1000 lost": (lambda hu: np.maximum(hu, -1000) + 1000, "rescale intercept was lost"),
     "0 to 65535": (lambda hu: np.rint(65535 * window(hu, -1000.0, 1000.0)) // 2, "windowed or scaled"),
@@ -72,7 +72,7 @@ def bony(hu):
 def test_real_scans(shared_data, tmp_path, name):
     change, found = WRONG[name]
     for path in REAL:
-        hu = np.asarray(nib.load(path).dataobj)[::4, ::4, ::2].astype(np.float64)
+        hu = stored_values(path)[::4, ::4, ::2].astype(np.float64)
         write(tmp_path / "scan.nii", change(hu))
         assert found in refused(tmp_path / "scan.nii"), path.name
 
@@ -81,7 +81,7 @@ def test_real_scans(shared_data, tmp_path, name):
 @pytest.mark.parametrize("filled", [None, -1024, -2000, -3024, 0, 3071], ids=str)
 def test_right_scans_with_any_padding_are_read(shared_data, tmp_path, filled):
     for path in REAL:
-        hu = np.asarray(nib.load(path).dataobj)[::4, ::4, ::2].astype(np.int16)
+        hu = stored_values(path)[::4, ::4, ::2].astype(np.int16)
         values = hu if filled is None else padded(hu, filled).astype(np.int16)
         write(tmp_path / "scan.nii", values)
         assert formats.read_volume(Path(tmp_path / "scan.nii")).hu.shape == values.shape

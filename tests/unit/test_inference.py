@@ -1,6 +1,5 @@
 """The segmenter and the whole way of one scan, with a network that finds dense spots."""
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -8,15 +7,20 @@ from torch import nn
 
 from lungseg.errors import CheckpointError, NoLungError, RunCancelledError
 from lungseg.evaluation.metrics import dice
+from lungseg.records.run_states import Progress
 from lungseg.scans import formats
 from lungseg.scans.canvas import Preprocessing
+from lungseg.scans.geometry import Grid
 from lungseg.scans.overlay import MASK_RGB, draw_thumbnail, write_png
+from lungseg.scans.volume import Volume
 from lungseg.segmentation import pipeline
 from lungseg.segmentation.card import ModelCard, NetworkShape
 from lungseg.segmentation.checkpoint import save_checkpoint
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.segmentation.unet import UNet
+from tests.narrowing import existing
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
+from tests.scan_files import load_nifti
 
 SHAPE = NetworkShape(width=4, depth=2, channels=3)
 CPU = torch.device("cpu")
@@ -49,7 +53,7 @@ def test_scan_in_any_axis_order_gets_its_mask_on_its_own_grid(tmp_path, spots, c
     result = pipeline.segment_scan(scan, mask, spots)
     volume = formats.read_volume(scan)
     assert dice(formats.read_mask(mask, volume.grid), lesion) > 0.85
-    assert nib.load(mask).shape == nib.load(scan).shape
+    assert load_nifti(mask).shape == load_nifti(scan).shape
     assert result.orientation == codes
     largest = result.lesions[0]
     x, y, z = largest.centre_mm
@@ -61,7 +65,7 @@ def test_scan_in_any_axis_order_gets_its_mask_on_its_own_grid(tmp_path, spots, c
 
 def test_progress_names_every_stage_and_ends_complete(tmp_path, spots):
     write_chest(tmp_path / "scan.nii")
-    steps = []
+    steps: list[Progress] = []
     pipeline.segment_scan(tmp_path / "scan.nii", tmp_path / "mask.nii", spots, on_progress=steps.append)
     assert list(dict.fromkeys(step.stage for step in steps)) == ["reading", "segmenting", "measuring", "writing"]
     last = [step for step in steps if step.stage == "segmenting"][-1]
@@ -110,8 +114,8 @@ def test_folded_batch_norm_gives_the_network_that_was_saved(tmp_path):
     network = UNet(SHAPE)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2.0)
+            existing(module.running_mean).normal_()
+            existing(module.running_var).uniform_(0.5, 2.0)
     save_checkpoint(network, card(name="random"), tmp_path)
     write_chest(tmp_path / "scan.nii")
     volume = formats.read_volume(tmp_path / "scan.nii")
@@ -142,7 +146,7 @@ class Steep(nn.Module):
 def test_what_leaves_the_range_of_half_precision_is_computed_in_single_precision():
     stack = np.full((2, 3, 16, 16), 1.0, np.float32)
     assert (Segmenter(Steep(1.0), card(), CPU, torch.float16).predict_slices(stack) == 255).all()
-    with pytest.raises(CheckpointError, match="no number"):
+    with pytest.raises(CheckpointError, match="not finite"):
         Segmenter(Steep(float("inf")), card(), CPU).predict_slices(0 * stack)
 
 
@@ -153,6 +157,16 @@ def test_network_that_is_handed_in_stays_as_it_is():
     assert network.training
     assert list(network.state_dict()) == list(weights)
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_thumbnail_shows_the_slice_with_most_mask_voxels():
+    volume = Volume(np.full((40, 40, 6), -800, np.int16), Grid((40, 40, 6), np.diag([1.0, 1.0, 2.0, 1.0])))
+    mask = np.zeros((40, 40, 6), dtype=np.bool_)
+    mask[20, 4:36, 1] = True  # 32 voxels in one column
+    mask[8:32, 12:28, 4] = True  # 384
+    most = draw_thumbnail(volume, mask)
+    mask[:, :, 1] = False
+    np.testing.assert_array_equal(draw_thumbnail(volume, mask), most)
 
 
 def test_thumbnail_shows_the_lesion_in_its_colour(tmp_path):

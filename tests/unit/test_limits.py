@@ -3,6 +3,7 @@
 from dataclasses import fields
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from lungseg import config
@@ -19,7 +20,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "CONTROL_GROUPS", tmp_path / "groups")
     monkeypatch.setattr(config, "OWN_GROUPS", tmp_path / "own")
     memory = SimpleNamespace(total=8 * GIGABYTE, available=5 * GIGABYTE)
-    monkeypatch.setattr(config.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     return tmp_path
 
 
@@ -37,7 +38,7 @@ def test_machine_of_8_gb_survives_the_largest_scan(machine):
 
 
 def test_larger_machine_accepts_no_more_than_a_scan_needs(machine, monkeypatch):
-    monkeypatch.setattr(config.psutil, "virtual_memory", lambda: SimpleNamespace(total=256 * GIGABYTE))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=256 * GIGABYTE))
     assert Limits() == Limits(volume_bytes=2 * GIGABYTE, memory_bytes=5 * GIGABYTE)
 
 

@@ -19,7 +19,7 @@ def lines(name):
 
 
 def pins(name):
-    return dict(found.groups() for found in map(PIN.fullmatch, lines(name)) if found)
+    return {pin[1]: pin[2] for pin in map(PIN.fullmatch, lines(name)) if pin}
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -46,10 +46,10 @@ def test_no_address_of_an_index_or_folder(name):
 )
 def test_locks_are_within_the_ranges(ranges, locks):
     locked = {name: version for lock in locks for name, version in pins(lock).items()}
-    for line in lines(ranges):
-        if line and not REMARK.fullmatch(line):
-            asked = Requirement(line)
-            assert locked[asked.name.lower()] in asked.specifier, f"{line}: run `make lock`"
+    requirements = [Requirement(line) for line in lines(ranges) if line and not REMARK.fullmatch(line)]
+    assert requirements
+    for requirement in requirements:
+        assert locked[requirement.name.lower()] in requirement.specifier, f"{requirement}: run `make lock`"
 
 
 def test_no_package_is_locked_twice():

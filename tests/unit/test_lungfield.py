@@ -18,8 +18,8 @@ def test_lungs_are_found_with_the_lesion_inside_the_field():
     field = find_lungs(Volume(hu, GRID))
     assert field.volume_ml == pytest.approx((hu == -850).sum() * GRID.voxel_ml, rel=0.05)
     frame = CanvasGeometry.of(GRID, 256)
-    for k in np.flatnonzero(lesion.any(axis=(0, 1))):
-        assert (field.on_canvas(frame, k) >= frame.mask_to_canvas(to_display(lesion[:, :, k]))).all()
+    for k in np.flatnonzero(lesion.any(axis=(0, 1))).tolist():
+        assert (frame.mask_to_canvas(field.thorax[k]) >= frame.mask_to_canvas(to_display(lesion[:, :, k]))).all()
     assert field.is_recognised
     assert not field.touches_border
 
@@ -37,7 +37,7 @@ def test_window_holds_the_field_in_whole_multiples():
     rows, columns = field.window(frame, 16)
     outside = np.ones((256, 256), bool)
     outside[rows, columns] = False
-    assert not any(field.on_canvas(frame, k)[outside].any() for k in range(SHAPE[2]))
+    assert not any(frame.mask_to_canvas(field.thorax[k])[outside].any() for k in range(SHAPE[2]))
     assert (rows.stop - rows.start) % 16 == (columns.stop - columns.start) % 16 == 0
     assert rows.stop - rows.start < 256
 
@@ -47,6 +47,15 @@ def test_body_without_air_has_no_lung():
     hu[hu == -850] = 40
     with pytest.raises(NoLungError, match="0 ml"):
         find_lungs(Volume(hu, GRID))
+
+
+def test_saturated_voxels_are_no_lung_after_a_shift():
+    hu = np.full(SHAPE, -1000, np.int16)
+    hu[15:80, 12:68, 4:-4] = 40
+    hu[25:70, 20:60, 8:32] = 32767  # 2.5 l, too much for gas in the bowel
+    with pytest.raises(NoLungError) as caught:
+        find_lungs(Volume(hu, GRID))
+    assert "HU off" not in str(caught.value)
 
 
 def test_air_around_the_body_is_no_lung():
@@ -86,7 +95,7 @@ def test_lung_that_is_open_in_some_slices_is_searched_there_as_a_whole():
     field = find_lungs(part(hu))
     assert field.is_recognised
     assert field.touches_border
-    assert field.thorax.all(axis=(1, 2)).nonzero()[0].tolist() == [18, 19, 20, 21, 22, 23]
+    assert np.flatnonzero(field.thorax.all(axis=(1, 2))).tolist() == [18, 19, 20, 21, 22, 23]
     whole = find_lungs(part(with_vessels(chest()[0])))
     assert field.volume_ml > 0.95 * whole.volume_ml
 

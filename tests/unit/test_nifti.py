@@ -11,9 +11,9 @@ import pytest
 
 from lungseg import errors
 from lungseg.config import Limits
-from lungseg.scans import bounds, formats, lungs, nifti
+from lungseg.scans import bounds, formats, nifti
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
-from tests.scan_files import geometry_of, grid_of
+from tests.scan_files import geometry_of, grid_of, load_nifti
 
 
 def small(low=-1000, high=400, shape=(10, 8, 6)):
@@ -74,7 +74,7 @@ def test_fourth_axis_of_length_one_is_dropped_and_the_mask_still_fits(tmp_path):
     nib.Nifti1Image(small().astype(np.int16)[..., None], np.eye(4)).to_filename(path)
     volume = formats.read_volume(path)
     formats.write_mask(volume.hu > 0, tmp_path / "mask.nii.gz", geometry_of(path))
-    assert nib.load(tmp_path / "mask.nii.gz").shape == (10, 8, 6)
+    assert load_nifti(tmp_path / "mask.nii.gz").shape == (10, 8, 6)
 
 
 def test_fractions_are_rounded_and_extremes_clipped(tmp_path):
@@ -128,7 +128,7 @@ def test_nothing_of_the_scan_reaches_the_mask_but_its_geometry(tmp_path, kind, e
         formats.write_mask(volume.hu > 0, tmp_path / f"{name}-mask{ending}", geometry_of(scan))
     clean, planted = ((tmp_path / f"{name}-mask{ending}").read_bytes() for name in ("clean", "planted"))
     assert planted == clean
-    mask = nib.load(tmp_path / f"planted-mask{ending}")
+    mask = load_nifti(tmp_path / f"planted-mask{ending}")
     assert type(mask.header).sizeof_hdr == kind.sizeof_hdr
     assert mask.header.get_xyzt_units() == ("mm", "unknown")
 
@@ -394,10 +394,6 @@ def test_limit_counts_what_segmenting_takes(tmp_path, spacing, needed):
         grid_of(path, limits=Limits(memory_bytes=needed - 1))
 
 
-def test_lungs_are_looked_for_on_the_grid_that_was_counted():
-    assert bounds.COARSE_MM == lungs.COARSE_MM
-
-
 def test_memory_that_is_free_now_is_enough_or_nothing_is_read(tmp_path, monkeypatch):
     lesion = write_chest(tmp_path / "scan.nii")
     formats.write_mask(lesion, tmp_path / "mask.nii", geometry_of(tmp_path / "scan.nii"))
@@ -408,7 +404,7 @@ def test_memory_that_is_free_now_is_enough_or_nothing_is_read(tmp_path, monkeypa
     with pytest.raises(errors.TooLargeError, match=r"take 1 MB of memory; 0 MB are free now"):
         formats.read_mask(tmp_path / "mask.nii", grid)
     monkeypatch.undo()
-    monkeypatch.setattr(bounds.np, "empty", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(np, "empty", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(errors.TooLargeError, match="Close other programs"):
         formats.read_volume(tmp_path / "scan.nii")
 

@@ -10,9 +10,12 @@ from lungseg.db.runs import insert_run, run_of, runs_of
 from lungseg.db.tables import RunRow
 from lungseg.db.training import summaries
 from lungseg.decoding import decode, encode
-from lungseg.operating_points import LesionCalibration, OperatingPoint, WholeScans
-from lungseg.records import EvaluateResult, PrepareResult, Run, RunKind, RunState, Segmentation, TrainResult
-from lungseg.run_configs import EvaluateConfig, PrepareConfig, SegmentConfig, TrainConfig
+from lungseg.records.operating_points import LesionCalibration, OperatingPoint, WholeScans
+from lungseg.records.run_configs import EvaluateConfig, PrepareConfig, SegmentConfig, TrainConfig
+from lungseg.records.run_results import EvaluateResult, PrepareResult, Segmentation, TrainResult
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import Run
+from tests.narrowing import existing
 from tests.rows import new_run
 
 NOTED = {
@@ -75,15 +78,16 @@ def test_all_that_a_row_says_is_there(older):
         assert (result.seconds, result.probability_is_calibrated, result.marked_share) == (2.5, True, 0.0)
     elif run.kind is RunKind.EVALUATE:
         assert isinstance(result, EvaluateResult)
+        summary = existing(result.summary)
         assert (result.failures[0].case, result.failures[0].failure.code) == ("lung_9", "scan.x")
-        assert (result.summary.fraction_dice_zero, result.summary.false_positives_per_scan) == (0.25, 0.5)
+        assert (summary.fraction_dice_zero, summary.false_positives_per_scan) == (0.25, 0.5)
     elif run.kind is RunKind.PREPARE:
-        assert (config, result.left_out, result.errors) == (PrepareConfig(data_set="d" * 32), 1, 1)
         assert isinstance(result, PrepareResult)
+        assert (config, result.left_out, result.errors) == (PrepareConfig(data_set="d" * 32), 1, 1)
     else:
         assert isinstance(result, TrainResult)
-        assert (config.data, config.fold, config.name, result.best_epoch) == (Path("/data/lungs"), 1, "", 3)
         assert isinstance(config, TrainConfig)
+        assert (config.data, config.fold, config.name, result.best_epoch) == (Path("/data/lungs"), 1, "", 3)
 
 
 def test_manifest_of_the_release_before_says_the_same(older):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lungseg.files import keys
-from lungseg.operating_points import LesionCalibration, OperatingPoint, WholeScans
-from lungseg.records import ScanFinding, ScanSeverity, statement
+from lungseg.records.findings import ScanFinding, ScanSeverity, statement
+from lungseg.records.operating_points import LesionCalibration, OperatingPoint, WholeScans
 from lungseg.scans import formats
 from lungseg.scans.geometry import Grid
 from lungseg.segmentation.card import sha256_of
@@ -17,9 +17,10 @@ from lungseg.segmentation.card_contents import CardScores
 from lungseg.services import cases, rethreshold, storage, viewing
 from lungseg.services.installation import Installation
 from lungseg.web.routes import mask_address, mask_download_address, routes
-from tests.browser.seeds import add_case, add_prediction
+from tests.narrowing import existing, of_type
 from tests.phantoms import SHAPE, graded_map, ras_affine, write_chest
 from tests.scan_files import grid_of
+from tests.seeds import add_case, add_prediction
 from tests.web import ask
 
 POINTS = (OperatingPoint(0.6, 0.7, 0.5), OperatingPoint(0.2, 0.9, 4.5))
@@ -44,9 +45,9 @@ def seeded(settings, database, case):
 
 
 def look(settings, database, case, level=None):
-    plain = viewing.scene_of(Installation(settings, database), case.id)
-    return plain if level is None else viewing.scene_of(
-        Installation(settings, database), case.id, chosen=(plain.model.id, level)
+    plain = viewing.view_of(Installation(settings, database), case.id)
+    return plain if level is None else viewing.view_of(
+        Installation(settings, database), case.id, chosen=(existing(plain.model).id, level)
     )  # fmt: skip
 
 
@@ -61,8 +62,9 @@ def test_mask_at_another_threshold_is_made_for_the_scan_that_was_segmented_alone
 
 def test_default_is_the_stored_mask(settings, database, seeded):
     scene = look(settings, database, seeded)
-    assert (scene.operation.level, scene.operation.default, scene.operation.reason) == (DEFAULT, DEFAULT, "")
-    assert scene.operation.choices[scene.operation.at].threshold == pytest.approx(0.5, abs=0.002)
+    assert (scene.threshold.level, scene.threshold.default, scene.threshold.reason) == (DEFAULT, DEFAULT, "")
+    thresholds = {choice.level: choice.threshold for choice in scene.threshold.choices}
+    assert thresholds[scene.threshold.level] == pytest.approx(0.5, abs=0.002)
     assert scene.model.path.startswith("masks/")
     assert look(settings, database, seeded, DEFAULT).model == scene.model
     assert "checkpoint_threshold" not in viewing.report(scene)
@@ -85,7 +87,7 @@ def test_other_threshold_gives_another_mask_with_its_lesions(settings, database,
     assert scene.model.sha256 == sha256_of(settings.home / scene.model.path) != stored.sha256
     report = viewing.report(scene)
     assert (report["threshold"], report["checkpoint_threshold"]) == (level / 255, DEFAULT / 255)
-    assert report["lesions"][0]["volume_ml"] == lesion.volume_ml
+    assert of_type(list, report["lesions"])[0]["volume_ml"] == lesion.volume_ml
     assert report["mask_sha256"] == scene.model.sha256
 
 
@@ -105,7 +107,7 @@ def test_mask_is_derived_once(settings, database, seeded, monkeypatch):
 
 def test_choice_for_another_mask_or_beyond_the_choices_is_not_followed(settings, database, seeded):
     stored = look(settings, database, seeded).model
-    assert viewing.scene_of(Installation(settings, database), seeded.id, chosen=("f" * 32, 60)).model == stored
+    assert viewing.view_of(Installation(settings, database), seeded.id, chosen=("f" * 32, 60)).model == stored
     assert look(settings, database, seeded, 61).model == stored
 
 
@@ -113,15 +115,15 @@ def test_result_without_probabilities_stays_as_it_is_and_says_why(settings, data
     mask = graded_map(Grid(SHAPE, ras_affine())).above(0.5)
     add_prediction(settings, database, case, mask)
     scene = look(settings, database, case, 60)
-    assert scene.operation.reason.startswith("No probabilities were kept of this result: segment the case again")
-    assert scene.operation.level == scene.operation.default
+    assert scene.threshold.reason.startswith("No probabilities were kept of this result: segment the case again")
+    assert scene.threshold.level == scene.threshold.default
     assert scene.model.path.startswith("masks/")
 
 
 def expectations(settings, database, case, probability, **card):
     used = {"threshold": 0.5, "whole_scans": WholeScans(4, 6, 4, 5), "operating_points": POINTS, **card}
     add_prediction(settings, database, case, None, probability=probability, **used)
-    return {each.level: each.expected for each in look(settings, database, case).operation.choices}
+    return {each.level: each.expected for each in look(settings, database, case).threshold.choices}
 
 
 def test_figure_at_the_card_s_threshold_is_that_of_whole_scans_with_its_interval(settings, database, case):
@@ -129,7 +131,7 @@ def test_figure_at_the_card_s_threshold_is_that_of_whole_scans_with_its_interval
     assert list(said) == sorted({*range(10, 250, 5), DEFAULT})
     assert said[DEFAULT] == (
         "Measured on 4 whole scans not learned from: 4 of 6 lesions found (95 % interval 30% to 90%), "
-        "1.25 false per scan."
+        "1.25 false lesions per scan."
     )
 
 
@@ -150,7 +152,10 @@ def test_other_thresholds_say_what_changes_and_that_only_nodules_were_measured(s
     ("whole_scans", "text"),
     [
         (None, "No figures of whole scans are known for this result."),
-        (WholeScans(1, 0, 0, 2), "Measured on 1 whole scan not learned from, without a lesion: 2.00 false per scan."),
+        (
+            WholeScans(1, 0, 0, 2),
+            "Measured on 1 whole scan not learned from, without a lesion: 2.00 false lesions per scan.",
+        ),
     ],
 )
 def test_what_nobody_measured_is_not_made_up(settings, database, case, whole_scans, text):
@@ -179,8 +184,8 @@ def test_doubtful_lesions_are_listed_beside_totals_and_mask(settings, database, 
     assert not mask[unsure.centre_index]
     assert scene.statement == "1 lesion + 1 doubtful"
     report = viewing.report(scene)
-    assert [each["is_doubtful"] for each in report["lesions"]] == [False]
-    assert [each["is_doubtful"] for each in report["doubtful"]] == [True]
+    assert [each["is_doubtful"] for each in of_type(list, report["lesions"])] == [False]
+    assert [each["is_doubtful"] for each in of_type(list, report["doubtful"])] == [True]
     (summary,) = cases.list_cases(Installation(settings, database))
     assert (summary.lesions, summary.doubtful) == (1, 1)
     assert summary.volume_ml == summary.largest_ml == pytest.approx(certain.volume_ml)
@@ -197,7 +202,7 @@ def test_mask_with_doubtful_lesions_has_a_value_and_a_file_for_them(settings, da
     sent = ask(routes(settings), mask_download_address(settings, scene.marked))
     assert sent.body == (settings.home / scene.marked.path).read_bytes()
     assert "lesions_and_doubtful_v1_p" in sent.headers["content-disposition"]
-    assert viewing.report(scene)["doubtful"][0]["volume_ml"] == scene.model.doubtful[0].volume_ml
+    assert of_type(list, viewing.report(scene)["doubtful"])[0]["volume_ml"] == scene.model.doubtful[0].volume_ml
 
 
 def test_doubtful_lesions_stay_listed_where_their_outlines_are_lost(settings, database, doubtful):
@@ -259,6 +264,6 @@ def test_map_that_is_damaged_leaves_the_stored_mask_and_is_said_to_be(settings, 
     (settings.home / keys.probability(stored.model.id)).write_bytes(b"no map")
     scene = look(settings, database, seeded, 60)
     assert scene.model == stored.model
-    assert (scene.operation.level, scene.is_moved) == (DEFAULT, False)
-    assert "can't be read" in scene.operation.reason
-    assert "Segment the scan again." in scene.operation.reason
+    assert (scene.threshold.level, scene.is_moved) == (DEFAULT, False)
+    assert "can't be read" in scene.threshold.reason
+    assert "Segment the scan again." in scene.threshold.reason

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lungseg.errors import GridMismatchError
-from lungseg.operating_points import LesionCalibration
+from lungseg.records.operating_points import LesionCalibration
 from lungseg.scans import lesions
 from lungseg.scans.canvas import CanvasGeometry
 from lungseg.scans.geometry import Grid

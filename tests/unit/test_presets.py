@@ -1,17 +1,18 @@
 """Preset files: those that ship, copies that are changed, and files that hold none."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from lungseg.cli import app
-from lungseg.decoding import MOST_TOML_BYTES, decode_value, to_plain
+from lungseg.decoding import MOST_TOML_BYTES
 from lungseg.errors import DataSetError
-from lungseg.run_configs import TrainConfig
+from lungseg.records.run_configs import TrainConfig
 from lungseg.services import presets, training
 from lungseg.training.config import TrainingConfig
-from lungseg.training.presets import AnyPreset, CompositionConfig, ScenePreset, SlicePreset, SpatialAugmentation
+from lungseg.training.presets import CompositionConfig, ScenePreset, SlicePreset, SpatialAugmentation
 from lungseg.training.presets.files import (
     find_preset,
     parse_preset,
@@ -50,7 +51,9 @@ def test_what_ships_is_whole_and_says_every_setting():
 @pytest.mark.parametrize("preset", [MINE, TINY], ids=["slices", "scenes"])
 def test_file_and_json_give_the_same_values(tmp_path, preset):
     assert read_preset(write_preset(tmp_path, preset)) == preset
-    assert decode_value(AnyPreset, to_plain(preset), lambda reason: DataSetError(reason, "")) == preset
+    config = TrainingConfig(preset=preset.name, preset_values=preset, data=tmp_path, output=tmp_path, name="x")
+    (tmp_path / "config.json").write_text(config.to_json())
+    assert TrainingConfig.from_file(tmp_path / "config.json").preset_values == preset
 
 
 @pytest.mark.parametrize(
@@ -66,6 +69,7 @@ def test_file_and_json_give_the_same_values(tmp_path, preset):
         ('optimiser = "adam"', 'optimiser = "sgd"', "optimisation.optimiser: Input should be 'adam' or 'adamw'"),
         ("hold_until = 0.0", "hold_until = 1.5", "hold_until is 1.5"),
         ("scale = [0.85, 1.15]", "scale = [1.15, 0.85]", "scale runs from 1.15 down to 0.85"),
+        ("scale = [0.85, 1.15]", "scale = [0.0, 1.15]", "scale begins at 0.0"),
         ("elastic_px = [1.0, 40.0]", "elastic_px = [-1.0, 40.0]", "elastic_px begins at -1.0"),
         ("channels = 1  ", "channels = 3  ", "network.channels is 3, preprocessing.channels is 1"),
         ("size = 256", "size = 250", "preprocessing.size is 250: it can't be halved 4 times"),
@@ -95,6 +99,8 @@ def test_contradictions_of_scenes_are_refused():
         CompositionConfig(mosaic_scan=0.9)
     with pytest.raises(DataSetError, match="side_px is 0"):
         CompositionConfig(side_px=0)
+    with pytest.raises(DataSetError, match="side_px is 512"):
+        CompositionConfig(side_px=512)
     with pytest.raises(DataSetError, match=r"rotation_degrees runs from 5\.0 down to -5\.0"):
         SpatialAugmentation(rotation_degrees=(5.0, -5.0))
 
@@ -159,12 +165,13 @@ def test_numbers_of_a_config_go_before_those_of_its_preset(tmp_path):
     config = TrainingConfig(
         preset="mine", preset_values=MINE, data=tmp_path, output=tmp_path, name="x", epochs=3, batch=5
     )
-    optimisation = TrainingConfig.from_json(config.to_json()).resolve().optimisation
+    (tmp_path / "x.json").write_text(config.to_json())
+    optimisation = TrainingConfig.from_file(tmp_path / "x.json").resolve().optimisation
     assert optimisation == replace(MINE.optimisation, epochs=3, batch=5)
 
 
 def test_run_of_an_older_release_has_the_preset_of_its_name(installation):
-    run = training_run(config=TrainConfig(preset="neighbours", data="somewhere"))
+    run = training_run(config=TrainConfig(preset="neighbours", data=Path("somewhere")))
     assert training.planned_epochs(run) == 30
 
 

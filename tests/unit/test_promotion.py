@@ -12,14 +12,15 @@ from lungseg.db import open_database
 from lungseg.db.cases import insert_case
 from lungseg.errors import CheckpointError, PromotionError, StorageError
 from lungseg.files import keys
-from lungseg.records import RunKind, RunState
+from lungseg.records.run_states import RunKind, RunState
 from lungseg.segmentation.card import read_card, replace_card
 from lungseg.segmentation.weights_file import weights_sha256
-from lungseg.services import in_use, promotion, runs
+from lungseg.services import in_use, promotion, runs, training
 from lungseg.services.installation import Installation
 from lungseg.services.training import list_runs
 from tests.data_sets import write_data_set
 from tests.installations import installation_of
+from tests.narrowing import existing
 from tests.rows import new_case
 from tests.run_rows import keep_run, keep_scores, score_of, training_run
 
@@ -71,8 +72,8 @@ def test_first_checkpoint_goes_in_with_its_card(installation, database):
     weights = installation.models / "present.safetensors"
     assert read_card(weights).to_json() == card.to_json()
     assert weights_sha256(weights) == card.sha256
-    assert card.training.promotion.run == run.id
-    assert card.training.promotion.comment == "the first"
+    promoted = existing(card.training.promotion)
+    assert (promoted.run, promoted.comment) == (run.id, "the first")
     assert promotion.promoted_names(installation) == {card.sha256: "present"}
     assert sorted(path.name for path in installation.models.iterdir()) == ["present.json", "present.safetensors"]
 
@@ -80,11 +81,12 @@ def test_first_checkpoint_goes_in_with_its_card(installation, database):
 def test_better_one_goes_in_and_its_card_says_so(installation, database, present):
     run = add_run(installation, database, "better", changed(0.1))
     card = promotion.promote(Installation(installation, database), run.id)
-    compared = card.training.promotion.compared_with
+    promoted = existing(card.training.promotion)
+    compared = existing(promoted.compared_with)
     assert compared.name == "present"
     assert compared.verdict == "better"
-    assert compared.dice_difference.pairs == len(CASES)
-    assert card.training.promotion.kept_out_because == ""
+    assert existing(compared.dice_difference).pairs == len(CASES)
+    assert promoted.kept_out_because == ""
 
 
 def test_worse_one_is_kept_out_with_the_reason(installation, database, present):
@@ -112,7 +114,7 @@ def test_difference_inside_the_noise_takes_a_comment(installation, database, pre
         promotion.promote(Installation(installation, database), run.id)
     assert not (installation.models / "noisy.safetensors").exists()
     card = promotion.promote(Installation(installation, database), run.id, comment="quicker")
-    assert card.training.promotion.compared_with.verdict == "inside the noise"
+    assert existing(existing(card.training.promotion).compared_with).verdict == "inside the noise"
     assert in_use.name_in_use(installation) == "noisy"
 
 
@@ -130,7 +132,7 @@ def test_cases_that_it_has_learned_from_prove_nothing(installation, database, pr
     run = add_run(installation, database, "better", changed(0.1))
     weights = installation.runs / run.id / "better.safetensors"
     card = read_card(weights)
-    replace_card(weights, replace(card, training=replace(card.training, cases=CASES)))
+    replace_card(weights, replace(card, training=replace(card.training, cases=tuple(CASES))))
     with pytest.raises(PromotionError, match="no score on cases that it has not learned from"):
         promotion.promote(Installation(installation, database), run.id, comment="look at those scores")
 
@@ -232,14 +234,16 @@ def test_damaged_history_is_said(installation, database, present):
 def test_run_that_goes_on_is_waited_for(installation, database):
     run = add_run(installation, database, "early", PRESENT, state=RunState.RUNNING)
     with pytest.raises(PromotionError, match="still goes on"):
-        promotion.offer(Installation(installation, database), run.id)
+        promotion.candidate_of(Installation(installation, database), run.id)
 
 
 def test_run_without_a_checkpoint(installation, database):
     with database.begin() as session:
         run = keep_run(session, training_run())
     with pytest.raises(PromotionError, match="kept no checkpoint"):
-        promotion.offer(Installation(installation, database), run.id)
+        promotion.candidate_of(Installation(installation, database), run.id)
+    with pytest.raises(CheckpointError, match="kept no checkpoint"):
+        training.queue_incumbent(Installation(installation, database), run.id)
 
 
 @pytest.mark.parametrize("name", ["../escape", "a/b", ".hidden", "x" * 65, "with space"])

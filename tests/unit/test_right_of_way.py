@@ -3,12 +3,15 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from lungseg.jobs import right_of_way
-from lungseg.jobs.right_of_way import STAGE, GivesWay, RightOfWay, is_taken
-from lungseg.records import Progress
+from lungseg.jobs.context import Monitor
+from lungseg.jobs.right_of_way import STAGE, RightOfWay, giving_way, is_taken
+from lungseg.records.run_states import Progress
+from tests.narrowing import existing
 
 HOLDER = """
 import sys, time
@@ -43,7 +46,7 @@ def test_right_of_way_is_taken_until_it_is_given_up(settings, right):
 
 def test_right_of_way_ends_with_its_process(environment):
     with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "taken\n"
+        assert existing(holder.stdout).readline() == "taken\n"
         assert is_taken(environment)
         holder.send_signal(signal.SIGKILL)
         holder.wait()
@@ -58,42 +61,43 @@ def test_home_that_can_not_be_written_keeps_no_scan_from_being_segmented(setting
 
 
 def test_work_stands_aside_says_so_and_goes_on_where_it_was(settings, right, monkeypatch):
-    told, asked = [], []
+    reports: list[Progress] = []
+    polls: list[None] = []
     right.take()
 
     def is_to_stop():
-        asked.append(None)
-        if len(asked) == 3:
+        polls.append(None)
+        if len(polls) == 3:
             right.give_up()
         return False
 
     monkeypatch.setattr(right_of_way, "POLL_S", 0.0)
-    way = GivesWay(settings, told.append, is_to_stop)
-    way.tell(Progress("training", 7, 40, 12.0))
+    way = giving_way(settings, Monitor(reports.append, is_to_stop))
+    way.report(Progress("training", 7, 40, 12.0))
     assert not way.should_stop()
-    assert told[0] == told[-1] == Progress("training", 7, 40, 12.0)
-    assert set(told[1:-1]) == {Progress(STAGE, 7, 40, None)}
-    assert len(asked) >= 4, "signs of life go on while it stands aside"
-    before = len(told)
+    assert reports[0] == reports[-1] == Progress("training", 7, 40, 12.0)
+    assert set(reports[1:-1]) == {Progress(STAGE, 7, 40, None)}
+    assert len(polls) >= 4, "signs of life go on while it stands aside"
+    before = len(reports)
     assert not way.should_stop()
-    assert len(told) == before
+    assert len(reports) == before
 
 
 def test_work_that_is_to_stop_stands_aside_no_longer(settings, right):
     right.take()
-    way = GivesWay(settings, lambda _: None, lambda: True)
+    way = giving_way(settings, Monitor(lambda _: None, lambda: True))
     assert way.should_stop()
 
 
 def test_long_pause_says_how_long(settings, right, monkeypatch):
-    told = []
+    reports: list[Progress] = []
     right.take()
 
     def is_to_stop():
-        return len(told) > 3
+        return len(reports) > 3
 
     clock = iter(range(0, 10_000, 200))
-    monkeypatch.setattr(right_of_way.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(right_of_way, "POLL_S", 0.0)
-    GivesWay(settings, told.append, is_to_stop).should_stop()
-    assert [progress.stage for progress in told[:2]] == ["paused for scans for 3 min", "paused for scans for 6 min"]
+    giving_way(settings, Monitor(reports.append, is_to_stop)).should_stop()
+    assert [progress.stage for progress in reports[:2]] == ["paused for scans for 3 min", "paused for scans for 6 min"]

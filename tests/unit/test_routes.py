@@ -24,16 +24,17 @@ from lungseg.web.routes import (
     thumbnail_address,
 )
 from lungseg.web.signing import Kind, grant, secret_of, sign
+from tests.narrowing import existing
 from tests.phantoms import write_chest
 from tests.scan_files import geometry_of
+from tests.seeds import add_case
 from tests.web import ask
 
 
 @pytest.fixture
 def case(settings, chest_scan):
     database = open_database(settings.database_url)
-    with chest_scan.open("rb") as stream:
-        made = cases.ingest(Installation(settings, database), "one.nii.gz", stream)
+    made = add_case(settings, database, chest_scan, "one.nii.gz")
     yield made
     database.close()
 
@@ -60,8 +61,7 @@ def test_scan_is_sent_as_it_lies_on_disk(settings, case):
 def test_plain_scan_is_not_compressed_on_the_way(settings, tmp_path):
     database = open_database(settings.database_url)
     write_chest(tmp_path / "chest.nii", "RAS")
-    with (tmp_path / "chest.nii").open("rb") as stream:
-        case = cases.ingest(Installation(settings, database), "plain.nii", stream)
+    case = add_case(settings, database, tmp_path / "chest.nii", "plain.nii")
     answer = ask(routes(settings), scan_address(settings, case), accept_encoding="gzip")
     assert answer.headers["content-encoding"] == "identity"
     assert answer.body == (tmp_path / "chest.nii").read_bytes()
@@ -155,7 +155,7 @@ def test_thumbnail_address_changes_with_the_picture(settings, case):
     path = settings.home / keys.thumbnail(case.id)
     path.parent.mkdir()
     path.write_bytes(b"one")
-    address = thumbnail_address(settings, case)
+    address = existing(thumbnail_address(settings, case))
     assert ask(routes(settings), address).body == b"one"
     path.write_bytes(b"two")
     os.utime(path, ns=(1, 1))

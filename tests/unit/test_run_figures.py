@@ -7,7 +7,7 @@ import pytest
 from lungseg.figures.scores import dice_scatter
 from lungseg.figures.style import RUN_COLOURS, run_colour, run_dash
 from lungseg.figures.training import Curve, Measure, live_curves, overlaid_curves
-from lungseg.records import EpochRecord
+from lungseg.records.runs import EpochRecord
 
 
 def epoch(number, **changes):

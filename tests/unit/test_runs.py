@@ -6,11 +6,13 @@ import pytest
 
 from lungseg import __version__
 from lungseg.errors import CheckpointError, NotFoundError
-from lungseg.records import RunKind, RunState
-from lungseg.run_configs import SegmentConfig
+from lungseg.records.run_configs import SegmentConfig
+from lungseg.records.run_states import RunKind, RunState
 from lungseg.services import cases, runs
 from lungseg.services.installation import Installation
+from tests.narrowing import of_type
 from tests.networks import save_network
+from tests.seeds import add_case
 
 
 @pytest.fixture
@@ -25,8 +27,7 @@ def settings(settings, tmp_path, card):
 
 @pytest.fixture
 def case(settings, database, chest_scan):
-    with chest_scan.open("rb") as stream:
-        return cases.ingest(Installation(settings, database), "chest.nii.gz", stream)
+    return add_case(settings, database, chest_scan)
 
 
 def test_queued_run_knows_how_to_be_made_again(settings, database, case, card):
@@ -47,7 +48,7 @@ def test_checkpoint_elsewhere_is_kept_by_its_whole_path(settings, database, case
     monkeypatch.chdir(tmp_path)
     run = runs.queue_segmentation(Installation(settings, database), case.id, "mine/own.safetensors")
     assert run.checkpoint == "own"
-    assert run.config.checkpoint == str(tmp_path / "mine" / "own.safetensors")
+    assert of_type(SegmentConfig, run.config).checkpoint == str(tmp_path / "mine" / "own.safetensors")
 
 
 def test_same_segmentation_is_queued_once(settings, database, case, tmp_path):

@@ -4,21 +4,14 @@ import hashlib
 import os
 import shutil
 
-import nibabel as nib
 import numpy as np
 import pytest
 
 from lungseg import errors
 from lungseg.scans import formats
 from lungseg.segmentation.pipeline import segment_scan
-from lungseg.segmentation.segmenter import Segmenter
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
-from tests.scan_files import scan_of
-
-
-@pytest.fixture
-def segmenter(small_checkpoint):
-    return Segmenter.load(str(small_checkpoint), models=small_checkpoint.parent, device="cpu")
+from tests.scan_files import load_nifti, scan_of
 
 
 def write_other(path):
@@ -58,16 +51,16 @@ def test_scan_that_changes_or_vanishes_gives_no_mask(tmp_path, segmenter, change
     scan, mask = tmp_path / "share" / "scan.nii.gz", tmp_path / "mask.nii.gz"
     scan.parent.mkdir()
     write_chest(scan, "LPS")
-    done = []
+    changes: list[None] = []
 
     def at(progress):
-        if progress.stage == step and not done:
-            done.append(change(scan))
+        if progress.stage == step and not changes:
+            changes.append(change(scan))
 
     expected, code = CHANGES[change]
     with pytest.raises(expected) as caught:
         segment_scan(scan, mask, segmenter, on_progress=at)
-    assert (caught.value.code, done) == (code, [None])
+    assert (caught.value.code, changes) == (code, [None])
     assert not mask.exists()
 
 
@@ -80,7 +73,7 @@ def test_scan_with_the_same_bytes_is_the_same_scan(tmp_path, segmenter, touch):
     )
     assert result.scan_sha256 == hashlib.sha256(scan.read_bytes()).hexdigest()
     assert result.report()["scan_sha256"] == result.scan_sha256
-    np.testing.assert_array_equal(nib.load(mask).affine, nib.load(scan).affine)
+    np.testing.assert_array_equal(load_nifti(mask).affine, load_nifti(scan).affine)
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
@@ -110,9 +103,9 @@ def test_scan_that_is_written_to_while_it_is_read_is_refused(tmp_path):
 def test_mask_takes_the_header_that_was_read_with_the_voxels(tmp_path):
     scan = tmp_path / "scan.nii.gz"
     write_chest(scan, "LPS")
-    affine, read = nib.load(scan).affine, scan_of(scan)
+    affine, read = load_nifti(scan).affine, scan_of(scan)
     replaced(scan)
     formats.write_mask(read.volume.hu > 0, tmp_path / "mask.nii.gz", read.geometry)
-    np.testing.assert_array_equal(nib.load(tmp_path / "mask.nii.gz").affine, affine)
+    np.testing.assert_array_equal(load_nifti(tmp_path / "mask.nii.gz").affine, affine)
     with pytest.raises(errors.ScanChangedError):
         read.check_unchanged(scan)

@@ -10,11 +10,11 @@ import pytest
 from lungseg.dataset.layout import CaseFiles
 from lungseg.evaluation.evaluate import CasePrediction
 from lungseg.evaluation.metrics import score_case
-from lungseg.operating_points import WholeScans
 from lungseg.recipes.scenes.corpus import read_crops
 from lungseg.recipes.scenes.report import page, panels
 from lungseg.recipes.scenes.report.collect import EvaluationInputs, gather
 from lungseg.recipes.scenes.report.panels import SIDE_PX, Panel, most_tumour, sheet, write_sheet
+from lungseg.records.operating_points import WholeScans
 from lungseg.scans.geometry import Grid
 from lungseg.scans.overlay import MASK_RGB, REFERENCE_RGB
 from lungseg.scans.volume import Volume
@@ -23,6 +23,7 @@ from lungseg.segmentation.checkpoint import save_checkpoint
 from lungseg.segmentation.postprocessing import ProbabilityMap
 from lungseg.segmentation.unet import UNet
 from tests.cards import CASES, save_scenes
+from tests.narrowing import existing
 from tests.phantoms import LESION_INDEX, chest, ras_affine, write_nifti
 from tests.training_data import PATIENTS, TINY, write_data
 
@@ -51,7 +52,7 @@ def save(folder, *, logit, **training):
     card = save_scenes(folder, "same", min_lesion_ml=0.01)
     network = UNet(TINY.network)
     network.head.weight.data.zero_()
-    network.head.bias.data.fill_(logit)
+    existing(network.head.bias).data.fill_(logit)
     changed = replace(
         card,
         network=TINY.network,
@@ -70,7 +71,7 @@ def evaluated(settings, data, demo, tmp_path):
     def run(logit=4.0, *, material=None, **training):
         save(tmp_path / "models", logit=logit, **training)
         installed = replace(settings, models=tmp_path / "models", checkpoint="same")
-        said = []
+        said: list[str] = []
         weights = installed.models / "same.safetensors"
         found = gather(weights, material or EvaluationInputs(data, demo), device="cpu", on_step=said.append)
         return found, said
@@ -106,7 +107,7 @@ def test_what_nobody_finds_is_missed_and_drawn(evaluated):
     found, _ = evaluated(logit=-9.0)
     assert len(found.nodules.missed) == 4
     assert [tile.label.partition(":")[2][:8] for tile in found.failures] == [" missed,"] * 4
-    assert all(part.score.dice == 0 for part in found.scans)
+    assert [part.score.dice for part in found.scans] == [0.0] * 3
 
 
 def test_false_lesions_of_the_demo_scan_come_first_in_the_sheet(evaluated):
@@ -124,7 +125,7 @@ def test_page_tells_it_all(evaluated):
         "| lung_102 | its fold | 0.412 | 18.4 |", "| LIDC-IDRI-0001 | the checkpoint |", "Together, 4 scans",
         "### Learned from", "4 nodules of 4 patients", "| 0.77 |", "| 0.82 |", "| below 6 | 0 | – | – |",
         "| 10 to 20 | 4 |", "expected calibration error **0.041** over 412 lesions", "| 0.06 | 0.04 | 120 |",
-        "| 0.6 (the card) |", "made by the command",
+        "| 0.6 (the card) |", "The command makes the pictures",
     ):  # fmt: skip
         assert part in text, part
     below = text.partition("### Learned from")[2]
@@ -152,7 +153,7 @@ def test_what_is_not_there_is_left_out_and_said(evaluated, tmp_path):
 def test_card_without_tested_patients_has_no_nodules(evaluated):
     found, _ = evaluated(tested_patients=())
     assert found.nodules is None
-    assert found.remarks == ("No nodules: the card names no patients that were left for testing.",)
+    assert found.remarks == ("No nodules: the card names no test patients.",)
 
 
 def test_scan_that_can_not_be_scored_stops_nothing(evaluated, data, tmp_path):
@@ -176,7 +177,7 @@ def test_command_writes_page_pictures_and_sheet(lungseg, data, tmp_path, monkeyp
     text = (tmp_path / "scores.md").read_text(encoding="utf-8")
     assert f"`lungseg scores --data {data} --checkpoint same -o scores.md`" in text
     for name in re.findall(r"\(scores/(.+?)\)", text):
-        assert cv2.imread(str(tmp_path / "scores" / name)).shape == (SIDE_PX, SIDE_PX, 3)
+        assert existing(cv2.imread(str(tmp_path / "scores" / name))).shape == (SIDE_PX, SIDE_PX, 3)
     assert 0 < (tmp_path / "same.png").stat().st_size <= 200_000
 
 
@@ -248,7 +249,7 @@ def test_sheet_keeps_to_its_size_and_its_colours(tmp_path):
     shown = [Panel(f"lung_{number:03d}: false, 0.42 ml", noise) for number in range(6)]
     write_sheet(tmp_path / "sheet.png", shown, most_bytes=200_000)
     assert (tmp_path / "sheet.png").stat().st_size <= 200_000
-    read = cv2.cvtColor(cv2.imread(str(tmp_path / "sheet.png")), cv2.COLOR_BGR2RGB)
+    read = cv2.cvtColor(existing(cv2.imread(str(tmp_path / "sheet.png"))), cv2.COLOR_BGR2RGB)
     assert read.shape == sheet(shown).shape
     assert len(near(read, MASK_RGB)) == 6 * 400
 

@@ -32,7 +32,7 @@ def test_port_of_another_program_is_refused():
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(SetupError, match=rf"127\.0\.0\.1:{port} can't be listened on .*LUNGSEG_PORT"):
+        with pytest.raises(SetupError, match=rf"can't listen on 127\.0\.0\.1:{port} .*LUNGSEG_PORT"):
             check_port("127.0.0.1", port)
     check_port("127.0.0.1", port)
 

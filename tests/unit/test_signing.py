@@ -7,6 +7,7 @@ import stat
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
+from itsdangerous import URLSafeSerializer
 
 from lungseg.errors import AccessError, DiskFullError, StorageError
 from lungseg.web.signing import HOUR_S, KEY_FILE, LIFETIME_S, Grant, Kind, grant, secret_of, sign, verify
@@ -19,6 +20,11 @@ def test_round_trip():
     granted = grant(Kind.MASK, "0123", "feed", now_s=NOW_S)
     assert verify(SECRET, sign(SECRET, granted), now_s=NOW_S) == granted
     assert granted == Grant(Kind.MASK, "0123", "feed", granted.expires_s)
+
+
+def test_address_of_a_release_before_is_valid_until_it_expires():
+    token = URLSafeSerializer(SECRET, salt="lungseg.files").dumps(["mask", "0123", "feed", int(NOW_S) + 60])
+    assert verify(SECRET, token, now_s=NOW_S) == Grant(Kind.MASK, "0123", "feed", int(NOW_S) + 60)
 
 
 def test_address_stays_the_same_within_an_hour_and_lasts_a_session():

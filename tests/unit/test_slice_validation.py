@@ -1,22 +1,26 @@
 """Validation on stored slices makes masks by the rule of inference, what is too flat for a tumour included."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lungseg.dataset.layout import open_data_set
-from lungseg.dataset.store import prepare
+from lungseg.dataset.store import StoredCase, prepare
 from lungseg.segmentation.card import ModelCard
 from lungseg.segmentation.postprocessing import UINT8_ONE, ProbabilityMap
 from lungseg.segmentation.segmenter import Segmenter
+from lungseg.training.presets import SlicePreset
 from lungseg.training.presets.files import find_preset
 from lungseg.training.slice_validation import SliceValidation, select_operating_point
 from tests.data_sets import write_pair
+from tests.narrowing import existing, of_type
 from tests.phantoms import LUNG_HU
 
 CPU = torch.device("cpu")
-BASELINE = find_preset("baseline")
+BASELINE = of_type(SlicePreset, find_preset("baseline"))
 CARD = ModelCard(
     name="dense", preset="baseline", network=BASELINE.network, preprocessing=BASELINE.preprocessing, threshold=0.5,
     min_lesion_ml=0.1, sha256="", intended_use="tests",
@@ -30,9 +34,10 @@ class Dense(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.block = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
-        nn.init.constant_(self.block[0].weight, 3071 / 10)
-        nn.init.constant_(self.block[0].bias, -15.0)
+        convolution = nn.Conv2d(1, 1, 1)
+        nn.init.constant_(convolution.weight, 3071 / 10)
+        nn.init.constant_(existing(convolution.bias), -15.0)
+        self.block = nn.Sequential(convolution, nn.BatchNorm2d(1))
 
     def forward(self, x):
         return self.block(x)
@@ -77,6 +82,17 @@ def test_operating_point_is_chosen_by_masks_without_the_plate(cases):
     """With the plate in its masks the network would be better from 0.7 on."""
     rule = select_operating_point(Dense(), CARD, cases, CPU, lambda: False)
     assert (rule.threshold, rule.min_lesion_ml) == (CARD.threshold, CARD.min_lesion_ml)
+
+
+def test_operating_point_of_cases_without_tumour_is_that_of_the_card(cases):
+    """Their Dice is 0 by the rules that give a false lesion, and none by the others."""
+    (case,) = cases
+    tumour = np.asarray(case.tumour).copy()
+    case = replace(case, slice_tumour_px=(0,) * len(case.slice_tumour_px))
+    tumour[:] = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StoredCase, "tumour", property(lambda _: tumour))
+        assert select_operating_point(Dense(), CARD, [case], CPU, lambda: False) == CARD.rule
 
 
 def test_network_stays_as_it_is_and_goes_on_learning(cases):

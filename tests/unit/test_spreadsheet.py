@@ -11,8 +11,9 @@ import pytest
 from lungseg.cli.output import write_table
 from lungseg.dataset.statistics import CaseStatistics, to_csv
 from lungseg.files.spreadsheet import FORMULA_STARTS, csv_table
-from lungseg.records import Failure, RunSummary
-from lungseg.run_configs import TrainConfig
+from lungseg.records.run_configs import TrainConfig
+from lungseg.records.run_states import Failure
+from lungseg.records.runs import RunSummary
 from lungseg.services.comparison import runs_csv, scores_csv
 from tests.run_rows import score_of, training_run
 

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from lungseg.training.loop import EtaTracker, ValidationResult, train_epochs
 from lungseg.training.optimisation import Optimisation, decay_at, loss_of, rate_at
 from lungseg.training.presets import OptimisationConfig
 from lungseg.workclock import WorkClock
+from tests.narrowing import existing
 
 CPU = torch.device("cpu")
 STEPS = 5
@@ -174,6 +176,17 @@ def test_training_ends_early_when_nothing_gets_better():
     assert "No epoch since 1 was better" in witness.notices[0]
 
 
+def test_run_that_ended_early_goes_on_to_no_further_epoch():
+    config = replace(CONFIG, epochs=50, patience=3)
+    before, after = Witness(), Witness()
+    run(before, config=config)
+    optimisation = fresh(config)
+    optimisation.restore(before.states[-1])
+    run(after, optimisation=optimisation)
+    assert (len(before.epochs), after.epochs) == (4, [])
+    assert "No epoch since 1 was better" in after.notices[0]
+
+
 def test_loss_that_is_not_finite_ends_training():
     with pytest.raises(DivergedError, match="loss became nan in step 1"):
         run(Witness(), batches=lambda epoch: bright_squares(epoch, poison=math.nan))
@@ -272,6 +285,23 @@ def test_pixels_without_weight_count_nowhere():
     assert loss_of(logits, tumour, WITH_DICE, weight=weight) == loss_of(wild, other, WITH_DICE, weight=weight)
 
 
+def test_batch_without_any_weight_teaches_nothing():
+    logits = torch.linspace(-3, 3, 48).reshape(2, 1, 4, 6).requires_grad_()
+    loss = loss_of(logits, torch.ones_like(logits), WITH_DICE, weight=torch.zeros_like(logits))
+    loss.backward()
+    assert loss.isfinite()
+    assert not existing(logits.grad).any()
+
+
+def test_dice_without_smoothing_is_finite_where_a_mosaic_lacks_a_tile():
+    config = replace(WITH_DICE, dice_smoothing_px=0.0)
+    logits = torch.linspace(-3, 3, 48).reshape(2, 1, 4, 6).requires_grad_()
+    loss = loss_of(logits, torch.ones_like(logits), config, tile=torch.zeros(2, 1, 4, 6, dtype=torch.uint8))
+    loss.backward()
+    torch.testing.assert_close(loss, loss_of(logits, torch.ones_like(logits), config))
+    assert existing(logits.grad).isfinite().all()
+
+
 def test_without_dice_and_weights_the_loss_is_cross_entropy():
     logits = torch.linspace(-3, 3, 48).reshape(2, 1, 4, 6)
     tumour = (logits > 1).float()
@@ -340,7 +370,7 @@ def test_rate_of_the_baseline_never_changes():
 @pytest.mark.parametrize("field", ["epochs", "batch", "steps", "micro_batches", "patience"])
 def test_config_that_trains_nothing_is_refused(field):
     with pytest.raises(DataSetError, match=f"{field} is 0: nothing would be trained"):
-        replace(CONFIG, **{field: 0})
+        replace(CONFIG, **dict[str, Any]({field: 0}))
 
 
 def test_time_left_is_told_when_a_few_steps_have_shown_it():

@@ -13,6 +13,7 @@ from lungseg.dataset.store import prepare
 from lungseg.db.runs import get_run
 from lungseg.db.tables import RunRow
 from lungseg.errors import DataSetError
+from lungseg.records.run_states import Progress
 from lungseg.services import training
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
 from lungseg.training.fit import fit
@@ -69,7 +70,13 @@ def folder(tmp_path):
 def test_what_was_ordered_is_read_with_the_preset_of_its_name(folder):
     config = read_config(folder)
     assert (config.output, config.store, config.data) == (folder, folder / "store", Path("/data/lungs"))
-    assert (config.seed, config.drawn_by, config.folds, config.fold, config.tumour_class) == (7, 3, 5, 1, "1")
+    assert (config.seed, config.effective_split_seed, config.folds, config.fold, config.tumour_class) == (
+        7,
+        3,
+        5,
+        1,
+        "1",
+    )
     resolved = config.resolve()
     assert resolved == replace(NEIGHBOURS, optimisation=replace(NEIGHBOURS.optimisation, epochs=12))
 
@@ -102,7 +109,7 @@ def test_state_goes_on_to_the_same_weights(tmp_path):
         preset="small", preset_values=SMALL, data=store, output=tmp_path / "run", name="run", device="cpu", loaders=0
     )
     whole = fit(replace(config, output=tmp_path / "whole"))
-    steps = []
+    steps: list[Progress] = []
     fit(config, TrainingCallbacks(on_progress=steps.append, should_stop=lambda: steps[-1].done == 4))
     state = tmp_path / "run" / "run.resume"
     with safe_open(state, framework="pt") as stored:
@@ -133,5 +140,5 @@ def test_run_of_the_database_is_planned_as_it_was(environment, database):
         old = get_run(session, run.id)
     installation = installation_of(database)
     config = training.config_of(installation, old)
-    assert (training.planned_epochs(old), config.folds, config.fold, config.drawn_by) == (12, 5, 1, 0)
+    assert (training.planned_epochs(old), config.folds, config.fold, config.effective_split_seed) == (12, 5, 1, 0)
     assert config.resolve().network == NEIGHBOURS.network

@@ -1,6 +1,7 @@
 """One checkpoint from a small data folder: made, made again, stopped, and scored."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -21,9 +22,10 @@ from lungseg.segmentation.postprocessing import UINT8_ONE, LesionRule, Probabili
 from lungseg.segmentation.segmenter import Segmenter
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
 from lungseg.training.fit import SLICES, fit
+from tests.narrowing import existing
 from tests.networks import save_network
 from tests.presets import write_preset
-from tests.training_data import TINY, write_data
+from tests.training_data import SCANS, TINY, write_data
 
 CPU = torch.device("cpu")
 HELD_OUT = ("lung_103",)
@@ -49,12 +51,16 @@ class Witness:
     @property
     def callbacks(self):
         return TrainingCallbacks(
-            on_progress=lambda progress: progress.stage == "training" and self.steps.append(progress),
+            on_progress=self.on_progress,
             on_epoch=self.epochs.append,
             on_scores=self.scores.append,
             on_notice=self.notices.append,
             should_stop=lambda: len(self.steps) >= self.stop_after,
         )
+
+    def on_progress(self, progress):
+        if progress.stage == "training":
+            self.steps.append(progress)
 
 
 def config_in(folder, data, **changes):
@@ -81,7 +87,7 @@ def test_checkpoint_is_written_with_all_that_made_it(tmp_path, data):
     assert not set(read.training.held_out_patients) & set(read.training.tested_patients)
     assert read.training.best_epoch == 2
     assert [source.licence for source in read.data] == ["CC BY 3.0", "CC BY 3.0", "CC BY 4.0 / CC BY 3.0"]
-    assert all(source.trained_on.items and source.held_out.items for source in read.data[:2])
+    assert all(existing(source.trained_on).items and existing(source.held_out).items for source in read.data[:2])
     assert read.scores.cases[0].case == "lung_103"
     assert (len(witness.steps), len(witness.epochs)) == (6, 2)
     assert [score.case for score in witness.scores[-1]] == ["lung_103"]
@@ -116,6 +122,37 @@ def test_run_begins_with_no_run_that_was_trained_otherwise(tmp_path, data):
     with pytest.raises(DataSetError, match="trained otherwise: seed, epochs"):
         train(config_in(tmp_path / "new", data, seed=3, branch=other.output), Witness().callbacks)
     assert not (tmp_path / "new").exists()
+
+
+def test_run_that_holds_out_what_the_first_epochs_show_shares_none(tmp_path, data):
+    late = {"preset_values": replace(TINY, labelled_from=2)}
+    other = config_in(tmp_path / "other", data, **late, name="other")
+    train(other, Witness().callbacks)
+    unlabelled = config_in(tmp_path / "new", data, **late, hold_out=("lung_201",), branch=other.output)
+    with pytest.raises(DataSetError, match="Before epoch 2 only scans without labels are shown"):
+        train(unlabelled, Witness().callbacks)
+    shutil.copy(data / SCANS / "imagesTs" / "lung_201.nii.gz", data / SCANS / "imagesTs" / "lung_202.nii.gz")
+    try:
+        with pytest.raises(DataSetError, match="holds out what the other one shows from its first epoch on"):
+            train(unlabelled, Witness().callbacks)
+        train(replace(unlabelled, branch=None), Witness().callbacks)
+    finally:
+        (data / SCANS / "imagesTs" / "lung_202.nii.gz").unlink()
+    assert not (tmp_path / "new" / "tiny-1.shared").exists()
+
+
+def test_run_that_begins_in_the_folder_of_another_leaves_nothing_of_it(tmp_path, data):
+    """Stopped at once and resumed, it is not taken for the run before."""
+    before = train(config_in(tmp_path, data, epochs=1), Witness().callbacks)
+    with pytest.raises(KeyboardInterrupt):
+        train(config_in(tmp_path, data, epochs=1, seed=2), TrainingCallbacks(on_progress=interrupt))
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-1.config.json"]
+    after = train(config_in(tmp_path, data, epochs=1, seed=2), Witness().callbacks, resume=True)
+    assert (after.training.seed, after.sha256 == before.sha256) == (2, False)
+
+
+def interrupt(_progress):
+    raise KeyboardInterrupt
 
 
 def test_training_stopped_in_its_first_epoch_leaves_weights_without_scores(tmp_path, data):
@@ -187,7 +224,7 @@ def sure_of(crop, inside):
 
 def test_perfect_answers_score_nearly_one(validation, perfect):
     scores = validation.measure(perfect, LesionRule(0.5, 0.1))
-    assert [each.dice for each in scores.nodules] == [1.0] * len(validation.library.crops)
+    assert [each.dice for each in scores.nodules] == [1.0] * len(validation.corpus.crops)
     assert not any(each.false for each in scores.nodules)
     scan = scores.cases[0]
     assert (scan.lesions_reference, scan.lesions_found, scan.false_lesions) == (1, 1, 0)
@@ -204,7 +241,7 @@ def test_false_lesions_cost_and_small_ones_are_dropped(validation, perfect):
 
 
 def test_pixels_of_one_reader_count_neither_way(validation, perfect):
-    generous = Predictions(tuple(sure_of(crop, crop.readers >= 1) for crop in validation.library.crops), perfect.scans)
+    generous = Predictions(tuple(sure_of(crop, crop.readers >= 1) for crop in validation.corpus.crops), perfect.scans)
     assert {each.dice for each in validation.measure(generous, LesionRule(0.5, 0.1)).nodules} == {1.0}
 
 
@@ -215,10 +252,10 @@ def test_threshold_decides(validation, perfect):
 
 
 def test_card_gets_operating_point_and_figures(validation, perfect):
-    card = validation.at(validation.measure(perfect, LesionRule(0.6, 0.2)))
+    card = validation.card_with(validation.measure(perfect, LesionRule(0.6, 0.2)))
     assert (card.threshold, card.min_lesion_ml) == (0.6, 0.2)
     assert card.scores.held_out_nodules.dice_mean == 1.0
-    assert card.scores.held_out_nodules.nodules == len(validation.library.crops)
+    assert card.scores.held_out_nodules.nodules == len(validation.corpus.crops)
 
 
 def test_false_alarms_lie_in_the_lung_field_away_from_tumour(data, tmp_path):

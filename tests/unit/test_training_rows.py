@@ -11,7 +11,9 @@ from lungseg.db import queue, training
 from lungseg.db.runs import get_run
 from lungseg.db.tables import RunRow
 from lungseg.decoding import to_plain
-from lungseg.records import EpochRecord, RunKind, RunState
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import EpochRecord
+from tests.narrowing import existing
 from tests.run_rows import NOW, keep_epochs, keep_run, score_of, training_run
 
 
@@ -89,7 +91,7 @@ def test_list_takes_two_queries_however_many_runs(database):
     assert len(statements) == 3
     assert [summary.run.id for summary in summaries] == [run.id for run in runs[::-1]]
     assert summaries[0] == replace(summaries[0], epochs=0, best_dice=None, validation_loss=None)
-    best = max(record.mean_dice for record in epochs[runs[3].id])
+    best = max(existing(record.mean_dice) for record in epochs[runs[3].id])
     assert (summaries[-4].epochs, summaries[-4].best_dice) == (5, best)
 
 

@@ -12,13 +12,13 @@ from lungseg.dataset.store import prepare
 from lungseg.errors import DataSetError, TrainingError
 from lungseg.training.augmentation import Augmentation
 from lungseg.training.batches import Batch, load
-from lungseg.training.presets import SpatialAugmentation
+from lungseg.training.presets import SlicePreset, SpatialAugmentation
 from lungseg.training.presets.files import find_preset
-from lungseg.training.sampling import SliceTable, first_slice
-from lungseg.training.slices import SliceBatches, read_slice
+from lungseg.training.slices import SliceBatches, SliceTable, first_slice, read_slice
 from tests.data_sets import write_data_set
+from tests.narrowing import of_type
 
-BASELINE, NEIGHBOURS = find_preset("baseline"), find_preset("neighbours")
+BASELINE, NEIGHBOURS = (of_type(SlicePreset, find_preset(name)) for name in ("baseline", "neighbours"))
 NO_WARP = SpatialAugmentation(scale=(1.0, 1.0), rotation_degrees=(0.0, 0.0), elastic_px=(0.0, 0.0))
 
 
@@ -84,7 +84,7 @@ def test_slices_of_a_batch_are_bent_each_in_its_own_way(marked):
     bent, bent_masks = Augmentation(SpatialAugmentation(), padding=-0.33).apply(8, [planes] * 33, masks)
     assert len({one.tobytes() for one in bent}) == 33
     for n, (one, mask) in enumerate(zip(bent, bent_masks, strict=True)):
-        assert (mask.dtype, mask.shape) == (np.uint8, tumour.shape)
+        assert (mask.dtype, mask.shape) == (np.dtype(np.uint8), tumour.shape)
         assert agreement(one, mask) > 0.93 if n % 3 else not mask.any()
 
 
@@ -193,7 +193,7 @@ def test_slice_is_that_of_inference(cases):
     from lungseg.scans import formats
 
     for preset in (BASELINE, NEIGHBOURS):
-        stack = preset.preprocessing.slice_stack(formats.read_volume(cases[0].scan), 0, 40)
+        stack = preset.preprocessing.slice_stack(formats.read_volume(cases[0].pair.scan), 0, 40)
         for k in (0, 21, 24, 39):
             planes = read_slice(cases[0], k, preset.preprocessing).transpose(2, 0, 1)
             np.testing.assert_allclose(planes, stack[k], atol=0.51 / preset.preprocessing.hu_scale + 1e-6)

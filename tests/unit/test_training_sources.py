@@ -7,7 +7,7 @@ import pytest
 
 from lungseg.errors import DataSetError
 from lungseg.recipes.scenes.corpus import hash_share, read_corpus, read_record, split_corpus
-from lungseg.recipes.scenes.manifest import FILE, SHIPPED, read_manifest
+from lungseg.recipes.scenes.manifest import FILE, SHIPPED, read_corpus_manifest
 from lungseg.scans.canvas import stack_from_display
 from lungseg.scans.formats import read_volume
 from tests.phantoms import LESION_INDEX, SHAPE, chest
@@ -102,7 +102,7 @@ def test_crops_of_patients_with_a_whole_scan_are_left_out(corpus):
 
 
 def test_share_of_a_patient_is_the_same_everywhere_and_even():
-    assert hash_share("LIDC-IDRI-0001") == hash_share("LIDC-IDRI-0001")
+    assert hash_share("LIDC-IDRI-0001") == pytest.approx(0.233243, abs=1e-6)
     shares = [hash_share(str(number)) for number in range(2000)]
     assert np.mean(np.array(shares) < 0.1) == pytest.approx(0.1, abs=0.03)  # five standard deviations
 
@@ -111,6 +111,12 @@ def test_share_of_a_patient_is_the_same_everywhere_and_even():
 def test_division_that_leaves_no_scan_to_learn_from_is_refused(corpus, scans):
     with pytest.raises(DataSetError, match="can't be held out"):
         split_corpus(corpus, test_share=0.1, validation_share=0.1, hold_out=scans)
+
+
+@pytest.mark.parametrize("shares", [(0.2, 0.0), (0.0, 0.9999)], ids=["nobody held out", "nobody learned from"])
+def test_division_that_leaves_one_side_without_nodules_is_refused(corpus, shares):
+    with pytest.raises(DataSetError, match="Too few patients"):
+        split_corpus(corpus, test_share=shares[0], validation_share=shares[1], hold_out=())
 
 
 def test_missing_source_is_named(tmp_path):
@@ -157,7 +163,7 @@ def test_data_folder_with_a_manifest_of_its_own_is_read_by_it(tmp_path):
 def test_manifest_that_is_damaged_says_where(tmp_path, edit, reason):
     (tmp_path / FILE).write_text(SHIPPED.read_text(encoding="utf-8").replace(*edit), encoding="utf-8")
     with pytest.raises(DataSetError, match=reason):
-        read_manifest(tmp_path)
+        read_corpus_manifest(tmp_path)
 
 
 @pytest.mark.shared_data

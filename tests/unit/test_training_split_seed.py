@@ -7,7 +7,7 @@ import pytest
 
 from lungseg.db import open_database
 from lungseg.errors import DataSetError
-from lungseg.run_configs import TrainConfig
+from lungseg.records.run_configs import TrainConfig
 from lungseg.services import training
 from lungseg.services.installation import Installation
 from lungseg.training.config import TrainingCallbacks, TrainingConfig
@@ -33,10 +33,12 @@ def test_runs_with_other_seeds_hold_out_the_same_patients(tmp_path):
 
 def test_config_of_an_older_release_keeps_the_split_of_its_seed(tmp_path):
     written = {key: value for key, value in asdict(config(tmp_path, seed=7)).items() if key not in NEW}
-    old = TrainingConfig.from_json(json.dumps(written, default=str))
-    assert (old.split_seed, old.drawn_by) == (None, 7)
-    new = TrainingConfig.from_json(config(tmp_path, seed=7, split_seed=0).to_json())
-    assert new.drawn_by == 0
+    (tmp_path / "old.json").write_text(json.dumps(written, default=str))
+    old = TrainingConfig.from_file(tmp_path / "old.json")
+    assert (old.split_seed, old.effective_split_seed) == (None, 7)
+    (tmp_path / "new.json").write_text(config(tmp_path, seed=7, split_seed=0).to_json())
+    new = TrainingConfig.from_file(tmp_path / "new.json")
+    assert new.effective_split_seed == 0
 
 
 def test_run_of_an_older_release_keeps_it_too(environment, tmp_path):
@@ -45,7 +47,10 @@ def test_run_of_an_older_release_keeps_it_too(environment, tmp_path):
     asked = TrainConfig(preset="baseline", data=tmp_path / "set", name="mine", seed=7)
     old = training.config_of(Installation(environment, database), training_run(seed=7, config=asked))
     new = training.queue_training(Installation(environment, database), asked)
-    assert (old.drawn_by, training.config_of(Installation(environment, database), new).drawn_by) == (7, 0)
+    assert (
+        old.effective_split_seed,
+        training.config_of(Installation(environment, database), new).effective_split_seed,
+    ) == (7, 0)
     database.close()
 
 

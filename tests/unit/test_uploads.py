@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -44,7 +45,8 @@ class Site:
         self.settings = settings
         self.sessions = {"here"}
         self.manager = MemoryUploadedFileManager("/_stcore/upload_file")
-        routes = starlette_routes.create_upload_routes(self, self.manager, None)
+        runtime: Any = self
+        routes = starlette_routes.create_upload_routes(runtime, self.manager, None)
         self.app = Starlette(routes=routes, middleware=[Middleware(self.wrap)])
 
     def wrap(self, app):
@@ -148,11 +150,14 @@ def test_whatever_the_pieces_it_comes_in(site, settings, size):
 
 
 def test_no_more_than_a_piece_is_held(site, settings, monkeypatch):
-    written = []
-    real = incoming.Arrival.write
-    monkeypatch.setattr(
-        incoming.Arrival, "write", lambda arrival, piece: (written.append(len(piece)), real(arrival, piece))
-    )
+    written: list[int] = []
+    write = incoming.Arrival.write
+
+    def counted_write(arrival, piece):
+        written.append(len(piece))
+        return write(arrival, piece)
+
+    monkeypatch.setattr(incoming.Arrival, "write", counted_write)
     site.put()
     assert sum(written) == len(CONTENT)
     assert max(written) < uploads.PIECE_BYTES + 65_536

@@ -82,13 +82,13 @@ def test_bundle_that_was_altered_is_not_ready_and_setup_replaces_it(settings, np
     assert "was altered" in found.lack.found
     assert "lungseg setup" in found.lack.remedy
     assert viewer_bundle.content(settings) is None
-    finding = doctor.CHECKS["viewer"](settings)
+    finding = doctor.check_part("viewer", settings)
     assert finding.state is State.WARNING
     assert "was altered" in finding.found
     assert "`lungseg setup`: it replaces the file" in finding.remedy
     assert viewer_bundle.install(settings).is_ready
     assert path.read_bytes() == viewer_bundle.content(settings) == whole
-    assert doctor.CHECKS["viewer"](settings).state is State.OK
+    assert doctor.check_part("viewer", settings).state is State.OK
 
 
 ALTERED = {
@@ -125,7 +125,12 @@ def test_bundle_is_read_once_until_it_changes(settings, npm, monkeypatch):
     path = viewer_bundle.install(settings).path
     read = []
     inflate = viewer_bundle._sha256_of_script
-    monkeypatch.setattr(viewer_bundle, "_sha256_of_script", lambda packed: (read.append(packed), inflate(packed))[1])
+
+    def counted_inflate(packed):
+        read.append(packed)
+        return inflate(packed)
+
+    monkeypatch.setattr(viewer_bundle, "_sha256_of_script", counted_inflate)
     viewer_bundle._compared.cache_clear()
     for _ in range(3):
         assert viewer_bundle.status(settings).is_ready

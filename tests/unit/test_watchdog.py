@@ -1,11 +1,15 @@
 """Signs of life, read by a clock that nobody can set."""
 
+import errno
 import os
 import time
 
 import pytest
 
+from lungseg.services import watchdog as watching
 from lungseg.services.watchdog import FROZEN_S, HUNG_S, Signs, SignsOfLife, Silence, Watchdog, read_signs
+from tests.narrowing import existing
+from tests.runs_at_work import wait_for
 
 
 class Clock:
@@ -50,7 +54,7 @@ def test_process_that_stops_beating_is_frozen(path, clock):
     tell(path, 2, 1)
     assert watchdog.complaint() is None
     clock.now += FROZEN_S + 1
-    assert "no sign of life" in watchdog.complaint()
+    assert "no sign of life" in existing(watchdog.complaint())
 
 
 def test_process_that_beats_without_a_step_hangs(path, clock):
@@ -59,7 +63,7 @@ def test_process_that_beats_without_a_step_hangs(path, clock):
         tell(path, beat, 7)
         complaint = watchdog.complaint()
         clock.now += 1
-    assert "no progress" in complaint
+    assert "no progress" in existing(complaint)
 
 
 def test_process_that_never_gave_a_sign_is_given_longer(path, clock):
@@ -79,6 +83,22 @@ def test_another_process_begins_anew(path, clock):
     clock.now += FROZEN_S + 1
     tell(path, 5, 5, process=2)
     assert watchdog.complaint() is None
+
+
+def test_sign_is_given_as_soon_as_the_disk_has_room(path, monkeypatch):
+    monkeypatch.setattr(watching, "BEAT_S", 0.01)
+    write, refusals = os.pwrite, [1, 2]
+
+    def refuse_twice(*arguments):
+        if refusals:
+            refusals.pop()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", refuse_twice)
+    with SignsOfLife(path):
+        signs = wait_for(lambda: read_signs(path), seconds=20)
+    assert signs.beats >= 2
 
 
 @pytest.mark.parametrize("content", [b"", b"1 2", b"\xff\xfe", b"a b c d\n"])

@@ -1,4 +1,4 @@
-"""Words that are not to come back: the field has a term for each. docs/architecture.md has the list."""
+"""Words that may not come back: the field has a term for each. docs/architecture.md has the list."""
 
 import ast
 import re
@@ -52,12 +52,17 @@ INSTEAD = {
     "false_lesions_a_scan": "false_positives_per_scan",
     "share_of_zeros": "fraction_dice_zero",
     "ensure_worker": "Executor.wake",
+    "lifeline_number": "inherited_lifeline",
 }
-"""What was said, and what is said now."""
+"""Old names, and those of today."""
+NO_NOUN = re.compile(r"_*(asked|at|both|each|found|given|held|it|kept|known|made|one|said|seen|told|wanted)")
+"""Says nothing as the name of a variable, parameter, attribute or function."""
+IN_FILES = {"at", "found", "seen"}
+"""Keys of files (promotions; failures, cards and reports; the atlas), and so fields."""
 OF_OLDER_FILES = {"false_lesions_a_scan", "share_of_zeros"}
-"""Stand in texts of code that reads what older releases wrote; they are no names there."""
+"""Texts in code that reads files of older releases; they are no names there."""
 ROLES = {"job"}
-"""Functions that stand in several modules because each plays the same part: what a kind of run executes."""
+"""Functions that several modules define because each plays the same part: what a kind of run executes."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -78,6 +83,23 @@ def names_in(path: Path) -> set[str]:
 def test_old_words_do_not_come_back():
     back = {name: path.name for path in MODULES for name in names_in(path) & INSTEAD.keys()}
     assert {name: (path, INSTEAD[name]) for name, path in back.items()} == {}
+
+
+def defined_in(path: Path) -> set[str]:
+    """Return the names of variables, fields, parameters, attributes and functions that a module defines."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                names.add(name)
+            case ast.arg(arg=name) | ast.FunctionDef(name=name):
+                names.add(name)
+    return names
+
+
+def test_names_are_nouns():
+    words = {path: set(filter(NO_NOUN.fullmatch, defined_in(path))) - IN_FILES for path in MODULES}
+    assert {str(path.relative_to(PACKAGE)): names for path, names in words.items() if names} == {}
 
 
 def test_documentation_speaks_of_no_old_names():

@@ -1,12 +1,13 @@
 """The clock of work alone."""
 
-from lungseg import workclock
+import time
+
 from lungseg.workclock import WorkClock
 
 
 def test_time_until_an_answer_is_not_counted(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(workclock.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
     def should_stop():
         now[0] += 30.0  # it stood aside

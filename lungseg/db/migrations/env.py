@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: by the connection of `lungseg.db.migrate`, or by the settings for its command."""
+"""Connects Alembic to the database: with the connection of `lungseg.db.migrate`, or by the settings for its command."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def run(connection: Connection) -> None:
         context.run_migrations()
 
 
-if (given := context.config.attributes.get("connection")) is not None:
-    run(given)
+if (open_connection := context.config.attributes.get("connection")) is not None:
+    run(open_connection)
 else:
-    with create_engine(Settings.from_environment().database_url).begin() as own:
-        run(own)
+    with create_engine(Settings.from_environment().database_url).begin() as own_connection:
+        run(own_connection)

@@ -1,4 +1,4 @@
-"""What the network is shown: square samples made from whole scans, crops and nodules. Draw, then apply.
+"""Square samples composed of whole scans, crops and nodules. Draw, then apply.
 
 A sample is a part of a whole scan, often with a nodule pasted in, or a mosaic of crops and parts of scans. Sources look
 alike in it: both hold tumour and healthy tissue, both get the same pixel sizes, noise, smoothing and HU shifts, so that
@@ -12,6 +12,7 @@ pixels, always the same ones. The steps: parts of sources are placed on tiles (`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.random import Generator
@@ -30,13 +31,13 @@ class SampleComposer:
     """Draws and makes samples from a corpus.
 
     Args:
-        corpus: what is shown; at least one scan, nodule and crop.
-        preset: how it is shown.
-        scans: numbers of the whole scans that are shown; None for all.
-        hard_negatives: for some of them, points where the network last saw tumour that is not there.
+        corpus: the sources; at least one scan, nodule and crop.
+        preset: the composition of samples, and their preprocessing.
+        scans: numbers of the whole scans that may be shown; None for all.
+        hard_negatives: by number of the scan, points at which the network last saw tumour that is not there.
 
     Attributes:
-        corpus: what is shown.
+        corpus: the sources.
     """
 
     def __init__(
@@ -69,27 +70,25 @@ class SampleComposer:
         side = self._composition.side_px
         planes = np.empty((2 * self._renderer.reach + 1, side, side), dtype=np.float32)
         tumour = np.zeros((side, side), dtype=np.uint8)
-        weight, number = np.ones_like(tumour), np.zeros_like(tumour)
-        for at, tile in enumerate(plan.tiles):
+        weight, numbers = np.ones_like(tumour), np.zeros_like(tumour)
+        for number, tile in enumerate(plan.tiles):
             rows, columns = slice(*tile.rows), slice(*tile.columns)
             shape = tile.rows[1] - tile.rows[0], tile.columns[1] - tile.columns[0]
             part = self._renderer.render(tile.view, shape)
             planes[:, rows, columns], tumour[rows, columns], weight[rows, columns] = part
-            number[rows, columns] = at
+            numbers[rows, columns] = number
             _ignore_seams(weight, tile)
         if plan.paste:
             self._paster.paste(plan.paste, planes, tumour, np.random.default_rng(plan.intensity.seed))
-        return apply_intensity(SyntheticSample(planes, tumour, weight, number), plan.intensity)
+        return apply_intensity(SyntheticSample(planes, tumour, weight, numbers), plan.intensity)
 
     def _draw_mosaic(self, rng: Generator, pixel_mm: float) -> tuple[Patch, ...]:
         side = self._composition.side_px
         row, column = (int(rng.integers(side // 3, side - side // 3)) for _ in range(2))
-        tiles = []
-        for rows in ((0, row), (row, side)):
-            for columns in ((0, column), (column, side)):
-                shape = rows[1] - rows[0], columns[1] - columns[0]
-                tiles.append(Patch(rows, columns, self._views.tile(rng, shape, pixel_mm)))
-        return tuple(tiles)
+        return tuple(
+            Patch(rows, columns, self._views.tile(rng, (rows[1] - rows[0], columns[1] - columns[0]), pixel_mm))
+            for rows, columns in product(((0, row), (row, side)), ((0, column), (column, side)))
+        )
 
     def _draw_scan_part(self, rng: Generator, pixel_mm: float) -> tuple[tuple[Patch, ...], PastedLesion | None]:
         number, point, may_paste = self._draw_centre(rng, rng.random())
@@ -103,13 +102,13 @@ class SampleComposer:
         """Choose scan and point by the shares of the composition, and whether a nodule may be pasted there."""
         mix, scans = self._composition, self.corpus.scans
         lesion, hard, wall, chest = np.cumsum([mix.lesion, mix.hard_negatives, mix.wall, mix.chest])
-        marked = [number for number in self._scans if len(scans[number].lesion)]
-        if kind < lesion and marked:
-            number = int(rng.choice(marked))
+        with_lesion = [number for number in self._scans if len(scans[number].lesion)]
+        if kind < lesion and with_lesion:
+            number = int(rng.choice(with_lesion))
             return number, draw_point(rng, scans[number].lesion), False
-        mistaken = [number for number in self._scans if number in self._hard_negatives]
-        if lesion <= kind < hard and mistaken:
-            number = int(rng.choice(mistaken))
+        with_negatives = [number for number in self._scans if number in self._hard_negatives]
+        if lesion <= kind < hard and with_negatives:
+            number = int(rng.choice(with_negatives))
             return number, draw_point(rng, self._hard_negatives[number]), False
         number = int(rng.choice(self._scans))
         scan = scans[number]
@@ -118,7 +117,7 @@ class SampleComposer:
 
 
 def _ignore_seams(weight: Marks, tile: Patch) -> None:
-    """Ask for no answer where tiles meet."""
+    """Give the pixels where tiles meet no weight."""
     side = len(weight)
     for edge in set(tile.rows) - {0, side}:
         weight[max(0, edge - SEAM_PX) : edge + SEAM_PX, slice(*tile.columns)] = 0

@@ -1,6 +1,6 @@
-"""What there is to learn from: whole scans, nodules in 3-D and slice crops; the one place that knows their layout.
+"""The corpus: whole scans, nodules in 3-D and slice crops; the one place that knows their layout.
 
-A data folder holds a folder of each kind; `manifest` says how they are called:
+A data folder holds a folder of each kind, named in `manifest`:
 
 - whole scans as in the Medical Segmentation Decathlon (imagesTr + labelsTr, imagesTs);
 - nodules in 3-D, 1 mm isotropic;
@@ -28,7 +28,7 @@ from lungseg.dataset.contents import FileState, fingerprint
 from lungseg.decoding import Finite, Natural, decode_value
 from lungseg.errors import DataSetError
 from lungseg.files.atomic import is_file, is_name
-from lungseg.recipes.scenes.manifest import CorpusManifest, read_manifest
+from lungseg.recipes.scenes.manifest import CorpusManifest, read_corpus_manifest
 from lungseg.scans.canvas import stack_from_display, to_display
 from lungseg.scans.formats import read_mask, read_volume
 from lungseg.scans.geometry import Grid
@@ -39,7 +39,7 @@ HU_PER_GREY, HU_OF_BLACK = 6, -1024
 GREY_PER_READER = 60
 CROP_PX = 64
 CONSENSUS = 2
-"""Readers who must have marked a pixel before it counts as tumour; marked by fewer, it is neither."""
+"""Readers who have to mark a pixel so that it counts as tumour; marked by fewer, it is neither."""
 NODULE_MM = 1.0
 CLOSING_MM = 10.0
 SOFT_HU = (-30, 150)
@@ -61,17 +61,17 @@ class CorpusScan:
 
     Attributes:
         name: its name in the data set.
-        patient: who it shows.
+        patient: its patient.
         hu: (K, rows, columns) int16.
         tumour: the same shape, 1 in tumour; all 0 where there is no label.
         room: the same shape, 1 where a tumour of the lung can lie: the lungs with their vessels and a few mm more.
         blood: the same shape, 1 between and in the lungs but not in tumour: soft tissue there takes up contrast.
         usable: for each slice, whether all tumour in it is marked.
         lung: (N, 3) slice, row, column of points in air-filled lung, usable slices only.
-        wall: the same for points of the lung near its boundary.
-        chest: the same for points between and around the lungs, heart and diaphragm included.
-        tissue: the same for points in the midst of soft tissue: muscle, heart, liver.
-        lesion: the same for points in tumour.
+        wall: points of the lung near its boundary, likewise.
+        chest: points between and around the lungs, heart and diaphragm included, likewise.
+        tissue: points deep in soft tissue (muscle, heart, liver), in all slices.
+        lesion: points in tumour, in all slices.
         grid: its RAS+ grid.
     """
 
@@ -115,7 +115,7 @@ class Nodule:
     """A nodule in 3-D with its surroundings.
 
     Attributes:
-        patient: whose it is.
+        patient: its patient.
         hu: (slices, rows, columns) int16, 1 mm isotropic.
         mask: the same shape, 1 in the nodule.
         extent_mm: largest side of its bounding box in the plane.
@@ -129,13 +129,13 @@ class Nodule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crop:
-    """The consecutive slices of a nodule with what the radiologists marked.
+    """The consecutive slices of a nodule with the marks of four radiologists.
 
     Attributes:
-        patient: whose it is.
+        patient: its patient.
         name: its name in the data set.
         hu: (slices, 64, 64) int16.
-        readers: the same shape, how many of four radiologists marked the pixel.
+        readers: the same shape, the number of radiologists who marked the pixel.
         pixel_mm: side of a pixel.
         slice_mm: distance of slices.
     """
@@ -154,12 +154,12 @@ class Crop:
 
     @property
     def consensus(self) -> NDArray[np.bool_]:
-        """What at least two of the radiologists marked, (slices, 64, 64)."""
+        """The pixels that at least two radiologists marked, (slices, 64, 64)."""
         return self.readers >= CONSENSUS
 
     @property
     def uncertain(self) -> NDArray[np.bool_]:
-        """What one of them marked, (slices, 64, 64)."""
+        """The pixels that one radiologist marked, (slices, 64, 64)."""
         return np.asarray(self.readers == CONSENSUS - 1)
 
     @property
@@ -171,7 +171,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class TrainingCorpus:
-    """All that was read, or the part of it that belongs to one side of a split."""
+    """The sources of a data folder, or of one side of a split."""
 
     scans: tuple[CorpusScan, ...]
     nodules: tuple[Nodule, ...]
@@ -179,24 +179,20 @@ class TrainingCorpus:
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """Everyone in it, sorted."""
+        """All patients, sorted."""
         return tuple(sorted({item.patient for group in (self.scans, self.nodules, self.crops) for item in group}))
 
     def without_scans(self, patients: Collection[str]) -> TrainingCorpus:
-        """Return nodules and crops of these patients; those of patients with a whole scan, which shows the same, go."""
-        wanted = set(patients) - {scan.patient for scan in self.scans}
+        """Return nodules and crops of these patients, without patients of a whole scan, which shows the same."""
+        others = set(patients) - {scan.patient for scan in self.scans}
         return TrainingCorpus(
             scans=(),
-            nodules=tuple(nodule for nodule in self.nodules if nodule.patient in wanted),
-            crops=tuple(crop for crop in self.crops if crop.patient in wanted),
+            nodules=tuple(nodule for nodule in self.nodules if nodule.patient in others),
+            crops=tuple(crop for crop in self.crops if crop.patient in others),
         )
 
     def scans_named(self, names: Collection[str]) -> tuple[CorpusScan, ...]:
-        """Return whole scans by name.
-
-        Raises:
-            DataSetError: one is not there.
-        """
+        """Return whole scans by name; raises DataSetError where one is not there."""
         if missing := sorted(set(names) - {scan.name for scan in self.scans}):
             raise DataSetError(f"There are no scans {', '.join(missing)}.", "Give the data folder that holds them.")
         return tuple(scan for scan in self.scans if scan.name in names)
@@ -209,7 +205,7 @@ def read_corpus(folder: Path) -> TrainingCorpus:
         DataSetError: a source is missing or damaged.
         ScanError: a whole scan can't be used.
     """
-    manifest = read_manifest(folder)
+    manifest = read_corpus_manifest(folder)
     names = [source.folder for source in manifest.sources]
     for name in names:
         if not (folder / name).is_dir():
@@ -229,29 +225,21 @@ def read_record(folder: Path) -> dict[str, dict[str, str]]:
     Raises:
         DataSetError: a file can't be read.
     """
-    manifest = read_manifest(folder)
+    manifest = read_corpus_manifest(folder)
     scans_folder = manifest.scans.folder
+    record: dict[str, dict[str, str]] = {}
     try:
-        scans = {
-            f"{scans_folder}/{_stem(image)}": _hashed_scan(folder / scans_folder, image)
-            for image in _images(folder / scans_folder)
-        }
-        crops = {
-            f"{name}/files": {
-                "files": fingerprint(
-                    f"{file.name} {FileState.read(file).sha256}" for file in (folder / name).iterdir() if file.is_file()
-                )
-            }
-            for name in (manifest.nodules.folder, manifest.crops.folder)
-        }
+        for image in _images(folder / scans_folder):
+            files = {"scan": image, "mask": folder / scans_folder / "labelsTr" / image.name}
+            hashes = {part: FileState.read(file).sha256 or "" for part, file in files.items() if file.is_file()}
+            record[f"{scans_folder}/{_stem(image)}"] = hashes
+        for name in (manifest.nodules.folder, manifest.crops.folder):
+            paths = [path for path in (folder / name).iterdir() if path.is_file()]
+            lines = (f"{path.name} {FileState.read(path).sha256}" for path in paths)
+            record[f"{name}/files"] = {"files": fingerprint(lines)}
     except OSError as error:
         raise DataSetError(f"The sources in {folder} can't be read ({error.strerror}).", COPY_AGAIN) from error
-    return scans | crops
-
-
-def _hashed_scan(folder: Path, image: Path) -> dict[str, str]:
-    files = {"scan": image, "mask": folder / "labelsTr" / image.name}
-    return {name: FileState.read(file).sha256 or "" for name, file in files.items() if file.is_file()}
+    return record
 
 
 def _images(folder: Path) -> list[Path]:
@@ -264,7 +252,7 @@ def _stem(image: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CorpusSplit:
-    """A corpus divided by patient: learned from, looked at while learning, and left for the end."""
+    """A corpus split by patient."""
 
     train: TrainingCorpus
     validation: TrainingCorpus
@@ -274,20 +262,19 @@ class CorpusSplit:
 def split_corpus(
     corpus: TrainingCorpus, *, test_share: float, validation_share: float, hold_out: tuple[str, ...]
 ) -> CorpusSplit:
-    """Divide a corpus, never with one patient in two parts.
+    """Split a corpus by patient.
 
-    A patient goes where a hash of the name falls, so that the split needs no list and does not move when data are
-    added. Whole scans go where `hold_out` says; what else there is of their patients is left out, since their scans
-    show the same.
+    A hash of a patient's name decides, so that the split needs no list and does not change when data are added. Whole
+    scans are held out by `hold_out`; nodules and crops of their patients are left out, since the scans show the same.
 
     Args:
-        corpus: everything.
-        test_share: share of the patients to leave for the end, about.
-        validation_share: share of the patients to hold out, about.
-        hold_out: names of the whole scans to hold out; the others are learned from.
+        corpus: all sources.
+        test_share: approximate share of the patients for the test.
+        validation_share: approximate share of the patients for validation.
+        hold_out: names of the whole scans for validation; the others are for training.
 
     Raises:
-        DataSetError: a scan of that name is not there, or none would be left to learn from.
+        DataSetError: a scan of that name is not there, or a part would lack a source that it needs.
     """
     names = {scan.name for scan in corpus.scans}
     if not set(hold_out) < names:
@@ -301,11 +288,17 @@ def split_corpus(
         return replace(corpus.without_scans(patients), scans=scans)
 
     first = test_share + validation_share
-    return CorpusSplit(
+    split = CorpusSplit(
         train=part(first, 1.0, tuple(scan for scan in corpus.scans if scan.name not in hold_out)),
         validation=part(test_share, first, tuple(scan for scan in corpus.scans if scan.name in hold_out)),
         test=part(0.0, test_share, ()),
     )
+    if not (split.train.nodules and split.train.crops and split.validation.crops):
+        raise DataSetError(
+            "Too few patients: training needs nodules and crops of some, validation crops of others.",
+            "Add patients, or choose other shares of them (test_share, validation_share).",
+        )
+    return split
 
 
 def hash_share(patient: str) -> float:
@@ -333,21 +326,21 @@ def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None, manifest: C
         first, last = manifest.unmarked_slices[name]
         usable[first : last + 1] = False
     field = find_lungs(volume)
-    coarse, thorax = (each * usable[:, None, None] for each in (field.lungs, field.thorax))
-    coarse_mm = volume.grid.spacing_mm[0] * hu.shape[1] / coarse.shape[1]
-    inner = _each(coarse, cv2.MORPH_ERODE, WALL_MM / coarse_mm)
-    closed = _each(_each(coarse, cv2.MORPH_CLOSE, CLOSING_MM / coarse_mm), cv2.MORPH_DILATE, 1.0)
-    between = _each(field.thorax, cv2.MORPH_ERODE, MARGIN_MM / coarse_mm)
+    lungs, thorax = (mask * usable[:, None, None] for mask in (field.lungs, field.thorax))
+    coarse_mm = volume.grid.spacing_mm[0] * hu.shape[1] / lungs.shape[1]
+    inner = _morphology(lungs, cv2.MORPH_ERODE, WALL_MM / coarse_mm)
+    closed = _morphology(_morphology(lungs, cv2.MORPH_CLOSE, CLOSING_MM / coarse_mm), cv2.MORPH_DILATE, 1.0)
+    between = _morphology(field.thorax, cv2.MORPH_ERODE, MARGIN_MM / coarse_mm)
     return CorpusScan(
         name=name,
         patient=manifest.patient_of(name),
         hu=hu,
         tumour=tumour,
-        room=_grown(closed, hu.shape),
-        blood=(_grown(between, hu.shape) & (tumour ^ 1)).astype(np.uint8),
+        room=_resized(closed, hu.shape),
+        blood=(_resized(between, hu.shape) & (tumour ^ 1)).astype(np.uint8),
         usable=usable,
-        lung=_points(coarse, hu.shape),
-        wall=_points(coarse - inner, hu.shape),
+        lung=_points(lungs, hu.shape),
+        wall=_points(lungs - inner, hu.shape),
         chest=_points(thorax, hu.shape),
         tissue=_points(_soft_tissue(volume, tumour), hu.shape),
         lesion=_points(tumour, hu.shape),
@@ -356,20 +349,20 @@ def _scan(name: str, volume: Volume, mask: NDArray[np.bool_] | None, manifest: C
 
 
 def _soft_tissue(volume: Volume, tumour: Marks) -> Marks:
-    """Find the midst of muscle, heart and liver on a coarse grid, (K, rows, columns); none of it is tumour."""
+    """Return the inner parts of muscle, heart and liver on a coarse grid, (K, rows, columns), without tumour."""
     coarse = CoarseScan.of(volume)
     low, high = SOFT_HU
-    soft = ((coarse.hu > low) & (coarse.hu < high)).astype(np.uint8) & (1 - _grown(tumour, coarse.hu.shape))
-    return _each(soft, cv2.MORPH_ERODE, TISSUE_MM / coarse.pixel_mm[0])
+    soft = ((coarse.hu > low) & (coarse.hu < high)).astype(np.uint8) & (1 - _resized(tumour, coarse.hu.shape))
+    return _morphology(soft, cv2.MORPH_ERODE, TISSUE_MM / coarse.pixel_mm[0])
 
 
-def _grown(planes: Marks, shape: tuple[int, ...]) -> Marks:
+def _resized(planes: Marks, shape: tuple[int, ...]) -> Marks:
     """Resize each slice of a mask to rows and columns of `shape`, by nearest neighbour."""
     size = shape[2], shape[1]
     return np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in planes]).astype(np.uint8)
 
 
-def _each(planes: Marks, operation: int, radius: float) -> Marks:
+def _morphology(planes: Marks, operation: int, radius: float) -> Marks:
     """Apply a morphological operation to each slice."""
     side = 2 * max(1, round(radius)) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
@@ -377,13 +370,13 @@ def _each(planes: Marks, operation: int, radius: float) -> Marks:
 
 
 def _points(inside: Marks, shape: tuple[int, ...]) -> Points:
-    """List slice, row, column of what is inside, on the grid of `shape`."""
+    """List slice, row, column of the pixels inside, on the grid of `shape`."""
     steps = np.array(shape) / inside.shape
     return ((np.argwhere(inside) + 0.5) * steps).astype(np.int32)
 
 
 def read_nodules(folder: Path) -> Iterable[Nodule]:
-    """Read a folder of nodules in 3-D with its `index.csv`; those that their picture cuts are left out.
+    """Read a folder of nodules in 3-D with its `index.csv`, without those that the border of their picture cuts.
 
     Raises:
         DataSetError: it is missing or damaged.
@@ -394,20 +387,13 @@ def read_nodules(folder: Path) -> Iterable[Nodule]:
             continue
         mask = (_strip(folder, f"{row.file}_mask.png", shape) > 0).astype(np.uint8)
         if mask.any():
-            yield Nodule(row.patient, _to_hu(_strip(folder, f"{row.file}_hu.png", shape)), mask, _extent(mask))
-
-
-def _extent(mask: Marks) -> float:
-    sides = (np.flatnonzero(mask.any(axis=axes)) for axes in ((0, 1), (0, 2)))
-    return NODULE_MM * max(float(side[-1] - side[0] + 1) for side in sides)
+            sides = (np.ptp(np.flatnonzero(mask.any(axis=axes))) + 1 for axes in ((0, 1), (0, 2)))
+            hu = _to_hu(_strip(folder, f"{row.file}_hu.png", shape))
+            yield Nodule(row.patient, hu, mask, NODULE_MM * float(max(sides)))
 
 
 def read_crops(folder: Path) -> Iterable[Crop]:
-    """Read a folder of slice crops with its `index.csv`.
-
-    Raises:
-        DataSetError: it is missing or damaged.
-    """
+    """Read a folder of slice crops with its `index.csv`; raises DataSetError where it is missing or damaged."""
     for row in _index(folder, _CropRow):
         shape = row.slices, CROP_PX, CROP_PX
         yield Crop(
@@ -464,8 +450,8 @@ def _strip(folder: Path, name: str, shape: tuple[int, int, int]) -> Marks:
         with suppress(cv2.error):
             picture = cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)
     if picture is None or not picture.size or picture.shape != (shape[0] * shape[1], shape[2]):
-        found = "can't be read" if picture is None else f"has the shape {picture.shape}"
-        raise DataSetError(f"{name} {found}, its index says {shape}.", COPY_AGAIN)
+        fault = "can't be read" if picture is None else f"has the shape {picture.shape}"
+        raise DataSetError(f"{name} {fault}, its index says {shape}.", COPY_AGAIN)
     return np.asarray(picture, dtype=np.uint8).reshape(shape)
 
 

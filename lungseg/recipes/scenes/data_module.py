@@ -1,4 +1,4 @@
-"""Training on scenes put together from whole scans, crops and pasted nodules."""
+"""Training on samples composed of whole scans, crops and pasted nodules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lungseg.dataset.contents import Record, fingerprint
-from lungseg.recipes.scenes.batches import SceneBatches
+from lungseg.errors import DataSetError
 from lungseg.recipes.scenes.compositing import SampleComposer
 from lungseg.recipes.scenes.corpus import (
     CorpusScan,
@@ -23,9 +23,11 @@ from lungseg.recipes.scenes.corpus import (
     read_record,
     split_corpus,
 )
-from lungseg.recipes.scenes.manifest import CorpusManifest, read_manifest
+from lungseg.recipes.scenes.manifest import CorpusManifest, read_corpus_manifest
+from lungseg.recipes.scenes.plans import SyntheticSample
 from lungseg.recipes.scenes.validation import Validation, false_alarms
-from lungseg.records import CaseScore
+from lungseg.records.scores import CaseScore
+from lungseg.scans.canvas import Preprocessing
 from lungseg.segmentation.card import ModelCard
 from lungseg.segmentation.card_contents import Count, DataSource, TrainingRecord
 from lungseg.segmentation.segmenter import Segmenter
@@ -43,13 +45,36 @@ KNOWN_FAILURES = (
 )
 
 
-class SceneDataModule:
-    """Scenes of the patients learned from; whole scans and crops of the patients held out.
+class SceneBatches:
+    """The samples of one epoch, counted from 1; batch n depends on seed, epoch and n alone."""
 
-    Args:
-        config: what is trained.
-        preset: how, with the numbers of the config.
-        device: where.
+    def __init__(self, composer: SampleComposer, preset: ScenePreset, *, seed: int, epoch: int) -> None:
+        self._composer, self._preset, self._seed, self._epoch = composer, preset, seed, epoch
+
+    def __len__(self) -> int:
+        """Return the number of steps of the epoch."""
+        return self._preset.optimisation.steps or 1
+
+    def __getitem__(self, n: int) -> Batch:
+        """Make batch n."""
+        if not 0 <= n < len(self):
+            raise IndexError(n)
+        rng = np.random.default_rng((self._seed, self._epoch, n))
+        plans = [self._composer.draw(rng) for _ in range(self._preset.optimisation.batch)]
+        return batch_of_samples([self._composer.apply(plan) for plan in plans], self._preset.preprocessing)
+
+
+def batch_of_samples(samples: Sequence[SyntheticSample], preprocessing: Preprocessing) -> Batch:
+    """Scale and stack samples."""
+    planes = preprocessing.scale(np.stack([sample.planes for sample in samples]))
+    tumour = np.stack([sample.tumour for sample in samples])[:, None].astype(np.float32)
+    weight = np.stack([sample.weight for sample in samples])[:, None].astype(np.float32)
+    tile = np.stack([sample.tile for sample in samples])[:, None]
+    return Batch(*(torch.from_numpy(array) for array in (planes, tumour, weight, tile)))
+
+
+class SceneDataModule:
+    """Samples of the training patients; whole scans and crops of the patients held out.
 
     Attributes:
         steps, shared_prefix_epochs, card, scores, record: see `DataModule`.
@@ -68,67 +93,65 @@ class SceneDataModule:
             hold_out=config.hold_out,
         )
         self._train = split.train
+        self._unlabelled = [number for number, scan in enumerate(self._train.scans) if not len(scan.lesion)]
+        if preset.labelled_from > 1 and not self._unlabelled:
+            raise DataSetError(
+                f"Before epoch {preset.labelled_from} only scans without labels are shown, and there are none to show.",
+                "Add one, or give the preset a `labelled_from` of 1.",
+            )
         self.record = read_record(config.data)
         self._preset, self._seed, self._device = preset, config.seed, device
         self._loaders = suitable_loaders(device) if config.loaders is None else config.loaders
         self._hard_negatives: dict[int, Points] = {}
         self.steps = preset.optimisation.steps or 1
-        self.shared_prefix_epochs = preset.labelled_from - 1
+        holds_out_unlabelled = any(not len(scan.lesion) for scan in split.validation.scans)
+        self.shared_prefix_epochs = 0 if holds_out_unlabelled else preset.labelled_from - 1
         self.card = replace(
             blank_card(config, preset),
             training=_training(preset, split, config.hold_out),
-            data=_sources(read_manifest(config.data), split, self.record),
+            data=_sources(read_corpus_manifest(config.data), split, self.record),
         )
         self._validation = Validation(split.validation, self.card, device)
         self._epoch = 0
         self.scores: tuple[CaseScore, ...] = ()
 
     def check_data(self) -> None:
-        """Do nothing: all of it is in memory since the run began."""
+        """Do nothing: all data are in memory since the run began."""
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Give the batches of an epoch, from 1 on."""
+        """Yield the batches of an epoch, from 1 on."""
         self._epoch = epoch
-        is_labelled_shown = epoch >= self._preset.labelled_from
-        shown = [at for at, scan in enumerate(self._train.scans) if is_labelled_shown or not len(scan.lesion)]
-        composer = SampleComposer(self._train, self._preset, scans=shown, hard_negatives=self._hard_negatives)
+        scans = None if epoch >= self._preset.labelled_from else self._unlabelled
+        composer = SampleComposer(self._train, self._preset, scans=scans, hard_negatives=self._hard_negatives)
         scenes = SceneBatches(composer, self._preset, seed=self._seed, epoch=epoch)
         return load(scenes, self._loaders, device=self._device)
 
     def validate(self, network: nn.Module, should_stop: Callable[[], bool]) -> ValidationResult:
-        """Apply a network to what is held out. The later epoch ranks higher: the schedule ends at rate zero.
-
-        Raises:
-            RunCancelledError: `should_stop` said so.
-        """
+        """Score a network on the patients held out. The later epoch ranks higher: the schedule ends at rate zero."""
         scores = self._validation.score(network, should_stop)
         self.scores = scores.cases
-        known = [case.dice for case in scores.cases if not np.isnan(case.dice)]
-        return ValidationResult(rank=(float(self._epoch),), mean_dice=float(np.mean(known)) if known else None)
+        dices = [case.dice for case in scores.cases if not np.isnan(case.dice)]
+        return ValidationResult(rank=(float(self._epoch),), mean_dice=float(np.mean(dices)) if dices else None)
 
     def card_with_scores(self) -> ModelCard:
         """Return the card with the scores of the last `validate`."""
-        return self._validation.at(self._validation.latest)
+        return self._validation.card_with(self._validation.latest)
 
     def mine_hard_negatives(self, network: nn.Module, should_stop: Callable[[], bool]) -> None:
-        """Find where the network suspects tumour that is not there: the next epoch shows it more of that."""
+        """Find where the network suspects tumour that is not there: the next epoch shows more of these places."""
         segmenter = Segmenter(network, self.card, self._device)
-        found = {number: false_alarms(segmenter, scan, should_stop) for number, scan in enumerate(self._train.scans)}
-        self._hard_negatives = {number: points for number, points in found.items() if len(points)}
+        points = {number: false_alarms(segmenter, scan, should_stop) for number, scan in enumerate(self._train.scans)}
+        self._hard_negatives = {number: negatives for number, negatives in points.items() if len(negatives)}
 
     def previews(self) -> list[NDArray[np.uint8]]:
-        """Draw nothing: most of what is held out are crops."""
+        """Draw nothing: most cases held out are crops."""
         return []
 
     def select_operating_point(self, network: nn.Module, card: ModelCard, should_stop: Callable[[], bool]) -> ModelCard:
-        """Return the card with the operating point at which the network scores best.
-
-        Raises:
-            RunCancelledError: `should_stop` said so.
-        """
+        """Return the card with the operating point at which the network scores best."""
         scores = self._validation.best(self._validation.predict(network, should_stop))
         self.scores = scores.cases
-        return replace(self._validation.at(scores), training=card.training)
+        return replace(self._validation.card_with(scores), training=card.training)
 
 
 def _training(preset: ScenePreset, split: CorpusSplit, hold_out: tuple[str, ...]) -> TrainingRecord:
@@ -143,28 +166,23 @@ def _training(preset: ScenePreset, split: CorpusSplit, hold_out: tuple[str, ...]
 
 
 def _sources(manifest: CorpusManifest, split: CorpusSplit, record: Record) -> tuple[DataSource, ...]:
-    """Say for the card what was learned from, held out and tested of each folder."""
+    """Count for the card the items for training, validation and test of each folder."""
     return tuple(
         DataSource(
             folder=source.folder,
             attribution=source.attribution,
             licence=source.licence,
-            fingerprint=_fingerprint(source.folder, record),
+            fingerprint=fingerprint(
+                f"{name} {part} {content}"
+                for name, parts in record.items()
+                if name.startswith(f"{source.folder}/")
+                for part, content in parts.items()
+            ),
             trained_on=_counted(getattr(split.train, kind)),
             held_out=_counted(getattr(split.validation, kind)),
             tested=_counted(getattr(split.test, kind)),
         )
         for kind, source in zip(("scans", "crops", "nodules"), manifest.sources, strict=True)
-    )
-
-
-def _fingerprint(folder: str, record: Record) -> str:
-    """Hash what came from a folder of the corpus."""
-    return fingerprint(
-        f"{name} {part} {content}"
-        for name, parts in record.items()
-        if name.startswith(f"{folder}/")
-        for part, content in parts.items()
     )
 
 

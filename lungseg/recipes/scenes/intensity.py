@@ -1,4 +1,4 @@
-"""Intensities of a sample as another scanner would give them: drawn, then applied to all its pixels alike."""
+"""Random intensities of a sample, as of another scanner: drawn, then applied to all its pixels alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GRAINS_PX = (0.0, 0.6, 0.9)
 
 
 def draw_intensity(rng: Generator, composition: CompositionConfig) -> IntensityAugmentation:
-    """Draw what is done to the pixels of a sample."""
+    """Draw the change of a sample's intensities."""
     return IntensityAugmentation(
         gain=rng.uniform(*composition.gain),
         offset_hu=rng.uniform(*composition.offset_hu),
@@ -29,7 +29,7 @@ def draw_intensity(rng: Generator, composition: CompositionConfig) -> IntensityA
 
 
 def apply_intensity(sample: SyntheticSample, intensity: IntensityAugmentation) -> SyntheticSample:
-    """Return a sample with other intensities, mirrored with its answer where that was drawn."""
+    """Return a sample with other intensities, mirrored with its reference where that was drawn."""
     rng = np.random.default_rng((intensity.seed, 1))
     planes = (sample.planes - AIR_HU) * np.float32(intensity.gain) + np.float32(AIR_HU + intensity.offset_hu)
     planes = np.stack([blurred(plane, intensity.blur_px) for plane in planes])

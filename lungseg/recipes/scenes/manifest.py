@@ -1,4 +1,4 @@
-"""The facts of a corpus: its folders with their licences, who is in more than one of them, what nobody has marked."""
+"""The manifest of a corpus: its folders with their licences, patients in several of them, unmarked tumour."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHIPPED = Path(__file__).with_name(FILE)
 
 @dataclass(frozen=True, slots=True)
 class SourceFolder:
-    """A folder of a corpus: its name, whom its data are from, and their licence."""
+    """A folder of a corpus: its name, the source of its data, and their licence."""
 
     folder: str
     attribution: str
@@ -25,14 +25,14 @@ class SourceFolder:
 
 @dataclass(frozen=True, slots=True)
 class CorpusManifest:
-    """What is to be known of a corpus besides its files.
+    """The facts of a corpus that its files do not tell.
 
     Attributes:
         scans: folder of whole scans, as in the Medical Segmentation Decathlon.
         crops: folder of consecutive slices of nodules.
         nodules: folder of nodules in 3-D.
-        scan_patients: patients of whole scans that are in the other folders, too, by scan; others have a scan's name.
-        unmarked_slices: first and last slice, by scan, between which tumour is visible that nobody has marked.
+        scan_patients: by scan, its patient where the other folders have that one, too; otherwise the scan's name.
+        unmarked_slices: by scan, first and last slice in which tumour is visible that nobody has marked.
     """
 
     scans: SourceFolder
@@ -42,11 +42,7 @@ class CorpusManifest:
     unmarked_slices: Mapping[str, tuple[Natural, Natural]]
 
     def __post_init__(self) -> None:
-        """Refuse what leads out of the data folder.
-
-        Raises:
-            DataSetError: a folder's name is none.
-        """
+        """Refuse names that lead out of the data folder; raises DataSetError."""
         for source in self.sources:
             if not is_name(source.folder):
                 raise DataSetError(f"{source.folder!r} is no name of a folder.", f"Correct it in {FILE}.")
@@ -57,11 +53,11 @@ class CorpusManifest:
         return self.scans, self.crops, self.nodules
 
     def patient_of(self, scan: str) -> str:
-        """Return whom a whole scan shows."""
+        """Return the patient of a whole scan."""
         return self.scan_patients.get(scan, scan)
 
 
-def read_manifest(data: Path) -> CorpusManifest:
+def read_corpus_manifest(data: Path) -> CorpusManifest:
     """Read the manifest of a data folder, or the one of this recipe where it has none.
 
     Raises:

@@ -1,7 +1,7 @@
-"""How well a network outlines nodules on the slices that four radiologists marked.
+"""Scores of a network on slices of nodules that four radiologists marked.
 
-The reference is what at least two of them marked; pixels that one marked count neither way. A nodule is scored over all
-its slices. Slices are looked at as they are, 64 pixels wide: there is no lung to be found in them.
+The reference holds the pixels that at least two of them marked; pixels that one marked count neither way. A nodule is
+scored over all its slices. The network gets them as they are, 64 pixels wide: they are too small to segment lungs.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ LARGER_QUARTILE = 0.75
 
 @dataclass(frozen=True, slots=True)
 class NoduleScore:
-    """How one nodule went.
+    """The score of one nodule.
 
     Attributes:
         nodule: its name in the data set.
-        patient: whose it is.
+        patient: its patient.
         extent_mm: side of a square as large as the nodule in its largest slice.
         dice: over its slices.
         false: lesions in them that no reader marked.
@@ -51,7 +51,7 @@ def predict(
     """Apply a network to crops, each of which is a small volume of its own.
 
     Raises:
-        RunCancelledError: `should_stop`, asked every few slices, said so.
+        RunCancelledError: `should_stop`, called every few slices, said so.
     """
     preprocessing = segmenter.card.preprocessing
     stacks = np.concatenate([_stack(crop, preprocessing) for crop in crops])
@@ -62,7 +62,8 @@ def predict(
         predicted.append(segmenter.predict_slices(preprocessing.scale(stacks[first : first + SLICES_AT_ONCE])))
     ends = np.cumsum([len(crop.hu) for crop in crops])
     slices = np.split(np.concatenate(predicted), ends[:-1])
-    return tuple(ProbabilityMap.of_slices(each, crop.spacing_mm) for crop, each in zip(crops, slices, strict=True))
+    pairs = zip(slices, crops, strict=True)
+    return tuple(ProbabilityMap.of_slices(canvases, crop.spacing_mm) for canvases, crop in pairs)
 
 
 def predict_folder(
@@ -73,13 +74,13 @@ def predict_folder(
     Args:
         folder: with `index.csv`, see `corpus.read_crops`.
         segmenter: the loaded checkpoint.
-        only_tested: leave out patients that the checkpoint or its operating point may know.
+        only_tested: leave out patients on whom the checkpoint or its operating point may depend.
 
     Returns:
-        The nodules, and what the network says of each.
+        The nodules, and the probability map of each.
 
     Raises:
-        DataSetError: the folder can't be read, or nothing is left of it.
+        DataSetError: the folder can't be read, or no nodule is left.
     """
     crops = [*read_crops(folder)]
     if only_tested:
@@ -110,7 +111,7 @@ def score_nodule(crop: Crop, probability: ProbabilityMap, rule: LesionRule) -> N
         patient=crop.patient,
         extent_mm=crop.extent_mm,
         dice=dice(is_tumour & ~crop.uncertain, crop.consensus),
-        false=sum(not each.is_true for each in evidence(crop, probability, rule)),
+        false=sum(not lesion.is_true for lesion in evidence(crop, probability, rule)),
     )
 
 
@@ -123,19 +124,19 @@ def evidence(
 
 
 def figures_of(scores: Sequence[NoduleScore]) -> NoduleFigures:
-    """Say what the scores tell together."""
-    values, extents = (np.array([getattr(each, field) for each in scores]) for field in ("dice", "extent_mm"))
+    """Summarise the scores of nodules."""
+    values, extents = (np.array([getattr(score, field) for score in scores]) for field in ("dice", "extent_mm"))
     interval = bootstrap_interval(values, within=(0.0, 1.0))
     larger = values[extents >= np.quantile(extents, LARGER_QUARTILE)]
     return NoduleFigures(
         nodules=len(scores),
-        patients=len({each.patient for each in scores}),
+        patients=len({score.patient for score in scores}),
         dice_mean=round(float(values.mean()), 4),
         dice_mean_95=interval and (round(interval[0], 4), round(interval[1], 4)),
         dice_median=round(float(np.median(values)), 4),
         dice_mean_larger_quarter=round(float(larger.mean()), 4),
         fraction_dice_zero=round(float((values == 0).mean()), 4),
-        false_lesions=sum(each.false for each in scores),
+        false_lesions=sum(score.false for score in scores),
     )
 
 

@@ -1,8 +1,8 @@
-"""Where probability becomes mask, and what a probability means: measured on patients that were not learned from.
+"""The operating point and the calibration of a checkpoint, measured on patients that it did not learn from.
 
-A checkpoint that ships has learned from every whole scan there is. Its folds, trained alike but for one scan each, say
-what it does on a scan that it has not seen: each is applied to the scan that it did not learn from. Nodules come from
-patients that none of them learned from.
+A checkpoint that ships has learned from every whole scan. Its folds, trained alike but for one scan each, show how it
+segments a new scan: each is applied to the scan that it did not learn from. None of them has learned from the patients
+of the nodules.
 """
 
 from __future__ import annotations
@@ -15,16 +15,11 @@ import numpy as np
 
 from lungseg.errors import DataSetError
 from lungseg.evaluation.metrics import score_case, summarise
-from lungseg.operating_points import LesionCalibration, OperatingPoint
 from lungseg.recipes.scenes import nodules
 from lungseg.recipes.scenes.corpus import CorpusScan, read_corpus
 from lungseg.recipes.scenes.validation import THRESHOLDS, Predictions, Scores, Validation
-from lungseg.segmentation.calibration import (
-    LesionEvidence,
-    expected_calibration_error,
-    fit_calibration,
-    reliability,
-)
+from lungseg.records.operating_points import LesionCalibration, OperatingPoint
+from lungseg.segmentation.calibration import expected_calibration_error, fit_calibration, reliability
 from lungseg.segmentation.card import ModelCard
 from lungseg.segmentation.card_contents import CardScores, Reliability
 from lungseg.segmentation.checkpoint import best_device, load_checkpoint
@@ -32,7 +27,7 @@ from lungseg.segmentation.postprocessing import LesionRule, ProbabilityMap
 from lungseg.segmentation.segmenter import Segmenter
 
 EVIDENCE_FROM = 0.3
-"""Lesions are gathered at this threshold when probabilities are calibrated."""
+"""Threshold of the lesions to which the calibration is fitted."""
 DOUBTFUL_BELOW = 0.2
 """Lesions of a lower probability are doubtful: on whole scans true lesions of lungseg-3 have 0.33 and more, heart and
 liver taken for tumour 0.07 and 0.09; in its reliability diagram one in thirty between 0.1 and 0.2 is true."""
@@ -40,7 +35,7 @@ liver taken for tumour 0.07 and 0.09; in its reliability diagram one in thirty b
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """What networks say of the folds' scans and of patients held out and tested."""
+    """Predictions for the scans of the folds and for patients held out and tested."""
 
     validation: Validation
     predictions: Predictions
@@ -70,7 +65,7 @@ def calibrate_checkpoint(weights: Path, folds: Sequence[Path], data: Path, *, de
     calibration = _fitted(measured, best.rule)
     rule = replace(best.rule, calibration=calibration, doubtful_below=DOUBTFUL_BELOW if calibration else None)
     rules = [replace(best.rule, threshold=threshold) for threshold in THRESHOLDS]
-    points = [measured.validation.measure(measured.predictions, each) for each in rules]
+    points = [measured.validation.measure(measured.predictions, rule_at) for rule_at in rules]
     return replace(
         card,
         threshold=rule.threshold,
@@ -97,11 +92,19 @@ def _measure(weights: Path, folds: Sequence[Path], data: Path, device_name: str)
     validation, tested = (
         corpus.without_scans(patients) for patients in (card.training.held_out_patients, card.training.tested_patients)
     )
+    if not (validation.crops and tested.crops):
+        raise DataSetError(
+            f"There are no nodules of patients held out or tested in {data}.", "Give the data of the checkpoint."
+        )
     scans: list[CorpusScan] = []
     maps: list[ProbabilityMap] = []
     for path in folds:
         fold, fold_card = load_checkpoint(path)
-        unseen = corpus.scans_named(_held_out_by(fold_card))
+        if not fold_card.training.hold_out:
+            raise DataSetError(
+                f"{fold_card.name} held out no whole scan.", "Give folds that did not learn from one each."
+            )
+        unseen = corpus.scans_named(fold_card.training.hold_out)
         scans += unseen
         fold_segmenter = Segmenter(fold, fold_card, device)
         maps += [fold_segmenter.predict(scan.volume) for scan in unseen]
@@ -114,53 +117,45 @@ def _measure(weights: Path, folds: Sequence[Path], data: Path, device_name: str)
     )
 
 
-def _held_out_by(fold: ModelCard) -> tuple[str, ...]:
-    names = fold.training.hold_out
-    if not names:
-        raise DataSetError(f"{fold.name} held out no whole scan.", "Give folds that did not learn from one each.")
-    return names
-
-
 def _fitted(measured: _Measured, rule: LesionRule) -> LesionCalibration | None:
     """Fit the calibration; None where lesions are all true or all false."""
-    lesions = _of_nodules(measured.validation, measured.predictions, rule)
-    lesions += _of_scans(measured, measured.validation, rule)
-    return fit_calibration(*_columns(lesions)) if len({each.is_true for each in lesions}) > 1 else None
+    evidence, volumes_ml, is_true = _evidence(measured, measured.validation, measured.predictions, rule)
+    return fit_calibration(evidence, volumes_ml, is_true) if len(set(is_true)) > 1 else None
 
 
-def _of_nodules(validation: Validation, predictions: Predictions, rule: LesionRule) -> list[LesionEvidence]:
-    pairs = zip(validation.library.crops, predictions.crops, strict=True)
-    return [each for crop, probability in pairs for each in nodules.evidence(crop, probability, rule, EVIDENCE_FROM)]
+def _evidence(
+    measured: _Measured, side: Validation, predictions: Predictions, rule: LesionRule
+) -> tuple[list[float], list[float], list[bool]]:
+    """Return evidence, volumes (ml) and truth of the lesions in the nodules of one side and in the folds' scans.
 
-
-def _of_scans(measured: _Measured, patients_of: Validation, rule: LesionRule) -> list[LesionEvidence]:
-    """Gather the lesions of the folds' scans, as often as they would stand in scans of the patients of the nodules.
-
-    Slices around a nodule show little of a chest: without this, false lesions would be far too rare.
+    Lesions of the scans are repeated as if each patient of the nodules had a scan: slices around a nodule show little
+    of a chest, and false lesions would be far too rare.
     """
-    library = measured.validation.library
-    pairs = zip(library.scans, measured.predictions.scans, strict=True)
-    lesions = [
-        each for scan, probability in pairs for each in rule.evidence(probability, scan.reference, EVIDENCE_FROM)
+    crops = zip(side.corpus.crops, predictions.crops, strict=True)
+    lesions = [lesion for crop, mapped in crops for lesion in nodules.evidence(crop, mapped, rule, EVIDENCE_FROM)]
+    scans = measured.validation.corpus.scans
+    of_scans = [
+        lesion
+        for scan, probability in zip(scans, measured.predictions.scans, strict=True)
+        for lesion in rule.evidence(probability, scan.reference, EVIDENCE_FROM)
     ]
-    patients = {crop.patient for crop in patients_of.library.crops}
-    return lesions * max(1, round(len(patients) / max(1, len(library.scans))))
-
-
-def _columns(lesions: Sequence[LesionEvidence]) -> tuple[list[float], list[float], list[bool]]:
-    return [each.evidence for each in lesions], [each.volume_ml for each in lesions], [each.is_true for each in lesions]
+    patients = {crop.patient for crop in side.corpus.crops}
+    lesions += of_scans * max(1, round(len(patients) / max(1, len(scans))))
+    columns = ((lesion.evidence, lesion.volume_ml, lesion.is_true) for lesion in lesions)
+    evidence, volumes_ml, is_true = map(list, zip(*columns, strict=True)) if lesions else ([], [], [])
+    return evidence, volumes_ml, is_true
 
 
 def _operating_point(scores: Scores) -> OperatingPoint:
-    found = sum(each.dice > 0 for each in scores.nodules) + sum(case.lesions_found for case in scores.cases)
-    known = len(scores.nodules) + sum(case.lesions_reference for case in scores.cases)
+    detected = sum(nodule.dice > 0 for nodule in scores.nodules) + sum(case.lesions_found for case in scores.cases)
+    lesions = len(scores.nodules) + sum(case.lesions_reference for case in scores.cases)
     false = float(np.mean([case.false_lesions for case in scores.cases])) if scores.cases else 0.0
-    return OperatingPoint(scores.rule.threshold, round(found / known, 4), round(false, 2))
+    return OperatingPoint(scores.rule.threshold, round(detected / lesions, 4), round(false, 2))
 
 
 def _card_scores(measured: _Measured, best: Scores, rule: LesionRule) -> CardScores:
     cases = []
-    for scan, probability in zip(measured.validation.library.scans, measured.predictions.scans, strict=True):
+    for scan, probability in zip(measured.validation.corpus.scans, measured.predictions.scans, strict=True):
         segmented = rule.apply(probability)
         cases.append(score_case(scan.name, segmented.mask, scan.reference, scan.grid, doubtful=segmented.doubtful_mask))
     tested = measured.tested.measure(measured.tested_predictions, best.rule)
@@ -179,13 +174,11 @@ def _card_scores(measured: _Measured, best: Scores, rule: LesionRule) -> CardSco
 
 
 def _reliability(measured: _Measured, calibration: LesionCalibration, rule: LesionRule) -> Reliability:
-    lesions = _of_nodules(measured.tested, measured.tested_predictions, rule)
-    lesions += _of_scans(measured, measured.tested, rule)
-    evidence, volumes, truth = _columns(lesions)
-    said = [calibration.probability(each, volume) for each, volume in zip(evidence, volumes, strict=True)]
+    evidence, volumes_ml, is_true = _evidence(measured, measured.tested, measured.tested_predictions, rule)
+    probabilities = [calibration.probability(*lesion) for lesion in zip(evidence, volumes_ml, strict=True)]
     return Reliability(
         note="Lesions of the patients tested, with those of the folds' scans in proportion.",
-        lesions=len(lesions),
-        expected_calibration_error=round(expected_calibration_error(said, truth), 4),
-        bins=reliability(said, truth),
+        lesions=len(is_true),
+        expected_calibration_error=round(expected_calibration_error(probabilities, is_true), 4),
+        bins=reliability(probabilities, is_true),
     )

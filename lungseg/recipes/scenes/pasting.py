@@ -1,4 +1,4 @@
-"""Nodules pasted into parts of whole scans (copy-paste augmentation): which and how large is drawn, and its pixels."""
+"""Copy-paste augmentation: nodules pasted into parts of whole scans, first drawn, then rendered."""
 
 from __future__ import annotations
 
@@ -20,17 +20,11 @@ ENLARGED = 1.5
 SMALLEST_TARGET_MM = 5.0
 NOISE_HU = 30.0
 LEAST_LUNG = 0.25
-"""Share of a pasted nodule that must have been air-filled lung before."""
+"""Share of a pasted nodule that has to replace air-filled lung."""
 
 
 class PasteDrawer:
-    """Draws which nodule is pasted into a part of a scan, and how.
-
-    Args:
-        corpus: the sources.
-        composition: from which ranges values are drawn.
-        views: draws what replaces a nodule or lends it its grain.
-    """
+    """Draws the nodule for a part of a scan, and how it is pasted; `views` draws other tissue for its texture."""
 
     def __init__(self, corpus: TrainingCorpus, composition: CompositionConfig, views: ViewDrawer) -> None:
         self._corpus, self._composition, self._views = corpus, composition, views
@@ -66,7 +60,7 @@ class PasteDrawer:
         return rng.uniform(*sizes) if rng.random() < self._composition.large else log_uniform(rng, sizes)
 
     def _draw_tissue(self, rng: Generator, view: ScanView, pixel_mm: float) -> ScanView | None:
-        """Choose soft tissue of the same scan, laid where the paste goes; None where there is none."""
+        """Draw soft tissue of the same scan for the place of the nodule; None where there is none."""
         scan = self._corpus.scans[view.scan]
         if not len(scan.tissue):
             return None
@@ -75,40 +69,35 @@ class PasteDrawer:
         return replace(view, k=k, placement=placement, contrast_hu=0.0)
 
     def _draw_negative(self, rng: Generator, pixel_mm: float) -> ScanView:
-        """Choose healthy lung of any scan."""
+        """Draw healthy lung of any scan."""
         return self._views.lung(rng, (self._composition.side_px, self._composition.side_px), pixel_mm)
 
 
 class LesionPaster:
-    """Pastes nodules into planes.
-
-    Args:
-        corpus: the sources.
-        renderer: makes the pixels of what replaces a nodule or lends it its grain.
-    """
+    """Pastes nodules into planes; `renderer` makes the pixels of other tissue for its texture."""
 
     def __init__(self, corpus: TrainingCorpus, renderer: ViewRenderer) -> None:
         self._corpus, self._renderer = corpus, renderer
 
     def paste(self, lesion: PastedLesion, planes: Planes, tumour: Marks, rng: Generator) -> None:
-        """Lay a nodule over planes and tumour in place, as far as there is room in the chest.
+        """Paste a nodule into planes and tumour in place, where lung tumours can lie.
 
-        Nothing is laid where it would replace no lung to speak of: nobody could tell it from muscle.
+        Nothing is pasted where it would replace little lung: nobody could tell it from muscle.
 
         Args:
-            lesion: what is pasted.
+            lesion: the nodule and its placement.
             planes: (channels, side, side) HU.
             tumour: (side, side) of the middle plane.
             rng: draws the noise of an enlarged nodule.
         """
         reach, shape = self._renderer.reach, (tumour.shape[0], tumour.shape[1])
-        lent = lesion.negative or lesion.tissue
-        other = self._renderer.render(lent, shape)[0] if lent else None
-        laid = self._lay(lesion, shape)
-        middle = laid[reach][0]
+        view = lesion.negative or lesion.tissue
+        other = self._renderer.render(view, shape)[0] if view else None
+        layers = self._layers(lesion, shape)
+        middle = layers[reach][0]
         if np.count_nonzero(middle * (planes[reach] < LUNG_HU)) <= LEAST_LUNG * np.count_nonzero(middle):
             return
-        for number, (inside, hu) in enumerate(laid):
+        for number, (inside, hu) in enumerate(layers):
             if not inside.any():
                 continue
             content = hu if other is None else other[number]
@@ -118,19 +107,19 @@ class LesionPaster:
             if number == reach:
                 np.copyto(tumour, np.uint8(lesion.negative is None), where=inside.astype(np.bool_))
 
-    def _lay(self, lesion: PastedLesion, shape: Shape) -> list[tuple[Marks, Planes]]:
+    def _layers(self, lesion: PastedLesion, shape: Shape) -> list[tuple[Marks, Planes]]:
         """Return mask and HU of the nodule for each plane; the mask ends where no lung tumour can lie."""
         nodule, room = self._corpus.nodules[lesion.nodule], self._corpus.scans[lesion.onto.scan].room
-        laid = []
+        layers = []
         for number, k in enumerate(self._renderer.slices(lesion.onto)):
             inside, hu = _nodule_plane(nodule, lesion, (number - self._renderer.reach) * lesion.plane_mm, shape)
             inside &= warp(room[clamp(k, len(room))], lesion.onto.placement.matrix, shape, cv2.INTER_NEAREST)
-            laid.append((inside, hu))
-        return laid
+            layers.append((inside, hu))
+        return layers
 
 
 def solid(hu: Planes, solid_hu: float, rng: Generator) -> Planes:
-    """Return soft tissue shifted to a density, with noise in place of what is none."""
+    """Return soft tissue shifted to a density, with noise in place of other tissue."""
     soft = (hu > SOFT_HU[0]) & (hu < SOFT_HU[1])
     grain = hu - np.median(hu[soft]) if soft.any() else hu
     grains = blurred(noise(rng, hu.shape), 1.0) * np.float32(NOISE_HU)
@@ -147,7 +136,7 @@ def _nodule_plane(nodule: Nodule, lesion: PastedLesion, step_mm: float, shape: S
 
 
 def _blend(inside: Marks, lesion: PastedLesion) -> Planes:
-    """Return how much of a pasted nodule is seen, 0 to 1: with its own rim, or without where it is enlarged."""
+    """Return the opacity of a pasted nodule, 0 to 1: with its own rim, or without where it is enlarged."""
     if lesion.enlarge >= ENLARGED:
         return blurred(inside.astype(np.float32), lesion.rim_px)
     rim = cv2.dilate(inside, np.ones((5, 5), np.uint8))

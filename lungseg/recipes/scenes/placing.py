@@ -1,4 +1,4 @@
-"""Parts of scans, crops and nodules on the tiles of a sample: which part is drawn, and its pixels."""
+"""Parts of scans, crops and nodules on the tiles of a sample, first drawn, then rendered."""
 
 from __future__ import annotations
 
@@ -28,13 +28,7 @@ INNER_SLICES = 0.8
 
 
 class ViewDrawer:
-    """Draws which part of which source a tile shows.
-
-    Args:
-        corpus: the sources.
-        preset: from which ranges values are drawn.
-        scans: numbers of the whole scans that may be shown.
-    """
+    """Draws the source of a tile, and which part it shows; of whole scans those with the numbers `scans`."""
 
     def __init__(self, corpus: TrainingCorpus, preset: ScenePreset, scans: Sequence[int]) -> None:
         self._corpus, self._scans = corpus, list(scans)
@@ -43,7 +37,7 @@ class ViewDrawer:
         self._crops = normalised([math.sqrt(crop.extent_mm) for crop in corpus.crops])
 
     def tile(self, rng: Generator, shape: Shape, pixel_mm: float) -> View:
-        """Draw what a tile of a mosaic shows, by the shares of the composition."""
+        """Draw the view of a tile of a mosaic, by the shares of the composition."""
         kind = rng.random()
         if kind < self._composition.mosaic_scan:
             return self.lung(rng, shape, pixel_mm)
@@ -82,7 +76,7 @@ class ViewDrawer:
         return self.scan(rng, number, draw_point(rng, self._corpus.scans[number].lung), shape, pixel_mm)
 
     def scan(self, rng: Generator, number: int, point: tuple[int, int, int], shape: Shape, pixel_mm: float) -> ScanView:
-        """Draw how a whole scan is shown around a point of it (slice, row, column)."""
+        """Draw a part of a whole scan around a point of it (slice, row, column)."""
         scan = self._corpus.scans[number]
         pairs = 2 * scan.slice_mm <= THICK_MM
         thickness = 2 if pairs and rng.random() < IN_PAIRS else 1
@@ -101,24 +95,19 @@ class ViewDrawer:
 
 
 class ViewRenderer:
-    """Makes the pixels of views.
-
-    Args:
-        corpus: the sources.
-        channels: planes of a sample.
-    """
+    """Makes the pixels of views, of which each has `channels` planes."""
 
     def __init__(self, corpus: TrainingCorpus, channels: int) -> None:
         self._corpus, self.reach = corpus, channels // 2
 
     def render(self, view: View, shape: Shape) -> tuple[Planes, Marks, Marks]:
-        """Return planes (channels, rows, columns) in HU, tumour of the middle plane, and where that is known."""
+        """Return planes (channels, rows, columns) in HU, tumour of the middle plane, and 1 where that is known."""
         if isinstance(view, CropView):
             return self._crop(view, shape)
         return self._nodule(view, shape) if isinstance(view, NoduleView) else self._scan(view, shape)
 
     def slices(self, view: ScanView | CropView) -> list[int]:
-        """List the slices of a source that fall on the planes, some of them perhaps beyond its ends."""
+        """List the slices of a source for the planes; some may lie beyond its ends."""
         return [view.k + step * view.stride for step in range(-self.reach, self.reach + 1)]
 
     def _scan(self, view: ScanView, shape: Shape) -> tuple[Planes, Marks, Marks]:
@@ -126,16 +115,15 @@ class ViewRenderer:
         slices, matrix = self.slices(view), view.placement.matrix
         planes = np.stack([_mean_of_slices(scan.hu, k, view, shape) for k in slices])
         if view.contrast_hu:
-            blood = [scan.blood[clamp(k, len(scan.blood))] for k in slices]
-            laid = [warp(plane, matrix, shape, cv2.INTER_NEAREST) for plane in blood]
-            planes += view.contrast_hu * contrast_uptake(planes, laid)
+            blood = [warp(scan.blood[clamp(k, len(scan.blood))], matrix, shape, cv2.INTER_NEAREST) for k in slices]
+            planes += view.contrast_hu * contrast_uptake(planes, blood)
         tumour = warp(scan.tumour[view.k], matrix, shape, cv2.INTER_NEAREST)
         return planes, tumour, np.full(shape, scan.usable[view.k], dtype=np.uint8)
 
     def _crop(self, view: CropView, shape: Shape) -> tuple[Planes, Marks, Marks]:
         crop, matrix = self._corpus.crops[view.crop], view.placement.matrix
-        shown = [crop.hu[clamp(k, len(crop.hu))] for k in self.slices(view)]
-        planes = [warp(plane, matrix, shape, cv2.INTER_LINEAR, border=cv2.BORDER_REFLECT) for plane in shown]
+        slices = [crop.hu[clamp(k, len(crop.hu))] for k in self.slices(view)]
+        planes = [warp(plane, matrix, shape, cv2.INTER_LINEAR, border=cv2.BORDER_REFLECT) for plane in slices]
         readers = warp(crop.readers[view.k], matrix, shape, cv2.INTER_NEAREST)
         covered = warp(np.ones((CROP_PX, CROP_PX), np.uint8), matrix, shape, cv2.INTER_NEAREST)
         tumour = (readers >= CONSENSUS).astype(np.uint8)
@@ -152,7 +140,7 @@ class ViewRenderer:
 
 
 def contrast_uptake(planes: Planes, blood: list[Marks]) -> Planes:
-    """Return the uptake of a contrast medium, 0 to 1: of soft tissue where blood is, not of fat and bone."""
+    """Return the uptake of a contrast medium, 0 to 1: by soft tissue where blood is, not by fat and bone."""
     rising = np.clip(planes / np.float32(BLOOD_HU), 0, 1)
     return np.asarray(rising * np.stack(blood) * (planes < BONE_HU), dtype=np.float32)
 
@@ -176,20 +164,20 @@ def normalised(weights: Sequence[float]) -> NDArray[np.float64]:
 
 
 def _mean_of_slices(hu: NDArray[np.int16], k: int, view: ScanView, shape: Shape) -> Planes:
-    """Average the slices of a plane from k on, laid onto a tile."""
-    shown = [hu[clamp(k + step, len(hu))] for step in range(view.thickness)]
-    planes = [warp(plane, view.placement.matrix, shape, cv2.INTER_LINEAR, fill=AIR_HU) for plane in shown]
+    """Average the slices of a plane from k on, warped to a tile."""
+    slices = [hu[clamp(k + step, len(hu))] for step in range(view.thickness)]
+    planes = [warp(plane, view.placement.matrix, shape, cv2.INTER_LINEAR, fill=AIR_HU) for plane in slices]
     return np.asarray(np.mean(planes, axis=0, dtype=np.float32), dtype=np.float32)
 
 
 def _draw_middle(rng: Generator, length: int, covered: float) -> float:
-    """Choose where the middle of a crop lies on a tile of this length so that little of the tile stays uncovered."""
+    """Draw where the middle of a crop lies on a tile of this length so that the crop covers most of it."""
     low, high = sorted((length - covered / 2, covered / 2))
     return float(rng.uniform(low, high))
 
 
 def _draw_inner_slice(rng: Generator, slices: int, reach: int) -> int:
-    """Choose a slice, mostly one with its neighbours; at either end the border slice stands in for them."""
+    """Draw a slice, mostly one with all its neighbours; at either end the border slice is repeated."""
     if slices > 2 * reach and rng.random() < INNER_SLICES:
         return int(rng.integers(reach, slices - reach))
     return int(rng.integers(slices))

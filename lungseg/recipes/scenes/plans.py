@@ -1,4 +1,4 @@
-"""What a synthetic sample shows, before any pixel is made: every choice, in frozen values; and the sample itself."""
+"""The plan of a synthetic sample, which holds every random choice in frozen values; and the sample itself."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Shape: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """How a source is laid onto a tile.
+    """Where a source lies on a tile.
 
     Attributes:
-        source: the point of the source that is placed.
-        target: where on the tile it is placed.
+        source: a point of the source.
+        target: the same point on the tile.
         scale: tile pixels per source pixel.
         degrees: rotation.
-        aspect: by how much columns are stretched after that.
+        aspect: factor by which columns are stretched after the rotation.
     """
 
     source: Point
@@ -53,10 +53,10 @@ class ScanView:
     Attributes:
         scan: number of the scan in the corpus.
         k: its slice.
-        thickness: how many slices each plane averages.
+        thickness: number of slices that each plane averages.
         stride: slices from one plane to the next.
         placement: which part.
-        contrast_hu: by how much blood is brightened.
+        contrast_hu: brightening of blood.
     """
 
     scan: int
@@ -93,7 +93,7 @@ View: TypeAlias = ScanView | CropView | NoduleView
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A rectangle of the scene and what it shows."""
+    """A rectangle of the sample and its view."""
 
     rows: tuple[int, int]
     columns: tuple[int, int]
@@ -106,16 +106,16 @@ class PastedLesion:
 
     Attributes:
         nodule: its number in the corpus.
-        onto: what it is put into.
-        z: its slice, 1 mm apart, that falls on the middle plane.
-        slice_mm: thickness of the scene's planes.
+        onto: the part of the scan.
+        z: its slice, 1 mm apart, on the middle plane.
+        slice_mm: thickness of the sample's planes.
         plane_mm: their distance.
         enlarge: factor in all three directions.
         placement: where it goes.
         solid_hu: density where it is enlarged.
         rim_px: smoothing of its border where it is enlarged.
-        tissue: soft tissue that lends its grain where it is enlarged.
-        negative: healthy tissue that is put in, in the nodule's shape, in its stead; None for the nodule.
+        tissue: soft tissue whose texture it gets where it is enlarged.
+        negative: healthy tissue that is pasted in its shape instead; None for the nodule.
     """
 
     nodule: int
@@ -133,7 +133,7 @@ class PastedLesion:
 
 @dataclass(frozen=True, slots=True)
 class IntensityAugmentation:
-    """What is done to all pixels of a sample alike.
+    """The change of all pixels of a sample alike.
 
     Attributes:
         gain: factor on HU above air.
@@ -141,8 +141,8 @@ class IntensityAugmentation:
         noise_hu: standard deviation of added noise.
         grain_px: smoothing of that noise.
         blur_px: smoothing of the sample.
-        mirror: whether left and right change places.
-        upside_down: whether the planes are in reversed order.
+        mirror: whether left and right are swapped.
+        upside_down: whether the order of the planes is reversed.
         seed: of the noise.
     """
 
@@ -167,12 +167,12 @@ class SamplePlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SyntheticSample:
-    """What the network is shown and what it is to answer.
+    """An input of the network with its reference.
 
     Attributes:
         planes: (channels, side, side) neighbouring slices in HU; not yet scaled.
         tumour: (side, side), 1 in tumour of the middle plane.
-        weight: (side, side), 0 where the answer is not known.
+        weight: (side, side), 0 where the reference is unknown.
         tile: (side, side), number of the tile, from 0 on.
     """
 

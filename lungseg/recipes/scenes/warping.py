@@ -1,4 +1,4 @@
-"""Pixels of sources laid onto tiles: warped, averaged through slices, smoothed."""
+"""Pixels of sources on tiles: warped, averaged through slices, smoothed."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def warp(
     border: int = cv2.BORDER_CONSTANT,
     fill: int = 0,
 ) -> NDArray[Pixel]:
-    """Lay a plane (rows, columns) onto a tile of `shape` by a matrix from source to tile."""
-    laid = cv2.warpAffine(plane, matrix, shape[::-1], flags=interpolation, borderMode=border, borderValue=fill)
-    return np.asarray(laid, dtype=plane.dtype)
+    """Warp a plane (rows, columns) to a tile of `shape` by a matrix from source to tile."""
+    tile = cv2.warpAffine(plane, matrix, shape[::-1], flags=interpolation, borderMode=border, borderValue=fill)
+    return np.asarray(tile, dtype=plane.dtype)
 
 
 def mean_slab(stack: NDArray[np.int16] | Marks, z: float, thickness: float) -> Planes:
@@ -45,7 +45,7 @@ def blurred(plane: Planes, sigma_px: float) -> Planes:
 
 
 def noise(rng: Generator, shape: tuple[int, ...]) -> Planes:
-    """Cut standard normal noise from a larger field of it, which takes a hundredth of the time of drawing it."""
+    """Cut standard normal noise from a larger field; that takes a hundredth of the time of drawing it."""
     row, column = (int(rng.integers(NOISE_PX - length)) for length in shape)
     return _noise_field()[row : row + shape[0], column : column + shape[1]]
 

@@ -1,7 +1,7 @@
-"""The body on a coarse grid: where its lungs are, along whichever array axis it lies, and what surrounds them.
+"""The body on a coarse grid: its lungs, along whichever array axis it lies, and the tissue around them.
 
-Nothing here believes the header: lungs are looked for in slices of all three directions, and what is sampled is placed
-by the lungs' own extent, so that neither a wrong axis order nor a wrong spacing changes it.
+The header plays no part: lungs are found in slices of all three directions, and samples are placed by the extent of the
+lungs, so that neither a wrong axis order nor a wrong spacing changes them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import cc3d
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lungseg.scans.geometry import Grid
+from lungseg.scans.geometry import Grid, Orientation
+from lungseg.scans.lungs import enclosed_air
 from lungseg.scans.padding import AIR_HU, find_padding
 from lungseg.scans.volume import Volume
 
@@ -23,30 +23,30 @@ Box: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Cells: TypeAlias = NDArray[np.float32]
 
 VOXELS = 112
-"""Along each axis, about: 3 to 4 mm a voxel in a chest. Half as many leave left and right unsure."""
+"""Number along each axis, so that a voxel has 3 to 4 mm in a chest. With half as many left and right are unsure."""
 UPRIGHT_DEGREES = 4.0
 MOSTLY = 0.5
-"""A cell is known where more than this share of it is."""
-LUNG_HU, FAT_HU, SOFT_HU, DENSE_HU = -400, -200, -20, 180
+"""A cell counts if more than this share of it is known."""
+FAT_HU, SOFT_HU, DENSE_HU = -200, -20, 180
 LARGE_SHARE = 0.1
 """Of the largest enclosed air: the other lung has more, bowel gas mostly less."""
 FEWEST_SHARE = 0.002
-"""Of all voxels: less enclosed air is no lung to measure a body by."""
+"""Of all voxels: a body with less enclosed air can't be measured by its lungs."""
 OUTSIDE_SHARE = 0.01
-"""Of the lungs, left out at either end when their extent is taken: trachea and stray gas."""
+"""Of the lungs, left out of their extent at either end: trachea and stray gas."""
 SUBCELLS = 3
 KINDS = 4
-"""Kinds of tissue told apart: lung, soft, dense, fat."""
+"""Kinds of tissue: lung, soft, dense, fat."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
-    """A scan thinned out and, where its slices are tilted, turned upright.
+    """A subsampled scan, upright also where its slices are tilted.
 
     Attributes:
         hu: (I, J, K) int16 toward Right, Anterior, Superior, if the header is right.
         is_known: the same shape, False where the scan is padded or ends.
-        lungs: the same shape, True in air that is enclosed by the body.
+        lungs: the same shape, True in air that the body encloses.
         box: first and one past the last index of the lungs along each axis, without the outermost hundredth of them.
     """
 
@@ -57,10 +57,10 @@ class Body:
 
     @classmethod
     def of(cls, volume: Volume) -> Body | None:
-        """Thin a volume out and find its lungs; None where no air is enclosed that could be lung."""
+        """Subsample a volume and find its lungs; None if no enclosed air could be lung."""
         steps = [step_for(count) for count in volume.grid.shape]
         hu = volume.hu[:: steps[0], :: steps[1], :: steps[2]].copy()
-        is_known = ~_padding_of(hu)
+        is_known = ~find_padding(np.ascontiguousarray(hu.transpose(2, 1, 0))).mask.transpose(2, 1, 0)
         if tilt_degrees(volume.grid) > UPRIGHT_DEGREES:
             hu, is_known = _upright(hu, is_known, volume.grid, steps)
         hu[~is_known] = AIR_HU
@@ -69,42 +69,34 @@ class Body:
             return None
         return cls(hu, is_known, lungs, _box_of(lungs))
 
-    def turned(self, axes: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> Body:
-        """Return the same body with its axes in another order, and some of them running the other way. Views."""
-
-        def turn(array: NDArray[np.generic]) -> NDArray[np.generic]:
-            return array.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
-
-        lungs = np.asarray(turn(self.lungs), dtype=np.bool_)
-        return Body(
-            np.asarray(turn(self.hu), np.int16), np.asarray(turn(self.is_known), np.bool_), lungs, _box_of(lungs)
-        )
+    def turned(self, orientation: Orientation) -> Body:
+        """Return the body with its axes turned. Views."""
+        lungs = orientation.to_ras(self.lungs)
+        return Body(orientation.to_ras(self.hu), orientation.to_ras(self.is_known), lungs, _box_of(lungs))
 
     def sample(self, *index: NDArray[np.intp]) -> tuple[Cells, Cells]:
         """Take shares of tissue in cells of 3 x 3 x 3 samples.
 
         Args:
-            index: for each axis the voxels to take, three arrays that broadcast to (3 U, 3 V, 3 W); those outside the
+            index: voxels to sample along each axis, three arrays that broadcast to (3 U, 3 V, 3 W); those outside the
                 scan count as unknown.
 
         Returns:
-            Shares (U, V, W, KINDS) of what is known of each cell, and (U, V, W), 1 where most of the cell is known.
+            Shares (U, V, W, KINDS) of the known part of each cell, and (U, V, W), 1 where most of the cell is known.
         """
         inside = np.ones((), dtype=np.bool_)
-        at = []
-        for axis, (each, count) in enumerate(zip(index, self.hu.shape, strict=True)):
-            inside = inside & (each >= 0) & (each < count)
-            at.append(np.clip(index[axis], 0, count - 1))
-        place = tuple(at)
-        hu, known = self.hu[place], self.is_known[place] & inside
-        weight = _mean(known)
+        for voxels, count in zip(index, self.hu.shape, strict=True):
+            inside = inside & (voxels >= 0) & (voxels < count)
+        place = tuple(np.clip(voxels, 0, count - 1) for voxels, count in zip(index, self.hu.shape, strict=True))
+        hu, is_known = self.hu[place], self.is_known[place] & inside
+        weight = _mean(is_known)
         kinds = (self.lungs[place], (hu > SOFT_HU) & (hu < DENSE_HU), hu >= DENSE_HU, (hu > FAT_HU) & (hu <= SOFT_HU))
-        shares = np.stack([_mean(kind & known) for kind in kinds], axis=-1) / np.maximum(weight, 1e-6)[..., None]
+        shares = np.stack([_mean(kind & is_known) for kind in kinds], axis=-1) / np.maximum(weight, 1e-6)[..., None]
         return shares.astype(np.float32), (weight > MOSTLY).astype(np.float32)
 
 
 def step_for(count: int) -> int:
-    """Return how many voxels of an axis make one of the coarse grid."""
+    """Return how many voxels of an axis give one of the coarse grid."""
     return max(1, round(count / VOXELS))
 
 
@@ -126,15 +118,10 @@ def places(first: int, end: int, cells: int, reach: float) -> NDArray[np.intp]:
     return np.floor(first + share * (end - first)).astype(np.intp)
 
 
-def _padding_of(hu: NDArray[np.int16]) -> NDArray[np.bool_]:
-    mask = find_padding(np.ascontiguousarray(hu.transpose(2, 1, 0))).mask
-    return np.asarray(mask, dtype=np.bool_).transpose(2, 1, 0)
-
-
 def _upright(
     hu: NDArray[np.int16], is_known: NDArray[np.bool_], grid: Grid, steps: list[int]
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Put an array on a grid whose axes are Right, Anterior, Superior; beyond the scan nothing is known."""
+    """Resample an array to a grid whose axes are Right, Anterior, Superior; voxels beyond the scan are unknown."""
     matrix = grid.affine[:3, :3] * steps
     spacing = np.linalg.norm(matrix, axis=0)
     corners = matrix @ np.array(np.meshgrid(*[(0, n - 1) for n in hu.shape], indexing="ij")).reshape(3, -1)
@@ -142,32 +129,24 @@ def _upright(
     shape = tuple(int(n) + 1 for n in (high - low) / spacing)
     to_index = np.linalg.inv(matrix) * spacing
     offset = np.linalg.inv(matrix) @ low
-    turned, known = (
+    resampled, is_inside = (
         ndimage.affine_transform(array, to_index, offset, shape, order=0, cval=value)
         for array, value in ((hu, AIR_HU), (is_known.astype(np.uint8), 0))
     )
-    return turned, known.astype(np.bool_)
+    return resampled, is_inside.astype(np.bool_)
 
 
 def _lungs(hu: NDArray[np.int16]) -> NDArray[np.bool_] | None:
-    """Find the largest enclosed air, and what is not much less."""
-    air = (hu < LUNG_HU).astype(np.uint8)
-    enclosed = np.zeros_like(air)
+    """Find the largest piece of enclosed air, and those not much smaller; None if it is too small."""
+    enclosed = np.zeros(hu.shape, dtype=np.uint8)
     for axis in range(3):
-        planes = np.moveaxis(air, axis, 0)
-        enclosed |= np.moveaxis(np.stack([_without_outside(plane) for plane in planes]), 0, axis)
+        enclosed |= np.moveaxis(enclosed_air(np.moveaxis(hu, axis, 0)), 0, axis)
     labels = cc3d.connected_components(enclosed, connectivity=6)
     counts = np.bincount(labels.ravel())
     counts[0] = 0
     if counts.max() < FEWEST_SHARE * labels.size:
         return None
     return np.asarray((counts >= LARGE_SHARE * counts.max())[labels], dtype=np.bool_)
-
-
-def _without_outside(air: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    framed = cv2.copyMakeBorder(np.ascontiguousarray(air), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    cv2.floodFill(framed, None, (0, 0), 0)
-    return np.asarray(framed[1:-1, 1:-1], dtype=np.uint8)
 
 
 def _box_of(lungs: NDArray[np.bool_]) -> Box:

@@ -1,7 +1,7 @@
 """Whether the body lies as the header says: front and back, left and right, head and feet, and its long axis.
 
-Nothing of the header is believed but the tilt of its slices; spacing plays no part. The thresholds were set on scans
-that were left out of the atlas (docs/quality.md, "Orientation").
+Of the header only the tilt of its slices is used; spacing plays no part. The thresholds were set on scans that are not
+in the atlas (docs/quality.md, "Orientation").
 """
 
 from __future__ import annotations
@@ -12,34 +12,35 @@ from typing import Final
 
 import numpy as np
 
-from lungseg.records import ScanFinding, ScanSeverity
+from lungseg.records.findings import ScanFinding, ScanSeverity
 from lungseg.scans.anatomy.atlas import ORDERS, VIEWS, Atlas, fits
 from lungseg.scans.anatomy.body import UPRIGHT_DEGREES, Body, tilt_of_slices
 from lungseg.scans.anatomy.sides import Sides, side_evidence
+from lungseg.scans.geometry import Orientation
 from lungseg.scans.volume import Volume
 
 FIT: Final = (3.4, 3.8)
-"""Below the first, a body fits the atlas too badly to tell anything; from the second on differences count in full."""
+"""Below the first, a body fits the atlas too badly for a verdict; from the second on differences count in full."""
 STEEPNESS = 25.0
 """Of the logistic curve from a difference of fits to a certainty: 0.18 gives 0.99."""
 SIDE_STEEPNESS = 25.0
 AGREES_FROM, CONTRADICTS_FROM = 0.9, 0.97
 SIDE_VIEWS: Final = ("whole", "lower part", "upper part")
-"""Views of a chest in which the heart can be told from a mass or fluid."""
+"""Views of a chest in which the heart can be distinguished from a mass or fluid."""
 LOWEST_END, HIGHEST_END = 0.35, 0.7
 """Lung in the first and last slice, as shares of the fullest one; with more of it the heart may not be in view."""
 DOUBT = 0.03
-"""Not one of heart, mediastinum and abdomen may speak more than this for a header that the others contradict."""
+"""Largest evidence of heart, mediastinum or abdomen for a header that the others contradict."""
 EQUAL_LUNGS = 0.4
 """Share of the larger lung that the smaller one has; below, the heart may be pushed or drawn to the other side."""
 TILTED_DEGREES = 20.0
 CLEAR_IF_TILTED = 0.35
-"""Evidence for a heart on the right that is asked of a tilted scan, of which it is not clear where it ends."""
+"""Least evidence for a heart on the right in a tilted scan, whose ends are unclear."""
 REMEDY = "Export the scan again from the DICOM series, with its orientation, and look where front, left and head are."
 _AS_IS = (0, 1, 2)
 _NAMES = ("left to right", "back to front", "feet to head")
-_SAME_AXES = np.array([axes == _AS_IS for axes, _ in ORDERS])
-_FLIPS = np.array([flips for _, flips in ORDERS])
+_SAME_AXES = np.array([order.axes == _AS_IS for order in ORDERS])
+_FLIPS = np.array([order.flips for order in ORDERS])
 
 
 class Says(StrEnum):
@@ -50,6 +51,7 @@ class Says(StrEnum):
     UNDECIDED = "undecided"
 
 
+_DIRECTIONS: Final = ("the long axis", "front and back", "head and feet", "left and right")
 _VERBS: Final = {
     Says.AGREES: "agrees with the header on",
     Says.CONTRADICTS: "contradicts the header on",
@@ -63,8 +65,8 @@ class OrientationVerdict:
 
     Attributes:
         says: whether it agrees with the header.
-        certainty: 0.5 to 1, how sure the likelier of both answers is: a logistic function of the evidence.
-        reason: what was seen, in a sentence.
+        certainty: 0.5 to 1, of the likelier answer: a logistic function of the evidence.
+        reason: a sentence.
     """
 
     says: Says
@@ -77,10 +79,8 @@ class OrientationCheck:
     """What the body says of a header.
 
     Attributes:
-        front_back: whether front is in front.
-        left_right: whether left is left.
-        head_feet: whether head is above.
-        long_axis: whether the body's axes are those of the header, each either way.
+        front_back, left_right, head_feet: of each direction.
+        long_axis: whether the body's axes are those of the header, either way round.
         tilt_degrees: angle between the slices and the axial plane, by the header.
     """
 
@@ -92,7 +92,7 @@ class OrientationCheck:
 
     @property
     def by_code(self) -> dict[str, OrientationVerdict]:
-        """Return the verdicts by the codes of their findings."""
+        """The verdicts by the codes of their findings."""
         return {
             "orientation.axes": self.long_axis,
             "orientation.front_back": self.front_back,
@@ -102,33 +102,28 @@ class OrientationCheck:
 
     @property
     def summary(self) -> str:
-        """Say in a sentence in which directions the body agrees with the header, contradicts it or does not tell."""
-        directions = {
-            "the long axis": self.long_axis,
-            "front and back": self.front_back,
-            "head and feet": self.head_feet,
-            "left and right": self.left_right,
-        }
+        """A sentence: in which directions the body agrees with the header, contradicts it or does not tell."""
+        directions = list(zip(_DIRECTIONS, self.by_code.values(), strict=True))
         parts = [
             f"{verb} {', '.join(names)}"
             for says, verb in _VERBS.items()
-            if (names := [name for name, verdict in directions.items() if verdict.says is says])
+            if (names := [name for name, verdict in directions if verdict.says is says])
         ]
         return f"The body {'; it '.join(parts)}."
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The measurements behind the verdicts; what compares is positive where the header is right.
+    """The measurements behind the verdicts; differences are positive if the header is right.
 
     Attributes:
-        fit: logarithm of the likelihood per cell of the best of all orders.
-        view: which view of a chest that was.
-        likeliest: the axes R, A, S of that order.
+        fit: logarithm of the likelihood per cell of the best order.
+        view: view of a chest that fits best.
+        likeliest: the axes R, A, S of the best order.
         long_axis: best fit with the header's axes, less the best with any other axes.
         front_back: best fit with the header's front, less the best with front and back swapped.
         head_feet: the same for head and feet.
-        sides: what speaks for left and right.
+        sides: evidence for left and right.
         ends: lung in the lowest and the highest slice, as shares of the fullest one.
     """
 
@@ -143,22 +138,17 @@ class Evidence:
 
 
 def check_orientation(volume: Volume, atlas: Atlas | None = None) -> OrientationCheck:
-    """Compare the orientation of a scan with the body that it shows; some 0.1 s of one core.
-
-    Args:
-        volume: the scan, as its header says.
-        atlas: what chests look like; by default the one that is shipped.
-    """
+    """Compare the orientation of a scan with the body that it shows, by the shipped atlas unless another is given."""
     tilt = tilt_of_slices(volume.grid)
     body = Body.of(volume)
     if body is None:
-        nothing = OrientationVerdict(Says.UNDECIDED, 0.5, "There are no lungs in view by which the body could be told.")
-        return OrientationCheck(nothing, nothing, nothing, nothing, tilt)
+        unclear = OrientationVerdict(Says.UNDECIDED, 0.5, "There are no lungs in view to judge the body by.")
+        return OrientationCheck(unclear, unclear, unclear, unclear, tilt)
     return verdict_of(weigh(body, atlas or Atlas.shipped()), tilt)
 
 
 def weigh(body: Body, atlas: Atlas) -> Evidence:
-    """Measure what speaks for and against the header."""
+    """Measure the evidence for and against the header."""
     by_view = fits(body, atlas)
     best = by_view.max(axis=0)
 
@@ -166,13 +156,13 @@ def weigh(body: Body, atlas: Atlas) -> Evidence:
         right, wrong = (best[_SAME_AXES & (_FLIPS[:, axis] == flip)].max() for flip in (False, True))
         return float(right - wrong)
 
-    _, (_, back, down) = ORDERS[int(np.where(_SAME_AXES, best, -np.inf).argmax())]
-    upright = body.turned(_AS_IS, (False, back, down))
+    _, back, down = ORDERS[int(np.where(_SAME_AXES, best, -np.inf).argmax())].flips
+    upright = body.turned(Orientation(_AS_IS, (False, back, down)))
     areas = upright.lungs.sum(axis=(0, 1))
     return Evidence(
         fit=float(best.max()),
         view=VIEWS[int(by_view.max(axis=1).argmax())],
-        likeliest=ORDERS[int(best.argmax())][0],
+        likeliest=ORDERS[int(best.argmax())].axes,
         long_axis=float(best[_SAME_AXES].max() - best[~_SAME_AXES].max()),
         front_back=gain(1),
         head_feet=gain(2),
@@ -245,16 +235,13 @@ def _left_right(
 
 
 def findings_of_orientation(check: OrientationCheck) -> tuple[ScanFinding, ...]:
-    """Say what of the orientation a reader of a result should know."""
-    found = [
+    """Return the contradictions of header and body, and the tilt of the slices, as findings."""
+    findings = [
         ScanFinding(code, ScanSeverity.NOT_UNDERSTOOD, f"{verdict.reason} Certainty {verdict.certainty:.2f}.", REMEDY)
         for code, verdict in check.by_code.items()
         if verdict.says is Says.CONTRADICTS
     ]
     if check.tilt_degrees > TILTED_DEGREES:
-        text = (
-            f"The slices are tilted by {check.tilt_degrees:.0f} degrees against the axial plane; the network knows "
-            "axial slices."
-        )
-        found.append(ScanFinding("orientation.tilted", ScanSeverity.NOTE, text))
-    return tuple(found)
+        text = f"The slices are {check.tilt_degrees:.0f} degrees off the axial plane; the network knows axial slices."
+        findings.append(ScanFinding("orientation.tilted", ScanSeverity.NOTE, text))
+    return tuple(findings)

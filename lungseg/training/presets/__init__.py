@@ -1,4 +1,4 @@
-"""What a training preset holds: every choice that makes a checkpoint what it is, in frozen values.
+"""The values of a training preset: every choice that makes a checkpoint what it is.
 
 `files` reads them: each preset is a TOML file that can be copied and changed. No torch here: pages list presets.
 """
@@ -15,37 +15,16 @@ from lungseg.scans.canvas import Preprocessing
 from lungseg.segmentation.card import NetworkShape
 
 Range: TypeAlias = tuple[Finite, Finite]
-"""Lowest and highest value of what is drawn evenly."""
+"""Lowest and highest value of a uniform distribution."""
 
-LARGEST_SIDE_PX = 1024
+LARGEST_SIDE_PX = 480
+"""Of a scene: its noise is cut from a field of 512 pixels."""
 SMALLEST_FACTOR = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class OptimisationConfig:
-    """How the network learns.
-
-    Attributes:
-        epochs: epochs, each followed by validation.
-        batch: slices or scenes per step.
-        steps: optimiser steps per epoch; None for as many as show each slice once.
-        optimiser: `adam`, or `adamw`, whose weight decay does not pass through the moments.
-        learning_rate: the highest rate.
-        warm_up: share of all steps in which the rate rises to its highest.
-        hold_until: share of all steps until which the rate stays there.
-        decay: what the rate does from then on: nothing, or half a cosine down to zero.
-        weight_decay: of the optimiser.
-        positive_weight: weight of a tumour pixel in binary cross-entropy, where another weighs 1.
-        positive_weight_until: share of all steps after which a tumour pixel weighs 1, too.
-        dice: weight of the Dice term beside binary cross-entropy; 0 for none.
-        dice_smoothing_px: pixels added to both sides of its fraction; lesions much smaller than that count little.
-        ema: decay of the exponential moving average of the weights, which is then what is validated and kept; None
-            for the weights themselves.
-        max_grad_norm: longer gradients are shortened to this norm; None for never.
-        amp: whether convolutions run in bf16 where the hardware has it.
-        micro_batches: a batch passes through the network in this many parts whose gradients add up, to save memory.
-        patience: training ends after this many epochs in a row that were no better than the best; None for never.
-    """
+    """How the network learns; comments in `baseline.toml` explain each setting, None turns one off."""
 
     epochs: Natural
     batch: Natural
@@ -67,11 +46,7 @@ class OptimisationConfig:
     patience: Natural | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers with which nothing is learned.
-
-        Raises:
-            DataSetError: a count is not positive, a share is not between 0 and 1, or a weight is negative.
-        """
+        """Raise DataSetError where a count is not positive, a share not between 0 and 1, or a weight negative."""
         for name in ("epochs", "batch", "steps", "micro_batches", "patience"):
             if (count := getattr(self, name)) is not None and count < 1:
                 raise DataSetError(f"{name} is {count}: nothing would be trained.", "Give 1 or more.")
@@ -100,11 +75,7 @@ class Preset:
     optimisation: OptimisationConfig
 
     def __post_init__(self) -> None:
-        """Refuse parts that contradict each other.
-
-        Raises:
-            DataSetError: network and slices don't fit each other.
-        """
+        """Raise DataSetError where network and slices don't fit each other."""
         if self.network.channels != self.preprocessing.channels:
             raise DataSetError(
                 f"network.channels is {self.network.channels}, preprocessing.channels is "
@@ -140,12 +111,9 @@ class SpatialAugmentation:
     elastic_smoothing_px: Range = (4.0, 8.0)
 
     def __post_init__(self) -> None:
-        """Refuse ranges that nothing can be drawn from.
-
-        Raises:
-            DataSetError: a range runs downward, or a factor or a length is negative.
-        """
-        _check_ranges(self, ("scale", "elastic_px", "elastic_smoothing_px"), least=0.0)
+        """Raise DataSetError where a range runs downward, a factor is not positive, or a length is negative."""
+        _check_ranges(self, ("scale",), least=SMALLEST_FACTOR)
+        _check_ranges(self, ("elastic_px", "elastic_smoothing_px"), least=0.0)
         _check_ranges(self, ("rotation_degrees",))
 
 
@@ -167,37 +135,7 @@ class SlicePreset(Preset):
 
 @dataclass(frozen=True, slots=True)
 class CompositionConfig:
-    """What scenes show, as shares of one and as ranges from which values are drawn evenly.
-
-    Attributes:
-        side_px: side of a square scene.
-        mosaic: share of scenes put together from four crops of different patients; the rest are parts of whole scans.
-        mosaic_scan: share of mosaic tiles cut from whole scans, so that a tile does not betray its source.
-        mosaic_nodule: share of mosaic tiles cut from nodules in 3-D.
-        slice_mm: thickness of the slices of those.
-        lesion: share of whole-scan scenes centred on a marked lesion of that scan.
-        hard_negatives: share of whole-scan scenes centred where the network last saw tumour that is not there.
-        wall: share of whole-scan scenes centred where lung meets pleura, hilum or diaphragm.
-        chest: share of whole-scan scenes centred anywhere in the chest, heart and diaphragm included.
-        paste: share of scenes at a wall, in the chest or in the lung that get a nodule pasted in.
-        negative_paste: share of pastes that carry healthy lung of another scan instead of tumour.
-        pixel_mm: pixel size of a scene.
-        zoom: factor by which crops of a mosaic are enlarged.
-        enlarge: factor by which pasted nodules are enlarged, at most.
-        largest_mm: pasted nodules grow to this size at most.
-        large: share of pasted nodules whose size is drawn evenly; small ones prevail among the others.
-        solid_hu: density that enlarged nodules get, since small ones are diluted by the air around them.
-        rim_px: how far the border of those is smoothed.
-        rotation_degrees: rotation of whole scans and crops to either side.
-        aspect: factor by which one side of them is stretched.
-        noise_hu: standard deviation of added noise.
-        gain: factor on HU.
-        offset_hu: shift of HU.
-        contrast: share of parts of whole scans whose heart and vessels are brightened as by a contrast medium.
-        contrast_hu: by how much.
-        blur: share of scenes that are smoothed.
-        blur_px: standard deviation of the smoothing, pixels.
-    """
+    """The composition of scenes, as shares of one and ranges; comments in `scenes.toml` explain each setting."""
 
     side_px: Natural = 128
     mosaic: Finite = 0.4
@@ -228,11 +166,7 @@ class CompositionConfig:
     blur_px: Range = (0.3, 1.0)
 
     def __post_init__(self) -> None:
-        """Refuse shares that don't add up, and ranges that nothing can be drawn from.
-
-        Raises:
-            DataSetError: a share or their sum is not between 0 and 1, a range runs downward, or a scene has no pixels.
-        """
+        """Raise DataSetError where shares add up to more than 1, a range runs downward, or a number is out of range."""
         if not 1 <= self.side_px <= LARGEST_SIDE_PX:
             raise DataSetError(f"side_px is {self.side_px}.", f"Give 1 to {LARGEST_SIDE_PX}.")
         of_scans = ("lesion", "hard_negatives", "wall", "chest")
@@ -268,11 +202,7 @@ class ScenePreset(Preset):
     labelled_from: Natural = 1
 
     def __post_init__(self) -> None:
-        """Refuse as other presets do, and a split that leaves nobody to learn from.
-
-        Raises:
-            DataSetError: a value contradicts another one, or is out of range.
-        """
+        """Raise DataSetError where a value contradicts another one, or is out of range."""
         Preset.__post_init__(self)
         _check_side(self.composition.side_px, "composition.side_px", self.network.depth)
         _check_shares(self, ("test_share", "validation_share"))

@@ -1,7 +1,7 @@
 """Preset files: TOML that can be copied, changed and trained with; a file is named as its preset.
 
 The product's own lie beside this module, those of an installation under its home. A preset is read whole or refused
-with the place of what is wrong; a setting that nobody knows is refused, too, since it may be a slip of the pen.
+with the place of the fault; an unknown setting is refused, too, since it may be a typing error.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def parse_preset(name: str, content: bytes) -> AnyPreset:
         content: TOML, UTF-8, at most 64 KB.
 
     Raises:
-        DataSetError: what is wrong, and where.
+        DataSetError: the content is no preset; the text names the place.
     """
     try:
         values = parse_toml(content, _refusal)

@@ -1,7 +1,7 @@
 """The table of cases as a Streamlit component: a real table with a menu for each row, which no widget can do.
 
-The script is told texts and addresses, and tells what the reader asks for. It is told anew each second while something
-runs, and changes only what is new, so that focus, an open menu and the place on the page stay.
+The script gets texts and addresses, each second while something runs, and sends what the reader chooses. It changes
+only what is new, so that focus, an open menu and the place on the page stay.
 """
 
 from __future__ import annotations
@@ -21,26 +21,19 @@ COMPONENT = "upload_cases"
 
 @dataclass(frozen=True, slots=True)
 class CaseLine:
-    """One case, in words.
+    """The row of a case, as texts.
 
     Attributes:
-        id: of the case.
-        name: of the case.
         address: of its viewer.
         thumbnail: address of its picture; None where there is none yet.
-        state: how its segmentation stands, in a word that the style knows.
-        said: the same, as a sentence.
-        exact: the moment of it, for the hover text.
-        share: how far it is, 0 to 1; None where it does not run.
+        state: of its segmentation, as a word for the style sheet.
+        status: the same as a sentence.
+        exact: the moment that `status` names, for the hover text.
+        share: progress, 0 to 1; None where nothing runs.
         note: what a reader has to know of the result, or why there is none; may be empty.
-        is_warning: whether the note is marked.
-        voxels: shape of the scan.
-        spacing: its voxel spacing.
-        lesions: how many were found.
-        volume: of all of them, in ml.
-        added: when it was taken in.
-        added_exact: the same, to the second.
-        actions: what can be done with it.
+        is_warning: whether the note is a warning.
+        volume: of all lesions, in ml.
+        actions: entries of its menu.
     """
 
     id: str
@@ -48,7 +41,7 @@ class CaseLine:
     address: str
     thumbnail: str | None
     state: str
-    said: str
+    status: str
     exact: str
     share: float | None
     note: str
@@ -64,12 +57,12 @@ class CaseLine:
 
 @dataclass(frozen=True, slots=True)
 class TableAction:
-    """What the reader asked for since the page was drawn last.
+    """What the reader has chosen since the page was drawn last; each may be None.
 
     Attributes:
-        opened: id of the case to open; None where none is.
-        action: what to do, and the id of the case; None likewise.
-        page: to be turned to; None likewise.
+        opened: id of the case to open.
+        action: entry of the menu, and id of the case.
+        page: number of the page to turn to.
     """
 
     opened: str | None
@@ -86,26 +79,15 @@ _component = st.components.v2.component(
 
 
 def case_table(lines: Sequence[CaseLine], *, count: int, page: int, pages: int) -> TableAction:
-    """Draw a page of the table.
-
-    Args:
-        lines: the cases of the page.
-        count: cases on all pages.
-        page: its number, from 1.
-        pages: how many there are.
-    """
+    """Draw page number `page` (from 1) of `pages`, which hold `count` cases together."""
     data = {"lines": [asdict(line) for line in lines], "count": count, "page": page, "pages": pages}
-    asked: Any = _component(
+    event: Any = _component(
         key=COMPONENT,
         data=data,
         height="content",
-        on_opened_change=_nothing,
-        on_action_change=_nothing,
-        on_page_change=_nothing,
+        on_opened_change=lambda: None,  # Streamlit needs a callback for each event
+        on_action_change=lambda: None,
+        on_page_change=lambda: None,
     )
-    action = asked.get("action")
-    return TableAction(asked.get("opened"), (action["what"], action["id"]) if action else None, asked.get("page"))
-
-
-def _nothing() -> None:
-    """What was asked for is answered where the table is drawn; Streamlit wants a function for each name."""
+    action = event.get("action")
+    return TableAction(event.get("opened"), (action["what"], action["id"]) if action else None, event.get("page"))

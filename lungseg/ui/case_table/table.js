@@ -6,7 +6,7 @@ import { objectOn } from "../component.js";
 import { find, focusedBeside, make, makeButton, setText } from "../dom.js";
 
 /**
- * One case, in words: `CaseLine` in `__init__.py`.
+ * The row of a case: `CaseLine` in `__init__.py`.
  *
  * @typedef {object} Line
  * @property {string} id
@@ -14,7 +14,7 @@ import { find, focusedBeside, make, makeButton, setText } from "../dom.js";
  * @property {string} address
  * @property {string | null} thumbnail
  * @property {string} state
- * @property {string} said
+ * @property {string} status
  * @property {string} exact
  * @property {number | null} share
  * @property {string} note
@@ -28,7 +28,7 @@ import { find, focusedBeside, make, makeButton, setText } from "../dom.js";
  * @property {string[]} actions
  */
 /** @typedef {{ lines: Line[], count: number, page: number, pages: number }} TableData */
-/** @typedef {(name: "opened" | "action" | "page", value: unknown) => void} Ask asks the server for something */
+/** @typedef {(name: "opened" | "action" | "page", value: unknown) => void} Send sends a choice of the reader to the server */
 
 const COLUMNS = /** @type {const} */ ([
   ["picture", ""], ["name", "Case"], ["state", "State"], ["voxels", "Voxels"], ["lesions", "Lesions"],
@@ -42,10 +42,10 @@ const MARKS = { queued: "…", running: "…", failed: "!", cancelled: "–", no
 class Row {
   /**
    * @param {Line} line
-   * @param {Ask} ask
+   * @param {Send} send
    * @param {(row: Row) => void} onMenu
    */
-  constructor(line, ask, onMenu) {
+  constructor(line, send, onMenu) {
     this.line = line;
     this.shown = "";
     this.root = make("tr");
@@ -58,14 +58,14 @@ class Row {
     this.link.addEventListener("click", (event) => {
       if (event.button || event.ctrlKey || event.metaKey || event.shiftKey) return; // a window of its own
       event.preventDefault();
-      ask("opened", line.id);
+      send("opened", line.id);
     });
     this.cells.name.append(this.link);
-    this.said = make("span", "said");
+    this.status = make("span", "status");
     this.meter = make("i");
     this.meterFrame = make("span", "meter", "", this.meter);
     this.note = make("p", "note");
-    this.cells.state.append(make("div", "first", "", this.meterFrame, this.said), this.note);
+    this.cells.state.append(make("div", "first", "", this.meterFrame, this.status), this.note);
     this.voxels = make("span");
     this.spacing = make("small");
     this.cells.voxels.append(this.voxels, this.spacing);
@@ -88,8 +88,8 @@ class Row {
     this.root.dataset.state = line.state;
     this.meterFrame.hidden = line.share === null;
     this.meter.style.width = `${Math.round(100 * (line.share ?? 0))}%`;
-    setText(this.said, line.said);
-    this.said.title = line.exact;
+    setText(this.status, line.status);
+    this.status.title = line.exact;
     setText(this.note, line.note ? `${line.is_warning ? "⚠ " : ""}${line.note}` : "");
     Object.assign(this.note, { title: line.note, hidden: !line.note });
     this.note.classList.toggle("warning", line.is_warning);
@@ -120,10 +120,10 @@ class Row {
 class Menu {
   /**
    * @param {Element} root
-   * @param {Ask} ask
+   * @param {Send} send
    */
-  constructor(root, ask) {
-    this.ask = ask;
+  constructor(root, send) {
+    this.send = send;
     /** @type {Row | null} */
     this.row = null;
     this.root = make("div", "menu");
@@ -166,46 +166,41 @@ class Menu {
     item.tabIndex = -1;
     item.addEventListener("click", () => {
       this.close(true);
-      this.ask("action", { what, id });
+      this.send("action", { what, id });
     });
     return item;
   }
 
-  /** @param {boolean} givesBack whether the focus goes back to the button */
-  close(givesBack) {
+  /** @param {boolean} returnsFocus whether the focus goes back to the button */
+  close(returnsFocus) {
     if (!this.row) return;
     const { button } = this.row;
     this.row = null;
     this.root.hidden = true;
     button.setAttribute("aria-expanded", "false");
-    if (givesBack) button.focus();
+    if (returnsFocus) button.focus();
   }
 
   /** @param {KeyboardEvent} event */
   onKey(event) {
     const items = [...this.root.querySelectorAll("button")];
-    const at = items.findIndex((item) => item === focusedBeside(this.root));
+    const { length } = items;
+    const current = items.findIndex((item) => item === focusedBeside(this.root));
     /** @type {Record<string, number>} */
-    const places = {
-      ArrowDown: (at + 1) % items.length, ArrowUp: (at - 1 + items.length) % items.length, Home: 0, End: items.length - 1,
-    };
-    if (event.key in places) items[places[event.key]].focus();
+    const targets = { ArrowDown: (current + 1) % length, ArrowUp: (current - 1 + length) % length, Home: 0, End: length - 1 };
+    if (event.key in targets) items[targets[event.key]].focus();
     else if (event.key === "Escape" || event.key === "Tab") this.close(true);
     else return;
     event.preventDefault();
     event.stopPropagation();
   }
-
-  end() {
-    this.listening.abort();
-  }
 }
 
-/** Turning pages: the same above and below the table. */
+/** The buttons that turn pages: the same above and below the table. */
 class Pager {
-  /** @param {Ask} ask */
-  constructor(ask) {
-    this.ask = ask;
+  /** @param {Send} send */
+  constructor(send) {
+    this.send = send;
     this.shown = "";
     this.root = make("nav", "pager");
   }
@@ -222,37 +217,37 @@ class Pager {
     if (content === this.shown) return;
     this.shown = content;
     /** @type {(number: number, text: string, label: string) => HTMLButtonElement} */
-    const to = (number, text, label) => {
+    const buttonTo = (number, text, label) => {
       const button = makeButton("", text);
       button.disabled = number < 1 || number > pages;
       button.setAttribute("aria-label", label);
       if (number === page) button.setAttribute("aria-current", "page");
-      button.addEventListener("click", () => this.ask("page", number));
+      button.addEventListener("click", () => this.send("page", number));
       return button;
     };
     const near = [...Array(pages).keys()].map((n) => n + 1)
       .filter((n) => n === 1 || n === pages || Math.abs(n - page) <= 2);
     const numbers = near.flatMap((n, i) => {
-      const button = to(n, `${n}`, `Page ${n}`);
+      const button = buttonTo(n, `${n}`, `Page ${n}`);
       return i && n - near[i - 1] > 1 ? [make("span", "gap", "…"), button] : [button];
     });
-    this.root.replaceChildren(to(page - 1, "‹", "Page before"), ...numbers, to(page + 1, "›", "Next page"));
+    this.root.replaceChildren(buttonTo(page - 1, "‹", "Previous page"), ...numbers, buttonTo(page + 1, "›", "Next page"));
   }
 }
 
 class Table {
   /**
    * @param {Element} root
-   * @param {Ask} ask of this run of the page; each has its own
+   * @param {Send} send of this run of the page; each has its own
    */
-  constructor(root, ask) {
-    this.ask = ask;
-    /** @type {Ask} */
-    this.askNow = (name, value) => this.ask(name, value);
+  constructor(root, send) {
+    this.send = send;
+    /** @type {Send} */
+    this.sendNow = (name, value) => this.send(name, value);
     /** @type {Map<string, Row>} */
     this.rows = new Map();
-    this.above = new Pager(this.askNow);
-    this.below = new Pager(this.askNow);
+    this.above = new Pager(this.sendNow);
+    this.below = new Pager(this.sendNow);
     this.caption = make("caption", "spoken");
     this.body = make("tbody");
     const titles = COLUMNS.map(([name, title]) => {
@@ -263,7 +258,7 @@ class Table {
     const head = make("thead", "", "", make("tr", "", "", ...titles));
     this.title = find(head, ".name span", HTMLElement);
     root.replaceChildren(this.above.root, make("table", "", "", this.caption, head, this.body), this.below.root);
-    this.menu = new Menu(root, this.askNow);
+    this.menu = new Menu(root, this.sendNow);
   }
 
   /** @param {TableData} data */
@@ -272,15 +267,15 @@ class Table {
     setText(this.caption, pages > 1 ? `Cases, page ${page} of ${pages}` : "Cases");
     this.above.show(page, pages, "above");
     this.below.show(page, pages, "below");
-    const wanted = new Set(lines.map((line) => line.id));
+    const ids = new Set(lines.map((line) => line.id));
     for (const [id, row] of this.rows) {
-      if (wanted.has(id)) continue;
+      if (ids.has(id)) continue;
       if (this.menu.row === row) this.menu.close(false);
       row.root.remove();
       this.rows.delete(id);
     }
     lines.forEach((line, place) => {
-      const row = this.rows.get(line.id) ?? new Row(line, this.askNow, (opened) => this.menu.toggle(opened));
+      const row = this.rows.get(line.id) ?? new Row(line, this.sendNow, (clicked) => this.menu.toggle(clicked));
       this.rows.set(line.id, row);
       row.show(line);
       if (this.body.children[place] !== row.root) this.body.insertBefore(row.root, this.body.children[place] ?? null);
@@ -288,19 +283,15 @@ class Table {
   }
 
   close() {
-    this.menu.end();
+    this.menu.listening.abort();
   }
 }
 
-/**
- * What Streamlit calls at every run of the page, with the same element.
- *
- * @param {ComponentArguments<TableData>} component
- */
+/** @param {ComponentArguments<TableData>} component of each run of the page, always with the same element */
 export default function show({ data, parentElement, setTriggerValue }) {
   const root = find(parentElement, ".cases", Element);
   const { object, release } = objectOn(root, () => new Table(root, setTriggerValue));
-  object.ask = setTriggerValue;
+  object.send = setTriggerValue;
   object.show(data);
   return release;
 }

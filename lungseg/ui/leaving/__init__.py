@@ -1,4 +1,4 @@
-"""Asks before a page is left while files are on their way to the server, and says afterwards which were cut off."""
+"""Asks before a page is left during an upload, and says afterwards which files were cut off."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ _component = st.components.v2.component(
     "lungseg_leaving",
     html='<div class="cut" role="alert" hidden></div>',
     css=(FOLDER / "leaving.css").read_text(encoding="utf-8"),
-    js=(FOLDER / "leaving.js").read_text(encoding="utf-8"),  # not a module at an address: the first upload is watched
+    js=(FOLDER / "leaving.js").read_text(encoding="utf-8"),  # sent with the page, so that the first upload is watched
 )
 
 
 def watch_leaving(taken_in: int) -> None:
-    """Watch over the uploads of this page.
-
-    Args:
-        taken_in: grows whenever all files that had come were taken in: from then on the page may be left.
-    """
+    """Watch the uploads of this page; `taken_in` grows whenever all files that arrived were taken in."""
     _component(key="upload_leaving", data={"takenIn": taken_in}, height="content")

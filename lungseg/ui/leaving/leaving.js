@@ -1,23 +1,23 @@
 /**
- * Uploads are the browser's alone until the server has taken them in. Streamlit sends them by XMLHttpRequest; what goes to
- * its address for uploads is watched. The names of files that are on their way stand in the memory of this tab
- * (sessionStorage, gone with it), so that a page that comes after can say which never arrived.
+ * Watches uploads, which only the browser has until the server has taken them in. Streamlit sends them by XMLHttpRequest to
+ * an address of their own. The names of files that have not arrived stand in the memory of this tab (sessionStorage), so
+ * that the next page can say which were cut off.
  *
- * It imports nothing: it comes with the page itself, so that it watches before the first upload can begin.
+ * It imports nothing: it is sent with the page itself, so that it watches before the first upload can begin.
  */
 
 /** @import { ComponentArguments } from "../types.js" */
 
 const ADDRESS = "/_stcore/upload_file/";
 const MEMORY = "lungseg.uploads";
-const QUESTION = "Files are still being uploaded. Those that have not arrived are lost if you leave. Leave all the same?";
+const QUESTION = "Files are still being uploaded. If you leave, those that have not arrived are lost. Leave this page?";
 
 /** @typedef {{ name: string }} Upload */
 
 class Watch {
   constructor() {
     /** @type {Set<Upload>} */
-    this.onTheirWay = new Set();
+    this.pending = new Set();
     /** @type {Set<Upload>} */
     this.arrived = new Set();
     this.takenIn = 0;
@@ -48,7 +48,7 @@ class Watch {
   }
 
   get isBusy() {
-    return this.onTheirWay.size + this.arrived.size > 0;
+    return this.pending.size + this.arrived.size > 0;
   }
 
   /**
@@ -58,21 +58,17 @@ class Watch {
   follow(request, body) {
     const file = body instanceof FormData ? [...body.values()].find((value) => value instanceof File) : null;
     const upload = { name: file instanceof File ? file.name : "a file" };
-    this.onTheirWay.add(upload);
+    this.pending.add(upload);
     this.remember();
     request.addEventListener("load", () => {
-      if (request.status < 300 && this.onTheirWay.has(upload)) this.arrived.add(upload);
+      if (request.status < 300 && this.pending.has(upload)) this.arrived.add(upload);
     });
     request.addEventListener("loadend", () => {
-      if (this.onTheirWay.delete(upload)) this.remember();
+      if (this.pending.delete(upload)) this.remember();
     });
   }
 
-  /**
-   * All that had arrived was taken in.
-   *
-   * @param {number} takenIn how often that was so
-   */
+  /** @param {number} takenIn how often all files that arrived were taken in: they are then forgotten */
   settle(takenIn) {
     if (takenIn === this.takenIn) return;
     this.takenIn = takenIn;
@@ -80,20 +76,20 @@ class Watch {
     this.remember();
   }
 
-  /** The page is left: what is on its way is lost, which the memory still holds. */
+  /** Forget the files of a page that was left; the memory of the tab still holds their names. */
   forget() {
-    this.onTheirWay.clear();
+    this.pending.clear();
     this.arrived.clear();
   }
 
   remember() {
-    const names = [...this.onTheirWay, ...this.arrived].map((upload) => upload.name);
+    const names = [...this.pending, ...this.arrived].map((upload) => upload.name);
     if (names.length) sessionStorage.setItem(MEMORY, JSON.stringify(names));
     else sessionStorage.removeItem(MEMORY);
   }
 
   /**
-   * A link to another page of ours does not unload anything, but ends the uploads of this one.
+   * Ask before a link to another page of ours is followed: that unloads nothing, but ends the uploads.
    *
    * @param {MouseEvent} event
    */
@@ -111,7 +107,7 @@ class Watch {
 }
 
 /**
- * Say which files were on their way when this tab was left, and forget them.
+ * Say which files had not arrived when the page was left, and forget them.
  *
  * @param {HTMLElement} root
  */
@@ -124,26 +120,22 @@ function sayCutOff(root) {
   close.addEventListener("click", () => { root.hidden = true; });
   const title = document.createElement("b");
   title.textContent = `${what} cut off when the page was left.`;
-  root.replaceChildren(title, ` Upload again what is not in the list: ${names.join(", ")}.`, close);
+  root.replaceChildren(title, ` Upload the files that are not in the list again: ${names.join(", ")}.`, close);
   root.hidden = false;
 }
 
 /** @type {Watch | null} */
-let watch = null; // one for the window: requests of all pages go by it
+let watch = null; // one for the window: it sees the requests of all pages
 /** @type {WeakSet<Element>} */
-const seen = new WeakSet();
+const initialised = new WeakSet();
 
-/**
- * What Streamlit calls at every run of the page, with the same element.
- *
- * @param {ComponentArguments<{ takenIn: number }>} component
- */
+/** @param {ComponentArguments<{ takenIn: number }>} component of each run of the page, always with the same element */
 export default function show({ data, parentElement }) {
   const root = parentElement.querySelector(".cut");
   if (!(root instanceof HTMLElement)) return;
   watch ??= new Watch();
-  if (!seen.has(root)) {
-    seen.add(root);
+  if (!initialised.has(root)) {
+    initialised.add(root);
     watch.forget(); // Back and Forward leave a page without a click
     watch.takenIn = data.takenIn;
     sayCutOff(root);

@@ -1,6 +1,6 @@
 /**
- * The whole address of what the server names by its path: where the server's addresses begin is known to the page
- * (`web/page.py`), so that a proxy may put the server below a path of its own.
+ * The whole address of a path on the server. The page knows where the server's addresses begin (`web/page.py`), so that a
+ * proxy may put the server below a path of its own.
  *
  * @param {string} path begins with a slash
  * @returns {string}

@@ -1,8 +1,8 @@
 /**
- * What is written over the planes: orientation letters, slice numbers, place and HU, scale bar, cross.
+ * The annotations over the planes: orientation letters, slice numbers, place and HU, scale bar, cross.
  *
- * Elements, not a second canvas: a canvas over the image would be blended with all of it at every slice, which costs a
- * software renderer a third of the frame. Each frame is a slider for those who see no picture: its value is the slice.
+ * They are elements, because a second canvas would be blended with the whole image at every slice, which costs a software
+ * renderer a third of the frame. For screen readers each frame is a slider whose value is the slice.
  */
 
 /** @import { Pane, Plane, Reading, Triple } from "./types.js" */
@@ -22,7 +22,7 @@ const TEXTS = /** @type {const} */ (["number", "window", "hu", "place", "bar"]);
 
 /** @typedef {Record<typeof TEXTS[number], HTMLElement>} Texts */
 /**
- * What was measured of a frame when it was placed: asked of the browser at each draw, this would cost a layout.
+ * The measures of a frame from when it was placed: to read them at each draw would cost a layout.
  *
  * @typedef {{ frame: Frame, plane: Plane, count: number, isMain: boolean, widthPx: number, leftPx: number, topPx: number }} Placed
  */
@@ -38,7 +38,7 @@ export class Annotations {
   /** @param {HTMLElement} root */
   constructor(root) {
     this.root = root;
-    // These stay, hidden or not: an element that is taken out loses the focus.
+    // They stay in the page when hidden: an element that is removed loses the focus.
     this.frames = new Map(PLANES.map((plane) => [plane.name, new Frame(plane)]));
     root.replaceChildren(...[...this.frames.values()].map(({ box }) => box));
     /** @type {Placed[]} */
@@ -46,38 +46,33 @@ export class Annotations {
   }
 
   /**
-   * Place the frames of the panes that are on screen; what stays the same until the layout changes is written now.
+   * Place the frames of the panes on screen, and write what stays the same until the layout changes.
    *
    * @param {Pane[]} panes
    * @param {Triple} shape
    */
   arrange(panes, shape) {
     const { clientWidth, clientHeight } = this.root;
-    this.shown = panes.map(({ plane, position: [left, top, width, height] }, at) => {
-      const frame = this.frameOf(plane);
+    this.shown = panes.map(({ plane, position: [left, top, width, height] }, n) => {
+      const frame = /** @type {Frame} */ (this.frames.get(plane.name));
       const widthPx = width * clientWidth;
       Object.assign(frame.box.style, { left: percent(left), top: percent(top), width: percent(width), height: percent(height) });
       frame.box.classList.toggle("narrow", widthPx < NARROW_PX);
-      frame.box.classList.toggle("main", at === 0);
+      frame.box.classList.toggle("main", n === 0);
       frame.box.ariaValueMax = String(shape[plane.normal]);
       return {
-        frame, plane, count: shape[plane.normal], isMain: at === 0, widthPx,
+        frame, plane, count: shape[plane.normal], isMain: n === 0, widthPx,
         leftPx: left * clientWidth, topPx: top * clientHeight,
       };
     });
     this.frames.forEach((frame) => { frame.box.hidden = !this.shown.some((placed) => placed.frame === frame); });
   }
 
-  /** @param {Plane} plane */
-  frameOf(plane) {
-    return /** @type {Frame} */ (this.frames.get(plane.name));
-  }
-
   /** Number of the pane whose frame has the focus, or null. */
   get focused() {
     const active = focusedBeside(this.root);
-    const at = this.shown.findIndex(({ frame }) => frame.box === active);
-    return at < 0 ? null : at;
+    const number = this.shown.findIndex(({ frame }) => frame.box === active);
+    return number < 0 ? null : number;
   }
 
   /**
@@ -92,15 +87,16 @@ export class Annotations {
     this.shown.forEach((placed, number) => {
       const { frame, plane, count, isMain, widthPx } = placed;
       const slice = index[plane.normal] + 1;
-      const here = pointer?.pane === number ? pointer : null;
-      const place = pointer ? here : isMain ? cross : null;
+      const underPointer = pointer?.pane === number ? pointer : null;
+      const place = pointer ? underPointer : isMain ? cross : null;
       frame.write("number", `${slice} / ${count}`);
       frame.write("window", isMain || widthPx > LARGE_PX ? `C ${centre}  W ${width}` : "");
       frame.write("hu", place ? `${Math.round(place.hu)} HU` : "");
       frame.write("place", place ? placeText(place.mm) : "");
       frame.box.ariaValueNow = String(slice);
       frame.box.ariaValueText = `${slice} of ${count}`;
-      frame.placeBar(widthPx, planes.pixelsPerMm(number) / ratio);
+      const { box, fieldMm } = planes.tile(number);
+      frame.placeBar(widthPx, box[2] / Math.abs(fieldMm[0]) / ratio);
       placeCross(placed, planes, number, index, ratio);
     });
   }
@@ -148,16 +144,16 @@ class Frame {
 }
 
 /**
- * Show the cross where it lies on the picture; what of it lies beside the picture is cut off.
+ * Show the cross on the picture; a part of it beside the picture is cut off.
  *
  * @param {Placed} placed
  * @param {Planes} planes
  * @param {number} number
  * @param {Triple} index
- * @param {number} ratio device pixels of the canvas a pixel of the page
+ * @param {number} ratio device pixels of the canvas per pixel of the page
  */
 function placeCross({ frame, leftPx, topPx }, planes, number, index, ratio) {
-  const [left, top, width, height] = planes.pictureOf(number).map((n) => n / ratio);
+  const [left, top, width, height] = planes.tile(number).box.map((n) => n / ratio);
   Object.assign(frame.picture.style, { left: px(left - leftPx), top: px(top - topPx), width: px(width), height: px(height) });
   const [x, y] = planes.pointOf(number, shareOf(planes.grid, index)).map((n) => Math.round(n / ratio) - CROSS_PX / 2);
   frame.cross.style.transform = `translate(${x - left}px, ${y - top}px)`;

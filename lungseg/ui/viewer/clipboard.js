@@ -1,7 +1,7 @@
 import { make } from "../dom.js";
 
 /**
- * Copy a text, also where there is no clipboard: without https, other than on this machine.
+ * Copy a text, also where the browser offers no clipboard: on other machines without https.
  *
  * @param {string} text
  */

@@ -1,4 +1,4 @@
-/** The tools beside the picture: windows, masks, view, help; and the drawer that the panel is in narrow windows. */
+/** The tools beside the picture (windows, masks, view, help), and the panel as a drawer in narrow windows. */
 
 /** @import { CaseData, Layer, WindowPreset } from "./types.js" */
 /** @import { Shortcut } from "./keyboard.js" */
@@ -14,7 +14,7 @@ export class Controls {
   /**
    * @param {HTMLElement} root of the viewer
    * @param {ViewState} state
-   * @param {Actions} actions what buttons do that is not the view's
+   * @param {Actions} actions of buttons that concern more than the view
    * @param {AbortSignal} signal ends it
    */
   constructor(root, state, actions, signal) {
@@ -39,7 +39,7 @@ export class Controls {
   }
 
   /**
-   * Make the buttons of windows and layers, and the help; where they are those of before they stay.
+   * Make the buttons of windows and layers, and the help, where they have changed.
    *
    * @param {CaseData} data
    * @param {Shortcut[]} shortcuts
@@ -82,8 +82,8 @@ export class Controls {
   show() {
     const { view, data, isMoved, enlarged } = this.state;
     const [centre, width] = view.window.map(Math.round);
-    this.fields.forEach((field, at) => {
-      const value = String([centre, width][at]);
+    this.fields.forEach((field, n) => {
+      const value = String([centre, width][n]);
       if (field !== focusedBeside(field) && field.value !== value) field.value = value;
     });
     for (const preset of data.windows) {
@@ -124,11 +124,7 @@ export class Controls {
     if (next instanceof HTMLElement) next.focus();
   }
 
-  /**
-   * The panel as a drawer, in windows that have no room for it beside the picture.
-   *
-   * @param {boolean} isShown
-   */
+  /** @param {boolean} isShown whether the panel is open, where it is a drawer */
   showPanel(isShown) {
     this.root.classList.toggle("with-panel", isShown);
     find(this.root, ".controls [data-act=panel]", HTMLElement).ariaExpanded = String(isShown);

@@ -1,4 +1,4 @@
-/** Errors whose message is for the reader: what is wrong with the scan or the browser, and what to do. */
+/** An error with a message for the reader: what is wrong with the scan or the browser, and what to do. */
 export class LoadError extends Error {}
 
 /** The browser can't draw the planes. */
@@ -11,14 +11,10 @@ export class NoWebGLError extends LoadError {
 /** The file ended before its voxels did. */
 export class EndsEarly extends LoadError {}
 
-/** A load that a newer one has taken the place of. */
+/** A load that a newer one has replaced. */
 export class Superseded extends Error {}
 
-/**
- * The message of whatever was thrown.
- *
- * @param {unknown} thrown
- */
+/** @param {unknown} thrown */
 export function messageOf(thrown) {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }

@@ -1,18 +1,18 @@
-/** The keys: one list, which is both what they do and the help that says so. */
+/** The keys: one list of what they do, which is the help too. */
 
 /** @import { Layer, WindowPreset } from "./types.js" */
 
 /**
- * What keys can ask for.
+ * The commands of keys.
  *
  * @typedef {object} Commands
- * @property {(by: number) => void} step by slices of the pane that is meant; infinite for the first or last one
+ * @property {(by: number) => void} step by slices of the active pane; infinite for the first or last slice
  * @property {(preset: WindowPreset) => void} setWindow
  * @property {(layer: Layer) => void} toggleLayer
  * @property {() => void} toggleContours
  * @property {(by: 1 | -1) => void} nextLesion
  * @property {(factor: number) => void} zoom
- * @property {() => void} holdWindow the window follows the pointer until the key is let go
+ * @property {() => void} holdWindow a drag changes the window until the key is released
  * @property {() => void} enlarge
  * @property {() => void} reset
  * @property {() => void} toggleHelp
@@ -20,7 +20,7 @@
  */
 /** @typedef {(commands: Commands) => void} Act */
 /**
- * A line of the help. `keys` are those that do something, named as browsers do; none where it is about mouse or fingers.
+ * A line of the help. `keys` have the names of browsers; a line on mouse or fingers has none.
  *
  * @typedef {{ shown: string, meaning: string, keys: Record<string, Act> }} Shortcut
  */
@@ -37,15 +37,15 @@ export const HOLDS_WINDOW = "w";
 export function shortcutsFor(layers, windows) {
   return [
     {
-      shown: "wheel  ↑ ↓ → ←", meaning: "one slice of the pane under the pointer, or of the one that has the focus",
+      shown: "wheel  ↑ ↓ → ←", meaning: "one slice of the pane under the pointer or with the focus",
       keys: { ArrowUp: step(1), ArrowRight: step(1), ArrowDown: step(-1), ArrowLeft: step(-1) },
     },
     { shown: "Page ↑ ↓", meaning: "ten slices", keys: { PageUp: step(10), PageDown: step(-10) } },
     { shown: "Home  End", meaning: "first, last slice", keys: { Home: step(-Infinity), End: step(Infinity) } },
     { shown: "Tab", meaning: "next pane, then the controls", keys: {} },
-    { shown: "click, drag", meaning: "move the cross, the other planes follow", keys: {} },
+    { shown: "click, drag", meaning: "move the cross; the other planes follow", keys: {} },
     {
-      shown: "w + drag, right drag", meaning: "window: across width, up and down centre",
+      shown: "w + drag, right drag", meaning: "window: width across, centre up and down",
       keys: { [HOLDS_WINDOW]: (commands) => commands.holdWindow() },
     },
     {
@@ -61,7 +61,7 @@ export function shortcutsFor(layers, windows) {
       shown: "n  p", meaning: "next, previous lesion",
       keys: { n: (commands) => commands.nextLesion(1), p: (commands) => commands.nextLesion(-1) },
     },
-    { shown: "double click, f", meaning: "enlarge a pane, and back", keys: { f: (commands) => commands.enlarge() } },
+    { shown: "double click, f", meaning: "enlarge a pane, or show all again", keys: { f: (commands) => commands.enlarge() } },
     {
       shown: "Ctrl + wheel, + -", meaning: "zoom",
       keys: { "+": (commands) => commands.zoom(WIDER), "-": (commands) => commands.zoom(NARROWER) },
@@ -76,8 +76,6 @@ export function shortcutsFor(layers, windows) {
 }
 
 /**
- * What each key does.
- *
  * @param {Shortcut[]} shortcuts
  * @returns {Map<string, Act>}
  */

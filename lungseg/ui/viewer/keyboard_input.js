@@ -1,13 +1,13 @@
 /**
- * Keys act while the focus is in the viewer or the pointer is over it, and never while something is typed; everywhere else
- * they belong to the page.
+ * Keys act while the focus is in the viewer or the pointer is over it, and never while the user types; all other keys
+ * belong to the page.
  */
 
 /** @import { Act, Commands } from "./keyboard.js" */
 
 import { HOLDS_WINDOW } from "./keyboard.js";
 
-const OF_LISTS = /^(Arrow|Page|Home|End)/; // what lists, sliders and the 3-D view do something with themselves
+const OF_LISTS = /^(Arrow|Page|Home|End)/; // lists, sliders and the 3-D view use them themselves
 const WITH_ARROWS = "input, .panel, .strip, .turn, .help";
 const TYPED_IN = "input:not([type=range]), textarea, select, [contenteditable]:not([contenteditable=false])";
 const TAKE_KEYS = `${TYPED_IN}, input, dialog, ${[
@@ -18,8 +18,8 @@ export class KeyboardInput {
   /**
    * @param {HTMLElement} root of the viewer
    * @param {Commands} commands
-   * @param {{ keyMap: () => Map<string, Act>, isReady: () => boolean, onRelease: () => void }} told what keys do now,
-   *   whether a picture is there, and that the window is let go
+   * @param {{ keyMap: () => Map<string, Act>, isReady: () => boolean, onRelease: () => void }} handlers the keys of the
+   *   case, whether there is a picture, and what to do when the window key is released
    * @param {AbortSignal} signal ends it
    */
   constructor(root, commands, { keyMap, isReady, onRelease }, signal) {
@@ -27,7 +27,7 @@ export class KeyboardInput {
     this.commands = commands;
     this.keyMap = keyMap;
     this.isReady = isReady;
-    // Before Streamlit, which has keys of its own.
+    // In the capture phase, before Streamlit, which has keys of its own.
     window.addEventListener("keydown", (event) => this.onKey(event), { capture: true, signal });
     window.addEventListener("keyup", (event) => { if (event.key === HOLDS_WINDOW) onRelease(); }, { signal });
     window.addEventListener("blur", onRelease, { signal });
@@ -36,7 +36,7 @@ export class KeyboardInput {
   /** @param {KeyboardEvent} event */
   onKey(event) {
     const act = this.keyMap().get(event.key);
-    if (!act || !this.isMeant(event)) return;
+    if (!act || !this.isForViewer(event)) return;
     const isEscape = event.key === "Escape";
     if (!isEscape && !this.isReady()) return;
     if (!isEscape) {
@@ -46,12 +46,8 @@ export class KeyboardInput {
     act(this.commands);
   }
 
-  /**
-   * Whether a key is the viewer's.
-   *
-   * @param {KeyboardEvent} event
-   */
-  isMeant(event) {
+  /** @param {KeyboardEvent} event */
+  isForViewer(event) {
     const [focus] = event.composedPath();
     const isInside = event.composedPath().includes(this.root);
     if (event.ctrlKey || event.metaKey || event.altKey || !(focus instanceof Element)) return false;

@@ -1,4 +1,4 @@
-/** Where the panes stand on the stage. */
+/** The places of the panes on the stage. */
 
 /** @import { Box, Pane } from "./types.js" */
 
@@ -19,8 +19,8 @@ const FULL = [0, 0, 1, 1];
  * @returns {{ panes: Pane[], rendering: Box | null }}
  */
 export function panesFor(width, height, enlarged) {
-  const one = PLANES.find((plane) => plane.name === enlarged);
-  if (one) return { panes: [{ plane: one, position: FULL, inner: FULL }], rendering: null };
+  const single = PLANES.find((plane) => plane.name === enlarged);
+  if (single) return { panes: [{ plane: single, position: FULL, inner: FULL }], rendering: null };
   const isTall = height > width;
   const side = isTall
     ? Math.min(0.4, Math.max(0.22, 1 - width / height))
@@ -29,9 +29,9 @@ export function panesFor(width, height, enlarged) {
   const placeOf = (n) => (isTall ? [n / 3, 1 - side, 1 / 3, side] : [1 - side, n / 3, side, 1 / 3]);
   /** @type {Box} */
   const large = isTall ? [0, 0, 1, 1 - side] : [0, 0, 1 - side, 1];
-  const panes = PLANES.map((plane, at) => {
-    const position = at ? placeOf(at - 1) : large;
-    return { plane, position, inner: at ? within(position, EDGE_PX / width, EDGE_PX / height) : position };
+  const panes = PLANES.map((plane, n) => {
+    const position = n ? placeOf(n - 1) : large;
+    return { plane, position, inner: n ? within(position, EDGE_PX / width, EDGE_PX / height) : position };
   });
   return { panes, rendering: enlarged === RENDERING ? FULL : placeOf(2) };
 }
@@ -57,8 +57,8 @@ function within([left, top, width, height], across, along) {
  * @returns {number | null}
  */
 export function paneAt(panes, x, y) {
-  const at = panes.findIndex(({ position: [left, top, width, height] }) => (
+  const number = panes.findIndex(({ position: [left, top, width, height] }) => (
     x >= left && x < left + width && y >= top && y < top + height
   ));
-  return at < 0 ? null : at;
+  return number < 0 ? null : number;
 }

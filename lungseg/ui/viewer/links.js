@@ -2,15 +2,15 @@
 
 /** @import { Layer, LesionPlace, Triple } from "./types.js" */
 
-/** @typedef {{ caseId: string | null, slice: string | null, window: string | null, lesion: string | null }} Asked */
+/** @typedef {{ caseId: string | null, slice: string | null, window: string | null, lesion: string | null }} Target */
 
 /**
- * What an address asks for beside its case; null where that is nothing.
+ * What the query of an address names; null where that is no more than a case.
  *
  * @param {string} search
- * @returns {Asked | null}
+ * @returns {Target | null}
  */
-export function askedIn(search) {
+export function targetIn(search) {
   const parameters = new URLSearchParams(search);
   const [slice, window, lesion] = ["slice", "window", "lesion"].map((name) => parameters.get(name));
   return [slice, window, lesion].some((value) => value !== null)
@@ -19,16 +19,16 @@ export function askedIn(search) {
 }
 
 /**
- * One text for each link that asks for something else.
+ * A text that differs for links with different targets.
  *
- * @param {Asked | null} asked
+ * @param {Target | null} target
  */
-export function nameOfLink(asked) {
-  return [asked?.slice, asked?.window, asked?.lesion].map((value) => value ?? "").join("|");
+export function nameOfLink(target) {
+  return [target?.slice, target?.window, target?.lesion].map((value) => value ?? "").join("|");
 }
 
 /**
- * The window that an address asks for ("40,400"), or null.
+ * The window of an address ("40,400"), or null.
  *
  * @param {string | null} text
  * @returns {[number, number] | null}
@@ -39,7 +39,7 @@ export function linkedWindow(text) {
 }
 
 /**
- * The lesion that an address asks for ("model-2", "reference-1", or "2" of the first layer), or null.
+ * The lesion of an address ("model-2", "reference-1", or "2" of the first layer), or null.
  *
  * @param {string | null} text
  * @param {Layer[]} layers
@@ -47,13 +47,13 @@ export function linkedWindow(text) {
  */
 export function linkedLesion(text, layers) {
   const [, key, number] = /^(?:([a-z]+)-)?([0-9]+)$/.exec(text ?? "") ?? [];
-  const layer = key ? layers.find((each) => each.key === key) : layers[0];
+  const layer = key ? layers.find((candidate) => candidate.key === key) : layers[0];
   const at = layer?.mask?.lesions.findIndex((lesion) => lesion.number === Number(number)) ?? -1;
   return layer && at >= 0 ? { layer: layer.key, at } : null;
 }
 
 /**
- * The slice that an address asks for, from 0, or null.
+ * The slice of an address, from 0, or null.
  *
  * @param {string | null} text
  */
@@ -63,7 +63,7 @@ export function linkedSlice(text) {
 }
 
 /**
- * An address of what is on screen.
+ * The address of what is on screen.
  *
  * @param {URL} page
  * @param {{ caseId: string, index: Triple, window: [number, number], lesion: string | null }} shown

@@ -17,7 +17,7 @@ export class Loader {
     this.worker = worker;
     /** @type {Map<number, Waiting>} */
     this.waiting = new Map();
-    this.asked = 0;
+    this.nextId = 0;
     worker.onmessage = ({ data }) => this.receive(data);
     worker.onerror = () => this.stop(new LoadError("The scan could not be unpacked. Reload the page."));
   }
@@ -27,7 +27,7 @@ export class Loader {
    *
    * @param {string} url
    * @param {Grid} grid
-   * @param {(bytes: number) => void} onProgress is told the bytes received so far
+   * @param {(bytes: number) => void} onProgress gets the number of bytes received so far
    * @returns {Promise<ScanResult>}
    */
   scan(url, grid, onProgress) {
@@ -35,7 +35,7 @@ export class Loader {
   }
 
   /**
-   * Fetch masks, null for those that are not there.
+   * Fetch masks; null stands for a layer without one.
    *
    * @param {(MaskRequest | null)[]} masks
    * @param {Grid} grid
@@ -53,14 +53,14 @@ export class Loader {
   ask(task, onProgress) {
     if (this.failure) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {
-      const id = this.asked;
-      this.asked += 1;
+      const id = this.nextId;
+      this.nextId += 1;
       this.waiting.set(id, { resolve, reject, onProgress });
       this.worker.postMessage({ id, ...task });
     });
   }
 
-  /** @param {Answer} answer one that nobody waits for any more is dropped */
+  /** @param {Answer} answer is dropped where nobody waits for it any more */
   receive({ id, bytes, result, error, isExpected }) {
     const waiting = this.waiting.get(id);
     if (!waiting) return;
@@ -73,11 +73,7 @@ export class Loader {
     else waiting.reject(isExpected ? new LoadError(error) : new Error(error));
   }
 
-  /**
-   * Answer all who wait, and whoever asks from now on, with an error.
-   *
-   * @param {Error} failure
-   */
+  /** @param {Error} failure rejects all pending and future requests */
   stop(failure) {
     this.failure = failure;
     this.worker.terminate();

@@ -1,6 +1,6 @@
 /**
- * One load of a case: scan, library, planes, masks, 3-D. When another one takes its place it is closed, and nothing of it
- * reaches the screen from then on: what still comes ends with `Superseded`.
+ * One load of a case: scan, library, planes, masks, 3-D. When another load replaces it, it is closed and draws nothing any
+ * more: its pending steps end with `Superseded`.
  */
 
 /** @import { CaseData, Layer, NiivueLibrary, PackedMasks } from "./types.js" */
@@ -21,7 +21,7 @@ export class CaseLoad {
     this.began = performance.now();
     this.isClosed = false;
     this.isReady = false; // a slice can be drawn
-    this.hasMasks = false; // those that the server told of last are on the screen
+    this.hasMasks = false; // the newest masks are on the screen
     /** @type {Record<string, number>} */
     this.timings = {};
     /** @type {NiivueLibrary | null} */
@@ -41,11 +41,11 @@ export class CaseLoad {
   }
 
   /**
-   * Load scan and library at once, up to where a slice can be drawn.
+   * Load scan and library at the same time, until a slice can be drawn.
    *
    * @param {HTMLElement} container where the canvas of the planes goes
-   * @param {(bytes: number) => void} onProgress is told the bytes of the scan that have come
-   * @param {() => void} onPlanes is told when the planes are there, before their scan
+   * @param {(bytes: number) => void} onProgress gets the number of bytes of the scan received so far
+   * @param {() => void} onPlanes is called when the planes are there, before their scan
    * @throws {Superseded} it was closed meanwhile
    */
   async open(container, onProgress, onPlanes) {
@@ -69,10 +69,10 @@ export class CaseLoad {
   }
 
   /**
-   * Load the masks of layers, unless these are the ones that are there or on their way.
+   * Load the masks of layers, unless these are loaded or loading already.
    *
    * @param {Layer[]} layers
-   * @returns {Promise<boolean>} whether there are new ones
+   * @returns {Promise<boolean>} whether there are new masks
    */
   async loadMasks(layers) {
     const content = JSON.stringify(layers.map(({ key, mask }) => [key, mask?.sha ?? null]));
@@ -91,7 +91,7 @@ export class CaseLoad {
    * Draw scan and masks in 3-D.
    *
    * @param {HTMLCanvasElement} canvas stands in the page
-   * @throws {Superseded} other masks have come meanwhile, or it was closed
+   * @throws {Superseded} other masks were loaded meanwhile, or it was closed
    */
   async openRendering(canvas) {
     const { library, volume, packed, layers, content, data: { grid } } = this;
@@ -99,7 +99,7 @@ export class CaseLoad {
     const rendering = this.current(await openRendering(library, canvas, { volume, grid, packed, layers }));
     if (this.content !== content) {
       rendering.close();
-      throw new Superseded("Other masks have come.");
+      throw new Superseded("Other masks were loaded.");
     }
     this.rendering = rendering;
     this.markTime("renderingMs");
@@ -111,23 +111,19 @@ export class CaseLoad {
   }
 
   /**
-   * Hand on what has come, or close it where this load is closed.
+   * Return a loaded part, or close it where this load is closed.
    *
    * @template Kind
-   * @param {Kind} come
+   * @param {Kind} part
    * @returns {Kind}
    */
-  current(come) {
-    if (!this.isClosed) return come;
-    if (come instanceof Object && "close" in come && typeof come.close === "function") come.close();
-    throw new Superseded("A newer load has taken its place.");
+  current(part) {
+    if (!this.isClosed) return part;
+    if (part instanceof Object && "close" in part && typeof part.close === "function") part.close();
+    throw new Superseded("A newer load has replaced it.");
   }
 
-  /**
-   * Note how long after the load began something was there.
-   *
-   * @param {string} name
-   */
+  /** @param {string} name of the time since the load began */
   markTime(name) {
     this.timings[name] = performance.now() - this.began;
   }

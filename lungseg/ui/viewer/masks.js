@@ -1,4 +1,4 @@
-/** Masks, cut to the box that holds all of them, as the graphics card takes them. */
+/** Masks for the graphics card, cut to the box that holds all of them. */
 
 /** @import { PackedMasks, Triple } from "./types.js" */
 /** @import { RasArray } from "./voxels.js" */
@@ -6,7 +6,7 @@
 import { byAxis } from "./geometry.js";
 import { allocate } from "./voxels.js";
 
-/** Masks a texture: one for each of its channels. */
+/** Masks per texture, one in each of its channels. */
 export const CHANNELS = 4;
 
 /**
@@ -16,8 +16,8 @@ export const CHANNELS = 4;
  */
 
 /**
- * Cut masks to the box that holds all of them and one voxel more. A byte a voxel and mask, 255 inside: mask n stands in
- * channel n % 4 of texture n / 4. Null where all are empty.
+ * Cut masks to the box that holds all of them, with a margin of one voxel. A byte per voxel and mask, 255 inside: mask n
+ * stands in channel n % 4 of texture n / 4. Null where all are empty.
  *
  * @param {(MaskVolume | null)[]} masks
  * @returns {PackedMasks | null}

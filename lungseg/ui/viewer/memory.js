@@ -1,8 +1,8 @@
-/** Where the reader left a case: it lasts as long as the tab, so that another page or a reload loses nothing. */
+/** The view of a case when the reader left it; it lasts as long as the tab, so that another page or a reload loses nothing. */
 
 /** @import { Remembered } from "./types.js" */
 
-import { askedIn, nameOfLink } from "./links.js";
+import { nameOfLink, targetIn } from "./links.js";
 
 const SOON_MS = 250;
 
@@ -12,16 +12,16 @@ export class Memory {
   /** @param {string} caseId */
   constructor(caseId) {
     this.key = `lungseg-viewer-${caseId}`;
-    const asked = askedIn(window.location.search);
-    this.link = nameOfLink(asked);
+    const target = targetIn(window.location.search);
+    this.link = nameOfLink(target);
     /** @type {Remembered | null} */
     this.state = this.read();
     const [navigation] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
     const isFresh = !wasOpened && navigation?.type === "navigate";
     wasOpened = true;
-    const isNews = isFresh || !this.state?.links?.includes(this.link);
-    /** What the address asks for, unless the reader followed this link before and went on from there. */
-    this.asked = asked && asked.caseId === caseId && isNews ? asked : null;
+    const isNew = isFresh || !this.state?.links?.includes(this.link);
+    /** What the address names, unless the reader followed this link before and went on from there. */
+    this.target = target && target.caseId === caseId && isNew ? target : null;
     /** @type {Remembered | null} */
     this.waiting = null;
     /** @type {number | undefined} */
@@ -36,12 +36,8 @@ export class Memory {
     }
   }
 
-  /**
-   * Note a state soon; of many in a row the last one is written.
-   *
-   * @param {Remembered} state
-   */
-  keep(state) {
+  /** @param {Remembered} state is stored soon; of many in a row the last one is written */
+  store(state) {
     this.waiting = { ...this.waiting, ...state };
     this.timer ??= window.setTimeout(() => this.write(), SOON_MS);
   }
@@ -56,7 +52,7 @@ export class Memory {
     try {
       window.sessionStorage.setItem(this.key, JSON.stringify(this.state));
     } catch {
-      // what can't be kept is lost at the next page, as it would be without storage
+      // without storage the next page begins anew
     }
   }
 }

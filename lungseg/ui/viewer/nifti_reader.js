@@ -1,7 +1,4 @@
-/**
- * From the bytes of a NIfTI file to its stored voxels. Knows no screen and no NiiVue; the page's loading worker runs it.
- * `lungseg/scans/nifti.py` reads the same files by the same rules.
- */
+/** Reads the stored voxels of a NIfTI file, by the same rules as `lungseg/scans/nifti.py`; the loading worker runs it. */
 
 /** @import { StoredArray, StoredVoxels } from "./types.js" */
 
@@ -45,12 +42,12 @@ const SECOND = {
 const BLOCK_VOXELS = 65536;
 
 /**
- * Fetch a file and read its first `voxelCount` voxels; a browser that stops inflating early is sent the bytes as they are.
- * Gives stored integers of one or two bytes with their scaling, anything else as HU.
+ * Fetch a file and read its first `voxelCount` voxels; the server inflates it for a browser that stops too early. Integers
+ * of one or two bytes are returned as stored with their scaling, all others as HU.
  *
  * @param {string} url
  * @param {number} voxelCount
- * @param {(bytes: number) => void} [onProgress] is told the bytes received so far
+ * @param {(bytes: number) => void} [onProgress] gets the number of bytes received so far
  * @returns {Promise<StoredVoxels>}
  */
 export async function fetchVoxels(url, voxelCount, onProgress) {
@@ -63,7 +60,7 @@ export async function fetchVoxels(url, voxelCount, onProgress) {
 }
 
 /**
- * Read a file as it comes, up to its last voxel.
+ * Read a file while it arrives, up to its last voxel.
  *
  * @param {string} url
  * @param {number} voxelCount
@@ -77,11 +74,11 @@ async function streamVoxels(url, voxelCount, onProgress) {
   try {
     return await readVoxels(source, voxelCount);
   } finally {
-    source.leave();
+    source.close();
   }
 }
 
-/** The bytes of an answer, in the amounts that are asked for. */
+/** The bytes of an answer, in any amounts. */
 export class Source {
   /**
    * @param {ReadableStreamDefaultReader<Uint8Array>} reader
@@ -96,7 +93,7 @@ export class Source {
   }
 
   /**
-   * Return up to `most` bytes that have come, at least one.
+   * Return up to `most` bytes that have arrived, at least one.
    *
    * @param {number} most
    */
@@ -108,17 +105,17 @@ export class Source {
       this.received += value.length;
       this.onProgress?.(this.received);
     }
-    const taken = this.part.subarray(0, most);
-    this.part = this.part.subarray(taken.length);
-    return taken;
+    const bytes = this.part.subarray(0, most);
+    this.part = this.part.subarray(bytes.length);
+    return bytes;
   }
 
   /** @param {Uint8Array} target */
   async fill(target) {
-    for (let at = 0; at < target.length;) {
-      const bytes = await this.take(target.length - at);
-      target.set(bytes, at);
-      at += bytes.length;
+    for (let filled = 0; filled < target.length;) {
+      const bytes = await this.take(target.length - filled);
+      target.set(bytes, filled);
+      filled += bytes.length;
     }
   }
 
@@ -127,8 +124,8 @@ export class Source {
     for (let left = count; left > 0;) left -= (await this.take(left)).length;
   }
 
-  /** Ask for no more. An answer that ends here is read to its end first, so that the browser keeps it. */
-  leave() {
+  /** Cancel the rest. An answer that ends here is read to its end first, so that the browser caches it. */
+  close() {
     const next = this.part.length ? Promise.resolve({ done: false }) : this.reader.read();
     next.then(({ done }) => (done ? null : this.reader.cancel())).catch(() => {});
   }
@@ -154,7 +151,7 @@ async function readVoxels(source, voxelCount) {
   for (let first = 0; first < voxelCount; first += block.length) {
     const stored = block.subarray(0, voxelCount - first);
     await readStored(source, stored, isLittle);
-    for (let at = 0; at < stored.length; at += 1) array[first + at] = toHu(Number(stored[at]) * slope + intercept);
+    for (let n = 0; n < stored.length; n += 1) array[first + n] = toHu(Number(stored[n]) * slope + intercept);
   }
   return { array, slope: 1, intercept: 0 };
 }
@@ -181,8 +178,8 @@ async function readStored(source, array, isLittle) {
 export async function readHeader(source) {
   const bytes = new Uint8Array(SECOND.length);
   await source.fill(bytes.subarray(0, FIRST.length));
-  /** @param {number} at */
-  const magicAt = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  /** @param {number} offset */
+  const magicAt = (offset) => String.fromCharCode(...bytes.subarray(offset, offset + 4));
   const isFirst = magicAt(344) === "n+1\0";
   if (!isFirst && magicAt(4) !== "n+2\0") throw new LoadError("The file is no NIfTI file.");
   if (!isFirst) await source.fill(bytes.subarray(FIRST.length));
@@ -200,7 +197,7 @@ export async function readHeader(source) {
 
 /**
  * @param {Uint8Array} bytes
- * @param {number} width bytes a value
+ * @param {number} width bytes per value
  */
 function swapBytes(bytes, width) {
   for (let first = 0; first < bytes.length; first += width) bytes.subarray(first, first + width).reverse();

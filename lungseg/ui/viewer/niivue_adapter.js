@@ -1,7 +1,6 @@
 /**
- * All that the viewer knows of NiiVue, its internals included: it lays the planes out and places them in space, a slice
- * shader of ours colours them; and it draws 3-D. What is used of it stands in `lackOf`, which names what another release
- * of NiiVue does not have. [`tests/browser/test_viewer_niivue.py`]
+ * The only module that knows NiiVue and its internals. NiiVue lays the planes out and places them in space, where a slice
+ * shader of ours colours them, and it draws 3-D. [`tests/browser/test_viewer_niivue.py`]
  */
 
 /** @import { Box, ColourMap, Grid, Niivue, NiivueLibrary, PlaneName, Tile, Triple } from "./types.js" */
@@ -27,7 +26,7 @@ const EMPTY_SHADER = {
 };
 
 /**
- * Name what the viewer needs and a NiiVue does not have.
+ * Name the parts that the viewer needs and a release of NiiVue lacks.
  *
  * @param {Partial<NiivueLibrary>} library
  * @returns {string[]}
@@ -67,7 +66,7 @@ export class NiivuePlanes {
   static async open(library, canvas, grid) {
     const lack = lackOf(library);
     if (lack.length) throw new LoadError(`The NiiVue that is installed lacks ${lack.join(", ")}. Run lungseg setup.`);
-    // NiiVue takes the context that is there: without alpha and depth it is cheaper to put on the screen.
+    // NiiVue takes the existing context: one without alpha and depth is cheaper to put on the screen.
     const gl = canvas.getContext("webgl2", { alpha: false, depth: false, antialias: false });
     if (!gl) throw new NoWebGLError();
     const nv = new library.Niivue({
@@ -78,18 +77,14 @@ export class NiivuePlanes {
     return new NiivuePlanes(nv, gl);
   }
 
-  /**
-   * Colour the slices by a fragment shader; `texPos` is the place in the scan's box.
-   *
-   * @param {string} source
-   */
+  /** @param {string} source of a fragment shader for the slices; its `texPos` is the place in the scan's box */
   setShader(source) {
     this.nv.setCustomSliceShader(source);
     this.locations.clear();
   }
 
   /**
-   * Make the shader the one that uniforms are set of, and tell where one of it is.
+   * Return the location of a uniform, and make its shader the current one.
    *
    * @param {string} name
    */
@@ -101,17 +96,13 @@ export class NiivuePlanes {
     return this.locations.get(name) ?? null;
   }
 
-  /**
-   * Place planes, each in a box of the canvas (as shares of it).
-   *
-   * @param {{ name: PlaneName, box: Box }[]} planes
-   */
+  /** @param {{ name: PlaneName, box: Box }[]} planes each in a box of the canvas (as shares of it) */
   setLayout(planes) {
     this.nv.setCustomLayout(planes.map(({ name, box }) => ({ sliceType: SLICE_TYPES[name], position: box })));
   }
 
   /**
-   * Draw the planes through a place of the scan's box, moved by millimetres along its axes and enlarged.
+   * Draw the planes through a place of the scan's box, moved by millimetres along its axes and zoomed.
    *
    * @param {Triple} share
    * @param {Triple} panMm
@@ -124,17 +115,17 @@ export class NiivuePlanes {
   }
 
   /**
-   * Where plane number `at` was drawn last.
+   * Where plane number `pane` was drawn last.
    *
-   * @param {number} at
+   * @param {number} pane
    * @returns {Tile}
    */
-  tile(at) {
-    const { leftTopWidthHeight, leftTopMM, fovMM } = this.nv.screenSlices[at];
+  tile(pane) {
+    const { leftTopWidthHeight, leftTopMM, fovMM } = this.nv.screenSlices[pane];
     return { box: leftTopWidthHeight, leftBottomMm: [leftTopMM[0], leftTopMM[1]], fieldMm: [fovMM[0], fovMM[1]] };
   }
 
-  /** Take the canvas's size on the page. */
+  /** Take the size of the canvas on the page. */
   resize() {
     this.nv.resizeListener();
   }
@@ -206,7 +197,7 @@ function end(nv, gl) {
 
 /**
  * Start NiiVue with empty shaders: it compiles 49 programs (meshes, fonts, 3-D ...), which takes a software renderer about
- * a second, and planes are drawn by the one of ours, set afterwards. Only the context of this canvas is changed.
+ * a second, while our own shader, set afterwards, draws the planes. Only the context of this canvas is changed.
  *
  * @param {WebGL2RenderingContext} gl
  * @param {() => Promise<unknown>} start
@@ -220,26 +211,26 @@ async function withoutShaders(gl, start) {
   try {
     await start();
   } finally {
-    Reflect.deleteProperty(gl, "shaderSource"); // what the context has from its class is seen again
+    Reflect.deleteProperty(gl, "shaderSource"); // uncovers the method of its class
   }
 }
 
 /**
- * A NIfTI file that fills the box of a grid, its centre at the origin; of 2 x 2 x 2 different voxels unless others are given.
+ * A NIfTI file that fills the box of a grid, its centre at the origin; by default of 2 x 2 x 2 different voxels.
  *
  * @param {Pick<Grid, "shape" | "spacingMm">} grid
  * @param {Triple} shape
  * @param {Uint8Array} voxels
  */
-function boxNifti(grid, shape = [2, 2, 2], voxels = Uint8Array.from({ length: 8 }, (_, at) => at)) {
+function boxNifti(grid, shape = [2, 2, 2], voxels = Uint8Array.from({ length: 8 }, (_, n) => n)) {
   const buffer = new ArrayBuffer(352 + voxels.length);
   const view = new DataView(buffer);
   const spacing = grid.shape.map((n, axis) => (n * grid.spacingMm[axis]) / shape[axis]);
   view.setInt32(0, 348, true);
-  [3, ...shape, 1, 1, 1, 1].forEach((n, at) => view.setInt16(40 + 2 * at, n, true));
+  [3, ...shape, 1, 1, 1, 1].forEach((n, place) => view.setInt16(40 + 2 * place, n, true));
   view.setInt16(70, 2, true);
   view.setInt16(72, 8, true);
-  [1, ...spacing].forEach((mm, at) => view.setFloat32(76 + 4 * at, mm, true));
+  [1, ...spacing].forEach((mm, place) => view.setFloat32(76 + 4 * place, mm, true));
   view.setFloat32(108, 352, true);
   view.setFloat32(112, 1, true);
   view.setInt16(254, 1, true);
@@ -247,7 +238,7 @@ function boxNifti(grid, shape = [2, 2, 2], voxels = Uint8Array.from({ length: 8 
     view.setFloat32(280 + 20 * axis, mm, true);
     view.setFloat32(292 + 16 * axis, (-mm * (shape[axis] - 1)) / 2, true);
   });
-  [0x6e, 0x2b, 0x31, 0].forEach((byte, at) => view.setUint8(344 + at, byte));
+  [0x6e, 0x2b, 0x31, 0].forEach((byte, place) => view.setUint8(344 + place, byte));
   new Uint8Array(buffer, 352).set(voxels);
   return buffer;
 }

@@ -25,7 +25,7 @@ export function css([red, green, blue]) {
 }
 
 /**
- * List the lesions of all layers that have a mask, or say why there is none.
+ * List the lesions of all layers that have a mask, or the reason why there is none.
  *
  * @param {HTMLElement} section
  * @param {Layer[]} layers
@@ -49,7 +49,7 @@ function totalOf(mask) {
 }
 
 /**
- * A grid for the keyboard: Tab leads to one of its lesions, arrows to the others, Enter or Space to the place in the scan.
+ * A table for the keyboard: Tab leads to one of its lesions, arrows to the others, Enter or Space to its place in the scan.
  *
  * @param {Layer} layer
  * @param {Mask} mask
@@ -119,12 +119,12 @@ function withRole(tag, role, text = "", ...children) {
  * @param {KeyboardEvent} event
  */
 function moveAlong(rows, event) {
-  const at = rows.findIndex((row) => row === event.target);
+  const current = rows.findIndex((row) => row === event.target);
   /** @type {Record<string, number>} */
-  const places = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 };
-  if (at < 0 || !(event.key in places)) return;
+  const targets = { ArrowDown: current + 1, ArrowUp: current - 1, Home: 0, End: rows.length - 1 };
+  if (current < 0 || !(event.key in targets)) return;
   event.preventDefault();
-  rows[Math.max(0, Math.min(rows.length - 1, places[event.key]))].focus();
+  rows[Math.max(0, Math.min(rows.length - 1, targets[event.key]))].focus();
 }
 
 /**
@@ -145,7 +145,7 @@ export function markCurrent(section, current) {
 }
 
 /**
- * Above all else: that the scan was not understood, why, and what to do.
+ * Say above all else that the scan was not understood, why, and what to do.
  *
  * @param {HTMLElement} section
  * @param {CaseData} data
@@ -157,7 +157,7 @@ export function showAlarm(section, { caution, findings }) {
 }
 
 /**
- * Warnings in full; notes, which change nothing, folded. What the scan was not understood by stands in the alarm.
+ * Show warnings in full, and notes, which change nothing, folded; graver findings stand in the alarm.
  *
  * @param {HTMLElement} section
  * @param {Finding[]} findings
@@ -177,7 +177,7 @@ function findingText({ severity, text, remedy }) {
 }
 
 /**
- * What the button says that opens the panel, where that is a drawer.
+ * The label of the button that opens the panel, where that is a drawer.
  *
  * @param {CaseData} data
  */
@@ -194,10 +194,10 @@ export function panelLabel({ layers, findings }) {
 export function showProvenance(section, rows) {
   const list = make("dl");
   rows.forEach(([label, value, title, address]) => {
-    const link = address ? [Object.assign(make("a", "", value), { href: address })] : [];
-    const shown = make("dd", "", address ? "" : value, ...link);
-    shown.title = title;
-    list.append(make("dt", "", label), shown);
+    const content = address ? Object.assign(make("a", "", value), { href: address }) : document.createTextNode(value);
+    const entry = make("dd", "", "", content);
+    entry.title = title;
+    list.append(make("dt", "", label), entry);
   });
   section.replaceChildren(...(rows.length ? [make("h2", "", "Provenance"), list] : []));
 }

@@ -1,4 +1,4 @@
-/** The picture on the stage: the planes of a load, what is written over them, and which voxel lies where on the page. */
+/** The picture on the stage: the planes of a load, the annotations over them, and the voxel at a place of the page. */
 
 /** @import { Place } from "./pointer_input.js" */
 /** @import { CaseLoad } from "./loading.js" */
@@ -8,7 +8,7 @@
 import { find } from "../dom.js";
 import { Annotations } from "./annotations.js";
 import { indexAt, isInside, mmOf } from "./geometry.js";
-import { panesFor, RENDERING } from "./layout.js";
+import { paneAt, panesFor, RENDERING } from "./layout.js";
 
 const MOST_SLICE_PX = 16;
 const LEAST_SLICE_PX = 4;
@@ -22,7 +22,7 @@ export class Picture {
     this.stage = stage;
     this.state = state;
     this.annotations = new Annotations(find(stage, ".annotations", HTMLElement));
-    /** @type {CaseLoad | null} what is shown of */
+    /** @type {CaseLoad | null} whose scan is shown */
     this.load = null;
   }
 
@@ -36,7 +36,7 @@ export class Picture {
   }
 
   /**
-   * Place the panes: one large, the other planes and 3-D beside it or, where that leaves more room, below; or one alone.
+   * Place the panes.
    *
    * @returns {Box | null} where 3-D goes
    */
@@ -49,7 +49,7 @@ export class Picture {
   }
 
   /**
-   * Draw the planes through the cross, and write over them.
+   * Draw the planes through the cross, and the annotations over them.
    *
    * @param {Place | null} pointer whose voxel is read, if any lies under it
    * @returns {Reading | null} what lies under the cross; null where there is no picture yet
@@ -75,7 +75,7 @@ export class Picture {
   }
 
   /**
-   * What lies under a place of the page in the picture as it is drawn now, or null. Nothing of it is ever kept.
+   * What lies under a place of the page in the picture as it is drawn now, or null.
    *
    * @param {Place} place
    */
@@ -116,7 +116,7 @@ export class Picture {
   }
 
   /**
-   * By how much a finger moves for a slice: the height of a pane is the scan, as far as fingers are that exact.
+   * The way of a finger per slice: the height of a pane stands for the whole scan, within the precision of a finger.
    *
    * @param {number} pane
    */
@@ -125,7 +125,7 @@ export class Picture {
     return Math.max(LEAST_SLICE_PX, Math.min(MOST_SLICE_PX, box.clientHeight / count));
   }
 
-  /** Device pixels of the canvas a pixel of the page. */
+  /** Device pixels of the canvas per pixel of the page. */
   get ratio() {
     return (this.planes?.canvas.width ?? 1) / Math.max(1, this.annotations.root.clientWidth);
   }
@@ -145,6 +145,8 @@ export class Picture {
    * @param {Place} place
    */
   paneOf(place) {
-    return this.planes?.paneAt(this.pixelOf(place)) ?? null;
+    const { planes } = this;
+    const [x, y] = this.pixelOf(place);
+    return planes ? paneAt(planes.panes, x / planes.canvas.width, y / planes.canvas.height) : null;
   }
 }

@@ -1,17 +1,16 @@
 /**
  * The three planes, coloured by a slice shader of ours.
  *
- * NiiVue windows a volume by drawing all of it again, with a gradient for 3-D lighting: about seven seconds for
- * 512 x 512 x 133 voxels in a software renderer, at each change of the window. Here NiiVue is given the scan's box as a
- * volume of 2 x 2 x 2 voxels, and the shader reads HU from a half-float texture and masks from small ones: window, opacity
- * and contours are then uniforms, and a slice costs one draw.
+ * At each change of the window NiiVue draws the whole volume again, with a gradient for 3-D lighting: about seven seconds
+ * for 512 x 512 x 133 voxels in a software renderer. Here NiiVue gets the scan's box as a volume of 2 x 2 x 2 voxels, and
+ * the shader reads HU from a half-float texture and masks from small ones: window, opacity and contours are then uniforms,
+ * and a slice costs one draw.
  */
 
 /** @import { Grid, Layer, NiivueLibrary, PackedMasks, Pane, Triple, View } from "./types.js" */
 
 import { LoadError } from "./errors.js";
 import { byAxis, pointOf, shareOf, shareUnder, sideMm } from "./geometry.js";
-import { paneAt } from "./layout.js";
 import { CHANNELS } from "./masks.js";
 import { NiivuePlanes } from "./niivue_adapter.js";
 
@@ -74,9 +73,9 @@ void main() {
 }
 
 /**
- * What the shader is told of a layer: its colour with the opacity of its filled voxels, and whether its outline is drawn.
+ * The uniforms of a layer: its colour with the opacity of its filled voxels, and whether its outline is drawn.
  *
- * @param {Layer | undefined} layer nothing is painted of one that is no more
+ * @param {Layer | undefined} layer undefined for one that has gone: nothing of it is painted
  * @param {View} view
  * @returns {{ colour: [number, number, number, number], line: number }}
  */
@@ -111,7 +110,7 @@ export class Planes {
    * @param {NiivueLibrary} library
    * @param {HTMLCanvasElement} canvas stands in the page
    * @param {Grid} grid
-   * @param {string[]} keys of the layers that masks will come for
+   * @param {string[]} keys of the layers whose masks will follow
    */
   static async open(library, canvas, grid, keys) {
     const planes = new Planes(await NiivuePlanes.open(library, canvas, grid), canvas, grid);
@@ -123,11 +122,7 @@ export class Planes {
     return planes;
   }
 
-  /**
-   * Hand the scan to the graphics card, as half-precision HU; at once, else the driver first clears what is missing.
-   *
-   * @param {Uint16Array} halves
-   */
+  /** @param {Uint16Array} halves the whole scan as half-precision HU: the driver would first clear a missing part */
   setScan(halves) {
     const { gl } = this;
     newTexture(gl, SCAN_UNIT);
@@ -167,11 +162,7 @@ export class Planes {
     for (let t = 0; t < count / CHANNELS; t += 1) gl.uniform1i(niivue.uniform(`masks${t}`), MASKS_UNIT + t);
   }
 
-  /**
-   * Place planes, each in the pane and the room of it.
-   *
-   * @param {Pane[]} panes
-   */
+  /** @param {Pane[]} panes the places of the planes */
   setLayout(panes) {
     this.panes = panes;
     this.niivue.setLayout(panes.map(({ plane, inner }) => ({ name: plane.name, box: inner })));
@@ -183,7 +174,7 @@ export class Planes {
    *
    * @param {Triple} index
    * @param {View} view
-   * @param {Layer[]} layers those of them that masks were set for are shown
+   * @param {Layer[]} layers of the case; those whose masks were set are shown
    */
   draw(index, view, layers) {
     const { gl, niivue } = this;
@@ -194,15 +185,6 @@ export class Planes {
     gl.uniform1fv(niivue.uniform("lines"), paints.map(({ line }) => line));
     this.drawnAt = shareOf(this.grid, index);
     niivue.draw(this.drawnAt, view.pan, view.zoom);
-  }
-
-  /**
-   * Number of the pane at a point of the canvas (device pixels), or null.
-   *
-   * @param {[number, number]} point
-   */
-  paneAt([x, y]) {
-    return paneAt(this.panes, x / this.canvas.width, y / this.canvas.height);
   }
 
   /**
@@ -226,23 +208,13 @@ export class Planes {
     return pointOf(this.grid, this.panes[pane].plane, this.niivue.tile(pane), share);
   }
 
-  /**
-   * Where the picture of pane number `pane` lies on the canvas, in device pixels.
-   *
-   * @param {number} pane
-   */
-  pictureOf(pane) {
-    return this.niivue.tile(pane).box;
-  }
-
-  /** @param {number} pane */
-  pixelsPerMm(pane) {
-    const { box, fieldMm } = this.niivue.tile(pane);
-    return box[2] / Math.abs(fieldMm[0]);
+  /** @param {number} pane the number of one; returns where its picture was drawn last */
+  tile(pane) {
+    return this.niivue.tile(pane);
   }
 
   /**
-   * By how many millimetres the picture moves along each axis when it is dragged by device pixels, at a zoom.
+   * The millimetres by which the picture moves along each axis when it is dragged by device pixels, at a zoom.
    *
    * @param {number} pane
    * @param {[number, number]} moved

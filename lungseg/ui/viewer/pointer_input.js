@@ -1,4 +1,4 @@
-/** Mouse, wheel and pen over the planes; fingers are told to `touches.js`. */
+/** Mouse, wheel and pen over the planes; fingers go to `touches.js`. */
 
 /** @import { Triple } from "./types.js" */
 /** @import { Viewer } from "./viewer.js" */
@@ -23,8 +23,8 @@ export class PointerInput {
     this.surface = surface;
     this.wheel = new Wheel();
     this.touches = new Touches(viewer, this);
-    /** @type {Place | null} where the pointer is */
-    this.at = null;
+    /** @type {Place | null} of the pointer */
+    this.place = null;
     /** @type {Drag | null} */
     this.drag = null;
     /** @type {{ time: number, x: number, y: number, from: Triple } | null} */
@@ -34,9 +34,13 @@ export class PointerInput {
     surface.addEventListener("wheel", (event) => this.onWheel(event), { passive: false, signal });
     surface.addEventListener("pointerdown", (event) => this.onPress(event), { signal });
     surface.addEventListener("pointermove", (event) => this.onMove(event), { signal });
-    surface.addEventListener("pointerup", (event) => this.onRelease(event), { signal });
-    surface.addEventListener("pointercancel", (event) => this.onRelease(event), { signal });
-    surface.addEventListener("pointerleave", () => this.leave(), { signal });
+    for (const name of /** @type {const} */ (["pointerup", "pointercancel"])) {
+      surface.addEventListener(name, (event) => this.onRelease(event), { signal });
+    }
+    surface.addEventListener("pointerleave", () => {
+      this.place = null;
+      viewer.drawSoon();
+    }, { signal });
     surface.addEventListener("dblclick", (event) => this.onDouble(event), { signal });
     surface.addEventListener("contextmenu", (event) => event.preventDefault(), { signal });
     surface.addEventListener("focusin", () => {
@@ -45,16 +49,16 @@ export class PointerInput {
     }, { signal });
   }
 
-  /** Let go of everything; the pointer is where it is seen next. */
+  /** Let go of everything, as if no pointer were there. */
   forget() {
-    Object.assign(this, { at: null, drag: null, pressed: null, holdsWindow: false, isByKey: false });
+    Object.assign(this, { place: null, drag: null, pressed: null, holdsWindow: false, isByKey: false });
     this.touches.forget();
   }
 
-  /** The pane that keys mean: that which has the focus of the keyboard, or lies under the pointer; else the first. */
+  /** The pane on which keys act: the one with the focus of the keyboard or under the pointer; else the first. */
   get pane() {
     const { picture } = this.viewer;
-    const under = this.at && picture.paneOf(this.at);
+    const under = this.place && picture.paneOf(this.place);
     const { focused } = picture;
     return (this.isByKey ? focused ?? under : under ?? focused) ?? 0;
   }
@@ -64,7 +68,7 @@ export class PointerInput {
     const { viewer } = this;
     if (!viewer.isReady) return;
     event.preventDefault();
-    this.see(event);
+    this.setPlace(event);
     if (event.ctrlKey) {
       viewer.state.zoom(this.wheel.zoom(event));
       return;
@@ -73,19 +77,10 @@ export class PointerInput {
     if (notches) viewer.step(-notches, viewer.picture.paneOf(event) ?? 0);
   }
 
-  /**
-   * Note where the pointer is. What lies there is looked up whenever the picture is drawn.
-   *
-   * @param {Place} place
-   */
-  see({ clientX, clientY }) {
-    this.at = { clientX, clientY };
+  /** @param {Place} place of the pointer; the voxel under it is read whenever the picture is drawn */
+  setPlace({ clientX, clientY }) {
+    this.place = { clientX, clientY };
     this.isByKey = false;
-    this.viewer.drawSoon();
-  }
-
-  leave() {
-    this.at = null;
     this.viewer.drawSoon();
   }
 
@@ -99,7 +94,7 @@ export class PointerInput {
       this.touches.press(event);
       return;
     }
-    this.see(event);
+    this.setPlace(event);
     const isWindow = event.button === 2 || (event.button === 0 && this.holdsWindow);
     const kind = isWindow ? "window" : event.shiftKey || event.button === 1 ? "pan" : "cross";
     this.drag = { kind, pane: viewer.picture.paneOf(event), x: event.clientX, y: event.clientY };
@@ -107,7 +102,7 @@ export class PointerInput {
   }
 
   /**
-   * Move the cross to where was pressed, unless that is the second press of a double one. Tells whether it was.
+   * Move the cross to a press, unless it is the second one of a double click; return whether it is.
    *
    * @param {PointerEvent} event
    * @param {number | null} pane
@@ -130,7 +125,7 @@ export class PointerInput {
       this.touches.move(event);
       return;
     }
-    this.see(event);
+    this.setPlace(event);
     if (!drag || !event.buttons) {
       this.drag = null;
       return;
@@ -159,13 +154,13 @@ export class PointerInput {
   }
 
   /**
-   * Enlarge a pane, or give the others their room back; the cross stays where it was before the first click.
+   * Enlarge a pane, or show all panes again; the cross goes back to its place before the first click.
    *
    * @param {MouseEvent} event
    */
   onDouble(event) {
     const { viewer, pressed } = this;
-    if (!viewer.isReady || !pressed) return; // without a press fingers did it already
+    if (!viewer.isReady || !pressed) return; // without a press fingers have done it already
     const pane = viewer.picture.paneOf(event);
     viewer.state.goTo(pressed.from);
     this.pressed = null;

@@ -15,7 +15,7 @@ const LABEL = "3-D view of lungs and masks: arrows turn it, f enlarges it";
 export class RenderingPane {
   /**
    * @param {HTMLElement} root
-   * @param {() => void} onDouble enlarges it, and back
+   * @param {() => void} onDouble enlarges it, or shows all panes again
    * @param {AbortSignal} signal ends it
    */
   constructor(root, onDouble, signal) {
@@ -37,7 +37,7 @@ export class RenderingPane {
     return Boolean(this.load?.rendering && this.root.querySelector(".turn:focus-within"));
   }
 
-  /** Begin with a load that has nothing to show yet. */
+  /** Show nothing, until a load has something to show. */
   clear() {
     this.load = null;
     this.root.querySelector(".turn")?.remove();
@@ -45,11 +45,7 @@ export class RenderingPane {
     this.button.hidden = true;
   }
 
-  /**
-   * Show what a load holds now; where a processor draws, wait until that is asked for.
-   *
-   * @param {CaseLoad} load
-   */
+  /** @param {CaseLoad} load to show now; where a processor draws, it waits for a click on the button */
   async refresh(load) {
     const isOpen = Boolean(load.rendering);
     load.closeRendering();
@@ -58,7 +54,7 @@ export class RenderingPane {
     if (this.button.hidden) await this.open(load);
   }
 
-  /** Draw, as the button asks. */
+  /** Draw, after a click on the button. */
   async draw() {
     const { load } = this;
     if (!load || load.rendering) return;

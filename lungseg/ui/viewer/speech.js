@@ -1,4 +1,4 @@
-/** What a screen reader is told: once things rest, and then only what has changed. */
+/** What a screen reader says: after a pause, and then only what has changed. */
 
 const QUIET_MS = 500;
 
@@ -7,30 +7,30 @@ export class Speech {
   constructor(region) {
     this.region = region;
     /** @type {Record<string, string>} */
-    this.told = {};
+    this.spoken = {};
     /** @type {Record<string, string>} */
     this.parts = {};
   }
 
   /**
-   * Tell the parts of a state (sentences by name) that differ from what was told last.
+   * Say the parts of a state (sentences by name) that differ from those said last.
    *
    * @param {Record<string, string>} parts
    */
-  tell(parts) {
+  describe(parts) {
     this.parts = parts;
     window.clearTimeout(this.timer);
     this.timer = window.setTimeout(() => this.speak(), QUIET_MS);
   }
 
   speak() {
-    const news = Object.keys(this.parts).filter((name) => this.told[name] !== this.parts[name]);
-    this.told = this.parts;
-    if (news.length) this.region.textContent = news.map((name) => this.parts[name]).join(" ");
+    const changed = Object.keys(this.parts).filter((name) => this.spoken[name] !== this.parts[name]);
+    this.spoken = this.parts;
+    if (changed.length) this.region.textContent = changed.map((name) => this.parts[name]).join(" ");
   }
 
   /**
-   * Say something at once, and write it where those who see look for it.
+   * Say a text at once, and show it in a place of the page.
    *
    * @param {string} text
    * @param {HTMLElement} place

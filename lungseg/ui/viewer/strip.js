@@ -1,4 +1,4 @@
-/** The strip along the slices: one row a slice, superior on top; how much of each mask it holds. */
+/** The strip along the slices: a row per slice, superior on top, with a bar for the voxels of each mask. */
 
 /** @import { Layer } from "./types.js" */
 
@@ -14,7 +14,7 @@ const STEPS = {
 export class Strip {
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {(slice: number) => void} onSlice is told the slice that is asked for, from 0; perhaps beyond the scan
+   * @param {(slice: number) => void} onSlice gets the chosen slice, from 0; it may lie beyond the scan
    * @param {AbortSignal} signal ends it
    */
   constructor(canvas, onSlice, signal) {
@@ -45,7 +45,7 @@ export class Strip {
 
   /**
    * @param {number} depth slices of the scan
-   * @param {number} current the one on show, from 0
+   * @param {number} current slice on show, from 0
    * @param {Layer[]} layers
    */
   draw(depth, current, layers) {
@@ -56,9 +56,9 @@ export class Strip {
     const { pen, canvas: { clientWidth: width, clientHeight: height } } = this;
     this.clear(width, height);
     const columns = layers.filter((layer) => layer.shownWith === null);
-    columns.forEach((layer, at) => {
+    columns.forEach((layer, column) => {
       pen.fillStyle = css(layer.colour);
-      barsOf(layer.mask?.sliceVoxels ?? [], at, columns.length, width).forEach(({ k, left, length }) => {
+      barsOf(layer.mask?.sliceVoxels ?? [], column, columns.length, width).forEach(({ k, left, length }) => {
         pen.fillRect(left, height - ((k + 1) * height) / depth, length, Math.max(1, height / depth));
       });
     });
@@ -84,7 +84,7 @@ export class Strip {
 }
 
 /**
- * The bars of one of several columns. They grow away from the middle of the strip: those left of it to the left.
+ * The bars of one of several columns; they grow away from the middle of the strip.
  *
  * @param {number[]} counts voxels of each slice
  * @param {number} column

@@ -1,38 +1,34 @@
-/** The slider of the threshold: it asks the server for the mask at another one. */
+/** The slider of the threshold: it requests the mask at another threshold from the server. */
 
 /** @import { Threshold } from "./types.js" */
 
 import { find } from "../dom.js";
 
-/** @typedef {{ maskId: string, level: number }} Wish */
+/** @typedef {{ maskId: string, level: number }} ThresholdChoice */
 
 export class ThresholdSlider {
   /**
    * @param {HTMLElement} section
-   * @param {(wish: Wish) => void} onWish
+   * @param {(choice: ThresholdChoice) => void} onChoice
    * @param {AbortSignal} signal ends it
    */
-  constructor(section, onWish, signal) {
+  constructor(section, onChoice, signal) {
     this.section = section;
-    this.onWish = onWish;
+    this.onChoice = onChoice;
     /** @type {Threshold | null} */
     this.threshold = null;
-    this.asked = 0;
+    this.current = 0;
     this.slider = find(section, "input", HTMLInputElement);
     this.slider.addEventListener("input", () => this.showAt(this.slider.valueAsNumber), { signal });
-    this.slider.addEventListener("change", () => this.ask(this.slider.valueAsNumber), { signal });
+    this.slider.addEventListener("change", () => this.choose(this.slider.valueAsNumber), { signal });
   }
 
-  /**
-   * Show what the server says: at which threshold the mask is.
-   *
-   * @param {Threshold | null} threshold
-   */
+  /** @param {Threshold | null} threshold of the mask, as the server says */
   show(threshold) {
     this.threshold = threshold;
-    this.asked = threshold?.at ?? 0;
+    this.current = threshold?.at ?? 0;
     this.section.hidden = !threshold;
-    this.showAt(this.asked);
+    this.showAt(this.current);
   }
 
   /** @param {number} at place of the choices */
@@ -49,26 +45,26 @@ export class ThresholdSlider {
   }
 
   /** @param {number} at place of the choices */
-  ask(at) {
+  choose(at) {
     this.showAt(at);
-    if (!this.threshold || at === this.asked) return;
-    this.asked = at;
-    this.onWish({ maskId: this.threshold.maskId, level: this.threshold.choices[at].level });
+    if (!this.threshold || at === this.current) return;
+    this.current = at;
+    this.onChoice({ maskId: this.threshold.maskId, level: this.threshold.choices[at].level });
   }
 
-  /** Ask for the checkpoint's. */
+  /** Choose the checkpoint's threshold. */
   reset() {
-    if (this.threshold) this.ask(this.threshold.defaultAt);
+    if (this.threshold) this.choose(this.threshold.defaultAt);
   }
 
   /**
-   * Ask for what was asked for before, where that is of the same mask and can still be had.
+   * Choose the threshold of an earlier visit, where it is of the same mask and still available.
    *
-   * @param {Wish} wish
+   * @param {ThresholdChoice} choice
    */
-  recall({ maskId, level }) {
+  restore({ maskId, level }) {
     if (!this.threshold || this.threshold.reason || this.threshold.maskId !== maskId) return;
     const at = this.threshold.choices.findIndex((choice) => choice.level === level);
-    if (at >= 0) this.ask(at);
+    if (at >= 0) this.choose(at);
   }
 }

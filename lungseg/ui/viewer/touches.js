@@ -3,7 +3,7 @@
 /** @import { PointerInput } from "./pointer_input.js" */
 /** @import { Viewer } from "./viewer.js" */
 
-/** What a finger or hand moves without meaning it. */
+/** A finger or hand moves by so much unintentionally. */
 export const NEAR_PX = 8;
 
 /** @typedef {{ kind: "tap" | "scroll", pane: number | null, x: number, y: number }} Single */
@@ -77,7 +77,7 @@ export class Touches {
     return { middle: [(x + u) / 2, (y + v) / 2], apart: Math.max(1, Math.hypot(x - u, y - v)) };
   }
 
-  /** @param {PointerEvent} event not every browser makes a double click of two taps, so they are counted here */
+  /** @param {PointerEvent} event taps are counted here, because not every browser makes a double click of two */
   release(event) {
     const { gesture } = this;
     this.fingers.delete(event.pointerId);

@@ -1,4 +1,4 @@
-/** What the server tells the viewer (`scene_data` in `__init__.py`, records as they are there), and what the modules hand to each other. */
+/** The data of the server (`scene_data` in `__init__.py`, which documents them), and what the modules hand to each other. */
 
 export type Triple = [number, number, number];
 export type Box = [left: number, top: number, width: number, height: number];
@@ -22,7 +22,7 @@ export interface Lesion {
   slices: [first: number, last: number];
 }
 
-/** A mask and its lesions. Without `url` it is listed, not drawn. `mark` is the value of its voxels, null for any but 0. */
+/** `LayerMask`: without `url` it is listed, not drawn. */
 export interface Mask {
   url: string | null;
   sha: string | null;
@@ -35,25 +35,16 @@ export interface Mask {
   lesions: Lesion[];
 }
 
-/** One mask over the scan; of several, the first is drawn on top of the others. */
 export interface Layer {
   key: string;
   label: string;
-  /** In a sentence: "the model's mask". */
   name: string;
-  /** Accessible name of the list of its lesions. */
   listName: string;
-  /** Red, green, blue: 0 to 1. */
   colour: Triple;
-  /** How much of the opacity its filled voxels take. */
   fill: number;
-  /** The key that shows and hides it; null for none. */
   shortcut: string | null;
-  /** The layer whose switch shows this one too; null where it has its own. */
   shownWith: string | null;
-  /** Whether it is shown at first. */
   visible: boolean;
-  /** What stands where there is no mask; the layer is not listed then where it is empty. */
   absence: string;
   mask: Mask | null;
 }
@@ -72,7 +63,7 @@ export interface Finding {
   remedy: string;
 }
 
-/** At which threshold the model's mask is shown: place `at` of `choices`, most sensitive first; the checkpoint's at `defaultAt`. */
+/** The model's mask is shown at the threshold in place `at` of `choices`, most sensitive first; the checkpoint's is in `defaultAt`. */
 export interface Threshold {
   maskId: string;
   at: number;
@@ -142,7 +133,7 @@ export interface Reading {
   mm: Triple;
 }
 
-/** What is to be fetched of a mask, and the box that masks were cut to: a byte a voxel, four masks a texture. */
+/** A mask to fetch, and the box that masks were cut to: a byte per voxel, four masks per texture. */
 export interface MaskRequest {
   url: string;
   sliceVoxels: number[];
@@ -164,7 +155,7 @@ export interface StoredVoxels {
   intercept: number;
 }
 
-/** What the loading worker is asked for, and what it answers. */
+/** The tasks and answers of the loading worker. */
 export type Task =
   | { task: "scan"; url: string; grid: Grid }
   | { task: "masks"; masks: (MaskRequest | null)[]; grid: Grid };
@@ -182,7 +173,7 @@ export interface ScanResult {
   halves: Uint16Array;
 }
 
-/** What is remembered of a case in this tab; nothing in it is sure. */
+/** What this tab remembers of a case; every field may be missing or wrong. */
 export interface Remembered {
   index?: Triple;
   view?: Partial<View>;

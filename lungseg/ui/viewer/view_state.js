@@ -1,4 +1,4 @@
-/** Where the reader stands in a case, and how it is drawn. Knows no page: whoever holds it is told of each change. */
+/** The view of a case: place, lesion, window, masks, zoom. It knows no page; `onChange` is called at each change. */
 
 /** @import { CaseData, LesionPlace, Layer, Remembered, Triple, View } from "./types.js" */
 
@@ -41,7 +41,7 @@ export class ViewState {
   }
 
   /**
-   * Take what the server says now of a case; the lesion is let go where its place in the list is another one's now.
+   * Take new data of the case; the lesion is dropped where another one has its place in the list now.
    *
    * @param {CaseData} data
    */
@@ -52,11 +52,7 @@ export class ViewState {
     for (const { key, visible } of data.layers) this.view.visible[key] ??= visible;
   }
 
-  /**
-   * Begin with another case: at its largest lesion, as near as it is; window and what is shown stay.
-   *
-   * @param {CaseData} data
-   */
+  /** @param {CaseData} data of another case, shown at its largest lesion; window and visible masks stay */
   open(data) {
     this.update(data);
     this.index = this.firstIndex();
@@ -80,11 +76,7 @@ export class ViewState {
     return this.firstListed()?.mask?.lesions[0].centreIndex ?? byAxis((axis) => Math.floor(shape[axis] / 2));
   }
 
-  /**
-   * Go back to what is remembered, as far as it still fits.
-   *
-   * @param {Remembered} remembered
-   */
+  /** @param {Remembered} remembered view, restored as far as it fits the case */
   restore({ index, view, enlarged, lesion }) {
     const { window, opacity, isContour, visible, zoom, pan } = { ...this.view, ...view };
     this.view = { window, opacity, isContour, visible: { ...this.view.visible, ...visible }, zoom, pan };
@@ -119,20 +111,14 @@ export class ViewState {
   }
 
   /**
-   * Go along an axis by a number of slices.
-   *
    * @param {number} axis
-   * @param {number} by
+   * @param {number} by number of slices
    */
   step(axis, by) {
-    this.goTo(byAxis((each) => this.index[each] + (each === axis ? by : 0)));
+    this.goTo(byAxis((n) => this.index[n] + (n === axis ? by : 0)));
   }
 
-  /**
-   * Go to a lesion of the list.
-   *
-   * @param {LesionPlace} place
-   */
+  /** @param {LesionPlace} place of the lesion to go to */
   jump(place) {
     const lesion = this.lesionAt(place);
     if (!lesion) return;
@@ -141,22 +127,14 @@ export class ViewState {
     this.onChange();
   }
 
-  /**
-   * Go to the next lesion of the layer, or the one before; to the first one where none was gone to.
-   *
-   * @param {1 | -1} by
-   */
+  /** @param {1 | -1} by to the next or previous lesion of the layer; at first to its first one */
   nextLesion(by) {
     const layer = this.lesion ? this.layer(this.lesion.layer) : this.firstListed();
     const count = layer?.mask?.lesions.length ?? 0;
     if (layer && count) this.jump({ layer: layer.key, at: this.lesion ? (this.lesion.at + by + count) % count : 0 });
   }
 
-  /**
-   * Zoom all planes; what lies under the cross stays where it is.
-   *
-   * @param {number} factor
-   */
+  /** @param {number} factor by which all planes zoom about the cross */
   zoom(factor) {
     const { view, grid } = this;
     const zoom = Math.max(1, Math.min(MOST_ZOOM, view.zoom * factor));

@@ -1,11 +1,12 @@
 /**
- * The viewer of one case: it joins what is loaded (`loading.js`), where the reader stands (`view_state.js`), what is drawn
- * (`picture.js`, `rendering_pane.js`) and what hands do (`pointer_input.js`, `keyboard_input.js`, `controls.js`).
+ * The viewer of one case: it joins the load (`loading.js`), the state of the view (`view_state.js`), the pictures
+ * (`picture.js`, `rendering_pane.js`) and the input (`pointer_input.js`, `keyboard_input.js`, `controls.js`).
  */
 
 /** @import { ComponentArguments } from "../types.js" */
 /** @import { Act, Commands } from "./keyboard.js" */
 /** @import { CaseData, Reading } from "./types.js" */
+/** @import { ThresholdChoice } from "./threshold_slider.js" */
 
 import { objectOn } from "../component.js";
 import { find } from "../dom.js";
@@ -33,7 +34,7 @@ export class Viewer {
   /**
    * @param {HTMLElement} root
    * @param {CaseData} data
-   * @param {(name: string, value: unknown) => void} setState tells the server; each run of the page has its own
+   * @param {(name: string, value: unknown) => void} setState sends a value to the server; each run of the page has its own
    */
   constructor(root, data, setState) {
     this.root = root;
@@ -46,7 +47,7 @@ export class Viewer {
     this.speech = new Speech(find(root, ".spoken", HTMLElement));
     this.rendering = new RenderingPane(find(root, ".rendering", HTMLElement), () => this.enlarge(RENDERING), signal);
     this.strip = new Strip(find(root, ".strip", HTMLCanvasElement), (k) => this.goToSlice(k), signal);
-    this.threshold = new ThresholdSlider(find(root, ".threshold", HTMLElement), (wish) => this.askThreshold(wish), signal);
+    this.threshold = new ThresholdSlider(find(root, ".threshold", HTMLElement), (choice) => this.requestThreshold(choice), signal);
     this.pointer = new PointerInput(this, this.picture.annotations.root, signal);
     this.controls = new Controls(root, this.state, this.actions, signal);
     /** @type {Map<string, Act>} */
@@ -63,7 +64,7 @@ export class Viewer {
     /** @type {Memory | null} */
     this.memory = null;
     this.frame = 0;
-    // For the console and the browser tests: what is on screen, to be looked at, not to be changed.
+    // For the console and the browser tests, which only read it.
     Object.defineProperty(root, "lungsegViewer", { value: this, configurable: true });
   }
 
@@ -71,7 +72,7 @@ export class Viewer {
     return this.load?.isReady ?? false;
   }
 
-  /** What the buttons do that concerns more than the view. */
+  /** The actions of buttons that concern more than the view. */
   get actions() {
     /** @param {() => void} act */
     const onPicture = (act) => () => { if (this.isReady) act(); };
@@ -103,13 +104,9 @@ export class Viewer {
     };
   }
 
-  // What the server says
+  // Data of the server
 
-  /**
-   * Show what the server says of a case; volumes that are held already stay as they are.
-   *
-   * @param {CaseData} data
-   */
+  /** @param {CaseData} data of a case; loaded volumes stay as they are */
   show(data) {
     const { data: before } = this.state;
     const isOther = !this.load || before.scan.sha !== data.scan.sha || before.caseId !== data.caseId;
@@ -129,28 +126,23 @@ export class Viewer {
     else if (this.load?.isReady) this.during(this.load, (load) => this.loadMasks(load));
   }
 
-  /** Fill the window from where the viewer begins. */
+  /** Fill the window below the top of the viewer. */
   fit() {
     const top = this.root.getBoundingClientRect().top + window.scrollY;
     this.root.style.setProperty("--above", `${Math.round(top) + 8}px`);
   }
 
-  /**
-   * Begin with a case.
-   *
-   * @param {CaseData} data
-   */
+  /** @param {CaseData} data */
   open(data) {
     this.state.open(data);
-    this.recall(data);
+    this.restore(data);
     this.load = new CaseLoad(data);
     this.picture.load = this.load;
     this.showMessage("Loading the scan …");
     this.during(this.load, async (load) => {
       const container = find(this.root, ".planes", HTMLElement);
       await load.open(container, (bytes) => this.showProgress(load, bytes), () => this.arrange());
-      this.showMessage("");
-      this.root.dataset.state = "ready";
+      this.showReady();
       this.draw();
       load.markTime("firstSliceMs");
       await this.loadMasks(load);
@@ -158,7 +150,7 @@ export class Viewer {
   }
 
   /**
-   * Do what belongs to a load; what fails of one that has been taken the place of is nobody's concern any more.
+   * Do a step of a load; failures of a load that another one has replaced are ignored.
    *
    * @param {CaseLoad} load
    * @param {(load: CaseLoad) => Promise<void>} act
@@ -174,6 +166,7 @@ export class Viewer {
   /** @param {CaseLoad} load */
   async loadMasks(load) {
     if (!await load.loadMasks(this.state.data.layers)) return;
+    this.showReady(); // masks of another threshold may have failed before
     this.drawSoon();
     await this.rendering.refresh(load);
   }
@@ -191,6 +184,11 @@ export class Viewer {
     this.root.dataset.state = "failed";
     this.showMessage(error instanceof LoadError ? error.message : `The viewer stopped: ${messageOf(error)}. Reload the page.`);
     if (error instanceof NoWebGLError) this.setState("webgl2", "missing");
+  }
+
+  showReady() {
+    this.root.dataset.state = "ready";
+    this.showMessage("");
   }
 
   /** @param {string} text */
@@ -218,39 +216,39 @@ export class Viewer {
     Reflect.deleteProperty(this.root, "lungsegViewer");
   }
 
-  // What lasts
+  // Memory and links
 
   /**
-   * Go back to where the reader left this case in this tab, or to where the address leads.
+   * Go back to the view in which this tab left the case, or to the target of the address.
    *
    * @param {CaseData} data
    */
-  recall({ caseId, layers }) {
+  restore({ caseId, layers }) {
     const { state } = this;
     this.memory = new Memory(caseId);
-    const { state: remembered, asked } = this.memory;
+    const { state: remembered, target } = this.memory;
     if (remembered) state.restore(remembered);
-    if (remembered?.threshold) this.threshold.recall(remembered.threshold);
-    if (asked) {
-      state.lesion = linkedLesion(asked.lesion, layers);
+    if (remembered?.threshold) this.threshold.restore(remembered.threshold);
+    if (target) {
+      state.lesion = linkedLesion(target.lesion, layers);
       const [i, j, k] = state.lesionAt(state.lesion)?.centreIndex ?? state.index;
-      state.goTo([i, j, linkedSlice(asked.slice) ?? k]);
-      state.set({ window: linkedWindow(asked.window) ?? state.view.window });
+      state.goTo([i, j, linkedSlice(target.slice) ?? k]);
+      state.set({ window: linkedWindow(target.window) ?? state.view.window });
     }
     this.controls.opacity.value = String(state.view.opacity * 100);
   }
 
-  /** Keep where the reader stands, drawn already or not. */
+  /** Store the view, drawn already or not. */
   remember() {
-    if (this.isReady) this.memory?.keep(this.state.toRemember);
+    if (this.isReady) this.memory?.store(this.state.toRemember);
     this.memory?.write();
   }
 
-  /** @param {{ maskId: string, level: number }} wish */
-  askThreshold(wish) {
+  /** @param {ThresholdChoice} choice */
+  requestThreshold(choice) {
     this.lesions.classList.add("waiting");
-    this.memory?.keep({ threshold: wish });
-    this.setState("threshold", wish);
+    this.memory?.store({ threshold: choice });
+    this.setState("threshold", choice);
   }
 
   async copyLink() {
@@ -268,7 +266,7 @@ export class Viewer {
 
   // Layout and drawing
 
-  /** Place the panes, and 3-D where they leave it room. */
+  /** Place the panes, and 3-D where there is room for it. */
   arrange() {
     if (!this.picture.planes) return;
     const box = this.picture.arrange();
@@ -279,7 +277,7 @@ export class Viewer {
     this.drawSoon();
   }
 
-  /** @param {string | null} name of a plane, or 3-D; the one that is enlarged already gives the others their room back */
+  /** @param {string | null} name of a plane, or 3-D; all panes are shown again where it is enlarged already, or null */
   enlarge(name) {
     this.state.enlarged = this.state.enlarged === name ? null : name;
     this.arrange();
@@ -303,18 +301,18 @@ export class Viewer {
   draw() {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
-    const cross = this.picture.draw(this.pointer.at);
+    const cross = this.picture.draw(this.pointer.place);
     if (!cross) return;
     const { state } = this;
     this.strip.draw(state.grid.shape[2], state.index[2], state.data.layers);
     this.controls.show();
     markCurrent(this.lesions, state.lesion);
-    this.memory?.keep(state.toRemember);
-    this.speech.tell(this.spoken(cross));
+    this.memory?.store(state.toRemember);
+    this.speech.describe(this.spoken(cross));
   }
 
   /**
-   * What a screen reader says of the picture, in parts: only those that have changed are said.
+   * The description of the picture for a screen reader, in parts.
    *
    * @param {Reading} cross
    * @returns {Record<string, string>}
@@ -323,7 +321,7 @@ export class Viewer {
     const { data: { windows }, index, grid, view } = this.state;
     const { name, normal } = this.picture.planeOf(this.pointer.pane);
     const [centre, width] = view.window.map(Math.round);
-    const preset = windows.find((each) => each.centre === centre && each.width === width)?.name ?? "";
+    const preset = windows.find((candidate) => candidate.centre === centre && candidate.width === width)?.name ?? "";
     return {
       slice: `${titled(name)} slice ${index[normal] + 1} of ${grid.shape[normal]}.`,
       cross: `Cross: ${Math.round(cross.hu)} HU, ${placeText(cross.mm, 0)}.`,
@@ -331,11 +329,7 @@ export class Viewer {
     };
   }
 
-  /**
-   * Go by slices of a pane; of the one that is meant where none is named.
-   *
-   * @param {number} by
-   */
+  /** @param {number} by slices of a pane */
   step(by, pane = this.pointer.pane) {
     if (this.isReady) this.state.step(this.picture.planeOf(pane).normal, by);
   }
@@ -347,11 +341,7 @@ export class Viewer {
   }
 }
 
-/**
- * What Streamlit calls at every run of the page, with the same element.
- *
- * @param {ComponentArguments<CaseData>} component
- */
+/** @param {ComponentArguments<CaseData>} component of each run of the page, always with the same element */
 export default function show({ data, parentElement, setStateValue }) {
   const root = find(parentElement, ".viewer", HTMLElement);
   const { object, release } = objectOn(root, () => new Viewer(root, data, setStateValue));

@@ -1,4 +1,4 @@
-/** 3-D: a small copy of the scan, so that a software renderer turns it too, with the masks inside it. */
+/** 3-D: a small copy of the scan with the masks inside it, which a software renderer can turn too. */
 
 /** @import { ColourMap, Grid, Layer, NiivueLibrary, PackedMasks, Triple } from "./types.js" */
 /** @import { RasArray } from "./voxels.js" */
@@ -36,13 +36,13 @@ export async function openRendering(library, canvas, { volume, grid, packed, lay
 }
 
 /**
- * The byte that stands for layer number `at`: those of layers lie above those of the body, apart from each other.
+ * The byte of layer number `n`: the bytes of layers lie above those of the body, apart from each other.
  *
- * @param {number} at
+ * @param {number} n
  * @param {number} count
  */
-export function stepOf(at, count) {
-  return TOP - at * Math.min(MOST_APART, Math.floor((TOP - BODY_TOP - 2) / count));
+export function stepOf(n, count) {
+  return TOP - n * Math.min(MOST_APART, Math.floor((TOP - BODY_TOP - 2) / count));
 }
 
 /**
@@ -52,30 +52,30 @@ export function stepOf(at, count) {
  * @returns {ColourMap}
  */
 export function coloursOf(layers) {
-  const stops = [...BODY, ...layers.map(({ colour }, at) => stopsOf(colour, at, layers.length)).reverse().flat()];
+  const stops = [...BODY, ...layers.map(({ colour }, n) => stopsOf(colour, n, layers.length)).reverse().flat()];
   const [R, G, B] = byAxis((channel) => stops.map(([, , colour]) => Math.round(colour[channel])));
   return { R, G, B, A: stops.map(([, opacity]) => opacity), I: stops.map(([step]) => step) };
 }
 
 /**
  * @param {Triple} colour
- * @param {number} at
+ * @param {number} n
  * @param {number} count
  * @returns {[number, number, Triple][]}
  */
-function stopsOf(colour, at, count) {
-  const step = stepOf(at, count);
+function stopsOf(colour, n, count) {
+  const step = stepOf(n, count);
   /** @type {[number, number, Triple][]} */
   const stops = [
     [step - 1, 0, [0, 0, 0]],
-    [step, Math.max(120, TOP - 35 * at), byAxis((channel) => colour[channel] * 255)],
+    [step, Math.max(120, TOP - 35 * n), byAxis((channel) => colour[channel] * 255)],
     [step + 1, 0, [0, 0, 0]],
   ];
   return stops.filter(([place]) => place <= TOP);
 }
 
 /**
- * One byte a voxel of a coarser grid: the mean of each block of `steps` voxels through `toByte`.
+ * One byte per voxel of a coarser grid: the mean of each block of `steps` voxels through `toByte`.
  *
  * @param {RasArray} volume
  * @param {Triple} shape
@@ -105,7 +105,7 @@ export function thinned(volume, shape, steps, toByte) {
 }
 
 /**
- * Write masks over a coarser grid: a block with a voxel of a mask takes its step, that of the first of several.
+ * Write masks over a coarser grid: a block with a voxel of a mask takes its byte, of several masks that of the first.
  *
  * @param {Uint8Array} out
  * @param {Triple} shape

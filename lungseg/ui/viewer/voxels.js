@@ -4,13 +4,9 @@
 
 import { LoadError } from "./errors.js";
 
-const ROUNDER = 1.5 * 2 ** 52; // added and taken away it rounds to whole numbers, halves to even, as the server does
+const ROUNDER = 1.5 * 2 ** 52; // added and subtracted, it rounds to whole numbers, halves to even, as the server does
 
-/**
- * Round to whole HU, halves to even, and clip to 16 bits.
- *
- * @param {number} value
- */
+/** @param {number} value is rounded to whole HU, halves to even, and clipped to 16 bits */
 export function toHu(value) {
   return Math.max(-32768, Math.min(32767, value)) + ROUNDER - ROUNDER;
 }
@@ -37,7 +33,7 @@ export function voxelCountOf({ shape }) {
   return shape[0] * shape[1] * shape[2];
 }
 
-/** The array of a file seen as (I, J, K) toward Right, Anterior, Superior, by the axes and flips the server found. */
+/** The array of a file as (I, J, K) toward Right, Anterior, Superior, by the axes and flips of the server. */
 export class RasArray {
   /**
    * @param {StoredVoxels} stored
@@ -53,7 +49,7 @@ export class RasArray {
     axes.forEach((axis, r) => { fileShape[axis] = shape[r]; });
     const strides = [1, fileShape[0], fileShape[0] * fileShape[1]];
     this.steps = axes.map((axis, r) => strides[axis] * (flips[r] ? -1 : 1));
-    this.start = axes.reduce((at, axis, r) => at + (flips[r] ? strides[axis] * (shape[r] - 1) : 0), 0);
+    this.start = axes.reduce((sum, axis, r) => sum + (flips[r] ? strides[axis] * (shape[r] - 1) : 0), 0);
   }
 
   /**

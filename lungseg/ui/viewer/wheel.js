@@ -1,9 +1,8 @@
 /**
- * How far a wheel or a trackpad was turned, in notches: a notch of a wheel is one, whatever browser and system call it.
+ * The turn of a wheel or trackpad in notches: a notch of a wheel is one, whatever browser and system send for it.
  *
- * Chrome sends 100 or 120 px a notch, divided by its zoom; Firefox sends lines, three a notch; a trackpad sends many small
- * amounts, of which SMOOTH_PX make a notch. On macOS Chrome sends multiples of MAC_PX for a wheel alone, however slowly or
- * fast it is turned.
+ * Chrome sends 100 or 120 px per notch, divided by its zoom; Firefox sends three lines per notch; a trackpad sends many
+ * small amounts, and SMOOTH_PX of them make a notch. On macOS Chrome sends multiples of MAC_PX for a wheel only, at any speed.
  */
 
 const PIXELS = 0; // WheelEvent.DOM_DELTA_PIXEL
@@ -77,7 +76,7 @@ export class Wheel {
 }
 
 /**
- * Notches in `size` px; `counted` is what the browser says, where it is plausible.
+ * Notches in `size` px; `counted` is the browser's number, which holds where it is plausible.
  *
  * @param {number} size
  * @param {number} counted

@@ -1,4 +1,4 @@
-/** The loading worker: fetches and unpacks, so that neither waits for the page nor the page for it. */
+/** The loading worker: it fetches and unpacks scans and masks while the page stays responsive. */
 
 /** @import { Answer, Grid, MaskRequest, Task } from "./types.js" */
 

@@ -1,1 +1,1 @@
-"""The whole evaluation of a checkpoint in one go: `gather` measures, `tiles` draws, `page` writes it down."""
+"""The whole evaluation of a checkpoint: `collect` measures, `panels` draws, `page` writes Markdown."""

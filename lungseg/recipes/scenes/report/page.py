@@ -5,52 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from statistics import fmean
 
 from lungseg import __version__
 from lungseg.recipes.scenes import nodules
 from lungseg.recipes.scenes.nodules import NoduleScore
 from lungseg.recipes.scenes.report.collect import Evaluation
 from lungseg.recipes.scenes.report.panels import Panel
-from lungseg.records import CaseScore
+from lungseg.records.scores import CaseScore
 from lungseg.segmentation.card import ModelCard
 from lungseg.wording import counted
 
 SIZES_MM = (0.0, 6.0, 10.0, 20.0, math.inf)
 READERS_DICE, READERS_DICE_LARGER = 0.77, 0.82
 """A reader against the consensus of the others on LIDC nodules: all of them, and the larger quarter."""
-SCAN_HEAD = (
-    "scan",
-    "by",
-    "Dice",
-    "HD95 (mm)",
-    "NSD 2 mm",
-    "reference (ml)",
-    "found (ml)",
-    "lesions",
-    "false",
-    "doubtful",
-    "s",
-)
 
 
 def pictures(evaluation: Evaluation) -> dict[str, Panel]:
-    """Name the pictures that belong to the page, as files in a folder beside it."""
-    named = {f"scan-{number}.png": part.most_tumour for number, part in enumerate(evaluation.scans, start=1)}
+    """Return the pictures of the page by the names of their files."""
+    tiles = {f"scan-{number}.png": part.most_tumour for number, part in enumerate(evaluation.scans, start=1)}
     if evaluation.worst:
-        named |= {f"false-{number}.png": tile for number, tile in enumerate(evaluation.worst.false_lesions, start=1)}
+        tiles |= {f"false-{number}.png": tile for number, tile in enumerate(evaluation.worst.false_lesions, start=1)}
     if evaluation.nodules:
-        named |= {f"nodule-{word}.png": tile for word, tile in evaluation.nodules.examples.items()}
-    return named
+        tiles |= {f"nodule-{word}.png": tile for word, tile in evaluation.nodules.examples.items()}
+    return tiles
 
 
 def render_report(evaluation: Evaluation, *, command: str, folder: str) -> str:
-    """Write the page.
-
-    Args:
-        evaluation: what was measured.
-        command: what makes the page again.
-        folder: of the pictures, relative to the page.
-    """
+    """Return the page as Markdown, with the command that makes it and pictures in a folder relative to the page."""
     parts = (
         _provenance(evaluation, command),
         _whole_scans(evaluation),
@@ -75,43 +57,43 @@ def _provenance(evaluation: Evaluation, command: str) -> str:
 
 
 def _whole_scans(evaluation: Evaluation) -> str:
-    known, scans = evaluation.card.scores, evaluation.scans
+    scores, scans = evaluation.card.scores, evaluation.scans
     by = "its fold" if evaluation.card.training.folds else "as the card says"
-    unseen = [_scan_row(score, by, is_doubted=known.counts_doubtful) for score in known.cases]
+    unseen = [_scan_row(score, by, is_doubted=scores.counts_doubtful) for score in scores.cases]
     unseen += [_scan_row(part.score, "the checkpoint") for part in scans if part.is_unseen]
-    seen = [_scan_row(part.score, "the checkpoint") for part in scans if not part.is_unseen]
+    others = [_scan_row(part.score, "the checkpoint") for part in scans if not part.is_unseen]
     text = [
         "## Whole scans\n\nAll slices, on the scan's own grid, in mm and ml. Lesions: found of those in the reference. "
         "Doubtful: lesions too improbable or cut by an end of the scan, true / false; they are not in the mask and in "
-        "no other figure. Scores of a card that was written before they were told apart count all of them. "
-        f"Seconds: from opening the scan to the mask.\n\n### Not learned from\n\n{known.note}",
-        _table(SCAN_HEAD, unseen) if unseen else "None was scored.",
+        "no other figure. The scores of an older card count them as lesions. "
+        f"Seconds: from opening the scan to the mask.\n\n### Not learned from\n\n{scores.note}",
+        _table(tuple(unseen[0]), (tuple(row.values()) for row in unseen)) if unseen else "None was scored.",
     ]
     if unseen:
         text.append(_summary(evaluation))
-    if seen:
+    if others:
         text.append(
-            "### Learned from\n\nThe checkpoint on scans that it learned from, or may have: this tells how well it "
+            "### Learned from\n\nThe checkpoint on scans that it learned from, or may have: this shows how well it "
             "remembers, not how good it is. In no mean above."
         )
-        text.append(_table(SCAN_HEAD, seen))
+        text.append(_table(tuple(others[0]), (tuple(row.values()) for row in others)))
     return "\n\n".join(text)
 
 
-def _scan_row(score: CaseScore, by: str, *, is_doubted: bool = True) -> tuple[str, ...]:
-    return (
-        score.case,
-        by,
-        _number(score.dice, ".3f"),
-        _number(score.hd95_mm, ".1f"),
-        _number(score.nsd_2mm, ".3f"),
-        _number(score.reference_ml, ".2f"),
-        _number(score.predicted_ml, ".2f"),
-        f"{score.lesions_found} of {score.lesions_reference}",
-        str(score.false_lesions),
-        f"{score.doubtful_true} / {score.doubtful_false}" if is_doubted else "–",
-        _number(score.seconds, ".1f"),
-    )
+def _scan_row(score: CaseScore, by: str, *, is_doubted: bool = True) -> dict[str, str]:
+    return {
+        "scan": score.case,
+        "by": by,
+        "Dice": _number(score.dice, ".3f"),
+        "HD95 (mm)": _number(score.hd95_mm, ".1f"),
+        "NSD 2 mm": _number(score.nsd_2mm, ".3f"),
+        "reference (ml)": _number(score.reference_ml, ".2f"),
+        "found (ml)": _number(score.predicted_ml, ".2f"),
+        "lesions": f"{score.lesions_found} of {score.lesions_reference}",
+        "false": str(score.false_lesions),
+        "doubtful": f"{score.doubtful_true} / {score.doubtful_false}" if is_doubted else "–",
+        "s": _number(score.seconds, ".1f"),
+    }
 
 
 def _summary(evaluation: Evaluation) -> str:
@@ -121,7 +103,7 @@ def _summary(evaluation: Evaluation) -> str:
         f"Together, {counted(summary.cases, 'scan')}: mean Dice **{_number(summary.mean, '.3f')}**{interval}, median "
         f"{_number(summary.median, '.3f')}, Dice 0 in {_number(summary.fraction_dice_zero, '.0%')}; lesions found "
         f"{_number(summary.sensitivity, '.0%')}, "
-        f"false lesions a scan {_number(summary.false_positives_per_scan, '.2f')}."
+        f"false lesions per scan {_number(summary.false_positives_per_scan, '.2f')}."
     )
 
 
@@ -141,8 +123,8 @@ def _nodules(evaluation: Evaluation) -> str:
     return "\n\n".join(
         (
             f"{title}\n\n{counted(figures.nodules, 'nodule')} of {counted(figures.patients or 0, 'patient')}, on whom "
-            "nothing was learned or chosen. Each is scored over its slices against what two or more of four "
-            "radiologists marked. A reader against the consensus of the others is the goal.",
+            "nothing was learned or chosen. Each is scored over its slices against the marks of two or more of four "
+            "radiologists. The goal is the Dice of a reader against the consensus of the others.",
             _table(("", "checkpoint", "a reader"), rows),
             "By size, the side of a square as large as the nodule in its largest slice:",
             _table(("size (mm)", "nodules", "mean Dice", "found"), _by_size(scores)),
@@ -153,25 +135,20 @@ def _nodules(evaluation: Evaluation) -> str:
 def _by_size(scores: Sequence[NoduleScore]) -> Iterable[tuple[str, ...]]:
     for low, high in pairwise(SIZES_MM):
         dice = [score.dice for score in scores if low <= score.extent_mm < high]
-        count = len(dice)
-        mean = _number(sum(dice) / count if count else math.nan, ".3f")
-        found = _number(sum(value > 0 for value in dice) / count if count else math.nan, ".0%")
-        yield _size(low, high), str(count), mean, found
-
-
-def _size(low: float, high: float) -> str:
-    if not low:
-        return f"below {high:g}"
-    return f"{low:g} and more" if math.isinf(high) else f"{low:g} to {high:g}"
+        size = f"{low:g} and more" if math.isinf(high) else f"{low:g} to {high:g}" if low else f"below {high:g}"
+        mean, detected = (fmean(dice), fmean(value > 0 for value in dice)) if dice else (math.nan, math.nan)
+        yield size, str(len(dice)), _number(mean, ".3f"), _number(detected, ".0%")
 
 
 def _calibration(card: ModelCard) -> str:
     parts = ["## Calibration"]
-    if found := card.scores.reliability:
-        error = f"expected calibration error **{found.expected_calibration_error:.3f}** over {found.lesions} lesions"
-        parts.append(f"From the card: {error}. {found.note}")
-        bins = [(f"{each.probability:.2f}", f"{each.true_share:.2f}", str(each.count)) for each in found.bins]
-        parts.append(_table(("probability said", "share that was true", "lesions"), bins))
+    if measured := card.scores.reliability:
+        error = f"{measured.expected_calibration_error:.3f}"
+        parts.append(
+            f"From the card: expected calibration error **{error}** over {measured.lesions} lesions. {measured.note}"
+        )
+        bins = [(f"{row.probability:.2f}", f"{row.true_share:.2f}", str(row.count)) for row in measured.bins]
+        parts.append(_table(("probability", "share of true lesions", "lesions"), bins))
     else:
         parts.append("Not measured: the card holds no calibration.")
     parts.append("## Operating points")
@@ -184,21 +161,21 @@ def _calibration(card: ModelCard) -> str:
             )
             for point in points
         ]
-        parts.append("What other thresholds reach on patients held out: mostly small nodules. From the card.")
-        parts.append(_table(("threshold", "lesions found", "false lesions a scan"), rows))
+        parts.append("Other thresholds on patients held out, with mostly small nodules. From the card.")
+        parts.append(_table(("threshold", "lesions found", "false lesions per scan"), rows))
     else:
         parts.append("Not measured: the card holds none.")
     return "\n\n".join(parts)
 
 
 def _gallery(evaluation: Evaluation, folder: str) -> str:
-    named = pictures(evaluation)
-    shown = "\n\n".join(f"{tile.label}\n\n![{tile.label}]({folder}/{name})" for name, tile in named.items())
+    tiles = pictures(evaluation).items()
+    images = "\n\n".join(f"{tile.label}\n\n![{tile.label}]({folder}/{name})" for name, tile in tiles)
     return (
-        "## Pictures\n\nOutlined in blue the reference, in orange the checkpoint. Whole scans: the slice with most "
-        "tumour; then each false lesion of the scan that has most of them. Nodules tested: best, median and worst, in "
-        "the slice with the largest reference area. The pictures are made by the command and are not part of the "
-        f"repository.\n\n{shown or 'None: there was nothing to draw.'}"
+        "## Pictures\n\nThe reference is outlined in blue, the checkpoint's mask in orange. Whole scans: the slice "
+        "with most tumour; then each false lesion of the scan that has most of them. Nodules tested: best, median and "
+        "worst, in the slice with the largest reference area. The command makes the pictures; they are not part of the "
+        f"repository.\n\n{images or 'None: there was nothing to draw.'}"
     )
 
 

@@ -21,7 +21,7 @@ from lungseg.segmentation.postprocessing import ProbabilityMap
 
 SIDE_PX, LABEL_PX, GAP_PX = 256, 20, 6
 AROUND_MM = 120.0
-"""Side of what is shown around a lesion of a whole scan."""
+"""Side of the square around a lesion of a whole scan."""
 COLUMNS = 3
 INK = (214, 222, 230)
 AIR_HU = -1024
@@ -35,7 +35,7 @@ class Panel:
     """A picture of one slice.
 
     Attributes:
-        label: what it shows, short enough to stand above it; ASCII, as the font knows nothing else.
+        label: short enough to stand above it; ASCII, as the font has nothing else.
         picture: (SIDE_PX, SIDE_PX, 3) RGB, as films are hung.
     """
 
@@ -43,23 +43,21 @@ class Panel:
     picture: Picture
 
 
-def most_tumour(outlined: CasePrediction) -> Panel:
+def most_tumour(case: CasePrediction) -> Panel:
     """Draw the whole axial slice with the largest reference area; where there is none, with the largest mask."""
-    marked = outlined.reference if outlined.reference.any() else outlined.mask
-    k = int(marked.sum(axis=(0, 1)).argmax())
-    frame = CanvasGeometry.of(outlined.volume.grid, SIDE_PX)
-    grey = frame.to_canvas(windowed(to_display(outlined.volume.hu[:, :, k])).astype(np.float32), fill=0.0).astype(
-        np.uint8
-    )
-    reference, mask = (frame.mask_to_canvas(to_display(each[:, :, k])) for each in (outlined.reference, outlined.mask))
-    return Panel(f"{outlined.score.case}: Dice {outlined.score.dice:.2f}", _drawn(grey, reference, mask))
+    largest = case.reference if case.reference.any() else case.mask
+    k = int(largest.sum(axis=(0, 1)).argmax())
+    frame = CanvasGeometry.of(case.volume.grid, SIDE_PX)
+    grey = frame.to_canvas(windowed(to_display(case.volume.hu[:, :, k])).astype(np.float32), fill=0.0)
+    reference, mask = (frame.mask_to_canvas(to_display(array[:, :, k])) for array in (case.reference, case.mask))
+    return Panel(f"{case.score.case}: Dice {case.score.dice:.2f}", _draw(grey.astype(np.uint8), reference, mask))
 
 
-def false_lesions(outlined: CasePrediction) -> tuple[Panel, ...]:
-    """Draw what surrounds each false lesion, in the slice of its centre, largest first."""
-    false = lesions_of(false_part(outlined.mask, outlined.reference), outlined.volume.grid)
+def false_lesions(case: CasePrediction) -> tuple[Panel, ...]:
+    """Draw the surroundings of each false lesion, in the slice of its centre, largest first."""
+    false = lesions_of(false_part(case.mask, case.reference), case.volume.grid)
     return tuple(
-        Panel(f"{outlined.score.case}: false, {lesion.volume_ml:.2f} ml", _around(outlined, lesion.centre_index))
+        Panel(f"{case.score.case}: false, {lesion.volume_ml:.2f} ml", _around(case, lesion.centre_index))
         for lesion in false
     )
 
@@ -68,7 +66,7 @@ def nodule(crop: Crop, probability: ProbabilityMap, threshold: float, label: str
     """Draw the slice of a nodule with the largest reference area, enlarged."""
     k = int(crop.consensus.sum(axis=(1, 2)).argmax())
     is_tumour = to_display(probability.above(threshold)[:, :, k])
-    return Panel(label, _drawn(windowed(crop.hu[k]), crop.consensus[k], is_tumour))
+    return Panel(label, _draw(windowed(crop.hu[k]), crop.consensus[k], is_tumour))
 
 
 def sheet(tiles: Sequence[Panel]) -> Picture:
@@ -102,12 +100,12 @@ def write_sheet(path: Path, tiles: Sequence[Panel], *, most_bytes: int) -> None:
     write_bytes(path, encoded)
 
 
-def _around(outlined: CasePrediction, centre: tuple[int, int, int]) -> Picture:
+def _around(case: CasePrediction, centre: tuple[int, int, int]) -> Picture:
     """Cut a square of `AROUND_MM` around a voxel out of its axial slice; beyond the scan is air."""
     i, j, k = centre
-    width_mm, height_mm, _ = outlined.volume.grid.spacing_mm
+    width_mm, height_mm, _ = case.volume.grid.spacing_mm
     rows, columns = (max(1, round(AROUND_MM / 2 / mm)) for mm in (height_mm, width_mm))
-    row, column = outlined.volume.grid.shape[1] - 1 - j, outlined.volume.grid.shape[0] - 1 - i
+    row, column = case.volume.grid.shape[1] - 1 - j, case.volume.grid.shape[0] - 1 - i
     rim = ((rows, rows), (columns, columns))
 
     def part(plane: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -115,17 +113,16 @@ def _around(outlined: CasePrediction, centre: tuple[int, int, int]) -> Picture:
         return padded[row : row + 2 * rows, column : column + 2 * columns]
 
     hu, reference, mask = (
-        part(to_display(array[:, :, k]).astype(np.int16))
-        for array in (outlined.volume.hu, outlined.reference, outlined.mask)
+        part(to_display(array[:, :, k]).astype(np.int16)) for array in (case.volume.hu, case.reference, case.mask)
     )
-    return _drawn(windowed(hu), reference > 0, mask > 0)
+    return _draw(windowed(hu), reference > 0, mask > 0)
 
 
-def _drawn(grey: NDArray[np.uint8], reference: NDArray[np.generic], mask: NDArray[np.generic]) -> Picture:
+def _draw(grey: NDArray[np.uint8], reference: NDArray[np.generic], mask: NDArray[np.generic]) -> Picture:
     """Enlarge or shrink a grey slice and its masks to a tile; the mask's outline lies on top."""
     size = SIDE_PX, SIDE_PX
     picture = np.repeat(np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC), np.uint8)[..., None], 3, 2)
     for plane, colour in ((reference, REFERENCE_RGB), (mask, MASK_RGB)):
-        grown = cv2.resize(plane.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
-        picture = outline(picture, np.asarray(grown, np.uint8), colour)
+        resized = cv2.resize(plane.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
+        picture = outline(picture, np.asarray(resized, np.uint8), colour)
     return picture

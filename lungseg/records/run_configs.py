@@ -1,8 +1,4 @@
-"""What each kind of run is asked to do: the values that are written into its record, and read back from it.
-
-A record of an older release may lack fields, which then have the defaults that stand here; keys that nobody knows are
-passed over.
-"""
+"""What each kind of run is to do. A record of an older release may lack fields: they have the defaults given here."""
 
 from __future__ import annotations
 
@@ -11,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from lungseg.decoding import BY_KIND, Finite, JsonObject, Natural, Tag
-from lungseg.operating_points import MIN_FLATNESS, LesionCalibration, OperatingPoint, WholeScans
+from lungseg.records.operating_points import MIN_FLATNESS, LesionCalibration, OperatingPoint, WholeScans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointUse:
-    """A checkpoint at work, with what its card said when the work began.
+    """A checkpoint in use, with the values of its card when the run began.
 
     Attributes:
         checkpoint: name in `models/`, or path of the weights.
@@ -25,7 +21,7 @@ class CheckpointUse:
         min_lesion_ml: smaller components are dropped; None where an older release did not write it down.
         min_flatness: lesions whose height is a smaller share of their diameter are dropped.
         calibration: turns evidence and volume into a lesion's probability; None where none was fitted.
-        doubtful_below: lesions of a lower calibrated probability are doubtful; None where none is for that.
+        doubtful_below: lesions of a lower calibrated probability are doubtful; None where the card has no such limit.
         operating_points: what other thresholds reach.
         whole_scans: what the checkpoint reaches on whole scans; None where nobody measured it.
     """
@@ -61,25 +57,35 @@ class EvaluateConfig(CheckpointUse):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareConfig:
-    """Make or renew the slice store of a registered data set.
-
-    Attributes:
-        data_set: its id.
-    """
+    """Make or renew the slice store of the registered data set with this id."""
 
     data_set: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """What somebody asks to be trained; where it is done, and what is known of the data, is added as it begins.
+class TrainingRequest:
+    """What is to be trained; configs of releases up to 0.1 lack `split_seed`.
 
-    See `training.config.TrainingConfig`, which it becomes then, for the fields. What a preset holds is not looked into
-    here.
+    Attributes:
+        preset: name of the preset.
+        data: a slice store, a data set folder, or the folder of sources of a preset of scenes.
+        name: of the checkpoint; empty to name it after the preset.
+        device: `auto`, `cpu` or `cuda`; None for the device of the installation.
+        seed: of every random choice but the split.
+        split_seed: of the split alone, so that runs with other seeds hold out the same patients; None to draw the split
+            by `seed`, too.
+        epochs: None for the preset's.
+        batch: None for the preset's.
+        folds: number of folds of a cross-validation; None to hold out a seeded share of the patients.
+        fold: which of them is held out, 0 for the first.
+        split: JSON of a split that is used as it is; see `dataset.split.read_split`.
+        hold_out: whole scans that a preset of scenes does not learn from.
+        branch: folder of a run of a preset of scenes that holds out other scans: its first epochs, which are those of
+            this run, are not trained again.
+        tumour_class: the class of the masks of a data set folder that is tumour; None to go by its name.
     """
 
     preset: str
-    preset_values: JsonObject | None = None
     data: Path
     name: str = ""
     device: str | None = None
@@ -96,15 +102,19 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MeasureConfig:
-    """Measure how quickly a preset learns on this machine.
+class TrainConfig(TrainingRequest):
+    """Train a checkpoint; `training.config.TrainingConfig` adds where.
 
     Attributes:
-        preset: its name.
-        preset_values: see `TrainConfig`.
-        batch: slices per step.
-        device: `auto`, `cpu` or `cuda`.
+        preset_values: what the preset held when the run was queued, not looked into here; None in older records.
     """
+
+    preset_values: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureConfig:
+    """Measure how quickly a preset trains on this machine, with `batch` slices per step."""
 
     preset: str
     preset_values: JsonObject | None = None
@@ -114,12 +124,7 @@ class MeasureConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoConfig:
-    """Make the video of a case.
-
-    Attributes:
-        mask: key of the mask that is outlined.
-        reference: key of the reference mask, likewise; None where there is none.
-    """
+    """Make the video of a case; `mask` and `reference` are the keys of the masks that it outlines."""
 
     mask: str
     reference: str | None = None
@@ -134,4 +139,4 @@ RunConfig: TypeAlias = Annotated[
     | Annotated[VideoConfig, Tag("VIDEO")],
     BY_KIND,
 ]
-"""Which of them it is, the kind of its run says."""
+"""The kind of the run tells which."""

@@ -1,4 +1,4 @@
-"""Where a checkpoint's probabilities become lesions, and what is known of that: on its card, and on each run of it."""
+"""How a checkpoint's probabilities become lesions, and how well it does then: on its card, and on each of its runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lungseg.decoding import Finite, Natural, from_older, renamed
 from lungseg.errors import CheckpointError
 
 LEAST_EVIDENCE = 1 / 510
-"""Half a step of an 8-bit probability: evidence is kept this far from 0 and 1, whose logits are infinite."""
+"""Half a step of an 8-bit probability: evidence is clipped this far from 0 and 1, whose logits are infinite."""
 LEAST_ML = 1e-6
 MIN_FLATNESS = 0.5
 """Height of a lesion as a share of its diameter, at least; one in a thousand nodules of LIDC-IDRI is flatter."""
@@ -30,29 +30,26 @@ class LesionCalibration:
     volume_weight: float
 
     def __post_init__(self) -> None:
-        """Refuse a curve that gives no probability.
-
-        Raises:
-            CheckpointError: a number is not finite.
-        """
+        """Raise CheckpointError where a number is not finite."""
         if not all(map(math.isfinite, (self.intercept, self.evidence_weight, self.volume_weight))):
             raise CheckpointError(f"{self} is not finite.", "Fit the calibration again.")
 
     def probability(self, evidence: float, volume_ml: float) -> float:
         """Return the probability, 0 to 1, that a lesion of this evidence (0 to 1) and volume is real."""
-        certain = min(max(evidence, LEAST_EVIDENCE), 1 - LEAST_EVIDENCE)
-        of_evidence = self.evidence_weight * math.log(certain / (1 - certain))
-        logit = self.intercept + of_evidence + self.volume_weight * math.log(max(volume_ml, LEAST_ML))
+        evidence = min(max(evidence, LEAST_EVIDENCE), 1 - LEAST_EVIDENCE)
+        evidence_logit = math.log(evidence / (1 - evidence))
+        log_volume = math.log(max(volume_ml, LEAST_ML))
+        logit = self.intercept + self.evidence_weight * evidence_logit + self.volume_weight * log_volume
         return 0.5 * (1.0 + math.tanh(0.5 * logit))
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """What a checkpoint reaches at one threshold, on patients held out.
+    """What a checkpoint reaches at one threshold, on patients that it did not learn from.
 
     Attributes:
         threshold: probability from which a pixel counts as tumour.
-        sensitivity: share of the lesions that are found.
+        sensitivity: share of the lesions that it finds.
         false_positives_per_scan: mean number of false lesions.
     """
 
@@ -71,9 +68,9 @@ class WholeScans:
     """What a checkpoint reaches on whole scans that it did not learn from, at the threshold of its card.
 
     Attributes:
-        scans: how many.
+        scans: number of scans.
         lesions: in their reference masks.
-        found: of these.
+        found: lesions that it finds.
         false_lesions: in all scans together.
     """
 

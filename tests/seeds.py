@@ -8,8 +8,11 @@ from uuid import uuid4
 from lungseg.db import queue
 from lungseg.files import keys
 from lungseg.jobs.recorder import RunRecorder
-from lungseg.records import Case, Lesion, ScanFinding, ScanSeverity, Segmentation
-from lungseg.run_configs import SegmentConfig
+from lungseg.records.cases import Case
+from lungseg.records.findings import ScanFinding, ScanSeverity
+from lungseg.records.masks import Lesion
+from lungseg.records.run_configs import SegmentConfig
+from lungseg.records.run_results import Segmentation
 from lungseg.scans import formats
 from lungseg.scans.lesions import lesions_of, slice_voxels
 from lungseg.segmentation.card import find_weights, read_card
@@ -20,9 +23,10 @@ from lungseg.services.installation import Installation
 from tests.scan_files import geometry_of, grid_of
 
 
-def add_case(settings, database, scan: Path, name: str) -> Case:
+def add_case(settings, database, scan: Path, name: str = "", **options) -> Case:
+    """Take a scan in, under the name of its file unless another is given; `options` are those of `cases.ingest`."""
     with scan.open("rb") as stream:
-        return cases.ingest(Installation(settings, database), name, stream)
+        return cases.ingest(Installation(settings, database), name or scan.name, stream, **options)
 
 
 def add_reference(settings, database, case: Case, mask, folder: Path) -> None:
