@@ -22,12 +22,12 @@ class LesionCalibration:
     Attributes:
         intercept: log odds of a lesion of 1 ml with evidence 0.5.
         evidence_weight: of the logit of the evidence; below 1 where the network is too sure of itself.
-        volume_weight: of the natural logarithm of the volume in ml.
+        volume_weight: of the natural logarithm of the volume in ml; 0 since curves are fitted to evidence alone.
     """
 
     intercept: float
     evidence_weight: float
-    volume_weight: float
+    volume_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise CheckpointError where a number is not finite."""

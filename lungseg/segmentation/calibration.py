@@ -2,7 +2,8 @@
 
 A network's own probabilities are not calibrated: lesions whose voxels have 0.9 may be real half of the time. A logistic
 curve, fitted to lesions of patients that the network did not learn from, turns the evidence into a probability (Platt
-1999; evidence as a logit, as in Guo et al. 2017). The volume is its second predictor, as most false lesions are small.
+1999; evidence as a logit, as in Guo et al. 2017). The volume is no predictor: the smallest lesions are often false, and
+so are the largest, which are whole organs, too rare to fit a curve to.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lungseg.decoding import Finite, Natural
 from lungseg.errors import TrainingError
-from lungseg.records.operating_points import LEAST_EVIDENCE, LEAST_ML, LesionCalibration
+from lungseg.records.operating_points import LEAST_EVIDENCE, LesionCalibration
 
 NEWTON_STEPS = 100
 CONVERGED = 1e-10
@@ -58,15 +59,16 @@ class ReliabilityBin:
 
 
 def fit_calibration(
-    evidence: ArrayLike, volume_ml: ArrayLike, is_true: ArrayLike, *, ridge: float = 1.0
+    evidence: ArrayLike, is_true: ArrayLike, *, counts: ArrayLike = 1.0, ridge: float = 1.0
 ) -> LesionCalibration:
-    """Fit the curve by logistic regression: Newton's method, with a ridge on the weights but not on the intercept.
+    """Fit the curve by logistic regression: Newton's method, with a ridge on the evidence's weight.
 
     Args:
         evidence: (N,) evidence of each lesion, 0 to 1.
-        volume_ml: (N,) volumes.
         is_true: (N,) bool, whether the lesion is real.
-        ridge: the penalty of the log likelihood is ridge / 2 times the squared weights.
+        counts: (N,) how often each lesion counts. A lesion that counts often stands for others like it and is no more
+            evidence: together all weigh as their effective number, (sum of counts)^2 / sum of squares (Kish 1965).
+        ridge: the penalty of the log likelihood is ridge / 2 times the squared weight.
 
     Raises:
         TrainingError: the lesions are all true, or all false.
@@ -78,20 +80,21 @@ def fit_calibration(
             "Give true and false lesions: lower the threshold.",
         )
     share = np.clip(np.asarray(evidence, dtype=np.float64), LEAST_EVIDENCE, 1 - LEAST_EVIDENCE)
-    volumes = np.maximum(np.asarray(volume_ml, dtype=np.float64), LEAST_ML)
-    predictors = np.stack([np.ones_like(share), np.log(share / (1 - share)), np.log(volumes)], axis=1)
-    penalty = np.diag([0.0, ridge, ridge])
-    weights = np.zeros(3)
+    predictors = np.stack([np.ones_like(share), np.log(share / (1 - share))], axis=1)
+    count = np.broadcast_to(np.asarray(counts, dtype=np.float64), truth.shape)
+    count = count * (count.sum() / np.square(count).sum())
+    penalty = np.diag([0.0, ridge])
+    weights = np.zeros(2)
     for _ in range(NEWTON_STEPS):
         probability = 0.5 * (1.0 + np.tanh(0.5 * (predictors @ weights)))
-        slope = predictors.T @ (truth - probability) - penalty @ weights
-        curvature = predictors.T @ (predictors * (probability * (1 - probability))[:, None]) + penalty
+        slope = predictors.T @ (count * (truth - probability)) - penalty @ weights
+        curvature = predictors.T @ (predictors * (count * probability * (1 - probability))[:, None]) + penalty
         step = np.linalg.solve(curvature, slope)
         weights += step / max(1.0, float(np.abs(step).max()))
         if np.abs(step).max() < CONVERGED:
             break
-    intercept, evidence_weight, volume_weight = weights.tolist()
-    return LesionCalibration(intercept, evidence_weight, volume_weight)
+    intercept, evidence_weight = weights.tolist()
+    return LesionCalibration(intercept, evidence_weight)
 
 
 def reliability(probability: ArrayLike, is_true: ArrayLike, *, bins: int = 10) -> tuple[ReliabilityBin, ...]:

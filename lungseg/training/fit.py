@@ -55,7 +55,8 @@ def fit(
     Raises:
         DataSetError: the data can't be used, or there is no data module for this kind of preset.
         DataChangedError: they have changed under the run, or since it was interrupted.
-        TrainingError: the loss is not finite, memory does not suffice, or the run can't go on from its state.
+        TrainingError: the loss is not finite, memory does not suffice, the run can't go on from its state, or another
+            run of this name lies in the folder.
         StorageError: the disk refused; the state before stays.
         RunCancelledError: stopped before there was anything to keep.
     """
@@ -109,7 +110,9 @@ def _begin_or_restore(
     directory: RunDirectory, config: TrainingConfig, data: DataModule, optimisation: Optimisation, *, resume: bool
 ) -> bool:
     """Restore the state of this run, or that of the run that it branches from; False where it begins with nothing."""
-    if resume and directory.restore(optimisation):
+    if not resume:
+        directory.check_unused()
+    elif directory.restore(optimisation):
         return True
     shared = shared_state(config.branch, config) if config.branch else None
     if shared and not data.shared_prefix_epochs:

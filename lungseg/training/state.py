@@ -61,8 +61,16 @@ class RunDirectory:
         self._state_file = config.output / f"{config.name}{STATE_END}"
         self._shared_file = config.output / f"{config.name}{SHARED_END}"
 
+    def check_unused(self) -> None:
+        """Raise TrainingError where the folder holds what another run of this name has reached."""
+        if atomic.is_file(self._state_file) or atomic.is_file(self.weights):
+            raise TrainingError(
+                f"{self._config.output} already holds a run called {self._config.name}.",
+                "Go on with it by --resume, or choose another folder or another name.",
+            )
+
     def begin(self, shared: Path | None = None) -> None:
-        """Write the config, and remove the files of an earlier run of this name: they could be taken for this run's.
+        """Write the config, and remove what an earlier attempt left before its first epoch was complete.
 
         With `shared`, the state of another run (see `shared_state`), this one goes on from there. Raises StorageError.
         """

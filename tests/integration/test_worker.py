@@ -117,7 +117,7 @@ def test_nothing_is_stated_of_a_scan_that_was_not_understood(settings, database,
     case = add_case(settings, database, tmp_path / "crop.nii.gz")
     assert work_off(replace(settings, checkpoint="nothing"), database, case).state is RunState.DONE
     scene = viewing.view_of(Installation(settings, database), case.id)
-    assert scene.statement.startswith("No statement: The lungs are cut")
+    assert scene.statement.startswith("No statement: The field of view cuts the lungs")
     assert scene.remarks[0].severity is ScanSeverity.INCOMPLETE
     summary = cases.list_cases(Installation(settings, database))[0]
     assert (summary.lesions, len(summary.doubts)) == (0, 1)

@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from lungseg.cli.console import EXIT_INCOMPLETE
 from lungseg.db import masks as mask_rows
 from lungseg.db import open_database
 from lungseg.errors import DatabaseLostError, SetupError, StorageError
 from lungseg.files import keys
 from lungseg.records.cases import Case
+from lungseg.records.run_states import RunState
 from lungseg.services import cases, home, manifests, recovery, storage
 from lungseg.services.file_store import files_of
 from lungseg.services.installation import Installation
 from tests.data_sets import write_data_set
 from tests.installations import remove_database
 from tests.narrowing import existing
-from tests.rows import new_mask
+from tests.rows import SEGMENTATION, new_mask, new_run
 from tests.seeds import add_case
 
 OLD = 2 * storage.ORPHAN_AGE_S
@@ -217,6 +219,37 @@ def test_mask_that_the_database_refuses_comes_back_when_recovery_is_repeated(set
     assert (settings.home / mask.path).exists()
     found = recovery.recover(Installation(settings, database))
     assert (found.masks, found.refused) == (1, [])
+
+
+def test_mask_whose_version_is_taken_gets_the_next_one_and_no_run_of_another_case(settings, database, four):
+    case, other = four[:2]
+    strange_run = new_run(other.id, state=RunState.DONE, result=SEGMENTATION)
+    (settings.home / keys.MASKS).mkdir(exist_ok=True)
+    for mask, run in ((new_mask(case.id), None), (new_mask(case.id, run_id=strange_run.id), strange_run)):
+        (settings.home / mask.path).write_bytes(b"mask")
+        manifests.keep_mask(files_of(settings), mask, run)
+    assert recovery.recover(Installation(settings, database)).masks == 2
+    masks = cases.masks_of(Installation(settings, database), case.id)
+    assert sorted((mask.version, mask.run_id) for mask in masks) == [(1, None), (2, None)]
+
+
+@pytest.mark.usefixtures("environment")
+def test_command_says_what_came_back_and_what_did_not(lungseg, settings, database, four):
+    without_manifests(settings)
+    (settings.home / four[0].scan_path).write_bytes(b"no scan")
+    (settings.home / keys.MASKS).mkdir(exist_ok=True)
+    (settings.home / keys.MASKS / f"{'d' * 32}.nii.gz").write_bytes(b"whose?")
+    database.close()
+    remove_database(settings)
+    code, stdout, stderr = lungseg("recover")
+    assert code == EXIT_INCOMPLETE
+    assert "Back: 3 cases, 0 masks, 0 runs; to be segmented again: 3 cases." in stdout
+    warnings = " ".join(stderr.split())
+    assert "No manifest had 3 cases: called `recovered ...`." in warnings
+    assert "1 mask of no recorded case: now in the folder unassigned." in warnings
+    assert f"{four[0].scan_path}: " in warnings
+    code, stdout, stderr = lungseg("recover")
+    assert "Back: 0 cases, 0 masks, 0 runs" in stdout
 
 
 def test_scan_without_manifest_becomes_a_case_and_one_that_is_damaged_is_told(settings, database, four):

@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from lungseg.cli import app
-from lungseg.errors import DataSetError
+from lungseg.errors import DataSetError, TrainingError
 from lungseg.recipes.data_modules import DATA_MODULES
 from lungseg.recipes.scenes.corpus import read_corpus, split_corpus
 from lungseg.recipes.scenes.validation import Predictions, Validation, false_alarms
@@ -141,14 +141,20 @@ def test_run_that_holds_out_what_the_first_epochs_show_shares_none(tmp_path, dat
     assert not (tmp_path / "new" / "tiny-1.shared").exists()
 
 
-def test_run_that_begins_in_the_folder_of_another_leaves_nothing_of_it(tmp_path, data):
-    """Stopped at once and resumed, it is not taken for the run before."""
+def test_run_never_takes_the_place_of_another(tmp_path, data):
     before = train(config_in(tmp_path, data, epochs=1), Witness().callbacks)
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(TrainingError, match="already holds a run called tiny-1"):
+        train(config_in(tmp_path, data, epochs=1, seed=2), Witness().callbacks)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == files
+    assert load_checkpoint(tmp_path / "tiny-1.safetensors")[1].sha256 == before.sha256
+
+
+def test_run_that_was_killed_before_its_first_epoch_can_begin_anew(tmp_path, data):
     with pytest.raises(KeyboardInterrupt):
-        train(config_in(tmp_path, data, epochs=1, seed=2), TrainingCallbacks(on_progress=interrupt))
+        train(config_in(tmp_path, data, epochs=1), TrainingCallbacks(on_progress=interrupt))
     assert [path.name for path in tmp_path.iterdir()] == ["tiny-1.config.json"]
-    after = train(config_in(tmp_path, data, epochs=1, seed=2), Witness().callbacks, resume=True)
-    assert (after.training.seed, after.sha256 == before.sha256) == (2, False)
+    assert train(config_in(tmp_path, data, epochs=1, seed=2), Witness().callbacks).training.seed == 2
 
 
 def interrupt(_progress):

@@ -19,7 +19,7 @@ from lungseg.recipes.scenes import nodules
 from lungseg.recipes.scenes.corpus import CorpusScan, read_corpus
 from lungseg.recipes.scenes.validation import THRESHOLDS, Predictions, Scores, Validation
 from lungseg.records.operating_points import LesionCalibration, OperatingPoint
-from lungseg.segmentation.calibration import expected_calibration_error, fit_calibration, reliability
+from lungseg.segmentation.calibration import LesionEvidence, expected_calibration_error, fit_calibration, reliability
 from lungseg.segmentation.card import ModelCard
 from lungseg.segmentation.card_contents import CardScores, Reliability
 from lungseg.segmentation.checkpoint import best_device, load_checkpoint
@@ -28,9 +28,9 @@ from lungseg.segmentation.segmenter import Segmenter
 
 EVIDENCE_FROM = 0.3
 """Threshold of the lesions to which the calibration is fitted."""
-DOUBTFUL_BELOW = 0.2
-"""Lesions of a lower probability are doubtful: on whole scans true lesions of lungseg-3 have 0.33 and more, heart and
-liver taken for tumour 0.07 and 0.09; in its reliability diagram one in thirty between 0.1 and 0.2 is true."""
+DOUBTFUL_BELOW = 0.3
+"""Lesions of a lower probability are doubtful. Of lungseg-3, heart and liver taken for tumour have 0.24 and less; true
+lesions have 0.57 and more on whole scans, 0.35 on a slab, and 0.35 and more on nodules tested but for 2 of 46."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +119,23 @@ def _measure(weights: Path, folds: Sequence[Path], data: Path, device_name: str)
 
 def _fitted(measured: _Measured, rule: LesionRule) -> LesionCalibration | None:
     """Fit the calibration; None where lesions are all true or all false."""
-    evidence, volumes_ml, is_true = _evidence(measured, measured.validation, measured.predictions, rule)
-    return fit_calibration(evidence, volumes_ml, is_true) if len(set(is_true)) > 1 else None
+    lesions, counts = _evidence(measured, measured.validation, measured.predictions, rule)
+    if len({lesion.is_true for lesion in lesions}) <= 1:
+        return None
+    truth = [lesion.is_true for lesion in lesions]
+    return fit_calibration([lesion.evidence for lesion in lesions], truth, counts=counts)
 
 
 def _evidence(
     measured: _Measured, side: Validation, predictions: Predictions, rule: LesionRule
-) -> tuple[list[float], list[float], list[bool]]:
-    """Return evidence, volumes (ml) and truth of the lesions in the nodules of one side and in the folds' scans.
+) -> tuple[list[LesionEvidence], list[int]]:
+    """Return the lesions in the nodules of one side and in the folds' scans, and how often each counts.
 
-    Lesions of the scans are repeated as if each patient of the nodules had a scan: slices around a nodule show little
-    of a chest, and false lesions would be far too rare.
+    Lesions of the scans count as if each patient of the nodules had a scan: slices around a nodule show little of a
+    chest, and false lesions would be far too rare.
     """
     crops = zip(side.corpus.crops, predictions.crops, strict=True)
-    lesions = [lesion for crop, mapped in crops for lesion in nodules.evidence(crop, mapped, rule, EVIDENCE_FROM)]
+    of_crops = [lesion for crop, mapped in crops for lesion in nodules.evidence(crop, mapped, rule, EVIDENCE_FROM)]
     scans = measured.validation.corpus.scans
     of_scans = [
         lesion
@@ -140,10 +143,8 @@ def _evidence(
         for lesion in rule.evidence(probability, scan.reference, EVIDENCE_FROM)
     ]
     patients = {crop.patient for crop in side.corpus.crops}
-    lesions += of_scans * max(1, round(len(patients) / max(1, len(scans))))
-    columns = ((lesion.evidence, lesion.volume_ml, lesion.is_true) for lesion in lesions)
-    evidence, volumes_ml, is_true = map(list, zip(*columns, strict=True)) if lesions else ([], [], [])
-    return evidence, volumes_ml, is_true
+    repeats = max(1, round(len(patients) / max(1, len(scans))))
+    return of_crops + of_scans, [1] * len(of_crops) + [repeats] * len(of_scans)
 
 
 def _operating_point(scores: Scores) -> OperatingPoint:
@@ -174,8 +175,11 @@ def _card_scores(measured: _Measured, best: Scores, rule: LesionRule) -> CardSco
 
 
 def _reliability(measured: _Measured, calibration: LesionCalibration, rule: LesionRule) -> Reliability:
-    evidence, volumes_ml, is_true = _evidence(measured, measured.tested, measured.tested_predictions, rule)
-    probabilities = [calibration.probability(*lesion) for lesion in zip(evidence, volumes_ml, strict=True)]
+    lesions, counts = _evidence(measured, measured.tested, measured.tested_predictions, rule)
+    probabilities = np.repeat(
+        [calibration.probability(lesion.evidence, lesion.volume_ml) for lesion in lesions], counts
+    )
+    is_true = np.repeat([lesion.is_true for lesion in lesions], counts)
     return Reliability(
         note="Lesions of the patients tested, with those of the folds' scans in proportion.",
         lesions=len(is_true),
