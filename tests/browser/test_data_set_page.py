@@ -31,7 +31,7 @@ def test_folder_is_registered_prepared_and_shown(page, server, folder):
     page.goto(f"{server.url}/dataset")
     page.locator(".st-key-dataset_folder input").fill(str(folder))
     page.locator(".st-key-dataset_register button").click()
-    page.get_by_text("For each slice with tumour").wait_for()  # without a reload, as soon as it is prepared
+    page.get_by_text("slices without tumour for each slice with tumour").wait_for()  # without a reload, as soon as it is prepared
     charts = page.locator(".st-key-dataset_figures .js-plotly-plot")
     charts.nth(CHARTS - 1).wait_for()
     assert charts.count() == CHARTS
@@ -43,7 +43,7 @@ def test_folder_is_registered_prepared_and_shown(page, server, folder):
     (known,) = datasets.list_data_sets(installation_of(server.database))
     page.wait_for_url(lambda url: known.id in url)
     page.reload()
-    page.get_by_text("For each slice with tumour").wait_for()
+    page.get_by_text("slices without tumour for each slice with tumour").wait_for()
     charts.nth(CHARTS - 1).wait_for()
     table.wait_for()
     SCREENSHOTS.mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ def test_folder_is_registered_prepared_and_shown(page, server, folder):
         assert page.evaluate(OVERLAPS) == []
     page.set_viewport_size({"width": 1440, "height": 900})
     page.locator(".st-key-dataset_remove button").click()
-    page.get_by_role("dialog").get_by_text("is not touched").wait_for()
+    page.get_by_role("dialog").get_by_text("stays as it is").wait_for()
     assert serious_findings(page) == []
     page.locator(".st-key-dataset_remove_now button").click()
     page.locator(".lungseg-said", has_text="was removed from the list").wait_for()

@@ -112,7 +112,7 @@ def test_data_set_page_keeps_its_policy(chromium, own_server, tmp_path):
         open_page(page, f"{own_server.url}/dataset")
         page.locator(".st-key-dataset_folder input").fill(str(folder))
         page.locator(".st-key-dataset_register button").click()
-        page.get_by_text("Training shows one with tumour").wait_for()
+        page.get_by_text("slices without tumour for each slice with tumour").wait_for()
         page.locator(".st-key-dataset_figures .js-plotly-plot").nth(4).wait_for()
         shoot(page, "data-set")
 
