@@ -31,7 +31,7 @@ def test_folder_is_registered_prepared_and_shown(page, server, folder):
     page.goto(f"{server.url}/dataset")
     page.locator(".st-key-dataset_folder input").fill(str(folder))
     page.locator(".st-key-dataset_register button").click()
-    page.get_by_text("slices without tumour for each slice with tumour").wait_for()  # without a reload, as soon as it is prepared
+    page.get_by_text("for each slice with tumour").wait_for()  # as soon as it is prepared, without a reload
     charts = page.locator(".st-key-dataset_figures .js-plotly-plot")
     charts.nth(CHARTS - 1).wait_for()
     assert charts.count() == CHARTS
