@@ -53,7 +53,7 @@ def test_runs_page_with_a_thousand_runs(benchmark, address, page):
 
     def open_runs():
         page.get_by_role("link", name="Runs", exact=True).click()
-        page.get_by_text(f"{RUNS} of {RUNS} runs").wait_for()
+        page.get_by_text(f"{RUNS:,} runs. Tick several").wait_for()
         page.locator(".st-key-runs_table canvas").first.wait_for()
 
     from_another_page()
