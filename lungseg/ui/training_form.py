@@ -33,7 +33,7 @@ CHOSEN = "training_chosen"
 REFUSAL, ROUND = "training_preset_refusal", "training_preset_round"
 """Why the last preset file can't be used, and the number of the drop zone."""
 OFFERED = "training_offered"
-"""Ids of the data sets that the select box has offered in this session."""
+"""Ids of the data sets that the select box has offered in this browser tab."""
 
 
 @st.fragment

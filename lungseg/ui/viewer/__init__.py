@@ -123,7 +123,7 @@ def select_threshold(mask_id: str, level: int) -> None:
 
 
 def chosen_threshold() -> tuple[str, int] | None:
-    """Return the id of the mask and the threshold that this session chose last; None where it chose none."""
+    """Return the id of the mask and the threshold that this browser tab chose last; None where it chose none."""
     choice: tuple[str, int] | None = st.session_state.get(THRESHOLD)
     return choice
 
