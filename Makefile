@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 
 # Debian packages, where we may install them; fails where we may not.
 apt = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
-	&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1) >/dev/null; }
+	&& DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $(1) >/dev/null; }
 
 .PHONY: help setup run check check-front-end test bench lock chaos fuzz compare evaluate checkpoint clean test-needs
 
@@ -128,7 +128,10 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements-dev.lock $(VENV)/.inst
 	else $(call ranges,requirements-dev.txt); $(PIP) --editable ".[dev]"; fi
 	@touch $@
 
-# Browser tests drive Debian's Chromium, and axe-core looks at the pages; without them they are skipped and say so.
+# Browser tests drive Debian's Chromium, and axe-core looks at the pages; tests of the PACS have a real Orthanc, and dcmtk
+# makes and sends files. Without them they are skipped and say so. RUNLEVEL=1 keeps apt from starting Orthanc's service.
 test-needs: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.browser.axe
 	@command -v chromium >/dev/null || $(call apt,chromium) || echo "There is no chromium: browser tests are skipped."
+	@{ command -v dcmcjpeg storescu && [ -x /usr/sbin/Orthanc ] && [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ]; } \
+		>/dev/null || $(call apt,dcmtk orthanc orthanc-dicomweb) || echo "There is no dcmtk or no Orthanc: their tests are skipped."

@@ -54,6 +54,9 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+IdentityPolicy: TypeAlias = Literal["remove", "keep"]
+"""What becomes of a patient's identity in DICOM files."""
+
 Folder: TypeAlias = Annotated[Path, BeforeValidator(_folder)]
 Folders: TypeAlias = Annotated[tuple[Path, ...], BeforeValidator(_folders)]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_names)]
@@ -114,6 +117,36 @@ class Limits:
     file_bytes: PositiveInt = setting(
         "LUNGSEG_MAX_FILE_BYTES", "size of a scan's file", "Set it to a number of bytes.", default=2 * GIGABYTE
     )
+    upload_bytes: PositiveInt = setting(
+        "LUNGSEG_MAX_UPLOAD_BYTES",
+        "size of one upload: a folder, an archive, or DICOM files chosen together",
+        "Set it to a number of bytes.",
+        default=16 * GIGABYTE,
+    )
+    files: PositiveInt = setting(
+        "LUNGSEG_MAX_FILES", "files in one upload, unpacked", "Set it to a number of files.", default=20_000
+    )
+    expanded_bytes: PositiveInt = setting(
+        "LUNGSEG_MAX_EXPANDED_BYTES",
+        "size of one upload, unpacked",
+        "Set it to a number of bytes.",
+        default=32 * GIGABYTE,
+    )
+    expansion: PositiveInt = setting(
+        "LUNGSEG_MAX_EXPANSION",
+        "how many times its own size an archive may unpack to, from 256 MiB on",
+        "Set it to a number.",
+        default=200,
+    )
+    archive_depth: PositiveInt = setting(
+        "LUNGSEG_MAX_ARCHIVE_DEPTH",
+        "archives that lie one in the other; 2 allows archives in an archive",
+        "Set it to a number.",
+        default=2,
+    )
+    unpack_s: PositiveInt = setting(
+        "LUNGSEG_MAX_UNPACK_SECONDS", "time that unpacking may take", "Set it to a number of seconds.", default=900
+    )
     volume_bytes: PositiveInt = setting(
         "LUNGSEG_MAX_VOLUME_BYTES",
         "size of a scan in memory, 2 bytes per voxel whatever the file stores",
@@ -129,6 +162,100 @@ class Limits:
     axis_voxels: PositiveInt = setting(
         "LUNGSEG_MAX_AXIS_VOXELS", "length of any one axis of a scan", "Set it to a number of voxels.", default=4096
     )
+
+
+DESTINATION = re.compile(
+    r"(?P<name>[\w .-]{1,40})=((?P<aet>[\x21-\x7e]{1,16})@(?P<host>[A-Za-z0-9._-]+):(?P<port>\d{1,5})|(?P<url>https?://[^\s,]+))"
+)
+"""A PACS that results are sent to: `archive=ORTHANC@10.0.0.5:4242` (C-STORE) or `archive=https://.../dicom-web`."""
+AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e]{1,16}")
+"""An application entity's title; blanks and backslashes are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PacsSettings:
+    """How this installation talks to a PACS. By default it does not: nobody is asked, and nobody may send.
+
+    A `dicomweb_login` holds `user:password`, a `dicomweb_token` the token alone; both go to the host of `dicomweb_url`
+    and to no other.
+    """
+
+    dicomweb_url: str = setting(
+        "LUNGSEG_DICOMWEB_URL",
+        "address of the DICOMweb server that the page PACS searches: `http://127.0.0.1:8042/dicom-web`",
+        "Give its whole address, with http:// or https://.",
+        default="",
+    )
+    dicomweb_login: Folder | None = setting(
+        "LUNGSEG_DICOMWEB_LOGIN", "file that holds `user:password` for it", default=None
+    )
+    dicomweb_token: Folder | None = setting(
+        "LUNGSEG_DICOMWEB_TOKEN", "file that holds a bearer token for it", default=None
+    )
+    ca_file: Folder | None = setting(
+        "LUNGSEG_PACS_CA",
+        "certificates (PEM) that a DICOMweb server is checked by; the public ones where it is not set",
+        default=None,
+    )
+    timeout_s: PositiveInt = setting(
+        "LUNGSEG_PACS_TIMEOUT", "seconds in which a PACS has to answer", "Set it to a number of seconds.", default=30
+    )
+    destinations: Names = setting(
+        "LUNGSEG_PACS_DESTINATIONS",
+        "where results may be sent, separated by commas: `archive=AET@host:port` or `archive=https://host/dicom-web`",
+        default=(),
+    )
+    send_back_to: str = setting(
+        "LUNGSEG_PACS_SEND_BACK",
+        "name of the destination to which results of studies are sent that the listener received",
+        default="",
+    )
+    aet: str = setting("LUNGSEG_PACS_AET", "AE title of LungSeg, as listener and as sender", default="LUNGSEG")
+    listen_host: str = setting("LUNGSEG_LISTEN_HOST", "address that `lungseg listen` listens on", default="127.0.0.1")
+    listen_port: int = setting(
+        "LUNGSEG_LISTEN_PORT", "its port", f"Set it to a number from 1 to {HIGHEST_PORT}.", default=11112
+    )
+    listen_from: Names = setting(
+        "LUNGSEG_LISTEN_FROM",
+        "AE titles that may send to it, separated by commas; without one it does not start",
+        default=(),
+    )
+    quiet_s: PositiveInt = setting(
+        "LUNGSEG_LISTEN_QUIET",
+        "seconds without a new slice after which a study is complete",
+        "Set it to a number of seconds.",
+        default=60,
+    )
+
+    def __post_init__(self) -> None:
+        """Raise SetupError where an address, a title or a port can't be used."""
+        if not 1 <= self.listen_port <= HIGHEST_PORT:
+            raise SetupError(
+                f"LUNGSEG_LISTEN_PORT is {self.listen_port}.", f"Set it to a number from 1 to {HIGHEST_PORT}."
+            )
+        if self.dicomweb_url and not self.dicomweb_url.startswith(("http://", "https://")):
+            raise SetupError(
+                f"LUNGSEG_DICOMWEB_URL is {self.dicomweb_url!r}.", "Give its whole address, with http:// or https://."
+            )
+        for variable, titles in (("LUNGSEG_PACS_AET", (self.aet,)), ("LUNGSEG_LISTEN_FROM", self.listen_from)):
+            if wrong := [title for title in titles if not AE_TITLE.fullmatch(title)]:
+                raise SetupError(f"{variable} has {wrong[0]!r}.", "An AE title has 1 to 16 characters, no blanks.")
+        names = [self._name_of(text) for text in self.destinations]
+        if self.send_back_to and self.send_back_to not in names:
+            raise SetupError(
+                f"LUNGSEG_PACS_SEND_BACK is {self.send_back_to!r}.",
+                "Name one of the destinations in LUNGSEG_PACS_DESTINATIONS.",
+            )
+
+    @staticmethod
+    def _name_of(text: str) -> str:
+        match = DESTINATION.fullmatch(text)
+        if match is None or int(match["port"] or 1) not in range(1, HIGHEST_PORT + 1):
+            raise SetupError(
+                f"LUNGSEG_PACS_DESTINATIONS has {text!r}.",
+                "Write each as name=AET@host:port, or as name=https://host/dicom-web.",
+            )
+        return match["name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +295,19 @@ class Settings:
         "name in `models/` or path of the checkpoint that segments, whatever was promoted",
         default=None,
     )
+    identity: IdentityPolicy = setting(
+        "LUNGSEG_IDENTITY",
+        "`remove` takes a patient's identity out of DICOM files as they come in, `keep` leaves it",
+        "Set it to remove or keep.",
+        default="remove",
+    )
     data_roots: Folders = setting(
         "LUNGSEG_DATA",
         "folders below which the pages Data set and Training may name folders, separated by `:`; commands may use any",
         default_factory=_user_home,
     )
     limits: Limits = field(default_factory=Limits)
+    pacs: PacsSettings = field(default_factory=PacsSettings)
 
     def __post_init__(self) -> None:
         """Raise SetupError where port, device or the name of a host can't be used."""
@@ -195,11 +329,15 @@ class Settings:
     @classmethod
     def from_environment(cls) -> Settings:
         """Read `LUNGSEG_*` variables, which have defaults; raises SetupError where a value can't be used."""
-        return cls(**_read_environment(cls), limits=Limits(**_read_environment(Limits)))
+        return cls(
+            **_read_environment(cls),
+            limits=Limits(**_read_environment(Limits)),
+            pacs=PacsSettings(**_read_environment(PacsSettings)),
+        )
 
     def to_environment(self) -> dict[str, str]:
         """Return this process's environment with `LUNGSEG_*` set so that a child process reads these settings."""
-        return {**os.environ, **_as_variables(self), **_as_variables(self.limits)}
+        return {**os.environ, **_as_variables(self), **_as_variables(self.limits), **_as_variables(self.pacs)}
 
     @property
     def stores(self) -> Path:
@@ -246,12 +384,12 @@ def share_processors() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def _settings_in(kind: type[Settings | Limits]) -> dict[str, Field[Any]]:
+def _settings_in(kind: type[Settings | Limits | PacsSettings]) -> dict[str, Field[Any]]:
     """Return the fields of a class that variables set, by variable."""
     return {item.metadata[VARIABLE]: item for item in fields(kind) if VARIABLE in item.metadata}
 
 
-def _read_environment(kind: type[Settings | Limits]) -> Mapping[str, Any]:
+def _read_environment(kind: type[Settings | Limits | PacsSettings]) -> Mapping[str, Any]:
     """Return what the environment sets of a class, by field; raises SetupError where a value can't be used."""
     settings, types = _settings_in(kind), get_type_hints(kind, include_extras=True)
     columns: dict[str, Any] = {
@@ -269,7 +407,7 @@ def _read_environment(kind: type[Settings | Limits]) -> Mapping[str, Any]:
     return {name: value for name, value in values.items() if value != ()}
 
 
-def _as_variables(settings: Settings | Limits) -> dict[str, str]:
+def _as_variables(settings: Settings | Limits | PacsSettings) -> dict[str, str]:
     """Write settings as `_read_environment` reads them."""
     return {variable: _as_text(getattr(settings, item.name)) for variable, item in _settings_in(type(settings)).items()}
 

@@ -17,7 +17,26 @@
     │   ├── ConstantScanError      scan.constant
     │   ├── NotHounsfieldError     scan.not_hu
     │   ├── NoLungError            scan.no_lung
+    │   ├── HeaderError            scan.header
+    │   ├── DataFileError          scan.data_file
+    │   ├── ArchiveError           archive.unusable
+    │   │   ├── DamagedArchiveError    archive.damaged
+    │   │   ├── EncryptedArchiveError  archive.encrypted
+    │   │   ├── TooManyFilesError      archive.files
+    │   │   ├── ExpandedBytesError     archive.bytes
+    │   │   ├── MemberBytesError       archive.member_bytes
+    │   │   ├── ExpansionError         archive.ratio
+    │   │   ├── NestedArchiveError     archive.nested
+    │   │   └── UnpackTimeError        archive.seconds
     │   ├── GridMismatchError      scan.grid_mismatch
+    │   ├── SeriesError            scan.series
+    │   ├── NoSeriesError          scan.no_series
+    │   ├── ShortSeriesError       scan.short_series
+    │   ├── NoPositionError        scan.no_position
+    │   ├── SliceGapError          scan.slice_gap
+    │   ├── DecoderError           scan.decoder
+    │   ├── BurnedInError          scan.burned_in
+    │   ├── IdentityLeftError      scan.identity_left
     │   └── ScanChangedError       scan.changed
     ├── CheckpointError            checkpoint.unusable
     ├── PromotionError             promotion.refused
@@ -27,17 +46,26 @@
     ├── TrainingError              training.failed
     │   ├── DivergedError          training.diverged
     │   └── OutOfMemoryError       training.out_of_memory
+    ├── PacsError                  pacs.failed
+    │   ├── PacsUnreachableError   pacs.unreachable
+    │   ├── PacsUnauthorisedError  pacs.unauthorised
+    │   ├── PacsRefusedError       pacs.refused
+    │   └── NotDicomwebError       pacs.not_dicomweb
+    ├── ExportError                export.impossible
+    │   └── ExportMismatchError    export.mismatch
     ├── SetupError                 setup.incomplete
     ├── StorageError               storage.failed
     │   ├── DiskFullError          storage.disk_full
     │   └── DatabaseLostError      storage.database_lost
     ├── UploadCrashedError         upload.crashed
+    ├── UploadBusyError            upload.busy
     ├── TwinError                  case.twin
     ├── NamelessError              case.nameless
     ├── PageCrashedError           page.crashed
     ├── NotFoundError              record.not_found
     ├── AccessError                access.refused
     ├── RunActiveError             run.goes_on
+    ├── WorkTimeError              run.cpu_time
     └── RunCancelledError          run.cancelled
 
 Each has what was found and what to do; `code` is stable and goes into the database, reports and tests.
@@ -127,8 +155,84 @@ class NoLungError(ScanError, code="scan.no_lung"):
     """No lung was found in the scan."""
 
 
+class HeaderError(ScanError, code="scan.header"):
+    """The header of a NRRD or MetaImage file is damaged, or states what is not supported."""
+
+
+class DataFileError(ScanError, code="scan.data_file"):
+    """The file beside a header that should hold its voxels is missing, or lies elsewhere."""
+
+
+class ArchiveError(ScanError, code="archive.unusable"):
+    """An archive can't be unpacked."""
+
+
+class DamagedArchiveError(ArchiveError, code="archive.damaged"):
+    """An archive ends early, or its directory or a member is damaged."""
+
+
+class EncryptedArchiveError(ArchiveError, code="archive.encrypted"):
+    """An archive needs a password."""
+
+
+class TooManyFilesError(ArchiveError, code="archive.files"):
+    """There are more files than the limits allow."""
+
+
+class ExpandedBytesError(ArchiveError, code="archive.bytes"):
+    """All members together have more bytes than the limits allow."""
+
+
+class MemberBytesError(ArchiveError, code="archive.member_bytes"):
+    """A member has more bytes than a scan's file may have."""
+
+
+class ExpansionError(ArchiveError, code="archive.ratio"):
+    """An archive expands more than any scans do: it was made to fill the disk."""
+
+
+class NestedArchiveError(ArchiveError, code="archive.nested"):
+    """An archive lies in an archive that lies in an archive."""
+
+
+class UnpackTimeError(ArchiveError, code="archive.seconds"):
+    """Unpacking takes longer than the limits allow."""
+
+
 class GridMismatchError(ScanError, code="scan.grid_mismatch"):
     """A mask does not lie on the grid of its scan."""
+
+
+class SeriesError(ScanError, code="scan.series"):
+    """The slices don't belong to one stack: several series, or sizes, orientations or spacings that differ."""
+
+
+class NoSeriesError(ScanError, code="scan.no_series"):
+    """There is no scan among the files that were handed in."""
+
+
+class ShortSeriesError(ScanError, code="scan.short_series"):
+    """The series has too few slices, or shows too little of a chest."""
+
+
+class NoPositionError(ScanError, code="scan.no_position"):
+    """A slice does not say where in the patient it lies."""
+
+
+class SliceGapError(ScanError, code="scan.slice_gap"):
+    """Slices are missing in the middle of a series."""
+
+
+class DecoderError(ScanError, code="scan.decoder"):
+    """No decoder reads the pixels, or it died of them."""
+
+
+class BurnedInError(ScanError, code="scan.burned_in"):
+    """Identity is to be removed, but the pictures have text burned in, or are pictures of a screen."""
+
+
+class IdentityLeftError(ScanError, code="scan.identity_left"):
+    """Something of a patient's identity would be left in the files that are kept."""
 
 
 class ScanChangedError(ScanError, code="scan.changed"):
@@ -171,6 +275,34 @@ class OutOfMemoryError(TrainingError, code="training.out_of_memory"):
     """Not even a single slice fits into memory."""
 
 
+class PacsError(LungSegError, code="pacs.failed"):
+    """A PACS did not give or take what it was asked to."""
+
+
+class PacsUnreachableError(PacsError, code="pacs.unreachable"):
+    """A PACS does not answer, or not in time, or its certificate is not trusted."""
+
+
+class PacsUnauthorisedError(PacsError, code="pacs.unauthorised"):
+    """A DICOMweb server does not let this installation in."""
+
+
+class PacsRefusedError(PacsError, code="pacs.refused"):
+    """A PACS refuses the connection, or instances that were sent to it."""
+
+
+class NotDicomwebError(PacsError, code="pacs.not_dicomweb"):
+    """What answers at the address is no DICOMweb server."""
+
+
+class ExportError(LungSegError, code="export.impossible"):
+    """A mask can't be written in a format, because of what it holds or what its scan was made of."""
+
+
+class ExportMismatchError(ExportError, code="export.mismatch"):
+    """An exported file that was read again does not hold the mask."""
+
+
 class SetupError(LungSegError, code="setup.incomplete"):
     """A part of the installation is missing: the viewer bundle, the demo scan, a library."""
 
@@ -189,6 +321,10 @@ class DatabaseLostError(StorageError, code="storage.database_lost"):
 
 class UploadCrashedError(LungSegError, code="upload.crashed"):
     """An uploaded file met a fault of ours; the log has the details."""
+
+
+class UploadBusyError(LungSegError, code="upload.busy"):
+    """An upload is being written or taken in by another request."""
 
 
 class TwinError(LungSegError, code="case.twin"):
@@ -217,6 +353,10 @@ class AccessError(LungSegError, code="access.refused"):
 
 class RunActiveError(LungSegError, code="run.goes_on"):
     """A request needs a run to have ended, but it has not."""
+
+
+class WorkTimeError(LungSegError, code="run.cpu_time"):
+    """Work on files of strangers takes more of the processor than it may."""
 
 
 class RunCancelledError(LungSegError, code="run.cancelled"):

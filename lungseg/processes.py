@@ -1,27 +1,34 @@
-"""How processes of ours end: in good order at a signal, and never later than the process that started them."""
+"""What processes of ours may take, and how they end: in good order at a signal, and never later than their parent."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Self
+from contextlib import contextmanager, suppress
+from types import FrameType, ModuleType
+from typing import Self, cast
+
+import psutil
 
 from lungseg.config import LIFELINE, inherited_lifeline
+from lungseg.errors import WorkTimeError
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+CPU_GRACE_S = 20
+"""Between the request to end and the kill of a process that has used up its processor time."""
 GLIBC_TRIM_THRESHOLD, GLIBC_TOP_PAD, GLIBC_MMAP_MAX = -1, -2, -4
 """Parameters of `mallopt`, as malloc.h numbers them."""
 
@@ -137,6 +144,53 @@ def end_with_server(grace_s: float) -> None:
         os._exit(1)
 
     _watch(lambda: os.read(descriptor, 1), end)
+
+
+@contextmanager
+def without_library(name: str) -> Iterator[None]:
+    """Within the block, a library that has not been loaded can't be: to others it is as if it were not installed."""
+    is_hidden = name not in sys.modules
+    if is_hidden:
+        sys.modules[name] = cast("ModuleType", None)  # what the import system takes for "there is none"
+    try:
+        yield
+    finally:
+        if is_hidden:
+            del sys.modules[name]
+
+
+def limit_resources(memory_bytes: int, cpu_s: int) -> None:
+    """Bound what this process may take; for a child that handles files of strangers, before it opens the first one.
+
+    Allocations beyond `memory_bytes` more than it has already fail, as MemoryError in Python, which
+    `failures.failure_of` explains. After `cpu_s` seconds of processor time more a WorkTimeError is raised in the main
+    thread; code that does not return to Python is killed `CPU_GRACE_S` later. A crash leaves no core file. Where the
+    system knows a limit only by name (macOS: memory), the others hold.
+    """
+    used = psutil.Process().memory_info().vms
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise WorkTimeError(
+            f"The work took more than {cpu_s:,} s of processor time.", "Hand in fewer files at once, or smaller ones."
+        )
+
+    signal.signal(signal.SIGXCPU, end)
+    spent = math.ceil(sum(os.times()[:2]))
+    for kind, soft, hard in (
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_CPU, spent + cpu_s, spent + cpu_s + CPU_GRACE_S),
+        (resource.RLIMIT_AS, used + memory_bytes, used + memory_bytes),
+    ):
+        with suppress(ValueError, OSError):
+            _lower(kind, soft, hard)
+
+
+def _lower(kind: int, soft: int, hard: int) -> None:
+    """Set a limit, but never above the one that holds already."""
+    _, most = resource.getrlimit(kind)
+    if most != resource.RLIM_INFINITY:
+        soft, hard = min(soft, most), min(hard, most)
+    resource.setrlimit(kind, (soft, hard))
 
 
 def keep_freed_memory() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lungseg.ui.case_list import alarm, case_dialog, case_list, open_chosen
+from lungseg.ui.intakes import intakes
 from lungseg.ui.notice import notice
 from lungseg.ui.upload import drop_zone
 
@@ -10,5 +11,6 @@ open_chosen()
 alarm()
 notice()
 drop_zone()
+intakes()
 case_list()
 case_dialog()

@@ -20,8 +20,12 @@ from lungseg.cli import (
     evaluate,
     evaluate_nodules,
     execute,
+    export,
     film,
+    identity,
     lint,
+    listen,
+    pacs_query,
     prepare,
     presets,
     promote,
@@ -47,12 +51,15 @@ app.command()(segment.segment)
 app.command()(evaluate.evaluate)
 app.command()(evaluate_nodules.evaluate_nodules)
 app.command()(scores.scores)
+app.command()(export.export)
 app.command()(film.film)
 app.command()(serve.serve)
 app.command()(worker.worker)
+app.command()(listen.listen)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 app.command()(recover.recover)
+app.command()(identity.identity)
 app.command()(setup.setup)
 app.command()(lint.lint)
 app.command()(stats.stats)
@@ -63,6 +70,7 @@ app.command()(promote.promote)
 app.command()(average.average)
 app.command()(calibrate.calibrate)
 app.command(hidden=True)(execute.execute)
+app.command(hidden=True)(pacs_query.pacs_query)
 
 
 @app.callback(invoke_without_command=True)

@@ -11,14 +11,23 @@ from lungseg.db.tables import CaseRow, columns_of, record_of
 from lungseg.decoding import to_plain
 from lungseg.errors import NotFoundError
 from lungseg.records.cases import Case, CaseSummary
+from lungseg.records.examinations import Examination
 from lungseg.records.findings import ScanSeverity, doubts_in, is_misread
 from lungseg.records.geometry import ScanGeometry
 
 
 def insert_case(session: Session, case: Case) -> None:
     """Insert a new case."""
-    geometry = to_plain(case.geometry) if case.geometry else None
-    session.add(CaseRow(**columns_of(case) | {"geometry": geometry}))
+    examination = case.examination or Examination()
+    columns = columns_of(case) | {
+        "geometry": to_plain(case.geometry) if case.geometry else None,
+        "examination": to_plain(case.examination) if case.examination else None,
+        "findings": to_plain(case.findings),
+        "patient": examination.patient,
+        "series_uid": examination.series_uid,
+        "study_date": examination.study_date,
+    }
+    session.add(CaseRow(**columns))
     session.flush()
 
 
@@ -30,11 +39,22 @@ def get_case(session: Session, case_id: str) -> Case:
     return record_of(Case, row, geometry=row.geometry or None)
 
 
-def twin_of(session: Session, sha256: str) -> Case | None:
-    """Return the newest case whose scan has exactly these bytes, without its geometry; None where there is none."""
-    newest = _cases().where(CaseRow.scan_sha256 == sha256).order_by(CaseRow.created_at.desc()).limit(1)
-    row = session.scalar(newest)
+def twin_of(session: Session, sha256: str, series_uid: str = "") -> Case | None:
+    """Return the newest case whose scan has exactly these bytes, and is of this series where one is named.
+
+    It comes without its geometry; None where there is none.
+    """
+    alike = _cases().where(CaseRow.scan_sha256 == sha256).order_by(CaseRow.created_at.desc()).limit(1)
+    row = session.scalar(alike.where(CaseRow.series_uid == series_uid) if series_uid else alike)
     return record_of(Case, row, geometry=None) if row else None
+
+
+def cases_of_patient(session: Session, patient: str) -> tuple[Case, ...]:
+    """Return the cases of a patient (`Examination.patient`) by date of study, without their geometry."""
+    rows = session.scalars(
+        _cases().where(CaseRow.patient == patient).order_by(CaseRow.study_date, CaseRow.created_at, CaseRow.id)
+    )
+    return tuple(record_of(Case, row, geometry=None) for row in rows)
 
 
 def rename_case(session: Session, case_id: str, name: str) -> Case:

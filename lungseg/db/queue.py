@@ -34,8 +34,9 @@ class Lane(Enum):
     """Kinds of runs that go one after the other; lanes go beside each other."""
 
     SCANS = frozenset({RunKind.SEGMENT})
-    VIDEOS = frozenset({RunKind.VIDEO})
-    LONG = frozenset(RunKind) - SCANS - VIDEOS
+    INTAKES = frozenset({RunKind.INTAKE})
+    VIDEOS = frozenset({RunKind.VIDEO, RunKind.EXPORT})
+    LONG = frozenset(RunKind) - SCANS - INTAKES - VIDEOS
     ALL = frozenset(RunKind)
 
     @property
@@ -44,7 +45,7 @@ class Lane(Enum):
         return RunRow.kind.in_(sorted(self.value))
 
 
-CHILD_LANES = (Lane.LONG, Lane.VIDEOS)
+CHILD_LANES = (Lane.LONG, Lane.INTAKES, Lane.VIDEOS)
 """Lanes whose runs go in child processes of the worker."""
 LANES = (Lane.SCANS, *CHILD_LANES)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import is_dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from lungseg.db.tables import RunRow, columns_of, record_of
 from lungseg.decoding import to_plain
 from lungseg.errors import NotFoundError, StorageError
+from lungseg.records.run_configs import IntakeConfig
 from lungseg.records.run_states import RunKind, RunState
 from lungseg.records.runs import Run
 
@@ -51,12 +52,29 @@ def latest_run(session: Session, case_id: str, kind: RunKind) -> Run | None:
     return run_of(row) if row else None
 
 
+def runs_of_case(session: Session, case_id: str, kind: RunKind) -> tuple[Run, ...]:
+    """Return the runs of a kind on a case, newest first."""
+    where = (RunRow.case_id == case_id, RunRow.kind == kind)
+    return runs_of(session.scalars(select(RunRow).where(*where).order_by(RunRow.queued_at.desc(), RunRow.id.desc())))
+
+
 def latest_segment_runs(session: Session) -> dict[str, Run]:
     """Return the newest segmentation run of each case that has one, by case id."""
     rank = func.row_number().over(partition_by=RunRow.case_id, order_by=(RunRow.queued_at.desc(), RunRow.id.desc()))
     ranked = select(RunRow.id, rank.label("rank")).where(RunRow.kind == RunKind.SEGMENT).subquery()
     rows = session.scalars(select(RunRow).join(ranked, ranked.c.id == RunRow.id).where(ranked.c.rank == 1))
     return {run.case_id: run for run in runs_of(rows) if run.case_id is not None}
+
+
+def latest_intake_runs(session: Session, intakes: Collection[str]) -> dict[str, Run]:
+    """Return the newest run of each of these intakes that has one, by the intake's id."""
+    intake = RunRow.configuration["intake"].as_string()
+    rows = session.scalars(
+        select(RunRow)
+        .where(RunRow.kind == RunKind.INTAKE, intake.in_(sorted(intakes)))
+        .order_by(RunRow.queued_at, RunRow.id)
+    )
+    return {run.config_as(IntakeConfig).intake: run for run in runs_of(rows)}
 
 
 def request_stop(session: Session, run_id: str, now: datetime) -> None:

@@ -122,6 +122,7 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
         list[str]: JSON(none_as_null=True),
         list[int]: JSON(none_as_null=True),
         list[float]: JSON(none_as_null=True),
+        list[JsonColumn]: JSON(none_as_null=True),
         RunKind: Word(RunKind, native_enum=False, length=WORD_LENGTH),
         RunState: Word(RunState, native_enum=False, length=WORD_LENGTH),
         MaskKind: Word(MaskKind, native_enum=False, length=WORD_LENGTH),
@@ -138,7 +139,10 @@ class InstallationRow(Base):
 
 
 class CaseRow(Base):
-    """A patient's scan; see `Case`."""
+    """A patient's scan; see `Case`.
+
+    `patient`, `series_uid` and `study_date` repeat what the examination says, for those who search by it.
+    """
 
     __tablename__ = "cases"
 
@@ -153,6 +157,12 @@ class CaseRow(Base):
     is_demo: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(index=True)
     geometry: Mapped[JsonColumn | None] = mapped_column(default=None)
+    original_path: Mapped[str | None] = mapped_column(default=None)
+    examination: Mapped[JsonColumn | None] = mapped_column(default=None)
+    findings: Mapped[list[JsonColumn]] = mapped_column(default_factory=list)
+    patient: Mapped[str] = mapped_column(default="", index=True)
+    series_uid: Mapped[str] = mapped_column(default="", index=True)
+    study_date: Mapped[str] = mapped_column(default="")
 
 
 class RunRow(Base):

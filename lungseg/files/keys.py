@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 SCANS = "scans"
+ORIGINALS = "originals"
+INTAKES = "intakes"
+LISTENER = "listener"
+OUTBOX = "outbox"
+IDENTITIES = "identities"
 MASKS = "masks"
 PROBABILITIES = "probabilities"
 DERIVED = "derived"
 THUMBNAILS = "thumbnails"
 INCOMING = "incoming"
+RESUMABLE = "incoming/resumable"
 TRASH = "trash"
 PRESETS = "presets"
 UNASSIGNED = "unassigned"
@@ -21,6 +27,31 @@ WITH_DOUBTFUL = ".all"
 def scan(case_id: str, suffix: str) -> str:
     """Return the key of a scan; the suffix is that of its format, such as `.nii.gz`."""
     return f"{SCANS}/{case_id}{suffix}"
+
+
+def original(case_id: str) -> str:
+    """Return the key of the zip of the files that a case's scan was made of."""
+    return f"{ORIGINALS}/{case_id}.zip"
+
+
+def identity(case_id: str) -> str:
+    """Return the key of what leads from a case back to its patient; for its owner alone."""
+    return f"{IDENTITIES}/{case_id}.json"
+
+
+def intake(intake_id: str) -> str:
+    """Return the key of the folder of something handed in, until it has become cases."""
+    return f"{INTAKES}/{intake_id}"
+
+
+def delivery(case_id: str, kind: str, mark: str) -> str:
+    """Return the key of what has become of a result that is sent to a PACS; `mark` stands for the PACS."""
+    return f"{OUTBOX}/{case_id}.{kind}.{mark}.json"
+
+
+def export(mask_id: str, kind: str, suffix: str) -> str:
+    """Return the key of an export of a mask; `kind` and `suffix` are those of its format."""
+    return f"{DERIVED}/{mask_id}.{kind}{suffix}"
 
 
 def mask(mask_id: str) -> str:

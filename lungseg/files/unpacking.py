@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from isal import isal_zlib
 
 from lungseg.errors import ScanChangedError, ScanError, TruncatedScanError
 
 GZIP_MAGIC = b"\x1f\x8b"
-GZIP_WINDOW = 31
-"""zlib's `wbits` for deflate inside gzip, with its checksum verified."""
+GZIP_WINDOW, ZLIB_WINDOW = 31, 15
+"""zlib's `wbits` for deflate inside gzip, and inside zlib; the checksum is verified."""
 DEFLATE_RATIO = 1032
 """Deflate can't expand its input by more than this (zlib technical details, "Maximum Compression Factor")."""
 PACKED_BYTES = 64 * 1024
@@ -46,8 +46,12 @@ class Stamp:
 
 
 @contextmanager
-def open_content(path: Path) -> Iterator[Content]:
+def open_content(path: Path, *, is_plain: bool = False) -> Iterator[Content]:
     """Open a file for reading; its content tells whether it is gzipped, not its name.
+
+    Args:
+        path: of the file.
+        is_plain: take the bytes as they are, also where they look like gzip.
 
     Raises:
         ScanError: the system refuses.
@@ -57,7 +61,7 @@ def open_content(path: Path) -> Iterator[Content]:
         stream = path.open("rb")
     with stream:
         with _reading():
-            content = Content(stream)
+            content = Content(stream, is_plain=is_plain)
         yield content
 
 
@@ -67,7 +71,9 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        raise TruncatedScanError(f"The gzip stream ends early or is damaged ({error}).", "Copy it again.") from error
+        raise TruncatedScanError(
+            f"The compressed stream ends early or is damaged ({error}).", "Copy it again."
+        ) from error
     except OSError as error:
         raise ScanError(
             f"The file can't be read ({error.strerror or error}).", "Check that it is still there, its name and rights."
@@ -84,14 +90,14 @@ class Content:
         bytes_at_most: most bytes that its content can have.
     """
 
-    def __init__(self, stream: BufferedReader) -> None:
+    def __init__(self, stream: BufferedReader, *, is_plain: bool = False) -> None:
         self.stamp = Stamp.of(stream)
         self.size = self.stamp.size
-        self.is_gzip = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        self.is_gzip = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC and not is_plain
         stream.seek(0)
         self._source = _Source(stream)
         self._position = 0
-        self._members = _Members(self._source) if self.is_gzip else None
+        self._members = Inflated(self._source) if self.is_gzip else None
         self.bytes_at_most = self.size * (DEFLATE_RATIO if self.is_gzip else 1)
 
     def read(self, count: int) -> bytes:
@@ -122,8 +128,11 @@ class Content:
         """
         if self._members is None:
             return 0
-        with _reading():
-            return self._members.check_end()
+        return self._members.check_end()
+
+    def unread_bytes(self) -> int:
+        """Return the number of bytes of the file that have not been read."""
+        return self._source.unread_bytes()
 
     def sha256(self) -> str:
         """Return the SHA-256 of the whole file; raises ScanChangedError where somebody wrote to it meanwhile."""
@@ -178,44 +187,68 @@ class _Source:
         return self._hash.hexdigest(), Stamp.of(self._stream)
 
 
-class _Members:
-    """The inflated content of a gzip file, which has one member or several."""
-
-    def __init__(self, source: _Source) -> None:
-        self._source = source
-        self._packed = b""
-        self._member = isal_zlib.decompressobj(wbits=GZIP_WINDOW)
+class Packed(Protocol):
+    """Bytes that are read forward, in which something is packed."""
 
     def read(self, count: int) -> bytes:
-        """Return the next bytes, up to `count`; none after the last member. Raises one of DAMAGE."""
-        while not self._member.eof or self._begin_next():
-            if data := self._inflate(count):
-                return data
+        """Return the next bytes, up to `count`; none at the end."""
+
+    def unread_bytes(self) -> int:
+        """Return the number of bytes that have not been read."""
+
+
+class Inflated:
+    """The inflated content of gzip, which has one member or several, or of zlib, which has one.
+
+    Args:
+        source: the packed bytes.
+        window: GZIP_WINDOW or ZLIB_WINDOW.
+    """
+
+    def __init__(self, source: Packed, window: int = GZIP_WINDOW) -> None:
+        self._source = source
+        self._window = window
+        self._packed = b""
+        self._member = isal_zlib.decompressobj(wbits=window)
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes, up to `count`; none after the last member.
+
+        Raises:
+            TruncatedScanError: the compression is damaged.
+        """
+        with _reading():
+            while not self._member.eof or self._begin_next():
+                if data := self._inflate(count):
+                    return data
         return b""
 
     def check_end(self) -> int:
-        """As `Content.check_end`; raises one of DAMAGE."""
-        while not self._member.eof and not self._inflate(1):
-            pass
-        if not self._member.eof or self._begin_next() or not self._packed:
-            return 0
-        return len(self._packed) + self._source.unread_bytes()
+        """As `Content.check_end`."""
+        with _reading():
+            while not self._member.eof and not self._inflate(1):
+                pass
+            if not self._member.eof or self._begin_next() or not self._packed:
+                return 0
+            return len(self._packed) + self._source.unread_bytes()
 
     def _inflate(self, count: int) -> bytes:
         packed = self._packed or self._source.read(PACKED_BYTES)
-        if not packed:
+        data = self._member.decompress(packed, count)  # it may have more to give when all packed bytes are read
+        if not packed and not data and not self._member.eof:
             raise EOFError("there should be more")
-        data = self._member.decompress(packed, count)
         self._packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
         return data
 
     def _begin_next(self) -> bool:
         """Begin the next member, if there is one, and tell whether: zeros are skipped, anything else is the end."""
+        if self._window != GZIP_WINDOW:
+            return False
         packed = self._packed.lstrip(b"\0")
         while len(packed) < len(GZIP_MAGIC) and (block := self._source.read(PACKED_BYTES)):
             packed = (packed + block).lstrip(b"\0")
         self._packed = packed
         if not packed.startswith(GZIP_MAGIC):
             return False
-        self._member = isal_zlib.decompressobj(wbits=GZIP_WINDOW)
+        self._member = isal_zlib.decompressobj(wbits=self._window)
         return True

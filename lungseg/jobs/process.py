@@ -18,8 +18,8 @@ from lungseg.config import Settings
 from lungseg.db import open_database
 from lungseg.errors import RunActiveError
 from lungseg.jobs.carry_out import Host, carry_out
-from lungseg.processes import leaving_on_signals
-from lungseg.records.run_states import RunState
+from lungseg.processes import leaving_on_signals, limit_resources
+from lungseg.records.run_states import RunKind, RunState
 from lungseg.services.installation import Installation
 from lungseg.services.local_executor import signs_of_run
 from lungseg.services.runs import get_run
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 PREDECESSOR_S = 120.0
 """How long to wait for an earlier child of the same run, whose worker was killed, to end."""
+INTAKE_CPU_S = 900
+"""Of processor time: sixteen gigabytes of slices take less."""
 
 
 def execute(settings: Settings, run_id: str, attempt: int) -> None:
@@ -50,6 +52,8 @@ def execute(settings: Settings, run_id: str, attempt: int) -> None:
         if run.state is not RunState.RUNNING or run.attempts != attempt:
             log.info("run %s: not ours any more", run.id)
             return
+        if run.kind is RunKind.INTAKE:  # files of strangers
+            limit_resources(settings.limits.memory_bytes, INTAKE_CPU_S)
         with (
             at_work_in(settings.runs / run.id, patience_s=PREDECESSOR_S) as should_leave,
             SignsOfLife(signs_of_run(settings, run.id)) as signs,

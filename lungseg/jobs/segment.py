@@ -20,6 +20,7 @@ from lungseg.records.run_results import Segmentation
 from lungseg.records.run_states import Progress
 from lungseg.records.runs import Run
 from lungseg.scans import overlay
+from lungseg.scans.quality import gravest_first
 from lungseg.scans.reader import Scan
 from lungseg.segmentation.card import find_weights, read_card
 from lungseg.segmentation.pipeline import segment_scan
@@ -87,7 +88,8 @@ class SegmentJob:
         segmentation = self._somewhere(run.config_as(SegmentConfig), models, segment)
         if segmentation.scan_sha256 != case.scan_sha256:
             raise ScanChangedError("The file of the case is not the scan that was uploaded.", "Upload the scan again.")
-        return segmentation, pictures[-1]
+        findings = gravest_first((*segmentation.findings, *case.findings))  # of taking it in, such as a repair
+        return replace(segmentation, findings=findings), pictures[-1]
 
     def _somewhere(
         self, config: SegmentConfig, models: Path, segment: Callable[[Segmenter], Segmentation]

@@ -33,7 +33,9 @@ from lungseg.records.runs import Run
 from lungseg.services.home import open_home, open_installation
 from lungseg.services.incoming import sweep_incoming
 from lungseg.services.installation import Installation
+from lungseg.services.intake import sweep_intakes
 from lungseg.services.local_executor import signs_of_worker, worker_lock
+from lungseg.services.outbox import work_through
 from lungseg.services.storage import sweep
 from lungseg.services.watchdog import SignsOfLife, Silence
 
@@ -46,6 +48,7 @@ LOCK_WAIT_S = 2.0
 SILENCE_S = 60.0
 """A worker on another host without a heartbeat for this long counts as lost."""
 SWEEP_EVERY_S = 600.0
+SEND_EVERY_S = 2.0
 SCRUB_EVERY_S = 30.0
 """What was deleted leaves the write-ahead log of the database at the latest after this time, where nobody reads."""
 
@@ -88,7 +91,7 @@ class Worker:
         self.place = f"{socket.gethostname()}:{installation.settings.home}"
         self._right_of_way = RightOfWay(installation.settings)
         self._leaves = False
-        self._swept_s = self._scrubbed_s = -SWEEP_EVERY_S
+        self._swept_s = self._scrubbed_s = self._sent_s = -SWEEP_EVERY_S
 
     def leave(self) -> None:
         """End soon and in good order: the runs at hand go back into the queue."""
@@ -168,7 +171,11 @@ class Worker:
         if time.monotonic() - self._swept_s >= SWEEP_EVERY_S:
             sweep_incoming(self._installation.settings)
             sweep(self._installation)
+            sweep_intakes(self._installation)
             self._swept_s = time.monotonic()
+        if time.monotonic() - self._sent_s >= SEND_EVERY_S:
+            work_through(self._installation)
+            self._sent_s = time.monotonic()
         if time.monotonic() - self._scrubbed_s >= SCRUB_EVERY_S:
             self._database.scrub()
             self._scrubbed_s = time.monotonic()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lungseg.decoding import Finite, Natural
+from lungseg.records.examinations import Examination
+from lungseg.records.findings import ScanFinding
 from lungseg.records.geometry import ScanGeometry
 from lungseg.records.runs import Run
 
@@ -23,6 +25,10 @@ class Case:
         orientation: codes of the file's own axes ("LPS"); likewise.
         geometry: of the scan; None in lists of cases, and in a case of an older release whose scan could not be read
             since.
+        original_path: zip of the files that the scan was made of, relative to `Settings.home`; None where the scan is
+            the very file that was handed in.
+        examination: whose scan it is and which one; None where no tags say.
+        findings: what was noticed when the scan was taken in, such as a repair.
     """
 
     id: str
@@ -36,6 +42,9 @@ class Case:
     is_demo: bool
     created_at: datetime
     geometry: ScanGeometry | None = None
+    original_path: str | None = None
+    examination: Examination | None = None
+    findings: tuple[ScanFinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

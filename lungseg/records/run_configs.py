@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from lungseg.decoding import BY_KIND, Finite, JsonObject, Natural, Tag
 from lungseg.records.operating_points import MIN_FLATNESS, LesionCalibration, OperatingPoint, WholeScans
+
+
+class ExportKind(StrEnum):
+    """A format that a mask is exported in: DICOM segmentation, RT structure set, structured report, NIfTI."""
+
+    SEG = "seg"
+    RTSTRUCT = "rtstruct"
+    SR = "sr"
+    NIFTI = "nifti"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +140,52 @@ class VideoConfig:
     reference: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeConfig:
+    """Look at what was handed in, or take series of it in as cases.
+
+    Attributes:
+        intake: id of the intake, whose folder is `keys.intake(intake)`.
+        series: keys of the offers to take in; empty to look first, and to take in at once what is without doubt.
+        may_be_twin: whether a series is taken in though its scan is a case already.
+        study_uid: of a study to retrieve first from the DICOMweb server of the installation; empty where files were
+            handed in.
+        series_uid: of the only series of it to retrieve; empty for all.
+        unattended: whether nobody is there to choose: the preferred series of each study is then taken.
+    """
+
+    intake: str
+    series: tuple[str, ...] = ()
+    may_be_twin: bool = False
+    study_uid: str = ""
+    series_uid: str = ""
+    unattended: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """Write a mask of a case in another format, verified.
+
+    Attributes:
+        mask: id of the mask.
+        file_format: of the export (a field `kind` would be taken for the kind of run).
+        destination: name of the PACS that it is sent to afterwards; empty where nobody asked for that.
+    """
+
+    mask: str
+    file_format: ExportKind
+    destination: str = ""
+
+
 RunConfig: TypeAlias = Annotated[
     Annotated[SegmentConfig, Tag("SEGMENT")]
     | Annotated[EvaluateConfig, Tag("EVALUATE")]
     | Annotated[PrepareConfig, Tag("PREPARE")]
     | Annotated[TrainConfig, Tag("TRAIN")]
     | Annotated[MeasureConfig, Tag("MEASURE")]
-    | Annotated[VideoConfig, Tag("VIDEO")],
+    | Annotated[VideoConfig, Tag("VIDEO")]
+    | Annotated[IntakeConfig, Tag("INTAKE")]
+    | Annotated[ExportConfig, Tag("EXPORT")],
     BY_KIND,
 ]
 """The kind of the run tells which."""

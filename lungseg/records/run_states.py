@@ -18,6 +18,8 @@ class RunKind(StrEnum):
     PREPARE = "PREPARE"
     MEASURE = "MEASURE"
     VIDEO = "VIDEO"
+    INTAKE = "INTAKE"
+    EXPORT = "EXPORT"
 
 
 class RunState(StrEnum):

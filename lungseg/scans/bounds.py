@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.config import Limits, free_memory
-from lungseg.errors import EmptyScanError, TooLargeError
+from lungseg.errors import EmptyScanError, TooLargeError, TruncatedScanError
 from lungseg.files.unpacking import Content
 from lungseg.scans.geometry import Grid, Shape
 from lungseg.wording import rounded
@@ -29,6 +29,30 @@ def check_bytes(content: Content, limits: Limits) -> None:
     if content.size > limits.file_bytes:
         raise TooLargeError(
             f"The file has {content.size:,} bytes.", f"At most {limits.file_bytes:,} bytes are accepted."
+        )
+
+
+def check_size(shape: Shape, dtype: np.dtype[Any], bytes_at_most: int, limits: Limits) -> None:
+    """Check a size that a header claims against the limits, and against the bytes that the file can hold for it.
+
+    Raises:
+        TooLargeError: the limits are lower.
+        TruncatedScanError: the file can't hold so many voxels.
+    """
+    voxels = math.prod(shape)
+    text = f"{shape[0]} x {shape[1]} x {shape[2]} voxels"
+    in_memory = voxels * np.dtype(np.int16).itemsize
+    if max(shape) > limits.axis_voxels or in_memory > limits.volume_bytes:
+        raise TooLargeError(
+            f"The header claims {text} ({in_memory:,} bytes in memory).",
+            f"At most {limits.axis_voxels} voxels an axis and {limits.volume_bytes:,} bytes in memory are accepted on "
+            "this machine: crop the scan to the chest.",
+        )
+    claimed = voxels * dtype.itemsize
+    if claimed > bytes_at_most:
+        raise TruncatedScanError(
+            f"The header claims {text} of {dtype.itemsize} bytes ({claimed:,} bytes); the file can't hold them.",
+            "Copy or export it again.",
         )
 
 

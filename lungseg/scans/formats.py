@@ -1,7 +1,8 @@
 """The formats of scans and masks: `open_scan` picks a reader by content, `write_mask` a writer by name.
 
 A new format is one `ScanFormat` in `FORMATS`, with a `ScanReader` of its own, and one line in `WRITERS`; no caller
-changes.
+changes. The web process imports this module: a reader whose library it must not load is named by its module, which is
+imported when the first scan of that format is opened.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,16 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungseg.config import Limits
-from lungseg.errors import ScanError, StorageError
+from lungseg.errors import EmptyScanError, ScanError, StorageError
 from lungseg.files.unpacking import open_content
 from lungseg.records.geometry import ScanGeometry
 from lungseg.scans import nifti
 from lungseg.scans.bounds import check_bytes, check_memory
 from lungseg.scans.containers import HEADER_BYTES, foreign
+from lungseg.scans.dicom.magic import is_dicom
 from lungseg.scans.geometry import Grid
-from lungseg.scans.nifti_header import is_nifti
+from lungseg.scans.nifti_header import is_nifti, is_pair
 from lungseg.scans.reader import Advance, LabelMap, ScanReader, Source, source_files
+from lungseg.scans.text_header import is_metaimage, is_nrrd
 from lungseg.scans.volume import Volume
+
+Opener: TypeAlias = Callable[[Sequence[Path], Limits], AbstractContextManager[ScanReader]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +39,37 @@ class ScanFormat:
     """A format that scans come in.
 
     Attributes:
-        recognises: decides by the first bytes of the first file, inflated if gzipped.
-        open: opens the files, in order, and checks their headers against the limits.
+        recognises: decides by the first bytes of a file, inflated if gzipped.
+        open: opens a scan that these files hold, and checks its headers against the limits.
+        may_be_gzipped: whether `open` takes gzipped files.
     """
 
     recognises: Callable[[bytes], bool]
-    open: Callable[[Sequence[Path], Limits], AbstractContextManager[ScanReader]]
+    open: Opener
+    may_be_gzipped: bool = False
+
+
+def opener_in(module: str, name: str) -> Opener:
+    """Return the opener of this name in a module, which is imported at its first use."""
+
+    def open_files(files: Sequence[Path], limits: Limits) -> AbstractContextManager[ScanReader]:
+        opener: Opener = getattr(import_module(module), name)
+        return opener(files, limits)
+
+    return open_files
 
 
 MaskVoxels: TypeAlias = NDArray[np.bool_] | NDArray[np.uint8]
 MaskWriter: TypeAlias = Callable[[MaskVoxels, Path, ScanGeometry], None]
 """Writes masks in one format; arguments and errors as in `write_mask`."""
-FORMATS = (ScanFormat(is_nifti, nifti.open_nifti),)
+FORMATS = (
+    ScanFormat(is_nifti, nifti.open_nifti, may_be_gzipped=True),
+    ScanFormat(is_dicom, opener_in("lungseg.scans.dicom.reader", "open_dicom")),
+    ScanFormat(is_nrrd, opener_in("lungseg.scans.itk", "open_itk")),
+    ScanFormat(is_metaimage, opener_in("lungseg.scans.itk", "open_itk")),
+    ScanFormat(is_pair, nifti.open_pair, may_be_gzipped=True),
+)
+"""Asked from first to last."""
 WRITERS: dict[str, MaskWriter] = {".nii": nifti.write_nifti, ".nii.gz": nifti.write_nifti}
 """By the end of a file's name."""
 
@@ -59,15 +84,33 @@ def open_scan(source: Source, *, limits: Limits | None = None) -> Iterator[ScanR
     files, bounds = source_files(source), limits or Limits()
     if not files:
         raise ScanError("There is no file to read.", "Hand in the scan itself.")
-    with open_content(files[0]) as content:
-        check_bytes(content, bounds)
-        block = content.read(HEADER_BYTES)
-    formats = [candidate for candidate in FORMATS if candidate.recognises(block)]
-    if not formats:
-        raise foreign(block, files[0].name)
-    with formats[0].open(files, bounds) as reader:
+    with format_of(files, bounds).open(files, bounds) as reader:
         check_memory(reader.grid, bounds)
         yield reader
+
+
+def format_of(files: Sequence[Path], limits: Limits) -> ScanFormat:
+    """Return the format of a scan: that of the first file that has one. Others may lie beside a series.
+
+    Raises:
+        ScanError: no file has a known format; the error names the first one for what it is.
+    """
+    blocks = []
+    for path in files:
+        with open_content(path) as content:
+            if content.size == 0 and len(files) > 1:
+                continue
+            check_bytes(content, limits)
+            block, is_gzip = content.read(HEADER_BYTES), content.is_gzip
+        for candidate in FORMATS:
+            if candidate.recognises(block):
+                if is_gzip and not candidate.may_be_gzipped:
+                    raise ScanError("The file is a scan that was gzipped.", "Unpack it with `gunzip`.")
+                return candidate
+        blocks.append((block, path.name))
+    if not blocks:
+        raise EmptyScanError("All files are empty (0 bytes).", "Export or copy them again.")
+    raise foreign(*blocks[0])
 
 
 def read_volume(source: Source, *, limits: Limits | None = None, on_progress: Advance | None = None) -> Volume:

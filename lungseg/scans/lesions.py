@@ -21,6 +21,24 @@ def lesions_of(mask: NDArray[np.bool_], grid: Grid) -> tuple[Lesion, ...]:
     return tuple(replace(lesion, number=number) for number, lesion in enumerate(lesions, start=1))
 
 
+def lesion_numbers(mask: NDArray[np.bool_], lesions: Iterable[Lesion]) -> NDArray[np.uint16]:
+    """Number the voxels of a mask (I, J, K) by the lesion of which a component is: that whose middle voxel it holds.
+
+    Voxels of a component without a lesion are 0. Of several lesions in one component the first one has it; masks at
+    the threshold of their checkpoint have none such.
+    """
+    numbers = np.zeros(mask.shape, dtype=np.uint16, order="F")
+    middles = [(np.array(lesion.centre_index), lesion.number) for lesion in lesions]
+    for inside, box in components(mask):
+        corner, size = np.array([part.start for part in box]), np.array(inside.shape)
+        for index, number in middles:
+            place = index - corner
+            if (place >= 0).all() and (place < size).all() and inside[tuple(place)]:
+                numbers[box][inside] = number
+                break
+    return numbers
+
+
 def cut_by_ends(lesions: Iterable[Lesion], depth: int) -> tuple[Lesion, ...]:
     """Return the lesions that touch the first or the last of `depth` slices: parts of them may lie beyond."""
     return tuple(lesion for lesion in lesions if lesion.slices[0] == 0 or lesion.slices[1] == depth - 1)

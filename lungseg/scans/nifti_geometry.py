@@ -15,18 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.errors import AffineError, NotNiftiError, SpacingError
+from lungseg.errors import NotNiftiError
 from lungseg.records.findings import ScanFinding, ScanSeverity
 from lungseg.scans.geometry import LAST_ROW, SPACE, Affine, Grid, Shape, shear_degrees
+from lungseg.scans.placement import (
+    EXPORT_AGAIN,
+    UPRIGHT_DEGREES,
+    check_placement,
+    findings_of_angles,
+    identity_finding,
+    is_identity,
+    is_of_ct,
+    spacing_of,
+)
 from lungseg.wording import rounded
 
 UNITS = {1: ("metres", 1000.0), 2: ("millimetres", 1.0), 3: ("microns", 0.001)}
 """Names of the units of length, and their mm; any other number means none, and mm are used."""
 SPATIAL_UNITS = 0b111
 """Bits of xyzt_units for the unit of length; the others are for time."""
-SPACING_RANGE_MM = (0.1, 25.0)
-FARTHEST_MM = 1e6
-"""No scanner places a voxel a kilometre away, and 32-bit floats can't tell voxels apart there."""
 QUATERNION_EXCESS = 0.01
 """b² + c² + d² may exceed 1 by this, as quaternions are rounded, in texts to two digits; more is damage."""
 SPACING_TOLERANCE = 0.01
@@ -34,9 +41,6 @@ SAME_PLACE_MM = 1.0
 """The error of a quaternion in 32 bits may turn a chest by 0.04 degrees, which moves its corners by 0.4 mm."""
 SAME_AXES_DEGREES = 20.0
 """Registration turns scans by less; flipped or swapped axes are 90 or 180 degrees apart."""
-UPRIGHT_DEGREES = 2.0
-"""Largest shear without a finding; rounding and a shifting couch cause less."""
-EXPORT_AGAIN = "Export the scan again from the original DICOM series."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,24 +132,25 @@ class NiftiGeometry:
             AffineError: the affine does not lie in a patient.
         """
         affine = self._stated.copy()
-        if not np.isfinite(affine).all():
-            raise AffineError("The affine is not finite.", EXPORT_AGAIN)
-        affine[:SPACE] *= self._mm
-        spacing = _spacing(affine)
-        if not _is_ct(spacing):
-            raise SpacingError(f"The voxel spacing is {rounded(spacing)} mm{self._hint(spacing)}.", EXPORT_AGAIN)
-        if np.abs(affine[:SPACE, SPACE]).max() > FARTHEST_MM:
-            raise AffineError(f"The first voxel lies at {rounded(affine[:SPACE, SPACE])} mm.", EXPORT_AGAIN)
+        if np.isfinite(affine).all():
+            affine[:SPACE] *= self._mm
+        check_placement(affine, self._hint(spacing_of(affine)))
         return Grid(self.shape, affine)
 
     def usable_spacing(self) -> NDArray[np.float64]:
         """Return (3,) spacings in the unit of the file: those stated if usable, else those of the affine."""
         is_usable = np.isfinite(self.spacing) & (self.spacing > 0)
-        return np.where(is_usable, self.spacing, _spacing(self._stated))
+        return np.where(is_usable, self.spacing, spacing_of(self._stated))
 
     def findings(self) -> tuple[ScanFinding, ...]:
         """Return what is uncertain of the geometry, or was corrected."""
-        return (*self._of_unit(), *self._of_pixdim(), *self._of_origin(), *self._of_forms(), *self._of_angles())
+        return (
+            *self._of_unit(),
+            *self._of_pixdim(),
+            *self._of_origin(),
+            *self._of_forms(),
+            *findings_of_angles(self.grid()),
+        )
 
     @cached_property
     def _stated(self) -> Affine:
@@ -178,15 +183,14 @@ class NiftiGeometry:
     def _mm(self) -> float:
         """The unit of length in mm; 1 whatever the header states if only mm give the spacing of a CT."""
         factor = UNITS.get(self.unit, ("", 1.0))[1]
-        spacing = _spacing(self._stated)
-        return 1.0 if _is_ct(spacing) and not _is_ct(spacing * factor) else factor
+        spacing = spacing_of(self._stated)
+        return 1.0 if is_of_ct(spacing) and not is_of_ct(spacing * factor) else factor
 
     def _hint(self, spacing: NDArray[np.float64]) -> str:
-        low, high = SPACING_RANGE_MM
         for name, factor in UNITS.values():
-            if factor != 1.0 and _is_ct(spacing * factor):
+            if factor != 1.0 and is_of_ct(spacing * factor):
                 return f", as the header says; they look like {name}"
-        return f"; CT lies between {low} and {high} mm"
+        return ""
 
     def _of_unit(self) -> Iterator[ScanFinding]:
         name, factor = UNITS.get(self.unit, ("", 1.0))
@@ -216,32 +220,15 @@ class NiftiGeometry:
             text = "The header does not say how the patient lies (sform_code and qform_code are 0)."
             remedy = "Export the scan again with its orientation; until then left and right are a guess."
             yield ScanFinding("geometry.no_orientation", ScanSeverity.WARNING, text, remedy)
-        if self._is_invented():
-            text = (
-                "The header places voxels of exactly 1 x 1 x 1 mm along the axes from the origin: that is no "
-                "measurement, the true spacing is probably lost."
-            )
-            remedy = "Export the scan again with its spacing; sizes and volumes are wrong until then."
-            yield ScanFinding("geometry.identity", ScanSeverity.NOT_UNDERSTOOD, text, remedy)
-
-    def _is_invented(self) -> bool:
-        """Tell whether the affine is the identity, or becomes it by turning the array."""
-        affine = self._stated
-        axes = affine[:SPACE, :SPACE]
-        is_turn = np.isin(axes, (-1.0, 0.0, 1.0)).all() and np.allclose(np.abs(axes).sum(axis=0), 1.0)
-        if not is_turn:
-            return False
-        if self.qform_code <= 0 and self.sform_code <= 0:
-            return True
-        low = affine[:SPACE, SPACE]
-        high = low + axes @ (np.array(self.shape) - 1)
-        return bool(((low == 0) | (high == 0)).all())
+        is_placed = self.qform_code > 0 or self.sform_code > 0
+        if is_identity(self._stated, self.shape, is_placed=is_placed):
+            yield identity_finding()
 
     def _of_forms(self) -> Iterator[ScanFinding]:
         """Compare the sform with the qform, or with the spacings where there is no qform."""
         if self.sform_code <= 0:
             return
-        axes, spacing = self._stated[:SPACE, :SPACE], _spacing(self._stated)
+        axes, spacing = self._stated[:SPACE, :SPACE], spacing_of(self._stated)
         if not (np.abs(spacing - self.spacing) > SPACING_TOLERANCE * np.maximum(spacing, self.spacing)).any():
             if self.qform_code > 0:
                 yield from self._of_places()
@@ -264,7 +251,7 @@ class NiftiGeometry:
             text = "The qform of the header is damaged; the sform was used."
             yield ScanFinding("geometry.forms_disagree", ScanSeverity.NOTE, text)
             return
-        axes, other_axes = (affine[:SPACE, :SPACE] / _spacing(affine) for affine in (self._stated, qform))
+        axes, other_axes = (affine[:SPACE, :SPACE] / spacing_of(affine) for affine in (self._stated, qform))
         angle = float(np.degrees(np.arccos(np.clip((axes * other_axes).sum(axis=0), -1, 1))).max())
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], indexing="ij")).reshape(SPACE, -1)
         shift = (self._stated - qform) @ np.vstack([corners, np.ones(corners.shape[1])])
@@ -282,30 +269,6 @@ class NiftiGeometry:
                 "",
             )
 
-    def _of_angles(self) -> Iterator[ScanFinding]:
-        """Find shear: a tilted gantry shifts each slice against the one below, toward front or back alone."""
-        right_to_front, right_to_head, front_to_head = shear_degrees(self.grid().to_ras().affine[:SPACE, :SPACE])
-        shear = max(right_to_front, right_to_head, front_to_head)
-        if shear <= UPRIGHT_DEGREES:
-            return
-        if max(right_to_front, right_to_head) <= UPRIGHT_DEGREES:
-            text = f"The gantry was tilted by {shear:.0f} degrees: each slice is shifted against the one below."
-            remedy = "Resample the scan to upright slices; lesions are looked for in the slices as they are."
-            yield ScanFinding("geometry.gantry_tilt", ScanSeverity.WARNING, text, remedy)
-        else:
-            text = f"The axes of the scan are {shear:.0f} degrees off the perpendicular, unlike those of any scanner."
-            remedy = "Export the scan again; shapes and places of lesions are distorted as the scan is."
-            yield ScanFinding("geometry.sheared", ScanSeverity.WARNING, text, remedy)
-
 
 def _disagreement(severity: ScanSeverity, what: str, remedy: str) -> ScanFinding:
     return ScanFinding("geometry.forms_disagree", severity, f"The header states two geometries: {what}.", remedy)
-
-
-def _spacing(affine: Affine) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.norm(affine[:SPACE, :SPACE], axis=0))
-
-
-def _is_ct(spacing: NDArray[np.float64]) -> bool:
-    low, high = SPACING_RANGE_MM
-    return bool(((spacing >= low) & (spacing <= high)).all())

@@ -13,12 +13,10 @@ import base64
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from lungseg.config import Limits
@@ -31,16 +29,19 @@ from lungseg.errors import (
     OneSliceError,
     ScanError,
     StorageError,
-    TooLargeError,
-    TruncatedScanError,
 )
 from lungseg.files.unpacking import Content
+from lungseg.processes import without_library
 from lungseg.records.findings import ScanFinding, ScanSeverity
 from lungseg.records.geometry import ScanGeometry
-from lungseg.scans.bounds import check_bytes
-from lungseg.scans.containers import HEADER_BYTES, foreign
-from lungseg.scans.geometry import SPACE, Grid, Shape
+from lungseg.scans.bounds import check_bytes, check_size
+from lungseg.scans.containers import HEADER_BYTES, HEADER_STARTS, foreign
+from lungseg.scans.geometry import SPACE, Grid, Shape, shear_degrees
 from lungseg.scans.nifti_geometry import SPATIAL_UNITS, NiftiGeometry, Quaternion
+
+with without_library("pydicom"):  # nibabel would load it for extensions of headers, into the web process, too
+    import nibabel as nib
+    from nibabel.spatialimages import HeaderDataError
 
 NIFTI2_BYTES = 540
 HIGHEST_RANK = 7
@@ -48,6 +49,10 @@ FORMAT = "NIfTI"
 """Of `ScanGeometry.header`."""
 SCANNER_COORDINATES = 1
 """Code of a qform or sform that places voxels in the scanner."""
+ANALYZE_DIFFERS = ((116, 124), (252, 344))
+"""Bytes of a header (intercept, slices and units; forms) that mean something else in Analyze, or nothing."""
+STRAIGHT_DEGREES = 0.01
+"""Shear that rounding leaves in an affine: it moves the far end of a 400 mm scan by 0.07 mm."""
 GEOMETRY = (
     "qform_code", "sform_code", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
@@ -95,7 +100,8 @@ class NiftiHeader:
         the patient.
         """
         header: nib.Nifti1Header = type(self.raw)(endianness=self.raw.endianness)
-        _set_voxels(header, self.grid.shape)
+        _set_voxels(header, self.grid.shape, np.uint8)
+        header["cal_max"] = 1
         header["xyzt_units"] = self.raw["xyzt_units"] & SPATIAL_UNITS
         for name in GEOMETRY:
             header[name] = self.raw[name]
@@ -119,12 +125,61 @@ def parse_header(content: Content, limits: Limits, name: str = "") -> NiftiHeade
         block += content.read(NIFTI2_BYTES - HEADER_BYTES)
     with _numbers_of_header():
         raw = _parse(block, name)
-        shape, dtype, offset = _shape(raw), _dtype(raw), _offset(raw, limits)
-        _check_size(shape, dtype, content.bytes_at_most - offset, limits)
-        slope, intercept = _scaling(raw)
-        stated = NiftiGeometry.of(raw, shape)
-        grid = stated.grid()
-        findings = (*_of_dimensions(raw), *stated.findings())
+        return _checked(raw, max(_offset(raw, limits), raw.sizeof_hdr + 4), content, limits)
+
+
+def parse_pair(content: Content, voxels: Content, limits: Limits) -> NiftiHeader:
+    """Read and check the header of a two-file NIfTI or of Analyze (.hdr), whose voxels are in a file of their own.
+
+    Analyze has neither form, and its units are mm; SPM's scale factor lies where NIfTI has its slope.
+
+    Raises:
+        ScanError: as `parse_header`.
+    """
+    check_bytes(voxels, limits)
+    block = content.read(NIFTI2_BYTES)
+    is_second = block[4:8] == b"ni2\0"
+    is_analyze = not is_second and block[344:348] != b"ni1\0"
+    with _numbers_of_header():
+        raw = _parse(_as_single(block, is_second=is_second, is_analyze=is_analyze), "")
+        header = _checked(raw, _offset(raw, limits), voxels, limits)
+    if not is_analyze:
+        return header
+    others = (finding for finding in header.findings if finding.code != "geometry.no_orientation")
+    return replace(header, findings=(*others, _side_finding()))
+
+
+def is_pair(block: bytes) -> bool:
+    """Recognise the .hdr of a two-file NIfTI or of Analyze by its first 348 bytes."""
+    return len(block) >= HEADER_BYTES and block[:4] in HEADER_STARTS and not is_nifti(block)
+
+
+def _as_single(block: bytes, *, is_second: bool, is_analyze: bool) -> bytes:
+    """Turn the header of a pair into that of a single file, without what the bytes mean in NIfTI alone."""
+    if is_second:
+        return b"".join((block[:4], b"n+2\0", block[8:]))
+    single = bytearray(block[:HEADER_BYTES])
+    single[344:] = b"n+1\0"
+    if is_analyze:
+        for first, last in ANALYZE_DIFFERS:
+            single[first:last] = bytes(last - first)
+    return bytes(single)
+
+
+def _side_finding() -> ScanFinding:
+    text = "The file is Analyze, which does not tell left from right; it was read from right to left."
+    remedy = "Export the scan from the original DICOM series; until then lesions may be on the other side."
+    return ScanFinding("geometry.side_unknown", ScanSeverity.NOT_UNDERSTOOD, text, remedy)
+
+
+def _checked(raw: nib.Nifti1Header, offset: int, voxels: Content, limits: Limits) -> NiftiHeader:
+    """Check what a header says, of a file whose voxels begin at byte `offset` of `voxels`."""
+    shape, dtype = _shape(raw), _dtype(raw)
+    check_size(shape, dtype, voxels.bytes_at_most - offset, limits)
+    slope, intercept = _scaling(raw)
+    stated = NiftiGeometry.of(raw, shape)
+    grid = stated.grid()
+    findings = (*_of_dimensions(raw), *stated.findings())
     return NiftiHeader(grid, dtype, slope, intercept, offset, findings, stated, raw)
 
 
@@ -132,11 +187,8 @@ def mask_header(geometry: ScanGeometry) -> bytes:
     """Return the header of a mask and the four bytes behind it; raises StorageError for a damaged geometry."""
     grid = Grid.of(geometry)
     if geometry.format != FORMAT:
-        header = nib.Nifti1Header()
-        _set_voxels(header, grid.shape)
-        header.set_xyzt_units("mm")
-        header.set_qform(grid.affine, SCANNER_COORDINATES)
-        header.set_sform(grid.affine, SCANNER_COORDINATES)
+        header = _header_on(grid, np.uint8)
+        header["cal_max"] = 1
         return bytes(header.binaryblock) + bytes(4)
     damaged = StorageError("The stored geometry of the scan is damaged.", "Add the scan again.")
     try:
@@ -148,6 +200,14 @@ def mask_header(geometry: ScanGeometry) -> bytes:
     if not stated.matches(grid, tolerance_mm=0.5 * min(grid.spacing_mm)):
         raise damaged
     return block
+
+
+def scan_header(grid: Grid) -> bytes:
+    """Return the header of a scan of int16 HU on a grid, and the four bytes behind it: in mm, with both forms.
+
+    The qform of a sheared grid is left out: it can state no shear.
+    """
+    return bytes(_header_on(grid, np.int16).binaryblock) + bytes(4)
 
 
 def is_nifti(block: bytes) -> bool:
@@ -221,32 +281,13 @@ def _dtype(raw: nib.Nifti1Header) -> np.dtype[Any]:
 
 
 def _offset(raw: nib.Nifti1Header, limits: Limits) -> int:
-    """Return where the voxels begin: a whole number of bytes, never inside the header and the four bytes behind it."""
+    """Return where the voxels begin, a whole number of bytes."""
     stated = float(raw["vox_offset"])
     if not 0 <= stated <= limits.file_bytes:
         raise NotNiftiError(
             f"The header is damaged: its voxels begin at byte {stated:g}.", "Copy the scan again, or export it again."
         )
-    return max(int(stated), raw.sizeof_hdr + 4)
-
-
-def _check_size(shape: Shape, dtype: np.dtype[Any], bytes_at_most: int, limits: Limits) -> None:
-    """Check the claimed size against the limits, and against the bytes that the file can hold for it."""
-    voxels = math.prod(shape)
-    text = f"{shape[0]} x {shape[1]} x {shape[2]} voxels"
-    in_memory = voxels * np.dtype(np.int16).itemsize
-    if max(shape) > limits.axis_voxels or in_memory > limits.volume_bytes:
-        raise TooLargeError(
-            f"The header claims {text} ({in_memory:,} bytes in memory).",
-            f"At most {limits.axis_voxels} voxels an axis and {limits.volume_bytes:,} bytes in memory are accepted on "
-            "this machine: crop the scan to the chest.",
-        )
-    claimed = voxels * dtype.itemsize
-    if claimed > bytes_at_most:
-        raise TruncatedScanError(
-            f"The header claims {text} of {dtype.itemsize} bytes ({claimed:,} bytes); the file can't hold them.",
-            "Copy or export it again.",
-        )
+    return int(stated)
 
 
 def _scaling(raw: nib.Nifti1Header) -> tuple[float, float]:
@@ -269,10 +310,21 @@ def _stored(quaternion: Quaternion, dtype: np.dtype[Any]) -> NDArray[Any]:
     return values
 
 
-def _set_voxels(header: nib.Nifti1Header, shape: Shape) -> None:
-    """Set the fields that describe the voxels of a mask."""
+def _header_on(grid: Grid, dtype: type[np.uint8 | np.int16]) -> nib.Nifti1Header:
+    """Make a header without a model; NIfTI-1 counts voxels in 16 bits."""
+    kind = nib.Nifti1Header if max(grid.shape) <= np.iinfo(np.int16).max else nib.Nifti2Header
+    header = kind(endianness="<")
+    _set_voxels(header, grid.shape, dtype)
+    header.set_xyzt_units("mm")
+    is_straight = max(shear_degrees(grid.affine[:SPACE, :SPACE])) < STRAIGHT_DEGREES
+    header.set_qform(grid.affine, SCANNER_COORDINATES if is_straight else 0)
+    header.set_sform(grid.affine, SCANNER_COORDINATES)
+    return header
+
+
+def _set_voxels(header: nib.Nifti1Header, shape: Shape, dtype: type[np.uint8 | np.int16]) -> None:
+    """Set the fields that describe the voxels of a file of ours."""
     header.set_data_shape(shape)
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(dtype)
     header.set_slope_inter(1.0, 0.0)
     header["vox_offset"] = header.sizeof_hdr + 4
-    header["cal_max"] = 1

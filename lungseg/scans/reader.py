@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.errors import GridMismatchError, ScanChangedError
+from lungseg.errors import GridMismatchError, NotFiniteError, ScanChangedError
+from lungseg.files.atomic import is_folder
 from lungseg.files.unpacking import Stamp, open_content
 from lungseg.records.findings import ScanFinding
 from lungseg.records.geometry import ScanGeometry
@@ -24,9 +27,13 @@ from lungseg.wording import rounded
 
 MOST_MASK_VALUES = 16
 """Different values that are listed of a mask."""
+PIECE_VOXELS = 2 * 1024**2
+"""Voxels that are turned to HU at once; their float64 stay small beside a scan."""
 INT16 = np.iinfo(np.int16)
 Source: TypeAlias = Path | Sequence[Path]
-"""A scan: one file, or the files of a series in order."""
+"""A scan: one file, the files of a series in any order, or their folder."""
+LEFT_OUT = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+"""Names that operating systems leave in folders, beside those that begin with a dot."""
 Advance: TypeAlias = Callable[[int, int], None]
 
 
@@ -52,6 +59,7 @@ class Scan:
         geometry: where they lie on the scan's own axes, for writing masks.
         findings: what is uncertain or was corrected of headers and files.
         sha256: of the file; of a series, of the SHA-256 of its files.
+        files: that were read, in the order of `sha256` and `stamps`.
         stamps: of the files, when they were opened.
     """
 
@@ -59,12 +67,13 @@ class Scan:
     geometry: ScanGeometry
     findings: tuple[ScanFinding, ...]
     sha256: str
+    files: tuple[Path, ...]
     stamps: tuple[Stamp, ...]
 
-    def check_unchanged(self, source: Source) -> None:
+    def check_unchanged(self) -> None:
         """Raise ScanChangedError if the files hold other bytes than those read, ScanError if one is gone."""
-        files = source_files(source)
-        if tuple(map(_stamp_of, files)) != self.stamps and joint_sha256(list(map(_sha256_of, files))) != self.sha256:
+        is_same = tuple(map(_stamp_of, self.files)) == self.stamps
+        if not is_same and joint_sha256(list(map(_sha256_of, self.files))) != self.sha256:
             raise ScanChangedError(
                 "The file of the scan was replaced or written to after it was read; the mask would not belong to it.",
                 "Segment it again, once nothing writes to it any more.",
@@ -78,9 +87,11 @@ class ScanReader(Protocol):
 
     Attributes:
         grid: on the scan's own axes.
+        files: that are read, in the order of `sha256` and `stamps`; a source may hold others beside them.
     """
 
     grid: Grid
+    files: tuple[Path, ...]
 
     @property
     def geometry(self) -> ScanGeometry:
@@ -128,7 +139,7 @@ class ScanReader(Protocol):
                 on_progress(done, len(voxels))
         check_hounsfield(voxels, low, high)
         sha256, volume = self.sha256(), Volume(self.grid.orientation.to_ras(array), grid)
-        return Scan(volume, self.geometry, self.findings, sha256, self.stamps)
+        return Scan(volume, self.geometry, self.findings, sha256, self.files, self.stamps)
 
     def read_labels(self, grid: Grid) -> LabelMap:
         """Read a mask that lies on the voxels of a volume; every value that is not 0 when rounded is inside.
@@ -153,13 +164,40 @@ class ScanReader(Protocol):
 
 
 def source_files(source: Source) -> tuple[Path, ...]:
-    """Return the files of a source, in order."""
-    return (source,) if isinstance(source, Path) else tuple(source)
+    """Return the files of a source: of a folder, all below it by their names, but for what systems leave there."""
+    if not isinstance(source, Path):
+        return tuple(source)
+    return tuple(_files_below(source)) if is_folder(source) else (source,)
 
 
 def joint_sha256(digests: Sequence[str]) -> str:
     """Return the digest of one file, or the SHA-256 of the digests of several."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def edges(count: int, step: int) -> list[tuple[int, int]]:
+    """Return where pieces of `step` begin and end; the last one may be shorter."""
+    return list(pairwise([*range(0, count, step), count]))
+
+
+def finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return measured values as they are; raises NotFiniteError where some are NaN or infinite."""
+    if count := int(np.count_nonzero(~np.isfinite(values))):
+        raise NotFiniteError(
+            f"{count:,} voxels are NaN or infinite.", "Export the scan again, with air (-1024 HU) as padding."
+        )
+    return values
+
+
+def is_left_out(name: str) -> bool:
+    """Tell whether an operating system leaves files or folders of this name beside a scan."""
+    return name.startswith(".") or name in LEFT_OUT
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_left_out(name))
+        yield from (Path(parent, name) for name in sorted(names) if not is_left_out(name))
 
 
 def _stamp_of(path: Path) -> Stamp:

@@ -54,7 +54,7 @@ def segment_scan(
     segmented = segmenter.segment(scan.volume, lungs=lungs, on_progress=report, should_stop=should_stop)
     mask_voxels = segmented.mask
     report(Progress("writing"))
-    scan.check_unchanged(source)
+    scan.check_unchanged()
     write_mask(mask_voxels, mask, scan.geometry)
     marked_share = segmented.labelled_ml / lungs.searched_ml
     of_result = findings_of_result((*segmented.lesions, *segmented.doubtful), scan.volume.grid.shape[2], marked_share)

@@ -140,15 +140,23 @@ class LesionRule:
             threshold: probability from which a voxel counts as tumour, instead of `self.threshold`.
         """
         labels = np.zeros(probability.grid.shape, dtype=np.uint8, order="F")
-        lesions = []
-        for candidate in self._candidates(probability, threshold):
-            lesion = self._measure(candidate, probability.grid)
+        ordered = self._ordered(probability, threshold)
+        for lesion, candidate in ordered:
             labels[candidate.box][candidate.inside] = DOUBTFUL_LABEL if lesion.is_doubtful else LESION_LABEL
-            lesions.append(lesion)
-        lesions.sort(key=lambda lesion: (lesion.is_doubtful, -lesion.volume_ml))
-        numbered = tuple(replace(lesion, number=number) for number, lesion in enumerate(lesions, start=1))
+        lesions = tuple(lesion for lesion, _ in ordered)
         count = sum(not lesion.is_doubtful for lesion in lesions)
-        return LesionMask(probability, labels, numbered[:count], numbered[count:])
+        return LesionMask(probability, labels, lesions[:count], lesions[count:])
+
+    def numbers(self, probability: ProbabilityMap, threshold: float | None = None) -> NDArray[np.uint16]:
+        """Return (I, J, K): the number of the lesion of `apply` that each voxel belongs to, 0 outside lesions.
+
+        Lesions can touch each other below the checkpoint's threshold, and be in pieces above it; then the mask alone
+        does not tell which voxel belongs to which lesion. Arguments as in `apply`.
+        """
+        numbers = np.zeros(probability.grid.shape, dtype=np.uint16, order="F")
+        for lesion, candidate in self._ordered(probability, threshold):
+            numbers[candidate.box][candidate.inside] = lesion.number
+        return numbers
 
     def evidence(
         self,
@@ -177,6 +185,15 @@ class LesionRule:
                 volume_ml = int(candidate.histogram.sum()) * probability.grid.voxel_ml
                 lesions.append(LesionEvidence(volume_ml, evidence_of(candidate.histogram), is_true))
         return tuple(lesions)
+
+    def _ordered(self, probability: ProbabilityMap, threshold: float | None) -> list[tuple[Lesion, Candidate]]:
+        """Return the lesions, those without doubt first, largest first, numbered from 1."""
+        lesions = [
+            (self._measure(candidate, probability.grid), candidate)
+            for candidate in self._candidates(probability, threshold)
+        ]
+        lesions.sort(key=lambda pair: (pair[0].is_doubtful, -pair[0].volume_ml))
+        return [(replace(lesion, number=n), candidate) for n, (lesion, candidate) in enumerate(lesions, start=1)]
 
     def _candidates(self, probability: ProbabilityMap, threshold: float | None) -> list[Candidate]:
         standard = to_uint8_level(self.threshold)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,7 @@ from lungseg.db import masks as mask_rows
 from lungseg.errors import NamelessError, NotFoundError, StorageError, TwinError
 from lungseg.files import keys
 from lungseg.files.store import FileStore, taken_back
+from lungseg.intake.taken import TakenScan
 from lungseg.records.cases import Case, CaseSummary
 from lungseg.records.masks import Mask, MaskKind
 from lungseg.scans.formats import open_scan, read_mask, write_mask
@@ -22,7 +24,7 @@ from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import lesions_of, slice_voxels
 from lungseg.scans.reader import ScanReader
 from lungseg.segmentation.card import sha256_of
-from lungseg.services import manifests
+from lungseg.services import identity, manifests
 from lungseg.services.geometry import geometry_of
 from lungseg.services.home import check_pairing
 from lungseg.services.installation import Installation
@@ -63,14 +65,58 @@ def ingest(
         with open_scan(received.path, limits=installation.settings.limits) as reader:
             case = new_case(case_id, display_name(name), received, reader, is_demo=is_demo)
         with taken_back(installation.files, case.scan_path), installation.database.begin() as session:
-            if not may_be_twin and (twin := rows.twin_of(session, case.scan_sha256)):
-                remedy = "Open that case, or take the scan in once more."
-                raise TwinError(f"It is the same scan as {twin.name}.", remedy, twin.id)
+            if not may_be_twin:
+                _check_new(rows.twin_of(session, case.scan_sha256))
             rows.insert_case(session, case)
             installation.files.put(received.path, case.scan_path)
     manifests.keep_case(installation.files, case)
     log.info("case %s: taken in by %s, %d bytes", case.id, installation.actor.id, case.scan_bytes)
     return case
+
+
+def adopt(installation: Installation, case_id: str, taken: TakenScan, *, name: str, may_be_twin: bool) -> Case:
+    """Make a case of a scan that an intake has taken in: record, scan, originals and identity, or nothing of them.
+
+    Args:
+        installation: that keeps it.
+        case_id: of the case; the caller has noted it, so that no later attempt makes another one.
+        taken: its files are moved.
+        name: what the case is called.
+        may_be_twin: whether it is taken in though a case of the same series has the same canonical scan, byte for byte:
+            the same files give the same bytes. Without a series, as `ingest` has it.
+
+    Raises:
+        TwinError: it is a case already, and may not be.
+        ScanError: the canonical scan can't be used.
+        SetupError, StorageError: as `ingest` does.
+    """
+    check_pairing(installation)
+    files, suffix = installation.files, ".nii.gz" if taken.path.suffix == ".gz" else ".nii"
+    received = ReceivedFile(taken.path, sha256_of(taken.path), taken.path.stat().st_size, suffix)
+    with open_scan(taken.path, limits=installation.settings.limits) as reader:
+        case = new_case(case_id, display_name(name), received, reader)
+    original = keys.original(case_id) if taken.original else None
+    case = replace(case, original_path=original, examination=taken.examination, findings=taken.findings)
+    own = [case.scan_path, keys.original(case_id), keys.identity(case_id)]
+    with taken_back(files, *own), installation.database.begin() as session:
+        if not may_be_twin:
+            series_uid = taken.examination.series_uid if taken.examination else ""
+            _check_new(rows.twin_of(session, case.scan_sha256, series_uid))
+        rows.insert_case(session, case)
+        if taken.original:
+            files.put(taken.original, keys.original(case_id))
+        if taken.identity:
+            identity.keep_entry(installation, case_id, taken.identity)
+        files.put(taken.path, case.scan_path)
+    manifests.keep_case(files, case)
+    log.info("case %s: taken in by %s, %d bytes", case.id, installation.actor.id, case.scan_bytes)
+    return case
+
+
+def case_exists(installation: Installation, case_id: str) -> bool:
+    """Tell whether there is a case of this id."""
+    with installation.database.read() as session:
+        return case_id in rows.all_case_ids(session)
 
 
 def submit(installation: Installation, name: str, stream: BinaryIO, *, place: int) -> Case:
@@ -195,7 +241,9 @@ def rename_case(installation: Installation, case_id: str, name: str) -> Case:
 
 
 def delete_case(installation: Installation, case_id: str) -> None:
-    """Delete a case with its scan, runs, masks and pictures; a worker busy with it stops within a second or two.
+    """Delete a case with its scan, its original files and what leads back to the patient, runs, masks and pictures.
+
+    A worker busy with it stops within a second or two.
 
     Manifests go first, then rows, then files: where that is interrupted, a row without manifests gets them again, and a
     file without a row is swept later. A row without its file would be a broken case. Nothing of the name stays.
@@ -210,7 +258,9 @@ def delete_case(installation: Installation, case_id: str) -> None:
         manifest_keys = [*(keys.mask_manifest(mask.id) for mask in masks), keys.case_manifest(case_id)]
         _remove(files, manifest_keys)
         rows.delete_case(session, case_id)
-    own = [case.scan_path, *(mask.path for mask in masks), keys.thumbnail(case_id)]
+    originals = (keys.original(case_id), keys.identity(case_id))
+    own = [case.scan_path, *originals, *(mask.path for mask in masks), keys.thumbnail(case_id)]
+    own += [key for key in files.list(keys.OUTBOX) if keys.id_of(key) == case_id]
     _remove(files, [*manifest_keys, *own, *(key for mask in masks for key in keys_beside(files, mask.id))])
     installation.database.scrub()
     log.info("case %s: deleted by %s", case_id, installation.actor.id)
@@ -255,6 +305,13 @@ def keys_beside(files: FileStore, mask_id: str) -> list[str]:
     """Return what is kept of a mask besides its own file: its probabilities, and masks at other thresholds."""
     derived = (key for key in files.list(keys.DERIVED) if keys.id_of(key) == mask_id)
     return [keys.probability(mask_id), *derived]
+
+
+def _check_new(twin: Case | None) -> None:
+    """Raise TwinError where the scan of a new case is that of another one."""
+    if twin:
+        remedy = "Open that case, or take the scan in once more."
+        raise TwinError(f"It is the same scan as {twin.name}.", remedy, twin.id)
 
 
 def _remove(files: FileStore, removable: Iterable[str]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from lungseg.config import Limits, Settings
 from lungseg.files import atomic, keys
 from lungseg.services.file_store import files_of
+from lungseg.services.resumable import sweep_uploads
 from lungseg.services.storage import check_room, write_all
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,11 @@ def remove_upload(path: Path) -> None:
 
 
 def sweep_incoming(settings: Settings) -> int:
-    """Remove the folders of processes that are gone, and return how many; those of living ones stay, however old."""
+    """Remove the folders of processes that are gone, and return how many; those of living ones stay, however old.
+
+    Uploads that go on (`services.resumable`) belong to no process: of those what has expired goes.
+    """
+    sweep_uploads(settings)
     try:
         folders = [path for path in _incoming(settings).iterdir() if FOLDER.fullmatch(path.name)]
     except OSError:

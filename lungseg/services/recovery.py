@@ -115,16 +115,17 @@ def _recover_case(installation: Installation, case_id: str, recovery: Recovery) 
 
 
 def _case_of(installation: Installation, key: str, case_id: str, recovery: Recovery) -> Case:
-    """Describe a scan by its file; of the manifest only what the file can't tell is taken: name, time, demo or not."""
+    """Describe a scan by its file; the manifest adds what the file can't tell: name, time, examination."""
     path = installation.files.local(key)
     received = ReceivedFile(path, sha256_of(path), path.stat().st_size, key.removeprefix(f"{keys.SCANS}/{case_id}"))
     with open_scan(path, limits=installation.settings.limits) as reader:
         case = new_case(case_id, f"recovered {case_id[:8]}", received, reader)
+    original = keys.original(case_id) if installation.files.exists(keys.original(case_id)) else None
     try:
         manifest = read_manifest(Case, installation.files.local(keys.case_manifest(case_id)))
     except StorageError:
         recovery.unnamed += 1
-        return replace(case, created_at=datetime.fromtimestamp(path.stat().st_mtime, UTC))
+        return replace(case, created_at=datetime.fromtimestamp(path.stat().st_mtime, UTC), original_path=original)
     geometry = manifest.geometry if manifest.scan_sha256 == case.scan_sha256 else None
     return replace(
         case,
@@ -132,6 +133,9 @@ def _case_of(installation: Installation, key: str, case_id: str, recovery: Recov
         created_at=manifest.created_at,
         is_demo=manifest.is_demo,
         geometry=geometry or case.geometry,
+        original_path=original,
+        examination=manifest.examination,
+        findings=manifest.findings,
     )
 
 

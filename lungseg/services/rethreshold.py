@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungseg.config import Settings
 from lungseg.decoding import Natural, decode_file, encode
@@ -128,6 +129,16 @@ def with_doubtful(settings: Settings, case: Case, mask: Mask, run: Run, level: i
     """
     derived = _derived_at(settings, case, mask, run, level)
     return _with_file(settings, mask, level, derived.all_slice_voxels, keys.WITH_DOUBTFUL)
+
+
+def numbers_at(settings: Settings, mask: Mask, run: Run, level: int) -> NDArray[np.uint16]:
+    """Return (I, J, K): the number of the lesion that each voxel belongs to at a level, doubtful ones among them.
+
+    Takes and raises as `mask_at`.
+    """
+    own_id = mask.id.partition(".")[0]
+    probability = read_map(files_of(settings).local(keys.probability(own_id)), limits=settings.limits)
+    return _rule_of(run.config_as(CheckpointUse)).numbers(probability, level / UINT8_ONE)
 
 
 def _with_file(settings: Settings, mask: Mask, level: int, counts: tuple[int, ...], ending: str = "") -> Mask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -13,7 +14,7 @@ from lungseg import __version__
 from lungseg.config import CHECKOUT
 from lungseg.db import cases as case_rows
 from lungseg.db import runs as rows
-from lungseg.errors import NotFoundError
+from lungseg.errors import NotFoundError, StorageError
 from lungseg.records.run_configs import RunConfig, SegmentConfig
 from lungseg.records.run_states import RunKind, RunState
 from lungseg.records.runs import AFTER_ALL_DROPS, Run
@@ -23,6 +24,7 @@ from lungseg.services.installation import Installation
 
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 LONGEST_LINE = 1024
+POLL_S = 0.2
 
 
 def queue_segmentation(
@@ -81,6 +83,22 @@ def latest_run(installation: Installation, case_id: str) -> Run | None:
     """Return the newest segmentation run of a case; None where there is none."""
     with installation.database.read() as session:
         return rows.latest_run(session, case_id, RunKind.SEGMENT)
+
+
+def ended(installation: Installation, run: Run, *, longest_s: float) -> Run:
+    """Wait until a run has ended and return it; it goes on where nobody waits any more.
+
+    Raises:
+        NotFoundError: its case was deleted meanwhile.
+        StorageError: it takes longer.
+    """
+    deadline = time.monotonic() + longest_s
+    while not run.state.is_final:
+        if time.monotonic() > deadline:
+            raise StorageError(f"The file was not done in {longest_s:.0f} s.", "It is being made: ask again later.")
+        time.sleep(POLL_S)
+        run = get_run(installation, run.id)
+    return run
 
 
 def request_stop(installation: Installation, run_id: str) -> Run:

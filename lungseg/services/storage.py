@@ -98,6 +98,8 @@ def sweep(installation: Installation) -> int:
     scans, masks = comparison.scans.with_record, comparison.masks.with_record
     owners = {
         keys.SCANS: scans,
+        keys.ORIGINALS: scans,
+        keys.IDENTITIES: scans,
         keys.THUMBNAILS: scans,
         keys.MASKS: masks,
         keys.PROBABILITIES: masks,
@@ -113,7 +115,8 @@ def sweep(installation: Installation) -> int:
 
 def _clear_passing(settings: Settings, files: FileStore) -> None:
     """Remove what was being written by processes that are gone."""
-    folders = (keys.INCOMING, keys.SCANS, keys.MASKS, keys.PROBABILITIES, keys.DERIVED, keys.THUMBNAILS)
+    owned = (keys.SCANS, keys.ORIGINALS, keys.IDENTITIES, keys.MASKS, keys.PROBABILITIES, keys.DERIVED, keys.THUMBNAILS)
+    folders = (keys.INCOMING, *owned)
     for folder in (settings.home, settings.demo, *map(files.local, folders), *manifests.run_folders(settings)):
         atomic.remove_partials(folder)
     for key in files.list(keys.INCOMING):
@@ -140,6 +143,11 @@ def check_room(folder: Path, size: int, more: int, limits: Limits) -> None:
         raise TooLargeError(
             f"The file has more than {limits.file_bytes:,} bytes.", "Crop the scan to the chest, or compress it."
         )
+    check_disk(folder, more)
+
+
+def check_disk(folder: Path, more: int) -> None:
+    """Raise DiskFullError where `more` bytes in a folder would leave the disk too little room."""
     if shutil.disk_usage(folder).free - more < RESERVE_BYTES:
         raise atomic.no_room()
 

@@ -35,7 +35,7 @@ from lungseg.training.presets.files import find_preset
 
 TRAINING_KINDS = frozenset({RunKind.TRAIN})
 RESUMABLE_KINDS = frozenset({RunKind.TRAIN, RunKind.EVALUATE})
-LISTED_KINDS = frozenset(RunKind) - {RunKind.MEASURE, RunKind.VIDEO}
+LISTED_KINDS = frozenset(RunKind) - {RunKind.MEASURE, RunKind.VIDEO, RunKind.INTAKE, RunKind.EXPORT}
 """What people look back at; the others are over with what they were for."""
 RECENT = 30
 LOG = "log.txt"

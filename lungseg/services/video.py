@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from lungseg.db import runs as rows
@@ -13,11 +12,10 @@ from lungseg.records.run_configs import VideoConfig
 from lungseg.records.run_states import RunKind, RunState
 from lungseg.records.runs import Run
 from lungseg.services.installation import Installation
-from lungseg.services.runs import blank_run, get_run
+from lungseg.services.runs import blank_run, ended
 from lungseg.services.viewing import CaseView
 
 LONGEST_S = 300.0
-POLL_S = 0.2
 
 
 def video_of(installation: Installation, view: CaseView) -> bytes:
@@ -30,13 +28,7 @@ def video_of(installation: Installation, view: CaseView) -> bytes:
         NotFoundError: the case has no mask by a network, or was deleted meanwhile.
         StorageError: the video can't be made, and why, or was not made in time.
     """
-    run = queue_video(installation, view)
-    deadline = time.monotonic() + LONGEST_S
-    while not run.state.is_final:
-        if time.monotonic() > deadline:
-            raise StorageError(f"The film was not done in {LONGEST_S:.0f} s.", "It is being made: ask again later.")
-        time.sleep(POLL_S)
-        run = get_run(installation, run.id)
+    run = ended(installation, queue_video(installation, view), longest_s=LONGEST_S)
     if run.failure:
         raise StorageError(f"The film can't be made: {run.failure.found}", run.failure.remedy)
     if run.state is RunState.CANCELLED:

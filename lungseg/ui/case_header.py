@@ -15,6 +15,7 @@ from lungseg.services import runs, viewing
 from lungseg.services.exports import file_name
 from lungseg.services.video import video_at_work, video_of
 from lungseg.services.viewing import CaseView
+from lungseg.ui.exports import dicom_exports
 from lungseg.ui.formatting import status_of
 from lungseg.ui.html import draw
 from lungseg.ui.labels import told_apart
@@ -158,6 +159,7 @@ def _exports(scene: CaseView) -> None:
         )
         if video_at_work(installation(), scene.case.id):
             st.fragment(_video_at_work, run_every=POLL_S)(scene.case.id)
+    dicom_exports(scene)
     if scene.reference:
         st.link_button("Reference mask (NIfTI)", mask_download_address(settings(), scene.reference), width="stretch")
 

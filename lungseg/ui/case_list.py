@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, cast
 from urllib.parse import urlencode
 
@@ -11,10 +14,12 @@ import streamlit as st
 
 from lungseg.errors import NamelessError
 from lungseg.records.cases import CaseSummary
+from lungseg.records.examinations import Examination
 from lungseg.records.run_states import RunState
 from lungseg.services import cases, runs
 from lungseg.services.home import holdings
 from lungseg.ui.case_header import POLL_S
+from lungseg.ui.case_search import choose_patient, matching, search_box
 from lungseg.ui.case_table import CaseLine, case_table
 from lungseg.ui.formatting import ago, exact, plain, spacing, status_of, voxels
 from lungseg.ui.html import draw_warning
@@ -56,13 +61,14 @@ def case_list() -> None:
     summaries = cases.list_cases(installation())
     if not summaries:
         st.info(
-            "There is no case yet. Drop a chest CT (.nii or .nii.gz) above: its segmentation starts by itself. "
+            "There is no case yet. Drop a chest CT above: its segmentation starts by itself. "
             "`lungseg demo` adds a demo case with a reference mask.",
             icon=":material/upload_file:",
         )
         return
     is_active = any(summary.run and not summary.run.state.is_final for summary in summaries)
-    st.fragment(_rows, run_every=POLL_S if is_active else None)(is_active)
+    query = search_box()
+    st.fragment(_rows, run_every=POLL_S if is_active else None)(is_active, query)
 
 
 def open_chosen() -> None:
@@ -81,18 +87,26 @@ def case_dialog() -> None:
         _delete(dialog)
 
 
-def _rows(was_active: bool) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
-    summaries = cases.list_cases(installation())
-    active = [summary for summary in summaries if summary.run and not summary.run.state.is_final]
+def _rows(was_active: bool, query: str) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
+    all_cases = cases.list_cases(installation())
+    active = [summary for summary in all_cases if summary.run and not summary.run.state.is_final]
+    summaries = matching(all_cases, query)
+    if all_cases and not summaries:
+        st.info(f"No case has “{plain(query.strip())}”.", icon=":material/search_off:")
+    scans = Counter(summary.case.examination.patient for summary in all_cases if summary.case.examination)
     pages = max(1, -(-len(summaries) // PAGE_ROWS))
     page = _page_of_address(pages)
     shown = summaries[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
-    event = case_table([line_of(summary) for summary in shown], count=len(summaries), page=page, pages=pages)
+    lines = [line_of(summary, scans=scans) for summary in shown]
+    event = case_table(lines, count=len(summaries), page=page, pages=pages)
     if event.opened:
         st.session_state[OPENED] = event.opened
         st.rerun()
     if event.action:
-        _act(*event.action, {summary.case.id: summary for summary in summaries})
+        _act(*event.action, {summary.case.id: summary for summary in all_cases})
+    if event.patient:
+        choose_patient(event.patient)
+        st.rerun()
     if event.page:
         st.query_params["page"] = str(event.page)
         st.rerun()
@@ -114,9 +128,10 @@ def _page_of_address(pages: int) -> int:
     return 1
 
 
-def line_of(summary: CaseSummary) -> CaseLine:
-    """Return the row of a case."""
+def line_of(summary: CaseSummary, *, scans: Mapping[str, int] = MappingProxyType({})) -> CaseLine:
+    """Return the row of a case; `scans` counts the cases of each patient."""
     case, run = summary.case, summary.run
+    examination = case.examination or Examination()
     status = status_of(run)
     note, is_warning = _note(summary)
     is_active = run is not None and not run.state.is_final
@@ -124,6 +139,8 @@ def line_of(summary: CaseSummary) -> CaseLine:
         id=case.id,
         name=case.name,
         address=f"/viewer?{urlencode({'case': case.id})}",
+        patient=examination.patient,
+        study=_study(examination, scans.get(examination.patient, 1)),
         thumbnail=thumbnail_address(settings(), case),
         state=run.state.lower() if run else "none",
         status=status.text,
@@ -139,6 +156,12 @@ def line_of(summary: CaseSummary) -> CaseLine:
         added_exact=exact(case.created_at),
         actions=("Rename", "Stop" if is_active else "Segment again", "Delete"),
     )
+
+
+def _study(examination: Examination, scans: int) -> str:
+    """Say who was examined and when, and how many scans of the patient there are; may be empty."""
+    name = " ".join(filter(None, examination.patient_name.split("^")))
+    return " · ".join(filter(None, (name, examination.study_date, f"{scans} scans" if scans > 1 else "")))
 
 
 def _lesions(summary: CaseSummary) -> str:

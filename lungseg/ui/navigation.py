@@ -26,6 +26,11 @@ def viewer_page() -> Page:
     return st.Page(PAGES / "viewer.py", title="Viewer", url_path="viewer")
 
 
+def pacs_page() -> Page:
+    """Searching the PACS, importing from it, and what was sent to it."""
+    return st.Page(PAGES / "pacs.py", title="PACS", url_path="pacs")
+
+
 def data_set_page() -> Page:
     """Data sets with their figures and findings; `?dataset=ID` names one."""
     return st.Page(PAGES / "dataset.py", title="Data set", url_path="dataset")

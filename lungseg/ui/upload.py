@@ -7,21 +7,19 @@ from dataclasses import dataclass
 
 import streamlit as st
 from markupsafe import Markup
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-from streamlit.runtime.scriptrunner import get_script_run_ctx
-from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from lungseg.errors import LungSegError, TwinError, UploadCrashedError
-from lungseg.services import cases
+from lungseg.errors import LungSegError, TwinError, UploadBusyError, UploadCrashedError
+from lungseg.services import cases, intake, resumable
+from lungseg.ui.drop_zone import drop_area
 from lungseg.ui.faults import log_fault
 from lungseg.ui.html import bold, draw, joined, tag
-from lungseg.ui.leaving import watch_leaving
 from lungseg.ui.navigation import viewer_page
 from lungseg.ui.resources import installation, settings
-from lungseg.web import uploads
 
 log = logging.getLogger(__name__)
 
+FORGOTTEN_S = 120.0
+"""An upload that has been whole for so long was sent by a page that was closed before it could say so."""
 MOST_NAMES = 3
 """Files that the line about those taken in names."""
 
@@ -47,56 +45,63 @@ class UploadOutcome:
 
 
 def drop_zone() -> None:
-    """Draw the drop zone; dropped files become cases and are segmented; a bad one never stops the others.
+    """Draw the drop zone; what arrives becomes cases or intakes; a bad file never stops the others.
 
-    A file is noted before it is taken in, so that no rerun of the page takes it in twice, whatever ended the run
-    before. An empty drop zone replaces this one when no file of it waits any more: files that are dropped meanwhile
-    are taken in after the others.
+    An upload is noted before it is taken in, so that no rerun of the page takes it in twice, whatever ended the run
+    before; another session or a later page finds it gone. What a page left behind that was closed too early is taken in
+    by the next one.
     """
-    round_number = st.session_state.setdefault("upload_round", 0)
-    watch_leaving(round_number)
-    handled = st.session_state.setdefault("upload_handled", set())
-    files = st.file_uploader(
-        "Drop CT scans here (.nii, .nii.gz)",
-        accept_multiple_files=True,
-        key=f"upload_files_{round_number}",
-        label_visibility="collapsed",
-    )
-    waiting = [file for file in files if file.file_id not in handled]
+    handled: set[str] = st.session_state.setdefault("upload_handled", set())
+    arrivals = drop_area(settings(), handled)
+    handled.intersection_update(arrivals.groups)  # the zone has forgotten the others
+    left = resumable.forgotten_groups(settings(), FORGOTTEN_S)
+    waiting = [group for group in dict.fromkeys((*arrivals.groups, *left)) if group not in handled]
     if waiting:
-        if not handled:
+        if st.session_state.get("upload_drop") != arrivals.drop:
+            st.session_state["upload_drop"] = arrivals.drop
             st.session_state["upload_outcomes"] = []
         with st.container(key="upload_progress"):
-            _take_in_all(waiting, handled, st.session_state["upload_outcomes"])
-        st.rerun()
-    if handled:
-        st.session_state["upload_handled"] = set()
-        st.session_state["upload_round"] = round_number + 1
+            _take_in_all(waiting, handled, st.session_state.setdefault("upload_outcomes", []))
         st.rerun()
     _show_outcomes(st.session_state.get("upload_outcomes", []))
 
 
-def _take_in_all(files: list[UploadedFile], handled: set[str], outcomes: list[UploadOutcome]) -> None:
-    """Take files in, one after the other; each outcome is noted at once, since any rerun may end this one."""
+def _take_in_all(groups: list[str], handled: set[str], outcomes: list[UploadOutcome]) -> None:
+    """Take uploads in, one after the other; each outcome is noted at once, since any rerun may end this one."""
     bar = st.progress(0.0)
-    for number, file in enumerate(files):
-        bar.progress(number / len(files), f"Taking in {file.name} ({number + 1} of {len(files)})")
-        place = len(handled)
-        handled.add(file.file_id)
-        outcomes.append(_take_in(file, place))
+    for number, group in enumerate(groups):
+        bar.progress(number / len(groups), f"Taking in {number + 1} of {len(groups)}")
+        handled.add(group)
+        outcome = _take_in(group)
+        if outcome is not None:
+            outcomes.append(outcome)
 
 
-def _take_in(file: UploadedFile, place: int) -> UploadOutcome:
+def _take_in(group: str) -> UploadOutcome | None:
+    """Make a case or an intake of the uploads of a group.
+
+    Returns:
+        What to say of it; None for an intake, which has a line of its own, or where another session takes it in.
+    """
+    name, place = "The upload", 0
     try:
-        with uploads.opened(settings(), file) as stream:
-            cases.submit(installation(), file.name, stream, place=place)
+        with resumable.taking_in(settings(), group) as uploads:
+            first = uploads[0].announcement
+            name, place = first.name, first.place
+            if first.is_scan:
+                with uploads[0].path.open("rb") as stream:
+                    cases.submit(installation(), name, stream, place=place)
+            else:
+                files = [(upload.announcement.name, upload.path) for upload in uploads]
+                intake.begin(installation(), files, place=place)
+                return None
+    except UploadBusyError:
+        return None
     except LungSegError as error:
-        return UploadOutcome(file.name, error, place)
+        return UploadOutcome(name, error, place)
     except Exception as error:  # noqa: BLE001 - a fault of ours; it is logged, and the other files go on
-        return UploadOutcome(file.name, _crashed(error), place)
-    finally:
-        _forget(file)
-    return UploadOutcome(file.name)
+        return UploadOutcome(name, _crashed(error), place)
+    return UploadOutcome(name, place=place)
 
 
 def _crashed(error: Exception) -> UploadCrashedError:
@@ -106,13 +111,6 @@ def _crashed(error: Exception) -> UploadCrashedError:
         "Upload it once more. If that fails too, tell whoever runs the server the reference, which stands in the log "
         "of the server.",
     )
-
-
-def _forget(file: UploadedFile) -> None:
-    """Remove what Streamlit would keep of a file until the session ends."""
-    context = get_script_run_ctx()
-    if context and isinstance(context.uploaded_file_mgr, MemoryUploadedFileManager):
-        context.uploaded_file_mgr.remove_file(context.session_id, file.file_id)
 
 
 def _show_outcomes(outcomes: list[UploadOutcome]) -> None:

@@ -32,6 +32,7 @@ from lungseg.services.exports import mask_name
 from lungseg.services.file_store import files_of
 from lungseg.services.installation import Installation
 from lungseg.web.modules import PREFIX, modules
+from lungseg.web.resumable import upload_routes
 from lungseg.web.signing import LIFETIME_S, Grant, Kind, grant, secret_of, sign, verify
 
 FILES = "/lungseg/files"
@@ -65,6 +66,7 @@ def routes(settings: Settings) -> list[Route]:
         Route(f"{FILES}/{{token}}", _answering(files.send), methods=["GET"]),
         Route(f"{BUNDLE}/{{name}}", _answering(files.send_bundle), methods=["GET"]),
         Route(f"{PREFIX}/{{version}}/{{name:path}}", _answering(send_module), methods=["GET"]),
+        *upload_routes(settings),
     ]
 
 
@@ -129,7 +131,7 @@ class Files:
             raise NotFoundError("The file has been replaced or removed.", "Reload the page.")
         headers = {"ETag": f'"{content}"', "Cache-Control": f"private, max-age={LIFETIME_S}, immutable"}
         if "inflated" in request.query_params:
-            pieces = _until_damage(nifti.unpack(path, limits=self._settings.limits))
+            pieces = _until_damage(nifti.inflate(path, limits=self._settings.limits))
             return StreamingResponse(pieces, media_type=media_type, headers=headers | UNCOMPRESSED)
         if "download" in request.query_params and granted.kind is Kind.MASK:
             mask = cases.get_mask(self._installation, granted.id.partition(".")[0])

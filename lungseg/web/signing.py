@@ -6,8 +6,6 @@ secret of this installation. Expiry is rounded to hours: within an hour the addr
 
 from __future__ import annotations
 
-import secrets
-import stat
 import time
 from dataclasses import astuple, dataclass
 from enum import StrEnum
@@ -15,14 +13,10 @@ from enum import StrEnum
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from lungseg.config import Settings
-from lungseg.errors import AccessError, StorageError
-from lungseg.files import atomic
+from lungseg.errors import AccessError
+from lungseg.files.secret_file import secret_in
 
 KEY_FILE = "secret.key"
-SECRET_BYTES = 32
-LEAST_DISTINCT = 12
-"""Of 32 random bytes about 30 differ, of a random key in hexadecimal digits at least 12; fewer of zeros, one letter, a
-pattern or digits, as a power cut or a hand leaves them."""
 HOUR_S = 3600
 LIFETIME_S = 12 * HOUR_S
 """A reading session: a page that stays open longer has to be reloaded before it can fetch something new."""
@@ -30,17 +24,18 @@ SALT = "lungseg.files"
 
 
 class Kind(StrEnum):
-    """What a file is."""
+    """What a file is; UPLOAD is no file, but leave to hand one in."""
 
     SCAN = "scan"
     MASK = "mask"
     THUMBNAIL = "thumbnail"
     PICTURE = "picture"
+    UPLOAD = "upload"
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to fetch one file.
+    """Leave to fetch one file, or to upload.
 
     Attributes:
         kind: what it is.
@@ -84,30 +79,9 @@ def verify(secret: bytes, token: str, *, now_s: float | None = None) -> Grant:
 
 
 def secret_of(settings: Settings) -> bytes:
-    """Return the secret of an installation, made at the first call; only its owner may read the file.
-
-    Raises:
-        DiskFullError: there is no room to make it.
-        StorageError: it can't be read or written, others may read it, or it could be guessed.
-    """
-    path = settings.home / KEY_FILE
-    try:
-        if not path.exists():
-            atomic.write_first(path, secrets.token_bytes(SECRET_BYTES))
-        if stat.S_IMODE(path.stat().st_mode) & atomic.OTHERS:
-            raise StorageError(
-                f"Others may read {KEY_FILE}.", f"Run `chmod 600 {KEY_FILE}` in LUNGSEG_HOME, or delete the file."
-            )
-        secret = path.read_bytes()
-    except OSError as error:
-        raise StorageError(
-            f"{KEY_FILE} can't be used ({error.strerror}).", "Check the rights of LUNGSEG_HOME."
-        ) from error
-    if len(secret) < SECRET_BYTES or len(set(secret)) < LEAST_DISTINCT:
-        # With a secret that can be guessed, whoever reaches the server can sign an address of every scan.
-        raise StorageError(
-            f"{KEY_FILE} is not safe: {len(secret)} bytes with {len(set(secret))} different values, expected at least "
-            f"{SECRET_BYTES} with {LEAST_DISTINCT}.",
-            f"Delete {KEY_FILE} in LUNGSEG_HOME: a new one is made, and addresses handed out before are void.",
-        )
-    return secret
+    """Return the secret of an installation that signs its addresses; raises as `secret_in`."""
+    # With a secret that can be guessed, whoever reaches the server can sign an address of every scan.
+    return secret_in(
+        settings.home / KEY_FILE,
+        if_weak=f"Delete {KEY_FILE} in LUNGSEG_HOME: a new one is made, and addresses handed out before are void.",
+    )

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import secrets
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,6 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from lungseg.config import CHECKOUT, Settings
 from lungseg.services import viewer_bundle
+from lungseg.ui import upload
+from lungseg.ui.drop_zone import Arrivals
+from tests.uploads import Browser
 from tests.web import start_no_worker
 
 ENTRY = CHECKOUT / "lungseg" / "ui" / "entry.py"
@@ -52,3 +56,36 @@ def open_page(environment: Settings, monkeypatch) -> Iterator[Callable[..., AppT
 
     yield run
     st.cache_resource.clear()
+
+
+class Zone:
+    """The drop zone as its script leaves it to the page: uploads that have arrived, by their groups."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.arrivals = Arrivals("", ())
+        self.taken: set[str] = set()
+
+    def area(self, _settings, taken) -> Arrivals:
+        self.taken = set(taken)
+        return self.arrivals
+
+    def drop(self, page: AppTest, *files: tuple[str, bytes]) -> AppTest:
+        """Upload files, each a group of its own, and let the page hear of them."""
+        groups = tuple(secrets.token_hex(16) for _ in files)
+        browser = Browser(self.settings)
+        for place, ((name, content), group) in enumerate(zip(files, groups, strict=True)):
+            browser.whole(content, name, group=group, place=str(place))
+        return self.report(page, *groups)
+
+    def report(self, page: AppTest, *groups: str) -> AppTest:
+        self.arrivals = Arrivals(secrets.token_hex(4), groups)
+        return page.run()
+
+
+@pytest.fixture
+def zone(environment: Settings, monkeypatch) -> Zone:
+    """A drop zone in place of that whose script no page without a browser runs."""
+    made = Zone(environment)
+    monkeypatch.setattr(upload, "drop_area", made.area)
+    return made

@@ -78,14 +78,14 @@ def keep(database, run, *, dice=()):
     return run
 
 
-def test_names_of_files_that_are_dropped(open_page, environment, database, chest_scan):
+def test_names_of_files_that_are_dropped(open_page, zone, environment, database, chest_scan):
     add_case(environment, database, chest_scan, f"case {WICKED}")
     scan = chest_scan.read_bytes()
     other = gzip.compress(gzip.decompress(scan), 1, mtime=1)
     page = open_page()
-    files = [(f"{name} {WICKED}", content, "application/gzip") for name, content in
+    files = [(f"{name} {WICKED}.nii.gz", content) for name, content in
              (("good", other), ("bad", scan[:64]), ("twin", scan))]  # fmt: skip
-    page.file_uploader[0].set_value(files).run()
+    page = zone.drop(page, *files)
     assert_wicked_text_is_only_text(page, *(f"{name} {WICKED}" for name in ("good", "bad", "twin", "case")))
 
 

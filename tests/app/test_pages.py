@@ -82,20 +82,19 @@ def test_unknown_case(open_page, environment, database, chest_scan):
 
 
 def test_upload_takes_in_good_files_and_says_what_is_wrong_with_bad_ones(
-    open_page, environment, database, chest_scan, checkpoint
+    open_page, zone, environment, database, chest_scan, checkpoint
 ):
     page = open_page()
-    page.file_uploader[0].set_value(
-        [
-            ("good.nii.gz", chest_scan.read_bytes(), "application/gzip"),
-            ("<b>notes</b>.txt", b"no scan at all, just some text" * 20, "text/plain"),
-            ("second.nii.gz", gzip.compress(gzip.decompress(chest_scan.read_bytes()), 1), "application/gzip"),
-        ]
-    ).run()
+    page = zone.drop(
+        page,
+        ("good.nii.gz", chest_scan.read_bytes()),
+        ("<b>notes</b>.nii", b"no scan at all, just some text" * 20),
+        ("second.nii.gz", gzip.compress(gzip.decompress(chest_scan.read_bytes()), 1)),
+    )
     assert not page.exception
     text = everything(page)
     assert "<b>good.nii.gz</b>, <b>second.nii.gz</b> taken in. 1 not taken in." in text
-    assert "&lt;b&gt;notes&lt;/b&gt;.txt</b>" in text
+    assert "&lt;b&gt;notes&lt;/b&gt;.nii</b>" in text
     assert "scan.not_nifti" in text
     names = [summary.case.name for summary in cases.list_cases(Installation(environment, database))]
     assert sorted(names) == ["good.nii.gz", "second.nii.gz"]
@@ -106,10 +105,10 @@ def test_upload_takes_in_good_files_and_says_what_is_wrong_with_bad_ones(
     assert "Waiting for the worker" in text
 
 
-def test_upload_without_a_checkpoint_keeps_the_case(open_page, environment, database, chest_scan, monkeypatch):
+def test_upload_without_a_checkpoint_keeps_the_case(open_page, zone, environment, database, chest_scan, monkeypatch):
     monkeypatch.setenv("LUNGSEG_CHECKPOINT", "nowhere")
     page = open_page()
-    page.file_uploader[0].set_value([("good.nii.gz", chest_scan.read_bytes(), "application/gzip")]).run()
+    page = zone.drop(page, ("good.nii.gz", chest_scan.read_bytes()))
     assert "There is no checkpoint &#39;nowhere&#39;." in everything(page)
     assert "Not segmented yet" in everything(page)
     assert len(cases.list_cases(Installation(environment, database))) == 1
@@ -191,8 +190,8 @@ def wish(monkeypatch):
     """Let the table of cases say that the reader asked for something, once."""
 
     def ask(**fields):
-        wanted = [TableAction(**{"opened": None, "action": None, "page": None, **fields})]
-        nothing = TableAction(None, None, None)
+        wanted = [TableAction(**fields)]
+        nothing = TableAction()
         monkeypatch.setattr(case_list, "case_table", lambda *_, **__: wanted.pop() if wanted else nothing)
 
     return ask

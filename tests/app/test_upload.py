@@ -6,18 +6,15 @@ import logging
 import pytest
 from streamlit.runtime.scriptrunner import StopException
 
-from lungseg.config import Settings
-from lungseg.files import atomic
+from lungseg.files import keys
 from lungseg.records.run_states import RunState
-from lungseg.services import cases, local_executor, runs
-from lungseg.services.incoming import UploadFolder
+from lungseg.services import cases, intake, local_executor, runs
 from lungseg.services.installation import Installation
-from lungseg.web import uploads
-from lungseg.web.signing import secret_of
+from lungseg.services.resumable import taking_in
+from lungseg.ui import upload
 from tests.app.test_pages import everything
 from tests.installations import installation_of
-
-GZIP = "application/gzip"
+from tests.uploads import Browser
 
 
 def other(scan: bytes, number: int) -> bytes:
@@ -45,14 +42,18 @@ def workers(monkeypatch):
 
 
 @pytest.fixture
-def drop(open_page):
+def drop(open_page, zone):
     """Drop files on the page; returns it."""
     page = open_page()
 
     def run(*files):
-        return page.file_uploader[0].set_value(list(files)).run()
+        return zone.drop(page, *files)
 
     return run
+
+
+def uploads_in(settings):
+    return list((settings.home / keys.RESUMABLE).glob("*"))
 
 
 def names(database):
@@ -73,7 +74,7 @@ def faulty_ingest(monkeypatch, *bad):
 
 def test_good_bad_good(drop, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
-    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", scan[:64], GZIP), ("c.nii.gz", other(scan, 1), GZIP))
+    page = drop(("a.nii.gz", scan), ("b.nii.gz", scan[:64]), ("c.nii.gz", other(scan, 1)))
     assert not page.exception
     text = everything(page)
     assert "<b>a.nii.gz</b>, <b>c.nii.gz</b> taken in. 1 not taken in." in text
@@ -86,7 +87,7 @@ def test_unforeseen_error_costs_one_file_alone(drop, database, chest_scan, worke
     caplog.set_level(logging.INFO, "lungseg")
     faulty_ingest(monkeypatch, "Muster Anna.nii.gz")
     scan = chest_scan.read_bytes()
-    page = drop(("a.nii.gz", scan, GZIP), ("Muster Anna.nii.gz", scan, GZIP), ("c.nii.gz", other(scan, 1), GZIP))
+    page = drop(("a.nii.gz", scan), ("Muster Anna.nii.gz", scan), ("c.nii.gz", other(scan, 1)))
     assert not page.exception
     text = everything(page)
     assert "<b>Muster Anna.nii.gz</b> The file could not be taken in" in text
@@ -103,15 +104,16 @@ def test_unforeseen_error_costs_one_file_alone(drop, database, chest_scan, worke
     assert f"(reference {reference})" in text
 
 
-def test_rerun_takes_nothing_in_twice(drop, database, chest_scan, workers, monkeypatch):
+def test_rerun_takes_nothing_in_twice(drop, zone, environment, database, chest_scan, workers, monkeypatch):
     faulty_ingest(monkeypatch, "b.nii.gz")
     scan = chest_scan.read_bytes()
-    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", scan, GZIP), ("c.nii.gz", other(scan, 1), GZIP))
+    page = drop(("a.nii.gz", scan), ("b.nii.gz", scan), ("c.nii.gz", other(scan, 1)))
     for _ in range(3):
         page.run()
     assert names(database) == ["a.nii.gz", "c.nii.gz"]
     assert "<b>a.nii.gz</b>, <b>c.nii.gz</b> taken in. 1 not taken in." in everything(page)
-    assert page.file_uploader[0].value == []
+    assert uploads_in(environment) == []
+    assert zone.taken == set(zone.arrivals.groups)  # the zone hears it, and forgets them
 
 
 def test_run_that_ends_amid_the_files_goes_on_with_the_rest(drop, database, chest_scan, workers, monkeypatch):
@@ -127,7 +129,7 @@ def test_run_that_ends_amid_the_files_goes_on_with_the_rest(drop, database, ches
     cut = []
     monkeypatch.setattr(cases, "ingest", ingest)
     scan = chest_scan.read_bytes()
-    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", other(scan, 1), GZIP))
+    page = drop(("a.nii.gz", scan), ("b.nii.gz", other(scan, 1)))
     page.run()
     assert names(database) == ["a.nii.gz", "b.nii.gz"]
     assert len(workers) == 1
@@ -135,7 +137,7 @@ def test_run_that_ends_amid_the_files_goes_on_with_the_rest(drop, database, ches
 
 def test_files_of_a_drop_have_their_places(drop, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
-    drop(*((f"{letter}.nii.gz", other(scan, ord(letter)), GZIP) for letter in "abc"))
+    drop(*((f"{letter}.nii.gz", other(scan, ord(letter))) for letter in "abc"))
     found = {
         summary.case.name: runs.latest_run(installation_of(database), summary.case.id)
         for summary in cases.list_cases(installation_of(database))
@@ -146,42 +148,78 @@ def test_files_of_a_drop_have_their_places(drop, database, chest_scan, workers):
 
 def test_second_drop_has_outcomes_of_its_own(drop, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
-    drop(("a.nii.gz", scan, GZIP))
-    text = everything(drop(("b.nii.gz", other(scan, 1), GZIP)))
+    drop(("a.nii.gz", scan))
+    text = everything(drop(("b.nii.gz", other(scan, 1))))
     assert "<b>b.nii.gz</b> taken in" in text
     assert "<b>a.nii.gz</b> taken in" not in text
 
 
-def test_ticket_stands_for_a_file_on_the_disk(drop, environment: Settings, database, chest_scan, workers):
-    arrival = UploadFolder(environment).begin(None)
-    arrival.write(chest_scan.read_bytes())
-    arrival.finish()
-    drop(("a.nii.gz", uploads.upload_ticket(secret_of(environment), arrival.name), GZIP))
-    (summary,) = cases.list_cases(Installation(environment, database))
-    assert summary.case.scan_bytes == chest_scan.stat().st_size
-    assert not arrival.path.exists()
-
-
-def test_refusal_stands_for_a_file_that_never_came(drop, environment: Settings, database, chest_scan, workers):
-    refusal = uploads.refusal_ticket(secret_of(environment), atomic.no_room())
-    text = everything(drop(("a.nii.gz", refusal, GZIP), ("b.nii.gz", chest_scan.read_bytes(), GZIP)))
-    assert "<b>a.nii.gz</b> The disk is full." in text
-    assert "<code>storage.disk_full</code>" in text
-    assert names(database) == ["b.nii.gz"]
-
-
-def test_ticket_whose_file_is_gone(drop, environment: Settings, database, workers):
-    arrival = UploadFolder(environment).begin(None)
-    arrival.drop()
-    page = drop(("a.nii.gz", uploads.upload_ticket(secret_of(environment), arrival.name), GZIP))
-    assert "The upload is not there any more. <span>Upload the file again.</span>" in everything(page)
+def test_upload_that_is_gone(drop, zone, open_page, database, workers):
+    page = zone.report(open_page(), "0" * 32)
+    assert "The upload is not there any more: it was taken in already, or has expired." in everything(page)
     assert names(database) == []
+
+
+def test_what_another_session_takes_in_is_left_to_it(zone, open_page, environment, database, chest_scan, workers):
+    page, group = open_page(), "1" * 32
+    Browser(environment).whole(chest_scan.read_bytes(), "a.nii.gz", group=group)
+    with taking_in(environment, group):
+        page = zone.report(page, group)
+        assert "upload_outcomes" not in page.session_state or not page.session_state["upload_outcomes"]
+    assert names(database) == []
+
+
+def test_new_session_that_hears_of_the_same_upload_finds_a_case(
+    zone, open_page, environment, database, chest_scan, workers
+):
+    zone.drop(open_page(), ("a.nii.gz", chest_scan.read_bytes()))
+    page = open_page()  # after a reload the zone may report what its page had taken in
+    assert names(database) == ["a.nii.gz"]
+    assert "it was taken in already" in everything(page)
+
+
+def test_upload_of_a_page_that_was_closed_is_taken_in_by_the_next(
+    zone, open_page, environment, database, chest_scan, workers, monkeypatch
+):
+    Browser(environment).whole(chest_scan.read_bytes(), "left.nii.gz")
+    open_page()
+    assert names(database) == []  # its own page may still come
+    monkeypatch.setattr(upload, "FORGOTTEN_S", -1.0)
+    page = open_page()
+    assert names(database) == ["left.nii.gz"]
+    assert "<b>left.nii.gz</b> taken in" in everything(page)
+    page.run()
+    assert names(database) == ["left.nii.gz"]
+
+
+def test_half_an_upload_can_not_be_seen(zone, open_page, environment, database, workers, monkeypatch):
+    monkeypatch.setattr(upload, "FORGOTTEN_S", -1.0)
+    Browser(environment).begin(100, "half.nii.gz")
+    assert "half" not in everything(open_page())
+    assert names(database) == []
+    assert len(uploads_in(environment)) == 2
+
+
+def test_files_that_are_no_nifti_become_one_intake(zone, open_page, environment, database, workers):
+    browser, group = Browser(environment), "2" * 32
+    for name in ("study.zip", "loose files"):
+        browser.whole(name.encode(), name, group=group, count="2", place="3")
+    page = zone.report(open_page(), group)
+    assert not page.exception
+    (state,) = intake.pending(installation_of(database))
+    assert state.intake.name in {"study.zip and 1 more", "loose files and 1 more"}
+    assert state.intake.place == 3
+    handed = environment.home / keys.intake(state.intake.id) / "upload"
+    assert {path.read_text() for path in handed.iterdir()} == {"study.zip", "loose files"}
+    assert uploads_in(environment) == []
+    assert names(database) == []
+    assert len(workers) == 1
 
 
 def test_scan_that_is_a_case_already_is_asked_about(drop, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
-    drop(("Müller.nii.gz", scan, GZIP))
-    page = drop(("again.nii.gz", scan, GZIP), ("new.nii.gz", other(scan, 1), GZIP), ("twice.nii.gz", scan, GZIP))
+    drop(("Müller.nii.gz", scan))
+    page = drop(("again.nii.gz", scan), ("new.nii.gz", other(scan, 1)), ("twice.nii.gz", scan))
     text = everything(page)
     assert "<b>again.nii.gz</b> is the same scan as <b>Müller.nii.gz</b>." in text
     assert "<b>twice.nii.gz</b> is the same scan as <b>Müller.nii.gz</b>." in text
@@ -196,7 +234,7 @@ def test_scan_that_is_a_case_already_is_asked_about(drop, database, chest_scan, 
 
 def test_same_scan_twice_in_one_drop_is_asked_about(drop, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
-    page = drop(("a.nii.gz", scan, GZIP), ("b.nii.gz", scan, GZIP), ("c.nii.gz", scan, GZIP))
+    page = drop(("a.nii.gz", scan), ("b.nii.gz", scan), ("c.nii.gz", scan))
     assert names(database) == ["a.nii.gz"]
     page.button(key="upload_again_all").click().run()
     assert names(database) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
@@ -204,8 +242,8 @@ def test_same_scan_twice_in_one_drop_is_asked_about(drop, database, chest_scan, 
 
 def test_twin_that_was_deleted_before_the_answer(drop, environment, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
-    drop(("a.nii.gz", scan, GZIP))
-    page = drop(("b.nii.gz", scan, GZIP))
+    drop(("a.nii.gz", scan))
+    page = drop(("b.nii.gz", scan))
     (summary,) = cases.list_cases(Installation(environment, database))
     cases.delete_case(Installation(environment, database), summary.case.id)
     page.button(key="upload_again_0").click().run()

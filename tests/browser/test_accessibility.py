@@ -27,6 +27,7 @@ pytestmark = pytest.mark.browser
 TITLES = {
     "": "Cases",
     "viewer": "Viewer",
+    "pacs": "PACS",
     "dataset": "Data set",
     "training": "Training",
     "runs": "Runs",

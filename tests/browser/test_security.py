@@ -81,7 +81,7 @@ def open_page(page, address):
 def test_cases_page_keeps_its_policy(chromium, own_server, case):
     with visiting(chromium, own_server.url) as page:
         open_page(page, own_server.url)
-        page.get_by_test_id("stFileUploaderDropzone").wait_for()
+        page.locator("button.files:enabled").wait_for()
         page.get_by_text("Phantom").first.wait_for()
         shoot(page, "cases")
 
@@ -163,7 +163,7 @@ FORBIDDEN = """async (elsewhere) => {
 def test_policy_is_enforced(chromium, own_server):
     page = chromium.new_page()
     page.goto(own_server.url)
-    page.get_by_test_id("stFileUploaderDropzone").wait_for(timeout=SLOW_MS)
+    page.locator("button.files:enabled").wait_for(timeout=SLOW_MS)
     blocked, is_clean = page.evaluate(FORBIDDEN, "http://127.0.0.1:9")
     page.close()
     expected = {"script-src-elem", "script-src", "img-src", "frame-src", "object-src", "base-uri", "connect-src"}
@@ -211,7 +211,7 @@ def test_app_is_not_shown_in_a_frame(elsewhere, own_server):
 def test_link_from_elsewhere_still_leads_to_the_app(elsewhere, own_server):
     page = elsewhere(f'<a href="{own_server.url}/">LungSeg</a>')
     page.get_by_role("link").click()
-    page.get_by_test_id("stFileUploaderDropzone").wait_for()
+    page.locator("button.files:enabled").wait_for()
 
 
 ASKING = """async ([http, ws]) => {

@@ -20,6 +20,7 @@ from lungseg.recipes.scenes.corpus import read_crops, read_nodules
 from lungseg.recipes.scenes.manifest import FILE as CORPUS_FILE
 from lungseg.recipes.scenes.manifest import SHIPPED as SHIPPED_MANIFEST
 from lungseg.recipes.scenes.manifest import read_corpus_manifest
+from lungseg.records.identities import IdentityEntry
 from lungseg.scans import formats
 from lungseg.scans.geometry import Grid
 from lungseg.segmentation.card import NetworkShape, read_card
@@ -28,7 +29,7 @@ from lungseg.segmentation.postprocessing import LesionRule
 from lungseg.segmentation.probability_io import read_map
 from lungseg.segmentation.unet import UNet
 from lungseg.segmentation.weights_file import weights_sha256, with_card
-from lungseg.services import cases, manifests, promotion, rethreshold, runs, training
+from lungseg.services import cases, identity, manifests, promotion, rethreshold, runs, training
 from lungseg.services.checkpoints import name_of, read_checkpoint
 from lungseg.services.installation import Installation
 from lungseg.training.batches import Batch
@@ -38,6 +39,7 @@ from lungseg.training.presets.files import find_preset, preset_paths, read_prese
 from lungseg.training.state import DataRecord, RunDirectory, read_config
 from tests.cards import CALIBRATED, as_older, save_scenes
 from tests.data_sets import write_json, write_pair
+from tests.fuzz import strangers
 from tests.fuzz.binary import damaged_archive, damaged_array, damaged_numbers, damaged_tensors
 from tests.fuzz.damage import damaged_bytes, damaged_json, damaged_table
 from tests.fuzz.scan_reader import read_scan
@@ -50,6 +52,9 @@ from tests.seeds import add_case, add_prediction
 from tests.training_data import write_crops, write_nodules
 
 LEVEL = 60
+ENTRY = IdentityEntry(
+    "P-22222-33333", "4711", "", "Doe^Jane", "19600115", "A1", "1", "20240229", -77, {"2.25.1": "1.2.3"}
+)
 LEARNED = replace(find_preset("baseline").optimisation, ema=0.9, amp=False)
 
 
@@ -72,7 +77,16 @@ class Workshop:
 
     def targets(self):
         """Make all kinds."""
-        return (*self._scans(), *self._checkpoints(), *self._data_sets(), *self._training(), *self._results())
+        strange = self.folder / "strange"
+        strange.mkdir()
+        return (
+            *self._scans(),
+            *strangers.targets(strange),
+            *self._checkpoints(),
+            *self._data_sets(),
+            *self._training(),
+            *self._results(),
+        )
 
     def _scans(self):
         seeds = tuple(good_scans(self.folder))
@@ -191,6 +205,11 @@ class Workshop:
             self.settings.home / keys.mask_manifest(mask.id),
             as_json,
             lambda path: manifests.read_manifest(manifests.MaskManifest, path),
+        )
+        identity.keep_entry(installation_of(self.database), case.id, ENTRY)
+        entry = self.settings.home / keys.identity(case.id)
+        yield self._target(
+            "identity", entry, as_json, lambda _: identity.entry_of(installation_of(self.database), case.id), share=1
         )
         run_id = existing(mask.run_id)
         log = self.settings.runs / run_id / training.LOG

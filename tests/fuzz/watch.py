@@ -43,9 +43,10 @@ class Result:
     def is_failure(self):
         return self.outcome in FAILURES
 
-    def told(self, seed):
+    def told(self, seed, kinds):
         """Say what failed, and how to do it again."""
-        again = f"python -m tests.fuzz --seed {seed} --only {self.number}"
+        chosen = "".join(f" --kind '{kind}'" for kind in kinds)
+        again = f"python -m tests.fuzz --seed {seed} --only {self.number}{chosen}"
         return f"FAILED: {self.kind}, {self.outcome} [{again}]\n{self.text}"
 
 
@@ -102,19 +103,20 @@ class Tally:
         )  # fmt: skip
 
 
-def watch(seed, first, last):
+def watch(seed, first, last, kinds=()):
     """Yield the result of each input; after a hang or a death another process goes on with the next one."""
     while first < last:
-        for result in _watch_one(seed, first, last):
+        for result in _watch_one(seed, first, last, kinds):
             yield result
             first = result.number + 1
             if result.outcome == "no start":
                 return
 
 
-def _watch_one(seed, first, last):
+def _watch_one(seed, first, last, kinds):
     """Yield results until the process has done all, hangs or dies."""
     command = [sys.executable, "-m", "tests.fuzz", "--seed", str(seed), "--child", str(first), "--count", str(last)]
+    command += [part for kind in kinds for part in ("--kind", kind)]
     begun: dict[str, Any] | None = {"number": first, "kind": "start"}
     with (
         tempfile.TemporaryFile() as errors,

@@ -50,7 +50,7 @@ class Browser:
         """Return the HU (I, J, K) of a scan, the half floats of its texture, and the bytes that were taken."""
         own = grid_of(path)
         grid = own.to_ras()
-        self.inflated.write_bytes(b"".join(nifti.unpack(path)))
+        self.inflated.write_bytes(b"".join(nifti.inflate(path)))
         answer = self.ask(path.read_bytes(), grid, own.orientation, chunk)
         assert "error" not in answer, answer
         hu = np.array(answer["hu"]).reshape(grid.shape, order="F")
@@ -169,7 +169,7 @@ def check(browser, path, scan):
     exact = np.abs(volume.hu.astype(np.int32)) <= HALF_EXACT
     np.testing.assert_array_equal(halves[exact], volume.hu[exact].astype(np.float16))
     if scan.packing != "two members":
-        assert taken <= len(b"".join(nifti.unpack(path))) + 2 * scan.chunk
+        assert taken <= len(b"".join(nifti.inflate(path))) + 2 * scan.chunk
     return ""
 
 

@@ -80,6 +80,7 @@ LONG_IN = [
     ("average", "LONG.safetensors", "--name", "mean", "-o", "out"),
     ("average", "small.safetensors", "--name", "LONG", "-o", "out"),
     ("average", "small.safetensors", "--name", "mean", "-o", "LONG"),
+    ("export", "a case", "--as", "seg", "-o", "LONG.dcm"),
     ("calibrate", "LONG.safetensors", "--data", "data", "--fold", "small.safetensors"),
     ("calibrate", "small.safetensors", "--data", "LONG", "--fold", "small.safetensors"),
     ("calibrate", "small.safetensors", "--data", "data", "--fold", "LONG.safetensors"),
@@ -124,7 +125,7 @@ def test_names_are_shown_as_they_are(lungseg, at_hand, name):
     code, _, stderr = lungseg("film", scan, "mask.nii.gz", "-o", f"{name}/f.gif")
     assert (code, f"{name}/f.gif written" in stderr) == (0, True)
     code, _, stderr = lungseg("segment", f"{name}-none.nii", "-o", "m.nii")
-    assert (code, f"There is no file {name}-none.nii." in stderr) == (REFUSED, True)
+    assert (code, f"There is no file or folder {name}-none.nii." in stderr) == (REFUSED, True)
     code, _, stderr = lungseg("segment", scan, "-o", "m.nii", "--checkpoint", name)
     assert (code, f"There is no checkpoint {name!r}." in stderr) == (REFUSED, True)
 
@@ -230,4 +231,4 @@ def test_console_survives_a_terminal_that_cannot_show_a_name(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "LUNGSEG_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "lungseg", "segment", "Müller.nii", "-o", "m.nii"]
     ended = subprocess.run(command, env=environment, capture_output=True, check=False, cwd=tmp_path)
-    assert (ended.returncode, b"There is no file M\\xfcller.nii." in ended.stderr) == (REFUSED, True)
+    assert (ended.returncode, b"There is no file or folder M\\xfcller.nii." in ended.stderr) == (REFUSED, True)

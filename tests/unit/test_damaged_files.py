@@ -75,6 +75,7 @@ REFUSED = {
     "state": ("training.failed", BYTES),
     "probability map": ("storage.failed", BYTES),
     "manifest": ("storage.failed", JSON),
+    "identity": ("storage.failed", JSON),
 }
 PASSED_OVER = {"derived mask, facts": JSON, "log": BYTES, "git HEAD": BYTES}
 
@@ -117,6 +118,7 @@ def spoil(targets):
 
 def test_every_kind_is_here(targets):
     elsewhere = {"scan", "scan, uploaded", "mask", "columns of a run"}
+    elsewhere |= {"DICOM slice", "DICOM multi-frame", "NRRD", "MetaImage", "header of a pair", "zip", "tar"}
     assert set(targets) == {*REFUSED, *PASSED_OVER, *elsewhere}
 
 

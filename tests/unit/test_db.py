@@ -214,6 +214,24 @@ def test_lesions_of_the_release_before_are_without_doubt(settings, file):
         assert (summary.lesions, summary.doubtful, summary.largest_ml) == (1, 0, 2.5)
 
 
+def test_cases_of_the_release_before_have_no_patient(settings, file):
+    plain = create_engine(settings.database_url)
+    with plain.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(migrate.MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0006")
+        connection.exec_driver_sql(
+            "INSERT INTO cases (id, name, scan_path, scan_sha256, scan_bytes, is_demo, created_at, geometry) "
+            "VALUES ('c', 'chest', 'scans/c.nii', 'a', 1, 0, '2026-01-02 03:04:05', NULL)"
+        )
+    plain.dispose()
+    with closing(open_database(settings.database_url)) as database, database.read() as session:
+        case = get_case(session, "c")
+        assert (case.original_path, case.examination, case.findings) == (None, None, ())
+        assert [summary.case for summary in list_summaries(session)] == [case]
+
+
 def test_what_is_deleted_is_overwritten_and_leaves_the_log(database, file):
     case = new_case(name="Mustermann^Erika")
     with database.begin() as session:

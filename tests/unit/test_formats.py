@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,12 +13,13 @@ import numpy as np
 import pytest
 
 from lungseg import errors
+from lungseg.config import CHECKOUT, Limits
 from lungseg.decoding import decode, encode
 from lungseg.files.unpacking import Stamp, open_content
 from lungseg.records.geometry import ScanGeometry
 from lungseg.scans import formats
 from lungseg.scans.geometry import SPACE, Grid
-from lungseg.scans.reader import ScanReader, joint_sha256
+from lungseg.scans.reader import ScanReader, joint_sha256, source_files
 from lungseg.segmentation.pipeline import segment_scan
 from tests.narrowing import existing
 from tests.phantoms import chest, ras_affine, write_chest, write_nifti
@@ -34,7 +37,7 @@ class SliceReader(ScanReader):
     """A series: each file is one slice, a line of JSON with its place and then its HU."""
 
     def __init__(self, files):
-        self._files, self._digests = files, []
+        self.files, self._digests = tuple(files), []
         with open_content(files[0]) as content:
             facts = json.loads(content.read(10_000).split(b"\n")[1])
         self.grid = Grid((*facts["shape"], len(files)), np.array(facts["affine"]))
@@ -54,7 +57,7 @@ class SliceReader(ScanReader):
         return self._stamps
 
     def values(self):
-        for path in self._files:
+        for path in self.files:
             raw = path.read_bytes()
             self._digests.append(hashlib.sha256(raw).hexdigest())
             yield np.frombuffer(raw.split(b"\n", 2)[2], "<i2")
@@ -98,12 +101,12 @@ def test_series_of_another_format_is_segmented_without_a_change_of_a_caller(tmp_
 
 def test_series_that_changes_is_another_scan(series):
     read = scan_of(series)
-    read.check_unchanged(series)
+    read.check_unchanged()
     series[3].write_bytes(series[3].read_bytes())
-    read.check_unchanged(series)
+    read.check_unchanged()
     series[3].write_bytes(series[4].read_bytes())
     with pytest.raises(errors.ScanChangedError):
-        read.check_unchanged(series)
+        read.check_unchanged()
 
 
 def test_file_that_is_none_of_them_is_named_for_what_it_is(tmp_path, series):
@@ -111,6 +114,45 @@ def test_file_that_is_none_of_them_is_named_for_what_it_is(tmp_path, series):
     with pytest.raises(errors.NotNiftiError, match="a PDF document"):
         grid_of(tmp_path / "scan.nii")
     assert grid_of(series).shape == chest()[0].shape
+
+
+def test_folder_is_the_series_in_it(tmp_path, series):
+    folder = tmp_path / "series" / "deep"
+    folder.mkdir(parents=True)
+    for path in series:
+        path.rename(folder / path.name)
+    (folder / "000.txt").write_bytes(b"")
+    (folder / "._000.slice").write_bytes(b"x")
+    (tmp_path / "series" / "__MACOSX").mkdir()
+    (tmp_path / "series" / "__MACOSX" / "a").write_bytes(b"x")
+    found = source_files(tmp_path / "series")
+    assert [path.name for path in found[:3]] == ["000.slice", "000.txt", "001.slice"]
+    assert len(found) == len(series) + 1
+    assert formats.format_of(found, Limits()) is formats.FORMATS[-1]
+
+
+def test_folder_without_a_scan_is_named_for_what_it_holds(tmp_path):
+    with pytest.raises(errors.ScanError, match="no file"):
+        grid_of(tmp_path)
+    (tmp_path / "a.txt").write_bytes(b"")
+    (tmp_path / "b.txt").write_bytes(b"")
+    with pytest.raises(errors.EmptyScanError, match="All files are empty"):
+        grid_of(tmp_path)
+    (tmp_path / "a.txt").write_bytes(b"%PDF-1.7" + bytes(600))
+    with pytest.raises(errors.NotNiftiError, match="a PDF document"):
+        grid_of(tmp_path)
+
+
+def test_formats_load_no_library_of_a_format_that_is_not_opened():
+    code = "import sys, lungseg.scans.formats; print(*sorted({'pydicom', 'SimpleITK', 'highdicom'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(("module", "name"), [("lungseg.scans.itk", "open_itk")])
+def test_opener_is_imported_when_it_is_used(module, name):
+    with pytest.raises(errors.ScanError, match="There are 0 headers"), formats.opener_in(module, name)([], Limits()):
+        pass
 
 
 @pytest.mark.parametrize(("count", "message"), [(0, "no file"), (2, "There are 2 files; a NIfTI file holds a whole")])

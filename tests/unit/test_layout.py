@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pytest
 
-from lungseg.config import CHECKOUT, Limits, Settings
+from lungseg.config import CHECKOUT, Limits, PacsSettings, Settings
 
 HEAVY = {"torch", "streamlit", "cv2", "nibabel", "sqlalchemy", "plotly"}
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}
@@ -44,6 +44,6 @@ def test_every_tracked_weight_has_its_card():
 
 
 def test_every_setting_is_in_the_readme_with_its_meaning():
-    declared = [field.metadata for kind in (Settings, Limits) for field in fields(kind) if field.metadata]
+    declared = [field.metadata for kind in (Settings, Limits, PacsSettings) for field in fields(kind) if field.metadata]
     rows = re.findall(r"\| `(LUNGSEG_[A-Z_]+)` \| (.*?) \|", (CHECKOUT / "README.md").read_text(encoding="utf-8"))
     assert dict(rows) == {each["variable"]: each["text"] for each in declared}

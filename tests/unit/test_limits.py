@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from lungseg import config
-from lungseg.config import GIGABYTE, Limits, Settings, free_memory, total_memory
+from lungseg.config import GIGABYTE, Limits, PacsSettings, Settings, free_memory, total_memory
 from lungseg.errors import SetupError
 
 MEGABYTE = 1024**2
@@ -82,8 +82,14 @@ def test_a_child_process_reads_every_setting_of_its_parent(monkeypatch, tmp_path
     values = {
         "home": tmp_path / "h", "models": tmp_path / "m", "database_url": "sqlite:///x.sqlite", "host": "10.1.2.3",
         "port": 81, "device": "cpu", "allow_unauthenticated": True, "allowed_hosts": ("a.example", "b.example"),
-        "viewer_folder": tmp_path / "v", "checkpoint": "mine", "data_roots": (tmp_path / "a", tmp_path / "b"),
+        "viewer_folder": tmp_path / "v", "checkpoint": "mine", "identity": "keep",
+        "data_roots": (tmp_path / "a", tmp_path / "b"),
         "limits": Limits(file_bytes=1, volume_bytes=2, memory_bytes=3, axis_voxels=4),
+        "pacs": PacsSettings(
+            "https://p/dicom-web", tmp_path / "l", tmp_path / "t", tmp_path / "c", 7,
+            ("a=B@h:104", "b=http://h/x"), "b",
+            "ME", "10.0.0.1", 104, ("PACS", "CT1"), 9,
+        ),
     }  # fmt: skip
     assert set(values) == {field.name for field in fields(Settings)}
     parent, default = Settings(**values), Settings()
@@ -99,6 +105,7 @@ def test_a_child_process_reads_every_setting_of_its_parent(monkeypatch, tmp_path
         ("LUNGSEG_PORT", "http", "LUNGSEG_PORT is 'http'. Set it to a number from 1 to 65535."),
         ("LUNGSEG_PORT", "65536", "LUNGSEG_PORT is 65536. Set it to a number from 1 to 65535."),
         ("LUNGSEG_DEVICE", "tpu", "LUNGSEG_DEVICE is 'tpu'. Set it to auto, cpu or cuda."),
+        ("LUNGSEG_IDENTITY", "yes", "LUNGSEG_IDENTITY is 'yes'. Set it to remove or keep."),
         ("LUNGSEG_MAX_FILE_BYTES", "2 GB", "LUNGSEG_MAX_FILE_BYTES is '2 GB'. Set it to a number of bytes."),
         ("LUNGSEG_MAX_AXIS_VOXELS", "0", "LUNGSEG_MAX_AXIS_VOXELS is '0'. Set it to a number of voxels."),
     ],

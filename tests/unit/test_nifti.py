@@ -200,13 +200,13 @@ def sform_only(raw, *columns):
 
 
 BAD = {
-    "text": (lambda p: p.write_bytes(b"not a scan at all" * 40), errors.NotNiftiError, "n\\+1"),
+    "text": (lambda p: p.write_bytes(b"not a scan at all" * 40), errors.NotNiftiError, "a text"),
     "dicom": (lambda p: p.write_bytes(bytes(128) + b"DICM" + bytes(600)), errors.NotNiftiError, "DICOM"),
-    "half": (changed(lambda raw: raw.__setitem__(slice(344, 348), b"ni1\0")), errors.NotNiftiError, "two-file"),
+    "half": (changed(lambda raw: raw.__setitem__(slice(344, 348), b"ni1\0")), errors.DataFileError, "no such file"),
     "no bytes": (lambda p: p.write_bytes(b""), errors.EmptyScanError, "0 bytes"),
-    "header only": (lambda p: p.write_bytes(gzip.compress(b"\0" * 100)), errors.NotNiftiError, "NIfTI"),
+    "header only": (lambda p: p.write_bytes(gzip.compress(b"\0" * 100)), errors.NotNiftiError, "zeros alone"),
     "cut off": (cut_off, errors.TruncatedScanError, "Copy"),
-    "damaged gzip": (lambda p: p.write_bytes(b"\x1f\x8b\x08\0" + b"\xff" * 900), errors.TruncatedScanError, "gzip"),
+    "damaged gzip": (lambda p: p.write_bytes(b"\x1f\x8b\x08\0" + b"\xff" * 900), errors.TruncatedScanError, "damaged"),
     "2-D": (changed(lambda raw: set_dims(raw, 2, 10, 8)), errors.DimensionsError, "2-D"),
     "4-D": (changed(lambda raw: set_dims(raw, 4, 5, 8, 6, 2)), errors.DimensionsError, "4-D"),
     "empty axis": (changed(lambda raw: set_dims(raw, 3, 10, 0, 6)), errors.EmptyScanError, "no voxels"),
@@ -357,10 +357,9 @@ def test_no_number_in_a_header_ends_in_anything_but_our_errors(tmp_path, kind, c
     assert outcomes >= {"read", "scan.not_nifti", "scan.datatype", "scan.empty", "scan.dimensions"}
 
 
-@pytest.mark.parametrize("name", ["x" * 300 + ".nii", "missing.nii", "folder"])
+@pytest.mark.parametrize("name", ["x" * 300 + ".nii", "missing.nii"])
 def test_file_that_cannot_be_read(tmp_path, name):
-    (tmp_path / "folder").mkdir()
-    for read in (grid_of, formats.read_volume, nifti.unpack):
+    for read in (grid_of, formats.read_volume, nifti.inflate):
         with pytest.raises(errors.ScanError, match=r"can't be read.*still there") as caught:
             read(tmp_path / name)
         assert type(caught.value) is errors.ScanError
@@ -449,7 +448,7 @@ def test_what_follows_the_voxels_is_ignored(tmp_path, name, tail):
     content, hu = gzipped(path, tail=tail)
     path.write_bytes(BEHIND[name](content))
     np.testing.assert_array_equal(formats.read_volume(path).hu, hu)
-    assert b"".join(nifti.unpack(path)) == content[: len(content) - len(tail)]
+    assert b"".join(nifti.inflate(path)) == content[: len(content) - len(tail)]
 
 
 @pytest.mark.parametrize(
@@ -467,7 +466,7 @@ def test_checksum_of_a_file_that_ends_with_its_voxels_is_verified(tmp_path, dama
     path = tmp_path / "scan.nii.gz"
     content, _ = gzipped(path)
     path.write_bytes(damage(gzip.compress(content)))
-    with pytest.raises(errors.TruncatedScanError, match="gzip stream"):
+    with pytest.raises(errors.TruncatedScanError, match="compressed stream"):
         formats.read_volume(path)
 
 

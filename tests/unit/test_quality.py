@@ -234,14 +234,14 @@ def test_warnings_and_notes_change_no_statement():
 
 
 def test_commands_document_every_finding():
-    """Each code that a finding of a scan can have stands in the table of `lungseg segment`."""
+    """Each code that a finding of a scan can have stands in the table of `lungseg segment`, or of repairs of DICOM."""
     root = Path(__file__).parents[2]
     sources = "".join(path.read_text(encoding="utf-8") for path in (root / "lungseg").rglob("*.py"))
     codes = set(re.findall(r'ScanFinding\(\s*(?:code=)?"([a-z_.]+)"', sources))
     documented = set(
         re.findall(
             r"^\| `([a-z_.]+)` \| (?:not understood|incomplete|warning|note)",
-            (root / "docs/commands.md").read_text(encoding="utf-8"),
+            "".join((root / "docs" / name).read_text(encoding="utf-8") for name in ("commands.md", "dicom.md")),
             re.M,
         )
     )

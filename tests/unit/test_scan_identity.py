@@ -108,4 +108,4 @@ def test_mask_takes_the_header_that_was_read_with_the_voxels(tmp_path):
     formats.write_mask(read.volume.hu > 0, tmp_path / "mask.nii.gz", read.geometry)
     np.testing.assert_array_equal(load_nifti(tmp_path / "mask.nii.gz").affine, affine)
     with pytest.raises(errors.ScanChangedError):
-        read.check_unchanged(scan)
+        read.check_unchanged()

@@ -15,7 +15,7 @@ for package in (lungseg.ui, lungseg.web, lungseg.services, lungseg.db):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if module.name != "lungseg.ui.entry" and ".migrations" not in module.name:
             importlib.import_module(module.name)
-heavy = sorted({"torch", "imgaug", "safetensors"} & set(sys.modules))
+heavy = sorted({"torch", "imgaug", "safetensors", "pydicom", "highdicom", "SimpleITK", "pynetdicom"} & set(sys.modules))
 print("loaded:", ",".join(heavy))
 """
 

@@ -25,6 +25,8 @@ class CaseLine:
 
     Attributes:
         address: of its viewer.
+        patient: by whom its other cases are found; empty where no tags say.
+        study: the patient's name where it is kept, when the examination was, how many scans there are; may be empty.
         thumbnail: address of its picture; None where there is none yet.
         state: of its segmentation, as a word for the style sheet.
         status: the same as a sentence.
@@ -39,6 +41,8 @@ class CaseLine:
     id: str
     name: str
     address: str
+    patient: str
+    study: str
     thumbnail: str | None
     state: str
     status: str
@@ -63,11 +67,13 @@ class TableAction:
         opened: id of the case to open.
         action: entry of the menu, and id of the case.
         page: number of the page to turn to.
+        patient: whose cases are to be shown.
     """
 
-    opened: str | None
-    action: tuple[str, str] | None
-    page: int | None
+    opened: str | None = None
+    action: tuple[str, str] | None = None
+    page: int | None = None
+    patient: str | None = None
 
 
 _component = st.components.v2.component(
@@ -88,6 +94,8 @@ def case_table(lines: Sequence[CaseLine], *, count: int, page: int, pages: int) 
         on_opened_change=lambda: None,  # Streamlit needs a callback for each event
         on_action_change=lambda: None,
         on_page_change=lambda: None,
+        on_patient_change=lambda: None,
     )
     action = event.get("action")
-    return TableAction(event.get("opened"), (action["what"], action["id"]) if action else None, event.get("page"))
+    chosen = (action["what"], action["id"]) if action else None
+    return TableAction(event.get("opened"), chosen, event.get("page"), event.get("patient"))

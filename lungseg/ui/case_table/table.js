@@ -12,6 +12,8 @@ import { find, focusedBeside, make, makeButton, setText } from "../dom.js";
  * @property {string} id
  * @property {string} name
  * @property {string} address
+ * @property {string} patient
+ * @property {string} study
  * @property {string | null} thumbnail
  * @property {string} state
  * @property {string} status
@@ -28,7 +30,7 @@ import { find, focusedBeside, make, makeButton, setText } from "../dom.js";
  * @property {string[]} actions
  */
 /** @typedef {{ lines: Line[], count: number, page: number, pages: number }} TableData */
-/** @typedef {(name: "opened" | "action" | "page", value: unknown) => void} Send sends a choice of the reader to the server */
+/** @typedef {(name: "opened" | "action" | "page" | "patient", value: unknown) => void} Send sends a choice of the reader to the server */
 
 const COLUMNS = /** @type {const} */ ([
   ["picture", ""], ["name", "Case"], ["state", "State"], ["voxels", "Voxels"], ["lesions", "Lesions"],
@@ -60,7 +62,11 @@ class Row {
       event.preventDefault();
       send("opened", line.id);
     });
-    this.cells.name.append(this.link);
+    this.patient = makeButton("patient", "");
+    this.patient.addEventListener("click", () => send("patient", this.line.patient));
+    this.study = make("span");
+    this.examination = make("small", "examination", "", this.patient, this.study);
+    this.cells.name.append(this.link, this.examination);
     this.status = make("span", "status");
     this.meter = make("i");
     this.meterFrame = make("span", "meter", "", this.meter);
@@ -84,6 +90,7 @@ class Row {
     this.line = line;
     setText(this.link, line.name);
     Object.assign(this.link, { href: line.address, title: line.name });
+    this.showExamination(line);
     this.showPicture(line);
     this.root.dataset.state = line.state;
     this.meterFrame.hidden = line.share === null;
@@ -100,6 +107,15 @@ class Row {
     setText(this.cells.added, line.added);
     this.cells.added.title = line.added_exact;
     this.button.setAttribute("aria-label", `Actions for ${line.name}`);
+  }
+
+  /** @param {Line} line */
+  showExamination({ patient, study }) {
+    this.examination.hidden = !patient && !study;
+    this.patient.hidden = !patient;
+    setText(this.patient, patient);
+    this.patient.title = `Show the scans of ${patient} alone, or all again`;
+    setText(this.study, patient && study ? ` · ${study}` : study);
   }
 
   /** @param {Line} line */

@@ -1,0 +1,1 @@
+"""PACS: a DICOMweb client, and a listener for C-STORE."""

@@ -1,0 +1,211 @@
+"""What the listener has received, as files: `<study>/<series>/<instance>.dcm`, each named by the hash of a UID.
+
+The files are the only record: whatever happens to the process, the next one knows from them alone what is there. A
+study stays for a while after it was handed over, so that a slice that comes late makes the whole series again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+from lungseg.decoding import decode_file, encode
+from lungseg.errors import LungSegError, StorageError
+from lungseg.files import atomic
+
+log = logging.getLogger(__name__)
+
+HANDOVER = "handover.json"
+SUFFIX = ".dcm"
+NAME_CHARACTERS = 32
+"""Of the hash of a UID, hexadecimal."""
+STAYS_S = 3600.0
+"""How long a study stays after its last slice, if it was handed over."""
+OPEN_AT_MOST_S = 600.0
+"""An association that is open but silent for this long keeps no study waiting."""
+
+
+class Receipt(Enum):
+    """What an instance that arrived is."""
+
+    NEW = auto()
+    DUPLICATE = auto()
+    CONFLICT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """Files of a study that become an intake.
+
+    Attributes:
+        intake: id of the intake.
+        files: those handed over with it, relative to the folder of the study.
+        earlier: those handed over before.
+        is_done: whether the intake is queued; where it is not, the same is to be done again.
+    """
+
+    intake: str
+    files: tuple[str, ...]
+    earlier: tuple[str, ...] = ()
+    is_done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identifiers:
+    """The UIDs of an instance."""
+
+    study: str
+    series: str
+    instance: str
+
+
+class Inbox:
+    """A folder of studies that arrive; safe to be used by several threads of one process.
+
+    Args:
+        folder: made where it is missing; passing files of killed processes are removed from it.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.folder, self._clock = folder, clock
+        self._guard = threading.Lock()
+        self._carried: dict[object, set[str]] = {}
+        self._settled: dict[str, float] = {}
+        atomic.make_private(folder)
+        for part in (folder, *folder.glob("*"), *folder.glob("*/*")):
+            atomic.remove_partials(part)
+        self._last = dict.fromkeys(self._studies(), clock())  # while nobody listened nobody could send
+
+    def keep(self, uids: Identifiers, content: bytes, association: object) -> Receipt:
+        """Keep an instance, flushed to the disk; one that is there already is not written again.
+
+        Another content under the same UID is kept beside the first, for whoever reads the series to name it.
+
+        Raises:
+            DiskFullError: there is no room.
+            StorageError: the disk refuses.
+        """
+        study, series, instance = (_name_of(uid) for uid in (uids.study, uids.series, uids.instance))
+        with self._guard:  # from now on the study is not removed
+            self._carried.setdefault(association, set()).add(study)
+            self._last[study] = self._clock()
+        path = self.folder / study / series / f"{instance}{SUFFIX}"
+        receipt = Receipt.DUPLICATE if path.exists() else Receipt.NEW
+        atomic.write_first(path, content)  # of two that arrive at once, the first one stays
+        if path.read_bytes() == content:
+            return receipt
+        digest = hashlib.sha256(content).hexdigest()[:NAME_CHARACTERS]
+        atomic.write_first(path.with_name(f"{instance}.{digest}{SUFFIX}"), content)
+        log.warning("an instance came twice with different contents; both are kept")
+        return Receipt.CONFLICT
+
+    def release(self, association: object) -> None:
+        """Note that an association has ended: the studies that it carried wait for nothing else."""
+        with self._guard:
+            self._carried.pop(association, None)
+
+    def due(self, quiet_s: float) -> list[str]:
+        """Return the studies that are to be handed over: with new files, or a handover that was broken off."""
+        return [study for study in self._studies() if self._is_due(study, quiet_s)]
+
+    def begin_handover(self, study: str, intake: str) -> Handover:
+        """Write down what is handed over, before that is done; returns the one that was broken off where there is one.
+
+        All files of each series that has new ones go together, those that were handed over before included: a slice
+        that comes late makes the series whole, not a second one of itself alone.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        previous = self._handover(study)
+        if previous and not previous.is_done:
+            return previous
+        earlier = {*previous.files, *previous.earlier} if previous else set()
+        files = self._files(study)
+        series = {Path(name).parent for name in files if name not in earlier}
+        chosen = tuple(name for name in files if Path(name).parent in series)
+        handover = Handover(intake, chosen, tuple(sorted(earlier)))
+        self._keep_handover(study, handover)
+        if earlier:
+            log.warning("slices of a study came late: its series is taken in once more, as a case of its own")
+        return handover
+
+    def end_handover(self, study: str, handover: Handover) -> None:
+        """Write down that a handover is done; raises StorageError where the disk refuses."""
+        self._keep_handover(study, Handover(handover.intake, handover.files, handover.earlier, is_done=True))
+
+    def path_of(self, study: str, name: str) -> Path:
+        """Return the path of a file of a handover."""
+        return self.folder / study / name
+
+    def remove_old(self, stays_s: float = STAYS_S) -> int:
+        """Remove studies that were handed over and have been silent for long; returns their number."""
+        removed = 0
+        for study in self._studies():
+            with self._guard:
+                if self._silent_s(study) <= stays_s or self._is_carried(study):
+                    continue
+                handover = self._handover(study)
+                if handover and handover.is_done and not self._new_files(study, handover):
+                    shutil.rmtree(self.folder / study, ignore_errors=True)
+                    self._last.pop(study, None)
+                    self._settled.pop(study, None)
+                    removed += 1
+        return removed
+
+    def _is_due(self, study: str, quiet_s: float) -> bool:
+        with self._guard:
+            silent_s, is_carried, last_s = self._silent_s(study), self._is_carried(study), self._last[study]
+        if self._settled.get(study) == last_s:
+            return False
+        handover = self._handover(study)
+        if handover and not handover.is_done:
+            return True
+        if silent_s < (OPEN_AT_MOST_S if is_carried else quiet_s):
+            return False
+        if self._new_files(study, handover):
+            return True
+        self._settled[study] = last_s
+        return False
+
+    def _new_files(self, study: str, handover: Handover | None) -> set[str]:
+        return set(self._files(study)).difference((*handover.files, *handover.earlier) if handover else ())
+
+    def _is_carried(self, study: str) -> bool:
+        return any(study in studies for studies in self._carried.values())
+
+    def _silent_s(self, study: str) -> float:
+        return self._clock() - self._last.setdefault(study, self._clock())
+
+    def _studies(self) -> list[str]:
+        return sorted(path.name for path in self.folder.iterdir() if path.is_dir())
+
+    def _files(self, study: str) -> list[str]:
+        folder = self.folder / study
+        return sorted(str(path.relative_to(folder)) for path in folder.glob(f"*/*{SUFFIX}"))
+
+    def _handover(self, study: str) -> Handover | None:
+        path = self.folder / study / HANDOVER
+        return decode_file(Handover, path, _damaged) if atomic.is_file(path) else None
+
+    def _keep_handover(self, study: str, handover: Handover) -> None:
+        atomic.write_bytes(self.folder / study / HANDOVER, encode(handover))
+
+
+def _name_of(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:NAME_CHARACTERS]
+
+
+def _damaged(reason: str) -> LungSegError:
+    return StorageError(
+        f"The record of what was handed over is damaged ({reason}).",
+        f"Remove {HANDOVER} in the folder of that study: it is then taken in again.",
+    )

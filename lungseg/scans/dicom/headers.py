@@ -1,0 +1,206 @@
+"""Headers of DICOM files as `Instance`s: what each file is, where its planes lie. No pixel is decoded.
+
+A file's content decides, never its name. Files are of unknown origin: no header number is believed until it is sane,
+no value raises, and a file that can't be read is named and left out.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom.filereader import data_element_generator
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+
+from lungseg.scans.containers import SIGNATURES
+from lungseg.scans.dicom.elements import BROKEN, Elements, Raw
+from lungseg.scans.dicom.frames import TAGS, UnusableFileError, instances_of
+from lungseg.scans.dicom.instance import Instance
+from lungseg.scans.dicom.magic import Start, is_marked, start_of
+from lungseg.scans.reader import Advance
+
+FIRST_BYTES = 348
+BUFFER_BYTES = 1 << 16
+"""Read at once: holds the header of most files."""
+LAST_TAG = 0x0028FFFF
+"""Nothing above group 28 is read of a file with one plane."""
+FRAME_GROUPS, PIXELS = 0x52009230, 0x7FE00008
+META_TAG = 0x0002FFFF
+LARGEST_VALUE_BYTES = 1 << 20
+"""Of an element that is no sequence of frames; larger ones are skipped."""
+MOST_ELEMENTS = 20_000
+"""Before the pixels of one file; a file of zeros has millions."""
+INFLATED_BYTES = 64 << 20
+"""Of a deflated data set that is inflated for its header: a small file can inflate to any size."""
+UID_FORM = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+DAMAGED = "The file is damaged or cut off within its header."
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableFile:
+    """A file that is DICOM but can't be used.
+
+    Attributes:
+        path: of the file.
+        reason: what is wrong with it, as a sentence.
+    """
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What files say of themselves.
+
+    Attributes:
+        instances: one for each plane, in the order of the files.
+        ignored: number of files that are no DICOM images, by what they are ("DICOMDIR", "a PDF document").
+        unreadable: DICOM files that are damaged.
+    """
+
+    instances: tuple[Instance, ...]
+    ignored: dict[str, int]
+    unreadable: tuple[UnreadableFile, ...]
+
+
+def read_headers(files: Sequence[Path], *, on_progress: Advance | None = None) -> Headers:
+    """Read the headers of files, whatever they are; never raises for a bad file, but names it.
+
+    Args:
+        files: of any kind and in any order.
+        on_progress: gets the number of files that are done, and of all.
+    """
+    instances: list[Instance] = []
+    ignored: Counter[str] = Counter()
+    unreadable: list[UnreadableFile] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of every value that breaks a rule
+        for done, path in enumerate(files, start=1):
+            try:
+                instances += _instances_in(path)
+            except _NoImageError as error:
+                ignored[str(error)] += 1
+            except UnusableFileError as error:
+                unreadable.append(UnreadableFile(path, str(error)))
+            except OSError as error:  # pydicom raises it for damaged sequences, too
+                reason = f"The file can't be opened ({error.strerror})." if error.strerror else DAMAGED
+                unreadable.append(UnreadableFile(path, reason))
+            except (*BROKEN, zlib.error, MemoryError):
+                unreadable.append(UnreadableFile(path, DAMAGED))
+            if on_progress is not None:
+                on_progress(done, len(files))
+    return Headers(tuple(instances), dict(ignored), tuple(unreadable))
+
+
+class _NoImageError(Exception):
+    """The file is no DICOM image; says what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A data set, ready to be read: its stream, the place where it begins, and how it is written."""
+
+    stream: BinaryIO
+    place: int
+    transfer_syntax: str
+    is_implicit: bool
+    is_little_endian: bool
+
+    def elements(self, last: int) -> Elements:
+        """Read the elements up to a tag, without those that nobody asks for."""
+        self.stream.seek(self.place)
+        reader = _Reader(last)
+        raw = reader.read(self.stream, is_implicit=self.is_implicit, is_little_endian=self.is_little_endian)
+        if not reader.has_passed_last:
+            raise UnusableFileError(DAMAGED)
+        return Elements(raw)
+
+
+class _Reader:
+    """Reads elements up to a tag; a file of a million elements is none."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        self.has_passed_last = False
+        self.count = 0
+
+    def read(self, stream: BinaryIO, *, is_implicit: bool, is_little_endian: bool) -> dict[int, Raw]:
+        elements = data_element_generator(
+            stream,
+            is_implicit,
+            is_little_endian,
+            stop_when=self._stop,
+            defer_size=None if self.last > FRAME_GROUPS else LARGEST_VALUE_BYTES,
+            specific_tags=list(TAGS.values()),
+        )
+        return {int(element.tag): element for element in elements}
+
+    def _stop(self, tag: int, _vr: str | None, _length: int) -> bool:
+        self.count += 1
+        if self.count > MOST_ELEMENTS:
+            raise UnusableFileError(f"The file has more than {MOST_ELEMENTS:,} elements before its pixels.")
+        self.has_passed_last = tag > self.last
+        return self.has_passed_last
+
+
+def _instances_in(path: Path) -> tuple[Instance, ...]:
+    with path.open("rb", buffering=BUFFER_BYTES) as stream:
+        block = stream.read(FIRST_BYTES)
+        start = start_of(block)
+        if start is None and is_marked(block):
+            raise UnusableFileError(DAMAGED)
+        if start is None:
+            raise _NoImageError(_name_of(block))
+        stream.seek(start.place)
+        body, sop_class = _body(stream, start)
+        if sop_class == MediaStorageDirectoryStorage:
+            raise _NoImageError("DICOMDIR")
+        elements = body.elements(LAST_TAG)
+        if "NumberOfFrames" in elements:
+            elements = body.elements(PIXELS - 1)
+    return instances_of(path, elements, body.transfer_syntax)
+
+
+def _body(stream: BinaryIO, start: Start) -> tuple[_Body, str]:
+    """Return the data set of a file, inflated where it is deflated, and the SOP class of its meta information."""
+    place, syntax, sop_class = start.place, "", ""
+    if start.has_meta:
+        meta = Elements(_Reader(META_TAG).read(stream, is_implicit=False, is_little_endian=True))
+        place, syntax, sop_class = stream.tell(), meta.text("TransferSyntaxUID"), meta.text("MediaStorageSOPClassUID")
+    if syntax == DeflatedExplicitVRLittleEndian:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        place, stream = 0, BytesIO(inflater.decompress(stream.read(), INFLATED_BYTES))
+    stream.seek(place)
+    is_implicit = not stream.read(6)[4:].isupper()  # tag, then either a name of two letters or a length
+    is_little_endian = start.is_little_endian and syntax != ExplicitVRBigEndian
+    if not UID_FORM.fullmatch(syntax):
+        syntax = _likely_syntax(is_implicit=is_implicit, is_little_endian=is_little_endian)
+    return _Body(stream, place, syntax, is_implicit, is_little_endian), sop_class
+
+
+def _likely_syntax(*, is_implicit: bool, is_little_endian: bool) -> str:
+    if is_little_endian:
+        return str(ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian)
+    return str(ExplicitVRBigEndian)
+
+
+def _name_of(block: bytes) -> str:
+    """Name a file that is no DICOM."""
+    for signature in SIGNATURES:
+        if re.compile(signature.start, re.DOTALL | re.IGNORECASE).match(block, signature.place):
+            return signature.what
+    return "another file" if block else "an empty file"

@@ -1,0 +1,67 @@
+"""Identity at the door: the rule that an installation takes it out by, and what leads back, for administrators.
+
+Whoever may read the folder of the installation may read what leads back: its files are for their owner alone.
+"""
+
+from __future__ import annotations
+
+import os
+
+from lungseg.decoding import decode_file, encode
+from lungseg.errors import NotFoundError, StorageError
+from lungseg.files import atomic, keys
+from lungseg.files.secret_file import secret_in
+from lungseg.records.identities import IdentityEntry, IdentityRule
+from lungseg.services.home import ID
+from lungseg.services.installation import Installation
+
+KEY_FILE = "identity.key"
+OWNER_ONLY = 0o600
+
+
+def rule_of(installation: Installation) -> IdentityRule:
+    """Return how an installation treats identity, with its secret, which is made at the first call.
+
+    Raises:
+        DiskFullError, StorageError: the secret can't be made or used, as `secret_in`.
+    """
+    remedy = (
+        f"Put {KEY_FILE} in LUNGSEG_HOME back from a backup. If there is none, delete it: a new one is made, and "
+        "patients get other pseudonyms from then on."
+    )
+    secret = secret_in(installation.settings.home / KEY_FILE, if_weak=remedy)
+    return IdentityRule(secret, keeps_identity=installation.settings.identity == "keep")
+
+
+def keep_entry(installation: Installation, case_id: str, entry: IdentityEntry) -> None:
+    """Write what leads from a case back to its patient; to be called before the case is there.
+
+    Raises:
+        DiskFullError, StorageError: it can't be written.
+    """
+    path = installation.files.local(keys.identity(case_id))
+    atomic.make_private(path.parent)
+    with atomic.replacing(path) as stream:
+        os.fchmod(stream.fileno(), OWNER_ONLY)
+        stream.write(encode(entry))
+
+
+def entry_of(installation: Installation, case_id: str) -> IdentityEntry:
+    """Return what leads from a case back to its patient.
+
+    Raises:
+        NotFoundError: nothing does: no identity was taken out of its files, or there is no such case.
+        StorageError: the file is damaged.
+    """
+    if not ID.fullmatch(case_id) or not installation.files.exists(keys.identity(case_id)):
+        raise NotFoundError(
+            f"Nothing leads back from case {case_id}.",
+            "Name a case of a DICOM series whose identity was removed, by the id at the end of its viewer's address.",
+        )
+    return decode_file(IdentityEntry, installation.files.local(keys.identity(case_id)), _damaged)
+
+
+def _damaged(reason: str) -> StorageError:
+    return StorageError(
+        f"What leads back from the case is damaged ({reason}).", "Put the folder identities back from a backup."
+    )

@@ -1,0 +1,276 @@
+"""What readers hand in, from the upload to the cases: begun, watched, chosen from, discarded. A run does the work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from lungseg.db import cases as case_rows
+from lungseg.db import runs as rows
+from lungseg.errors import NotFoundError, RunActiveError, SetupError
+from lungseg.files import atomic, keys
+from lungseg.files.store import FileStore
+from lungseg.intake.folder import IntakeFolder
+from lungseg.records.intakes import Intake, IntakeLedger, IntakeSurvey, SeriesOffer
+from lungseg.records.run_configs import IntakeConfig
+from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.runs import Run
+from lungseg.services.cases import display_name
+from lungseg.services.home import check_pairing
+from lungseg.services.installation import Installation
+from lungseg.services.runs import blank_run
+from lungseg.wording import counted
+
+log = logging.getLogger(__name__)
+
+LEFT_AFTER_S = 7 * 24 * 3600.0
+"""An intake that nobody has decided on for this long goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeState:
+    """Where an intake stands.
+
+    Attributes:
+        run: its newest; None where the server ended before it was queued.
+        survey: what was found; None as long as nobody has looked.
+        ledger: what has become of its series; `cases` has those alone that are cases now.
+        ahead: number of other intakes that are carried out before, as long as it waits.
+        thumbnails: folder of the small pictures.
+    """
+
+    intake: Intake
+    run: Run | None
+    survey: IntakeSurvey | None
+    ledger: IntakeLedger
+    ahead: int
+    thumbnails: Path
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it waits to be carried out, or is carried out now."""
+        return self.run is not None and not self.run.state.is_final
+
+    @property
+    def open_offers(self) -> tuple[SeriesOffer, ...]:
+        """The series that can still be taken in."""
+        offers = self.survey.offers if self.survey else ()
+        settled = {*self.ledger.cases, *self.ledger.failures}
+        return tuple(offer for offer in offers if not offer.refusal and offer.key not in settled)
+
+
+def begin(
+    installation: Installation,
+    files: Sequence[tuple[str, Path]],
+    *,
+    place: int = 0,
+    unattended: bool = False,
+    intake_id: str = "",
+) -> str:
+    """Take over files or folders that a reader hands in together, and queue the run that looks at them.
+
+    Args:
+        installation: that keeps them.
+        files: each with the name that its reader gives it, of which the disk sees nothing. They are moved, and have to
+            lie on the disk of the installation.
+        place: of what they hold among all that its reader hands in together, 0 for the first or only one.
+        unattended: whether nobody is there to choose: of several series the preferred one of each study is taken.
+        intake_id: of the intake; empty for a new one.
+
+    Returns:
+        The id of the intake.
+
+    Raises:
+        SetupError: files and database of the installation do not belong together.
+        StorageError: the disk or the database refuses; what was moved already stays there, to be tried again.
+    """
+    check_pairing(installation)
+    intake = _new_intake(_name_of([name for name, _ in files]), place, intake_id)
+    folder = folder_of(installation.files, intake.id)
+    with atomic.disk_errors("The folder of what was handed in"):
+        folder.upload.mkdir(mode=atomic.PRIVATE_FOLDER, parents=True)
+        folder.keep_intake(replace(intake, file_names=tuple(name for name, _ in files)))
+        for number, (_, path) in enumerate(files, 1):
+            os.replace(path, folder.upload / f"{number:06}")
+    installation.executor.submit(_run(IntakeConfig(intake=intake.id, unattended=unattended), place))
+    log.info("intake %s: %s handed in by %s", intake.id, counted(len(files), "file"), installation.actor.id)
+    return intake.id
+
+
+def retrieve(installation: Installation, study_uid: str, series_uid: str = "") -> str:
+    """Queue the run that fetches a study, or one series of it, from the DICOMweb server and takes it in.
+
+    Returns the id of the intake; raises as `begin`.
+    """
+    check_pairing(installation)
+    intake = _new_intake("A study from the PACS", 0)
+    folder = folder_of(installation.files, intake.id)
+    with atomic.disk_errors("The folder of what is retrieved"):
+        folder.path.mkdir(mode=atomic.PRIVATE_FOLDER, parents=True)
+        folder.keep_intake(intake)
+    installation.executor.submit(
+        _run(IntakeConfig(intake=intake.id, study_uid=study_uid, series_uid=series_uid), intake.place)
+    )
+    return intake.id
+
+
+def pending(installation: Installation) -> tuple[IntakeState, ...]:
+    """Return what was handed in and is not decided, oldest first: at work, waiting for a choice, failed or stopped."""
+    folders = {}
+    for folder in _folders(installation.files):
+        try:
+            folders[folder.path.name] = (folder, folder.intake())
+        except NotFoundError:
+            continue  # being made or removed now
+    if not folders:
+        return ()
+    with installation.database.read() as session:
+        runs = rows.latest_intake_runs(session, folders)
+        case_ids = case_rows.all_case_ids(session)
+    waiting = [run for run in runs.values() if not run.state.is_final]
+    queue = sorted(waiting, key=lambda run: (run.state is not RunState.RUNNING, run.priority, run.queued_at, run.id))
+    states = []
+    for intake_id, (folder, intake) in folders.items():
+        run, ledger = runs.get(intake_id), folder.ledger()
+        cases = {key: case_id for key, case_id in ledger.cases.items() if case_id in case_ids}
+        ahead = queue.index(run) if run in queue else 0
+        states.append(IntakeState(intake, run, folder.survey(), replace(ledger, cases=cases), ahead, folder.thumbnails))
+    return tuple(sorted(states, key=lambda state: state.intake.created_at))
+
+
+def choose(installation: Installation, intake_id: str, series: Collection[str], *, may_be_twin: bool = False) -> Run:
+    """Queue the run that takes series of an intake in, and discards what else it holds.
+
+    Args:
+        installation: of the intake.
+        intake_id: the intake.
+        series: keys of its offers.
+        may_be_twin: whether a series is taken in though its scan is a case already.
+
+    Raises:
+        NotFoundError: the intake is gone, or has no such series that can be taken in.
+        RunActiveError: it is being carried out.
+        StorageError: the database refuses.
+    """
+    folder = folder_of(installation.files, intake_id)
+    survey = folder.survey()
+    usable = {offer.key for offer in survey.offers if not offer.refusal} if survey else set()
+    if not series or not usable.issuperset(series):
+        folder.intake()
+        raise NotFoundError("There is no such series in what was handed in.", "Choose one of those that are shown.")
+    return _queue(installation, IntakeConfig(intake=intake_id, series=tuple(series), may_be_twin=may_be_twin))
+
+
+def try_again(installation: Installation, intake_id: str) -> Run:
+    """Queue again what an intake was to do last; raises as `choose`."""
+    with installation.database.read() as session:
+        latest = rows.latest_intake_runs(session, [intake_id]).get(intake_id)
+    return _queue(installation, latest.config_as(IntakeConfig) if latest else IntakeConfig(intake=intake_id))
+
+
+def stop(installation: Installation, intake_id: str) -> None:
+    """Stop an intake that waits or is carried out; what it has unpacked stays, so that it can be tried again.
+
+    Raises:
+        NotFoundError: the intake is gone.
+        StorageError: the database refuses.
+    """
+    folder_of(installation.files, intake_id).intake()
+    with installation.database.read() as session:
+        latest = rows.latest_intake_runs(session, [intake_id]).get(intake_id)
+    if latest:
+        installation.executor.cancel(latest.id)
+
+
+def discard(installation: Installation, intake_id: str) -> None:
+    """Remove an intake with all that was not taken in; raises NotFoundError and RunActiveError as `choose`."""
+    folder = folder_of(installation.files, intake_id)
+    with installation.database.begin() as session:  # so that no run is queued meanwhile
+        _check_idle(rows.latest_intake_runs(session, [intake_id]).get(intake_id))
+        folder.intake()
+        with atomic.disk_errors("What was handed in"):
+            folder.remove()
+    log.info("intake %s: discarded by %s", intake_id, installation.actor.id)
+
+
+def sweep_intakes(installation: Installation) -> int:
+    """Remove intakes that nobody has touched for a week and that no run works on, and return how many.
+
+    Nothing is removed where files and database do not belong together.
+
+    Raises:
+        StorageError: the database refuses.
+    """
+    try:
+        check_pairing(installation)
+    except SetupError as error:
+        log.error("no intake is swept: %s", error.found)  # noqa: TRY400 - a state of the installation, no fault of ours
+        return 0
+    folders = {folder.path.name: folder for folder in _folders(installation.files)}
+    with installation.database.read() as session:
+        runs = rows.latest_intake_runs(session, folders)
+    stale = [folder for intake_id, folder in folders.items() if _is_left(folder, runs.get(intake_id))]
+    for folder in stale:
+        folder.remove()
+        log.info("intake %s: nobody has decided on it for a week, it is removed", folder.path.name)
+    return len(stale)
+
+
+def folder_of(files: FileStore, intake_id: str) -> IntakeFolder:
+    """Return the folder of an intake, whether it is there or not."""
+    return IntakeFolder(files.local(keys.intake(intake_id)))
+
+
+def _queue(installation: Installation, config: IntakeConfig) -> Run:
+    """Queue a run of an intake, one at a time."""
+    intake = folder_of(installation.files, config.intake).intake()
+    run = _run(config, intake.place)
+    with installation.database.begin() as session:
+        _check_idle(rows.latest_intake_runs(session, [intake.id]).get(intake.id))
+        rows.insert_run(session, run)
+    installation.executor.wake()
+    return run
+
+
+def _check_idle(latest: Run | None) -> None:
+    if latest and not latest.state.is_final:
+        raise RunActiveError("It is being taken in already.", "Wait until that is done, or stop it first.")
+
+
+def _run(config: IntakeConfig, place: int) -> Run:
+    return replace(blank_run(RunKind.INTAKE, config), priority=place)
+
+
+def _new_intake(name: str, place: int, intake_id: str = "") -> Intake:
+    return Intake(id=intake_id or uuid4().hex, name=name, created_at=datetime.now(UTC), place=place)
+
+
+def _name_of(names: Sequence[str]) -> str:
+    """Name what was handed in: the one file, the one folder, or the first of several."""
+    parts = ([part for part in name.replace("\\", "/").split("/") if part.strip(".")] for name in names)
+    firsts = list(dict.fromkeys(path[0] if path else "" for path in parts))
+    name = display_name(firsts[0]) if firsts else "Nothing"
+    return name if len(firsts) <= 1 else f"{name} and {len(firsts) - 1} more"
+
+
+def _folders(files: FileStore) -> list[IntakeFolder]:
+    parent = files.local(keys.INTAKES)
+    return [IntakeFolder(path) for path in sorted(parent.iterdir()) if path.is_dir()] if parent.is_dir() else []
+
+
+def _is_left(folder: IntakeFolder, run: Run | None) -> bool:
+    if run and (not run.state.is_final or run.finished_at is None):
+        return False
+    try:
+        touched_s = folder.path.stat().st_mtime
+    except OSError:
+        return False
+    if run and run.finished_at:
+        touched_s = max(touched_s, run.finished_at.timestamp())
+    return time.time() - touched_s > LEFT_AFTER_S

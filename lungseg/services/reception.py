@@ -1,0 +1,74 @@
+"""What the listener received becomes intakes: each study once, whatever ends in between."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+from lungseg.db import runs as rows
+from lungseg.errors import LungSegError
+from lungseg.files import atomic, keys
+from lungseg.pacs.inbox import Inbox
+from lungseg.services.installation import Installation
+from lungseg.services.intake import begin, folder_of
+from lungseg.wording import counted
+
+log = logging.getLogger(__name__)
+
+NAME = "A study that was sent"
+"""The tags name the case; where they say nothing, this does."""
+
+
+def open_inbox(installation: Installation) -> Inbox:
+    """Open the folder of what is received; raises StorageError where it can't be used."""
+    return Inbox(installation.files.local(keys.LISTENER) / "inbox")
+
+
+def hand_over_due(installation: Installation, inbox: Inbox) -> int:
+    """Make intakes of the studies that are complete, and remove what has lain for long; returns their number.
+
+    A study that can't be handed over now stays, and is tried again at the next call.
+    """
+    handed_over = 0
+    for study in inbox.due(installation.settings.pacs.quiet_s):
+        try:
+            _hand_over(installation, inbox, study)
+            handed_over += 1
+        except LungSegError as error:
+            log.warning("a study can't be taken in now: %s", error.found)
+    inbox.remove_old()
+    return handed_over
+
+
+def _hand_over(installation: Installation, inbox: Inbox, study: str) -> None:
+    """Begin the intake of a study under an id that was written down before: a second attempt makes no second one.
+
+    The intake gets links to the files, which stay in the inbox until its run is queued.
+    """
+    handover = inbox.begin_handover(study, uuid4().hex)
+    with installation.database.read() as session:
+        is_queued = handover.intake in rows.latest_intake_runs(session, [handover.intake])
+    if not is_queued:
+        folder_of(installation.files, handover.intake).remove()
+        links = installation.files.local(keys.LISTENER) / "links"
+        paths = [inbox.path_of(study, name) for name in handover.files]
+        files = [(NAME, path) for path in _linked(paths, links)]
+        begin(installation, files, unattended=True, intake_id=handover.intake)
+        shutil.rmtree(links, ignore_errors=True)
+        log.info("intake %s: %s of a study that was sent", handover.intake, counted(len(files), "file"))
+    inbox.end_handover(study, handover)
+
+
+def _linked(paths: list[Path], folder: Path) -> list[Path]:
+    """Return links to files, in a folder that is made anew."""
+    with atomic.disk_errors("A link to what was received"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=atomic.PRIVATE_FOLDER)
+        links = []
+        for number, path in enumerate(paths):
+            links.append(folder / f"{number:06}{path.suffix}")
+            os.link(path, links[-1])
+        return links

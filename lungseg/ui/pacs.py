@@ -1,0 +1,131 @@
+"""Searching the PACS and importing from it.
+
+What a search shows is identity from the PACS: it lives in the session of the one who searched, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import streamlit as st
+
+from lungseg.errors import LungSegError
+from lungseg.pacs.queries import MOST_STUDIES, PacsAnswer, PacsQuery, PacsSeries, PacsStudy
+from lungseg.services import intake
+from lungseg.services.pacs import ask
+from lungseg.ui.html import bold, draw_quiet
+from lungseg.ui.labels import told_apart
+from lungseg.ui.navigation import cases_page
+from lungseg.ui.notice import attempt, say
+from lungseg.ui.resources import installation, settings
+from lungseg.ui.theme import show_error
+from lungseg.wording import counted
+
+ANSWER, SERIES, FAILURE = "pacs_answer", "pacs_series_of", "pacs_failure"
+WHOLE = "All CT series of the study"
+ROW_PX, HEAD_PX, MOST_PX = 35, 38, 420
+
+
+def search_and_import() -> None:
+    """Draw the search, its studies, and the import of one; without a server, say how one is set."""
+    if not settings().pacs.dicomweb_url:
+        st.info(
+            "No PACS is set. Start LungSeg with the address of its DICOMweb server: "
+            "LUNGSEG_DICOMWEB_URL=http://127.0.0.1:8042/dicom-web; docs/pacs.md has the set-up of Orthanc, passwords "
+            "and certificates. Until then LungSeg asks no other machine for anything."
+        )
+        return
+    _form()
+    if failure := st.session_state.get(FAILURE):
+        show_error(failure)
+    answer: PacsAnswer | None = st.session_state.get(ANSWER)
+    if answer is None:
+        draw_quiet("A search shows studies with CT images, newest first. A part of a name or a description is enough.")
+    elif not answer.studies:
+        st.info("The PACS has no CT study like that.")
+    else:
+        _studies(answer)
+
+
+def _form() -> None:
+    with st.form("pacs_search", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        patient_id = st.text_input("Patient ID", key="pacs_patient_id")
+        name = st.text_input("Patient name", key="pacs_patient_name")
+        first = st.date_input("From", value=None, key="pacs_from", format="YYYY-MM-DD", min_value=date(1970, 1, 1))
+        last = st.date_input("To", value=None, key="pacs_to", format="YYYY-MM-DD", min_value=date(1970, 1, 1))
+        description = st.text_input("Description", key="pacs_description")
+        is_sent = st.form_submit_button("Search", type="primary", key="pacs_send")
+    if is_sent:
+        _search(
+            PacsQuery(
+                patient_id=patient_id,
+                patient_name=name,
+                date_from=first.isoformat() if first else "",
+                date_to=last.isoformat() if last else "",
+                description=description,
+            )
+        )
+
+
+def _search(query: PacsQuery) -> None:
+    for key in (ANSWER, SERIES, FAILURE):
+        st.session_state.pop(key, None)
+    try:
+        with st.spinner("Asking the PACS"):
+            st.session_state[ANSWER] = ask(installation(), query)
+    except LungSegError as error:
+        st.session_state[FAILURE] = error
+
+
+def _studies(answer: PacsAnswer) -> None:
+    rows = [
+        {
+            "Date": study.date,
+            "Patient": study.patient_name,
+            "ID": study.patient_id,
+            "Description": study.description,
+            "Kinds": ", ".join(study.modalities),
+            "Series": study.series,
+            "Images": study.instances,
+        }
+        for study in answer.studies
+    ]
+    st.dataframe(rows, hide_index=True, height=min(MOST_PX, HEAD_PX + ROW_PX * len(rows)), key="pacs_table")
+    if not answer.is_complete:
+        draw_quiet(bold(f"The newest of more than {MOST_STUDIES} studies."), " Narrow the search down.")
+    labels = told_apart({study.study_uid: _study_label(study) for study in answer.studies})
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        study_uid = st.selectbox("Study", list(labels), format_func=labels.__getitem__, key="pacs_study")
+        series = _series_of(study_uid)
+        options = {"": WHOLE, **told_apart({item.series_uid: _series_label(item) for item in series})}
+        st.selectbox("Series", list(options), format_func=options.__getitem__, key="pacs_series")
+        st.button("Import", key="pacs_import", type="primary", on_click=_import)
+        st.page_link(cases_page(), label="Cases", width=90)
+
+
+def _series_of(study_uid: str) -> tuple[PacsSeries, ...]:
+    """Return the series of a study, asked for once; none where the PACS does not say."""
+    answers: dict[str, tuple[PacsSeries, ...]] = st.session_state.setdefault(SERIES, {})
+    if study_uid not in answers:
+        try:
+            answers[study_uid] = ask(installation(), PacsQuery(study_uid=study_uid)).series
+        except LungSegError as error:
+            show_error(error)
+            return ()
+    return answers[study_uid]
+
+
+def _import() -> None:
+    """Queue the retrieval of what is chosen at the click, as the callback of a button."""
+    chosen = (st.session_state["pacs_study"], st.session_state["pacs_series"])
+    if attempt(intake.retrieve, installation(), *chosen):
+        say("It is being retrieved. Cases shows how far it has come, and asks where there is a choice.")
+
+
+def _study_label(study: PacsStudy) -> str:
+    return " · ".join(text for text in (study.date, study.patient_name, study.patient_id, study.description) if text)
+
+
+def _series_label(series: PacsSeries) -> str:
+    images = "" if series.instances is None else counted(series.instances, "image")
+    return " · ".join(text for text in (series.number, series.modality, series.description, images) if text)

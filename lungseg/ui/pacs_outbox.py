@@ -1,0 +1,79 @@
+"""Results on their way to a PACS: sent, waiting, given up; and sending one."""
+
+from __future__ import annotations
+
+import streamlit as st
+from markupsafe import Markup
+
+from lungseg.pacs.destinations import destinations_of
+from lungseg.records.deliveries import Delivery, DeliveryState
+from lungseg.records.run_configs import ExportKind
+from lungseg.services.cases import list_cases
+from lungseg.services.outbox import deliveries, queue_delivery
+from lungseg.ui.formatting import ago
+from lungseg.ui.html import bold, draw, draw_quiet, joined, tag
+from lungseg.ui.labels import told_apart
+from lungseg.ui.notice import act
+from lungseg.ui.resources import installation, settings
+from lungseg.ui.widgets import small_heading
+from lungseg.wording import counted
+
+POLL_S = 3.0
+KINDS = {
+    ExportKind.SEG: "DICOM segmentation",
+    ExportKind.RTSTRUCT: "RT structure set",
+    ExportKind.SR: "Structured report",
+}
+STATES = {
+    DeliveryState.WAITING: "waits",
+    DeliveryState.SENDING: "is being sent",
+    DeliveryState.SENT: "sent",
+    DeliveryState.FAILED: "not sent",
+}
+
+
+def outbox() -> None:
+    """Draw what is sent to a PACS, where the settings name a destination."""
+    if not settings().pacs.destinations:
+        draw_quiet("Nothing can be sent: LUNGSEG_PACS_DESTINATIONS names no PACS.")
+        return
+    small_heading("Sent to a PACS")
+    _form()
+    st.fragment(_list, run_every=POLL_S)()
+
+
+def _form() -> None:
+    names = {summary.case.id: summary.case.name for summary in list_cases(installation())}
+    if not names:
+        return
+    labels = told_apart(names)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.selectbox("Case", list(labels), format_func=labels.__getitem__, key="pacs_case")
+        st.selectbox("Format", list(KINDS), format_func=KINDS.__getitem__, key="pacs_kind")
+        st.selectbox("Destination", list(destinations_of(settings().pacs)), key="pacs_destination")
+        st.button("Send result", key="pacs_deliver", on_click=_send)
+
+
+def _send() -> None:
+    """Queue what is chosen at the click, as the callback of a button."""
+    act(queue_delivery, *(st.session_state[f"pacs_{name}"] for name in ("case", "kind", "destination")))
+
+
+def _list() -> None:
+    names = {summary.case.id: summary.case.name for summary in list_cases(installation())}
+    items = [
+        _item(names[delivery.case_id], delivery) for delivery in deliveries(installation()) if delivery.case_id in names
+    ]
+    if items:
+        draw(tag("ul", *items, css="lungseg-outcomes"))
+    else:
+        draw_quiet("No result has been sent yet.")
+
+
+def _item(name: str, delivery: Delivery) -> Markup:
+    attempts = counted(delivery.attempts, "attempt") + " in vain" if delivery.attempts else ""
+    state = joined([STATES[delivery.state], attempts, ago(delivery.created_at)], ", ")
+    texts = [bold(name), f"{KINDS.get(delivery.kind, delivery.kind)} to {delivery.destination}:", state]
+    if delivery.failure:
+        texts += [delivery.failure.found, tag("span", delivery.failure.remedy), tag("code", delivery.failure.code)]
+    return tag("li", joined(texts, " "), css="failed" if delivery.state is DeliveryState.FAILED else "")

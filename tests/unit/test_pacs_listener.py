@@ -1,0 +1,170 @@
+"""The listener in this process: whom it lets in, what it takes, what it answers."""
+
+import socket
+from dataclasses import replace
+
+import pytest
+from pydicom.uid import CTImageStorage, JPEGLSLossless, generate_uid
+from pynetdicom import AE
+
+from lungseg.config import PacsSettings
+from lungseg.errors import DiskFullError, SetupError, StorageError
+from lungseg.pacs.inbox import Inbox
+from lungseg.pacs.listener import DicomListener
+from tests.dicom_phantoms import small_volume, write_secondary_capture, write_series
+from tests.pacs import echo, store
+from tests.web import free_port
+
+
+@pytest.fixture
+def pacs():
+    return PacsSettings(listen_port=free_port(), listen_from=("PACS", "CT1"))
+
+
+@pytest.fixture
+def inbox(tmp_path):
+    return Inbox(tmp_path / "inbox")
+
+
+@pytest.fixture
+def listening(pacs, inbox):
+    """The settings of a listener that runs."""
+    with DicomListener(pacs, inbox):
+        yield pacs
+
+
+@pytest.fixture
+def files(tmp_path):
+    return write_series(tmp_path / "series", small_volume(3))
+
+
+def received(inbox):
+    return sorted(inbox.folder.rglob("*.dcm"))
+
+
+def test_known_titles_are_answered_and_others_refused(listening):
+    assert echo(listening) == 0
+    assert echo(listening, calling="CT1") == 0
+    assert echo(listening, calling="STRANGER") is None
+    assert echo(listening, called="SOMEBODY") is None
+
+
+def test_a_stranger_stores_nothing(listening, inbox, files):
+    assert store(listening, files, calling="STRANGER") == []
+    assert received(inbox) == []
+
+
+def test_slices_are_kept_as_they_were_sent(listening, inbox, tmp_path):
+    files = write_series(tmp_path / "series", small_volume(3), transfer_syntax=JPEGLSLossless)
+    assert store(listening, files) == [0, 0, 0]
+    assert len(received(inbox)) == 3
+    pixels = {path.read_bytes()[-64:] for path in received(inbox)}
+    assert pixels == {path.read_bytes()[-64:] for path in files}
+    assert store(listening, files) == [0, 0, 0]
+    assert len(received(inbox)) == 3
+
+
+def test_another_slice_under_the_same_uid_is_kept_too(listening, inbox, files, tmp_path):
+    store(listening, files)
+    changed = write_series(tmp_path / "other", small_volume(3) + 1)
+    assert store(listening, changed) == [0, 0, 0]
+    assert len(received(inbox)) == 6
+
+
+def test_what_is_no_ct_is_refused_when_it_is_proposed(listening, inbox, tmp_path):
+    picture = write_secondary_capture(tmp_path / "picture")
+    assert store(listening, [picture]) == []
+    assert received(inbox) == []
+
+
+@pytest.mark.parametrize("name", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_a_slice_without_a_usable_uid_is_refused(listening, inbox, tmp_path, name):
+    def change(dataset, _):
+        delattr(dataset, name)
+
+    files = write_series(tmp_path / "series", small_volume(1), change=change)
+    assert store(listening, files) == [0xA900]
+    assert received(inbox) == []
+
+
+def test_a_slice_that_is_not_what_its_sender_announces_is_refused(listening, inbox, files):
+    from pydicom import dcmread
+
+    dataset = dcmread(files[0])
+    entity = AE(ae_title="PACS")
+    entity.add_requested_context(CTImageStorage, dataset.file_meta.TransferSyntaxUID)
+    association = entity.associate(listening.listen_host, listening.listen_port, ae_title=listening.aet)
+    announced = dataset.SOPInstanceUID
+    dataset.SOPInstanceUID = generate_uid()
+    content = files[0].with_name("odd")
+    dataset.save_as(content)
+    raw = content.read_bytes()
+    content.write_bytes(raw)  # the meta information says one UID, the data set another
+    assert dataset.file_meta.MediaStorageSOPInstanceUID == announced
+    from pynetdicom import _config
+
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    try:
+        assert association.send_c_store(content).Status == 0xA900
+    finally:
+        _config.STORE_SEND_CHUNKED_DATASET = False
+        association.release()
+    assert received(inbox) == []
+
+
+def test_on_a_full_disk_nothing_is_taken(pacs, inbox, files):
+    with DicomListener(pacs, inbox, free_bytes=2**62):
+        assert store(pacs, files) == [0xA700] * 3
+    assert received(inbox) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (DiskFullError("The disk is full.", "Free it."), 0xA700),
+        (StorageError("It can't be written.", "Look."), 0xC000),
+        (MemoryError("of Doe^John"), 0xC000),
+    ],
+)
+def test_what_goes_wrong_is_a_status_and_the_next_is_served(
+    listening, inbox, files, monkeypatch, caplog, error, status
+):
+    def fail(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox, "keep", fail)
+        assert store(listening, files[:1]) == [status]
+    assert "Doe" not in caplog.text
+    assert store(listening, files) == [0, 0, 0]
+
+
+def test_a_study_waits_for_the_association_that_carries_it(listening, inbox, files):
+    from pydicom import dcmread
+
+    from tests.runs_at_work import wait_for
+
+    entity = AE(ae_title="PACS")
+    entity.add_requested_context(CTImageStorage)
+    association = entity.associate(listening.listen_host, listening.listen_port, ae_title=listening.aet)
+    assert association.send_c_store(dcmread(files[0])).Status == 0
+    assert inbox.due(0.0) == []
+    association.release()
+    assert len(wait_for(lambda: inbox.due(0.0), 10)) == 1
+
+
+def test_without_a_known_title_it_does_not_listen(pacs, inbox):
+    with (
+        pytest.raises(SetupError, match="Nobody may send") as caught,
+        DicomListener(replace(pacs, listen_from=()), inbox),
+    ):
+        raise AssertionError
+    assert "LUNGSEG_LISTEN_FROM" in caught.value.remedy
+
+
+def test_a_port_that_is_taken_is_named(pacs, inbox):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", pacs.listen_port))
+        other.listen()
+        with pytest.raises(SetupError, match=f"Port {pacs.listen_port} of 127.0.0.1"), DicomListener(pacs, inbox):
+            raise AssertionError
