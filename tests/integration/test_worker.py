@@ -223,6 +223,7 @@ def test_worker_gets_on_where_all_of_its_lanes_do(settings, database):
     for _ in range(3):
         all_of_them._step(Lane.SCANS)
     all_of_them._step(Lane.VIDEOS)
+    all_of_them._step(Lane.INTAKES)
     assert not steps, "the last lane may hang"
     all_of_them._step(Lane.LONG)
     all_of_them._step(Lane.LONG)
