@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lungseg.errors import SetupError
+from lungseg.pacs_settings import PacsSettings
+from lungseg.setting import HIGHEST_PORT, VARIABLE, setting
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
@@ -25,9 +27,6 @@ SITE = BUNDLED if BUNDLED.is_dir() else CHECKOUT
 """The folder of `app.py`, `pages/` and the checkpoints that ship."""
 
 GIGABYTE = 1024**3
-HIGHEST_PORT = 65535
-VARIABLE = "variable"
-"""Key of a field's metadata: the environment variable that sets it."""
 
 LIFELINE = "LIFELINE_OF_LUNGSEG"
 """Variable that `lungseg serve` sets for the processes that it starts."""
@@ -42,8 +41,8 @@ Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 """Where a network runs; `auto` is CUDA where there is one."""
 
 
-def _folder(value: Any) -> Any:
-    return Path(value).expanduser().resolve() if isinstance(value, str) else value
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().resolve()
 
 
 def _folders(text: str) -> tuple[Path, ...]:
@@ -57,10 +56,14 @@ def _names(text: str) -> tuple[str, ...]:
 IdentityPolicy: TypeAlias = Literal["remove", "keep"]
 """What becomes of a patient's identity in DICOM files."""
 
-Folder: TypeAlias = Annotated[Path, BeforeValidator(_folder)]
-Folders: TypeAlias = Annotated[tuple[Path, ...], BeforeValidator(_folders)]
-Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_names)]
-Switch: TypeAlias = Annotated[bool, BeforeValidator(lambda text: text == "1")]
+FROM_TEXT: dict[Any, Callable[[str], Any]] = {
+    Path: _folder,
+    Path | None: _folder,
+    tuple[Path, ...]: _folders,
+    tuple[str, ...]: _names,
+    bool: lambda text: text == "1",
+}
+"""How a variable is read, by the type of its field; pydantic reads the others."""
 
 
 def _user_home() -> tuple[Path, ...]:
@@ -100,11 +103,6 @@ class _Environment(BaseSettings):
     model_config = SettingsConfigDict(
         case_sensitive=True, enable_decoding=False, env_ignore_empty=True, extra="ignore", validate_default=False
     )
-
-
-def setting(variable: str, text: str, remedy: str = "", **default: Any) -> Any:
-    """Declare a field that a variable sets; the README has its `text`, the error for an unusable value its `remedy`."""
-    return field(**default, metadata={VARIABLE: variable, "text": text, "remedy": remedy})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,100 +162,6 @@ class Limits:
     )
 
 
-DESTINATION = re.compile(
-    r"(?P<name>[\w .-]{1,40})=((?P<aet>[\x21-\x7e]{1,16})@(?P<host>[A-Za-z0-9._-]+):(?P<port>\d{1,5})|(?P<url>https?://[^\s,]+))"
-)
-"""A PACS that results are sent to: `archive=ORTHANC@10.0.0.5:4242` (C-STORE) or `archive=https://.../dicom-web`."""
-AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e]{1,16}")
-"""An application entity's title; blanks and backslashes are left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class PacsSettings:
-    """How this installation talks to a PACS. By default it does not: nobody is asked, and nobody may send.
-
-    A `dicomweb_login` holds `user:password`, a `dicomweb_token` the token alone; both go to the host of `dicomweb_url`
-    and to no other.
-    """
-
-    dicomweb_url: str = setting(
-        "LUNGSEG_DICOMWEB_URL",
-        "address of the DICOMweb server that the page PACS searches: `http://127.0.0.1:8042/dicom-web`",
-        "Give its whole address, with http:// or https://.",
-        default="",
-    )
-    dicomweb_login: Folder | None = setting(
-        "LUNGSEG_DICOMWEB_LOGIN", "file that holds `user:password` for it", default=None
-    )
-    dicomweb_token: Folder | None = setting(
-        "LUNGSEG_DICOMWEB_TOKEN", "file that holds a bearer token for it", default=None
-    )
-    ca_file: Folder | None = setting(
-        "LUNGSEG_PACS_CA",
-        "certificates (PEM) that a DICOMweb server is checked by; the public ones where it is not set",
-        default=None,
-    )
-    timeout_s: PositiveInt = setting(
-        "LUNGSEG_PACS_TIMEOUT", "seconds in which a PACS has to answer", "Set it to a number of seconds.", default=30
-    )
-    destinations: Names = setting(
-        "LUNGSEG_PACS_DESTINATIONS",
-        "where results may be sent, separated by commas: `archive=AET@host:port` or `archive=https://host/dicom-web`",
-        default=(),
-    )
-    send_back_to: str = setting(
-        "LUNGSEG_PACS_SEND_BACK",
-        "name of the destination to which results of studies are sent that the listener received",
-        default="",
-    )
-    aet: str = setting("LUNGSEG_PACS_AET", "AE title of LungSeg, as listener and as sender", default="LUNGSEG")
-    listen_host: str = setting("LUNGSEG_LISTEN_HOST", "address that `lungseg listen` listens on", default="127.0.0.1")
-    listen_port: int = setting(
-        "LUNGSEG_LISTEN_PORT", "its port", f"Set it to a number from 1 to {HIGHEST_PORT}.", default=11112
-    )
-    listen_from: Names = setting(
-        "LUNGSEG_LISTEN_FROM",
-        "AE titles that may send to it, separated by commas; without one it does not start",
-        default=(),
-    )
-    quiet_s: PositiveInt = setting(
-        "LUNGSEG_LISTEN_QUIET",
-        "seconds without a new slice after which a study is complete",
-        "Set it to a number of seconds.",
-        default=60,
-    )
-
-    def __post_init__(self) -> None:
-        """Raise SetupError where an address, a title or a port can't be used."""
-        if not 1 <= self.listen_port <= HIGHEST_PORT:
-            raise SetupError(
-                f"LUNGSEG_LISTEN_PORT is {self.listen_port}.", f"Set it to a number from 1 to {HIGHEST_PORT}."
-            )
-        if self.dicomweb_url and not self.dicomweb_url.startswith(("http://", "https://")):
-            raise SetupError(
-                f"LUNGSEG_DICOMWEB_URL is {self.dicomweb_url!r}.", "Give its whole address, with http:// or https://."
-            )
-        for variable, titles in (("LUNGSEG_PACS_AET", (self.aet,)), ("LUNGSEG_LISTEN_FROM", self.listen_from)):
-            if wrong := [title for title in titles if not AE_TITLE.fullmatch(title)]:
-                raise SetupError(f"{variable} has {wrong[0]!r}.", "An AE title has 1 to 16 characters, no blanks.")
-        names = [self._name_of(text) for text in self.destinations]
-        if self.send_back_to and self.send_back_to not in names:
-            raise SetupError(
-                f"LUNGSEG_PACS_SEND_BACK is {self.send_back_to!r}.",
-                "Name one of the destinations in LUNGSEG_PACS_DESTINATIONS.",
-            )
-
-    @staticmethod
-    def _name_of(text: str) -> str:
-        match = DESTINATION.fullmatch(text)
-        if match is None or int(match["port"] or 1) not in range(1, HIGHEST_PORT + 1):
-            raise SetupError(
-                f"LUNGSEG_PACS_DESTINATIONS has {text!r}.",
-                "Write each as name=AET@host:port, or as name=https://host/dicom-web.",
-            )
-        return match["name"]
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of one installation; every path that the product writes to lies under `home`.
@@ -267,29 +171,29 @@ class Settings:
     under `home`, beside the checkpoints that ship. `data_roots` does not bind commands.
     """
 
-    home: Folder = setting(
+    home: Path = setting(
         "LUNGSEG_HOME",
         "folder of everything that LungSeg writes: database, scans, masks, logs",
         default_factory=_default_home,
     )
-    models: Folder = setting("LUNGSEG_MODELS", "folder of checkpoints", default=SITE / "models")
+    models: Path = setting("LUNGSEG_MODELS", "folder of checkpoints", default=SITE / "models")
     database_url: str = setting("LUNGSEG_DATABASE_URL", "SQLAlchemy URL of the database", default="")
     host: str = setting("LUNGSEG_HOST", "address that the server listens on", default="127.0.0.1")
     port: int = setting("LUNGSEG_PORT", "its port", f"Set it to a number from 1 to {HIGHEST_PORT}.", default=8501)
     device: Device = setting(
         "LUNGSEG_DEVICE", "`auto`, `cpu` or `cuda`", "Set it to auto, cpu or cuda.", default="auto"
     )
-    allow_unauthenticated: Switch = setting(
+    allow_unauthenticated: bool = setting(
         "LUNGSEG_ALLOW_UNAUTHENTICATED",
         "`1` lets the server listen beyond this machine though it has no login yet",
         default=False,
     )
-    allowed_hosts: Names = setting(
+    allowed_hosts: tuple[str, ...] = setting(
         "LUNGSEG_ALLOWED_HOSTS",
         "names under which browsers may reach it besides, separated by commas: `lungseg.example.org`",
         default=(),
     )
-    viewer_folder: Folder | None = setting("LUNGSEG_VIEWER", "folder of the viewer's browser bundle", default=None)
+    viewer_folder: Path | None = setting("LUNGSEG_VIEWER", "folder of the viewer's browser bundle", default=None)
     checkpoint: str | None = setting(
         "LUNGSEG_CHECKPOINT",
         "name in `models/` or path of the checkpoint that segments, whatever was promoted",
@@ -301,7 +205,7 @@ class Settings:
         "Set it to remove or keep.",
         default="remove",
     )
-    data_roots: Folders = setting(
+    data_roots: tuple[Path, ...] = setting(
         "LUNGSEG_DATA",
         "folders below which the pages Data set and Training may name folders, separated by `:`; commands may use any",
         default_factory=_user_home,
@@ -393,7 +297,7 @@ def _read_environment(kind: type[Settings | Limits | PacsSettings]) -> Mapping[s
     """Return what the environment sets of a class, by field; raises SetupError where a value can't be used."""
     settings, types = _settings_in(kind), get_type_hints(kind, include_extras=True)
     columns: dict[str, Any] = {
-        item.name: (types[item.name], FieldInfo(default=None, validation_alias=variable))
+        item.name: (_read_from_text(types[item.name]), FieldInfo(default=None, validation_alias=variable))
         for variable, item in settings.items()
     }
     try:
@@ -405,6 +309,10 @@ def _read_environment(kind: type[Settings | Limits | PacsSettings]) -> Mapping[s
         raise SetupError(f"{variable} is {detail['input']!r}.", remedy) from error
     values = {name: getattr(environment, name) for name in environment.model_fields_set}
     return {name: value for name, value in values.items() if value != ()}
+
+
+def _read_from_text(kind: Any) -> Any:
+    return Annotated[kind, BeforeValidator(FROM_TEXT[kind])] if kind in FROM_TEXT else kind
 
 
 def _as_variables(settings: Settings | Limits | PacsSettings) -> dict[str, str]:

@@ -219,7 +219,11 @@ def without_preamble(path: Path) -> Path:
     return path
 
 
-def write_two_series(folder: Path, kernels: tuple[str, str] = ("B70f", "B30f")) -> list[Path]:
+def write_two_series(
+    folder: Path,
+    kernels: tuple[str, str] = ("B70f", "B30f"),
+    transfer_syntax: str = ExplicitVRLittleEndian,
+) -> list[Path]:
     """Write two series of one acquisition that differ in their kernel alone."""
     paths = []
     for number, kernel in enumerate(kernels):
@@ -227,7 +231,7 @@ def write_two_series(folder: Path, kernels: tuple[str, str] = ("B70f", "B30f")) 
         def set_kernel(dataset: Dataset, _: int, *, kernel: str = kernel, number: int = number) -> None:
             dataset.ConvolutionKernel, dataset.SeriesNumber = kernel, number + 2
 
-        paths += write_series(folder, series=f"kernel{number}", change=set_kernel)
+        paths += write_series(folder, series=f"kernel{number}", change=set_kernel, transfer_syntax=transfer_syntax)
     return paths
 
 

@@ -37,6 +37,14 @@ def retag(path: Path, **values: object) -> Path:
     return write_dataset(dataset, path)
 
 
+def spoil(path: Path) -> None:
+    """Damage the pixels of a JPEG 2000 file within, so that only a decoder notices."""
+    raw = bytearray(path.read_bytes())
+    start = raw.index(b"\xff\x4f\xff\x51")
+    raw[start : start + 60] = bytes(60)
+    path.write_bytes(raw)
+
+
 def repaint(path: Path, **values: object) -> Path:
     """Change all pixels, and tags, of a file."""
     dataset = dcmread(path)

@@ -15,7 +15,8 @@ from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at run time
 
-from lungseg.config import CHECKOUT, PacsSettings
+from lungseg.config import CHECKOUT
+from lungseg.pacs_settings import PacsSettings
 from tests.runs_at_work import wait_for
 
 
@@ -48,6 +49,9 @@ def store(settings: PacsSettings, files: Sequence[Path], *, calling: str = "PACS
         except (RuntimeError, ValueError):  # the other side is gone, or has not accepted it
             statuses.append(None)
     association.release()
+    transport = association.dul.socket
+    if transport and transport.socket:  # the library leaves it open where the other side broke off
+        transport.socket.close()
     return statuses
 
 

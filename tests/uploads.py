@@ -15,9 +15,9 @@ from lungseg.web import resumable
 GROUP = "a" * 32
 
 
-def metadata(name: str, group: str = GROUP, count: str = "1", place: str = "0") -> str:
+def metadata(name: str, group: str = GROUP, count: str = "1", place: str = "0", part: str = "0") -> str:
     """Write the header Upload-Metadata."""
-    fields = {"filename": name, "group": group, "count": count, "place": place}
+    fields = {"filename": name, "group": group, "count": count, "place": place, "part": part}
     return ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in fields.items())
 
 

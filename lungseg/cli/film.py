@@ -19,7 +19,7 @@ WindowName: TypeAlias = Literal["lung", "mediastinum", "bone"]
 
 
 def film(
-    scan: Annotated[Path, typer.Argument(help="CT scan, .nii or .nii.gz.", show_default=False)],
+    scan: Annotated[Path, typer.Argument(help="CT scan: a NIfTI, NRRD, MetaImage or DICOM file.", show_default=False)],
     mask: Annotated[Path, typer.Argument(help="Mask on the same voxels, .nii or .nii.gz.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Film to write, .mp4 or .gif.", show_default=False)],
     reference: Annotated[Path | None, typer.Option(help="Reference mask, outlined in a colour of its own.")] = None,

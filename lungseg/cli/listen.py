@@ -17,6 +17,7 @@ def listen() -> None:
     log_to_stderr()
     from filelock import FileLock, Timeout
 
+    from lungseg.pacs.completeness import LackingSlices
     from lungseg.pacs.listener import DicomListener
     from lungseg.processes import leaving_on_signals
     from lungseg.services.home import open_installation
@@ -30,8 +31,9 @@ def listen() -> None:
             FileLock(settings.home / "listener.lock").acquire(blocking=False),
         ):
             open_installation(installation)
-            inbox = open_inbox(installation)
-            with leaving_on_signals(leaves.set, second_ends=True), DicomListener(settings.pacs, inbox):
+            inbox, count_lacking = open_inbox(installation), LackingSlices(settings)
+            receiving = DicomListener(settings.pacs, inbox, memory_bytes=settings.limits.memory_bytes)
+            with leaving_on_signals(leaves.set, second_ends=True), receiving:
                 pacs = settings.pacs
                 out.print(
                     f"LungSeg listens as {pacs.aet} at {pacs.listen_host}:{pacs.listen_port} for "
@@ -39,6 +41,6 @@ def listen() -> None:
                     soft_wrap=True,
                 )
                 while not leaves.wait(LOOK_EVERY_S):
-                    hand_over_due(installation, inbox)
+                    hand_over_due(installation, inbox, count_lacking)
     except Timeout as error:
         raise SetupError("Another `lungseg listen` has this LUNGSEG_HOME.", "End it first, or use that one.") from error

@@ -30,7 +30,7 @@ def check_outputs(outputs: Iterable[Path | None], *, inputs: Iterable[Path] = ()
 def check_scan(path: Path) -> None:
     """Check before any work that a scan or a mask is there; raises ScanError where it is not."""
     if not is_file(path):
-        raise ScanError(f"There is no file {path}.", "Give the path of a .nii or .nii.gz file.")
+        raise ScanError(f"There is no file {path}.", "Give the path of a file that is there.")
 
 
 def write_report(report: JsonObject, path: Path) -> None:

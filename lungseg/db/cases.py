@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session, defer
 
@@ -12,7 +14,7 @@ from lungseg.decoding import to_plain
 from lungseg.errors import NotFoundError
 from lungseg.records.cases import Case, CaseSummary
 from lungseg.records.examinations import Examination
-from lungseg.records.findings import ScanSeverity, doubts_in, is_misread
+from lungseg.records.findings import ScanFinding, ScanSeverity, doubts_in, is_misread, with_later
 from lungseg.records.geometry import ScanGeometry
 
 
@@ -49,12 +51,15 @@ def twin_of(session: Session, sha256: str, series_uid: str = "") -> Case | None:
     return record_of(Case, row, geometry=None) if row else None
 
 
-def cases_of_patient(session: Session, patient: str) -> tuple[Case, ...]:
-    """Return the cases of a patient (`Examination.patient`) by date of study, without their geometry."""
-    rows = session.scalars(
-        _cases().where(CaseRow.patient == patient).order_by(CaseRow.study_date, CaseRow.created_at, CaseRow.id)
-    )
+def cases_of_series(session: Session, series_uid: str) -> tuple[Case, ...]:
+    """Return the cases of a series (`Examination.series_uid`), oldest first, without their geometry."""
+    rows = session.scalars(_cases().where(CaseRow.series_uid == series_uid).order_by(CaseRow.created_at, CaseRow.id))
     return tuple(record_of(Case, row, geometry=None) for row in rows)
+
+
+def keep_findings(session: Session, case_id: str, findings: Sequence[ScanFinding]) -> None:
+    """Store what was noticed of the scan of a case."""
+    session.execute(update(CaseRow).where(CaseRow.id == case_id).values(findings=to_plain(tuple(findings))))
 
 
 def rename_case(session: Session, case_id: str, name: str) -> Case:
@@ -94,10 +99,11 @@ def list_summaries(session: Session) -> tuple[CaseSummary, ...]:
     case_ids_with_reference = referenced_case_ids(session)
     summaries = []
     for row in session.scalars(_cases().order_by(CaseRow.created_at.desc(), CaseRow.id)):
-        prediction, findings = totals.get(row.id), all_findings.get(row.id, ())
+        case, prediction = record_of(Case, row, geometry=None), totals.get(row.id)
+        findings = with_later(all_findings.get(row.id, ()), case.findings)
         summaries.append(
             CaseSummary(
-                case=record_of(Case, row, geometry=None),
+                case=case,
                 run=latest.get(row.id),
                 lesions=prediction.lesions if prediction else None,
                 volume_ml=prediction.volume_ml if prediction else None,

@@ -12,7 +12,7 @@ from lungseg.errors import LungSegError, NoSeriesError, ScanError
 from lungseg.files import atomic
 from lungseg.records.findings import ScanFinding, ScanSeverity
 from lungseg.records.intakes import IntakeSurvey, SeriesKind, SeriesOffer
-from lungseg.scans.dicom.headers import UnreadableFile, read_headers
+from lungseg.scans.dicom.headers import UnreadableFile, read_headers, reasons_of
 from lungseg.scans.dicom.magic import is_dicom
 from lungseg.scans.dicom.series import Series, offers_of, series_in
 from lungseg.scans.dicom.thumbnails import write_thumbnail
@@ -162,7 +162,7 @@ def _of_lost(lost: Sequence[str]) -> Iterator[ScanFinding]:
 def _nothing(counts: Mapping[str, int], unreadable: Sequence[UnreadableFile]) -> LungSegError:
     """Return the error of files that hold no scan."""
     listed = ", ".join(f"{what}: {count:,}" for what, count in sorted(counts.items()))
-    reasons = " ".join(sorted({file.reason for file in unreadable}))
+    reasons = reasons_of(unreadable)
     return NoSeriesError(
         f"There is no scan in it{f' ({listed})' if listed else '; it is empty'}.{f' {reasons}' if reasons else ''}",
         "Hand in the folder or the archive of the CT series, as it was exported.",

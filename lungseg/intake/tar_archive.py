@@ -15,7 +15,7 @@ from lungseg.files.unpacking import PIECE_BYTES, Content
 from lungseg.intake.members import AGAIN, Archive, ArchiveMember, MemberKind, Spend
 
 BLOCK = 512
-LONGEST_RECORD = 64 * 1024
+LONGEST_RECORD = 1024**2
 """Of a long name or an extended header."""
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 BASE_256 = 0x80
@@ -24,6 +24,15 @@ KINDS = {
     b"5": MemberKind.FOLDER, b"S": MemberKind.SPARSE,
 }  # fmt: skip
 """By the type flag; whatever is not here is a device, or as strange as one."""
+WITHOUT_CONTENT = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
+"""Links, devices and folders, whose headers may state the length of what they stand for."""
+HOLES_FOLLOW_AT, HOLES_GO_ON_AT = 482, 504
+"""Whether a block with a list of holes follows: in a header of GNU, and in such a block."""
+SPARSE_FIELDS = b"GNU.sparse."
+LONGEST_SIZE = 20
+"""Digits of a length in pax."""
+LONGEST_LENGTH = 8
+"""Digits before a line of pax."""
 
 
 class TarArchive(Archive):
@@ -40,20 +49,26 @@ class TarArchive(Archive):
         self._content = content
         self._spend = spend
         self._left = 0
-        self._name = ""
+        self._fields: dict[bytes, bytes] = {}
 
     def members(self) -> Iterator[ArchiveMember]:
-        """See `Archive`; the longer names of GNU and pax are taken."""
+        """See `Archive`; the longer names of GNU, and the names and lengths of pax are taken."""
         while header := self._header():
-            kind, size = header[156:157], _size_of(header)
+            kind = header[156:157]
             if kind in {b"L", b"x"}:
-                self._name = _long_name(self._record(size), is_pax=kind == b"x")
+                record = self._record(_size_of(header))
+                self._fields |= _fields_of(record) if kind == b"x" else {b"path": record}
                 continue
-            name, self._name = self._name or _name_of(header), ""
+            fields, self._fields = self._fields, {}
+            size = 0 if kind in WITHOUT_CONTENT else _size_of(header, fields.get(b"size"))
             padding = -size % BLOCK
             self._left = size
+            if kind == b"S":
+                self._skip_holes(header)
             if kind not in {b"g", b"K", b"V"}:
-                yield ArchiveMember(name, _kind_of_tar(kind), size, self._pieces)
+                is_sparse = any(key.startswith(SPARSE_FIELDS) for key in fields)
+                name = _text(fields.get(b"path", b"")) or _name_of(header)
+                yield ArchiveMember(name, MemberKind.SPARSE if is_sparse else _kind_of_tar(kind), size, self._pieces)
             self._skip(self._left + padding)
         self._finish()
 
@@ -80,6 +95,11 @@ class TarArchive(Archive):
         if size > LONGEST_RECORD:
             raise DamagedArchiveError(f"A name in the tar archive takes {size:,} bytes.", AGAIN)
         return self._read(size + -size % BLOCK)[:size]
+
+    def _skip_holes(self, header: bytes) -> None:
+        goes_on = header[HOLES_FOLLOW_AT]
+        while goes_on:
+            goes_on = self._read(BLOCK)[HOLES_GO_ON_AT]
 
     def _skip(self, count: int) -> None:
         while count > 0:
@@ -119,10 +139,13 @@ def _kind_of_tar(kind: bytes) -> MemberKind:
     return KINDS.get(kind, MemberKind.DEVICE)
 
 
-def _size_of(header: bytes) -> int:
-    """Return the length of a member in a header of tar: octal digits, or 64 bits behind a mark."""
+def _size_of(header: bytes, of_pax: bytes | None = None) -> int:
+    """Return the length of a member: that of pax, or that of its header, octal digits or 64 bits behind a mark."""
     field = header[124:136]
-    size = int.from_bytes(field[4:], "big") if field[0] & BASE_256 else _octal(field)
+    if of_pax is not None:
+        size = int(of_pax) if of_pax.isdigit() and len(of_pax) < LONGEST_SIZE else -1
+    else:
+        size = int.from_bytes(field[4:], "big") if field[0] & BASE_256 else _octal(field)
     if size < 0:
         raise DamagedArchiveError("The tar archive is damaged: a member has no length.", AGAIN)
     return size
@@ -139,15 +162,19 @@ def _name_of(header: bytes) -> str:
     return f"{prefix}/{name}" if prefix and header[257:263] == b"ustar\0" else name
 
 
-def _long_name(record: bytes, *, is_pax: bool) -> str:
-    """Return the name in a record of GNU, or in an extended header of pax, whose lines are like "27 path=a/b"."""
-    if not is_pax:
-        return _text(record)
-    for line in record.split(b"\n"):
-        _, _, field = line.partition(b" ")
-        if field.startswith(b"path="):
-            return _text(field.removeprefix(b"path="))
-    return ""
+def _fields_of(record: bytes) -> dict[bytes, bytes]:
+    """Return the fields of an extended header of pax: lines like "12 path=a/b", which say first how long they are."""
+    fields, start = {}, 0
+    while start < len(record):
+        space = record.find(b" ", start, start + LONGEST_LENGTH)
+        digits = record[start : max(start, space)]
+        end = start + int(digits) if digits.isdigit() else start
+        key, equals, value = record[space + 1 : end].partition(b"=")
+        if not space < end <= len(record) or not equals or value[-1:] != b"\n":
+            raise DamagedArchiveError("The tar archive is damaged: an extended header can't be read.", AGAIN)
+        fields[key] = value[:-1]
+        start = end
+    return fields
 
 
 def _text(raw: bytes) -> str:

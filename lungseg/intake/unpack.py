@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from lungseg.config import Limits
 from lungseg.errors import (
     ArchiveError,
+    DamagedArchiveError,
     ExpandedBytesError,
     ExpansionError,
     MemberBytesError,
@@ -227,6 +228,10 @@ class _Unpacking:
         """Write the members of an archive to the disk, one after the other; yields them."""
         for member in archive.members():
             self.budget.check_time()
+            if member.kind is MemberKind.SPARSE:
+                self.budget.add_file()
+                self._lose(member.name, _with_holes())
+                continue
             if not _is_wanted(member.name, member.kind, member.size, self.ignored):
                 continue
             self.budget.add_file()
@@ -268,3 +273,9 @@ class _Unpacking:
         """Return a path in the folder that nothing has yet."""
         self.number += 1
         return self.target / f"{self.number:06}"
+
+
+def _with_holes() -> ArchiveError:
+    return DamagedArchiveError(
+        "A file is packed without its zeros (tar --sparse).", "Pack it again without that option."
+    )

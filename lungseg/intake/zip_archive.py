@@ -98,6 +98,11 @@ class ZipArchive(Archive):
                 if size > info.file_size:
                     raise DamagedArchiveError("The member is longer than the archive says.", AGAIN)
                 yield piece
+        except NotImplementedError as error:
+            raise DamagedArchiveError(
+                f"The member is packed in an uncommon way (method {info.compress_type}).",
+                "Hand in the folder itself, or pack it as an ordinary zip.",
+            ) from error
         except ZIP_DAMAGE as error:
             raise DamagedArchiveError("The member is damaged.", AGAIN) from error
         if checksum != info.CRC or size != info.file_size:
@@ -118,9 +123,8 @@ def _check_directory(stream: BufferedReader, most_files: int) -> None:
     place = tail.rfind(END_MAGIC)
     if place < 0:
         raise zipfile.BadZipFile
-    (length,) = END_RECORD.unpack_from(tail, place)
-    if length == IN_64_BITS:
-        length = _length_64(stream, start + place)
+    stated = (*END_RECORD.unpack_from(tail, place), *_lengths_64(stream, start + place))
+    length = max((length for length in stated if length != IN_64_BITS), default=IN_64_BITS)
     if length > most_files * DIRECTORY_BYTES:
         raise TooManyFilesError(
             f"The directory of the zip archive takes {length:,} bytes: more than that of {most_files:,} files.",
@@ -128,15 +132,23 @@ def _check_directory(stream: BufferedReader, most_files: int) -> None:
         )
 
 
-def _length_64(stream: BufferedReader, end: int) -> int:
-    """Return the length of the directory as the record in 64 bits states it."""
-    stream.seek(end - END_64_LOCATOR.size)
+def _lengths_64(stream: BufferedReader, end: int) -> Iterator[int]:
+    """Yield the length of the directory as records in 64 bits state it: where one is said to be, and before that.
+
+    Versions of `zipfile` differ in which they believe, and believe it even where the record in 32 bits has a length.
+    """
+    locator = end - END_64_LOCATOR.size
+    if locator < END_64_DIRECTORY.size:
+        return
+    stream.seek(locator)
     mark, place = END_64_LOCATOR.unpack(stream.read(END_64_LOCATOR.size))
     if mark != b"PK\x06\x07":
-        return IN_64_BITS
-    stream.seek(place)
-    _, length = END_64_DIRECTORY.unpack(stream.read(END_64_DIRECTORY.size))
-    return int(length)
+        return
+    for record in (place, locator - END_64_DIRECTORY.size):
+        stream.seek(record)
+        mark, length = END_64_DIRECTORY.unpack(stream.read(END_64_DIRECTORY.size))
+        if mark == b"PK\x06\x06":
+            yield length
 
 
 def _kind_of(info: zipfile.ZipInfo) -> MemberKind:

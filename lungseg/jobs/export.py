@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from lungseg.files.atomic import passing_file, replacing
 from lungseg.jobs.context import JobContext
 from lungseg.jobs.recorder import Outcome
 from lungseg.records.cases import Case
-from lungseg.records.findings import statement
+from lungseg.records.findings import statement, with_later
 from lungseg.records.identities import IdentityEntry
 from lungseg.records.masks import Lesion, Mask
 from lungseg.records.run_configs import ExportConfig, ExportKind
@@ -41,6 +41,8 @@ from lungseg.services.rethreshold import mask_at, numbers_at, with_doubtful
 from lungseg.services.runs import get_run
 
 AGAIN = "Segment the case again."
+NO_DAY = date(1970, 1, 1)
+"""Of a mask whose own day would tell by how much dates were shifted, where its study has none."""
 
 Report = Callable[[str], None]
 
@@ -159,7 +161,7 @@ def _delineation_of(installation: Installation, chosen: _Choice, *, original_ide
     threshold = result.threshold if chosen.level is None else chosen.level / UINT8_ONE
     series = read_source_series(installation.files.local(case.original_path))
     series, made_at = _dated(installation, case, series, chosen.stored.created_at, original_identity=original_identity)
-    doubtful = chosen.shown.doubtful
+    doubtful, findings = chosen.shown.doubtful, with_later(result.findings, case.findings)
     return Delineation(
         series=series,
         labels=_numbers(installation, chosen, run, grid),
@@ -172,8 +174,8 @@ def _delineation_of(installation: Installation, chosen: _Choice, *, original_ide
             threshold=threshold,
         ),
         made_at=made_at,
-        statement=statement(len(chosen.shown.lesions), result.findings, len(doubtful)),
-        findings=result.findings,
+        statement=statement(len(chosen.shown.lesions), findings, len(doubtful)),
+        findings=findings,
     )
 
 
@@ -190,7 +192,8 @@ def _dated(
 ) -> tuple[SourceSeries, datetime]:
     """Return a series as it is kept or, where that is asked for, as it came; and when its mask was made, likewise.
 
-    Dates of a case without identity are shifted. That of its mask is too, or it would tell by how much.
+    Dates of a case without identity are shifted. That of its mask is too, or it would tell by how much; where nothing
+    leads back any more, it is that of the study.
     """
     entry: IdentityEntry | None = None
     is_deidentified = case.examination is not None and case.examination.is_deidentified
@@ -202,7 +205,16 @@ def _dated(
                 raise
     if entry and original_identity:
         return identified(series, entry), made_at
+    if is_deidentified and entry is None:
+        return series, datetime.combine(_study_day(series), made_at.timetz())
     return series, made_at + timedelta(days=entry.shift_days if entry else 0)
+
+
+def _study_day(series: SourceSeries) -> date:
+    try:
+        return datetime.strptime(str(series.header.get("StudyDate") or ""), "%Y%m%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        return NO_DAY
 
 
 def _copy(source: Path, sha256: str, target: Path) -> None:

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import uuid4
@@ -36,6 +36,8 @@ from lungseg.services.identity import rule_of
 from lungseg.services.intake import folder_of
 from lungseg.services.outbox import expect_result
 from lungseg.services.runs import latest_run, queue_segmentation
+from lungseg.services.storage import check_disk
+from lungseg.services.wholeness import fewer_slices, supersede_earlier
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +111,10 @@ class _Work:
             sources = sorted(self.folder.upload.iterdir())
         names = dict(zip(sources, self.intake.file_names, strict=False))  # none of a study that was retrieved
         limits, report = self.context.installation.settings.limits, self._report("unpacking")
-        unpacked = unpack(sources, target, limits=limits, names=names, on_progress=report)
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, target, ignore_errors=True)  # a part would fill the disk for nothing
+            unpacked = unpack(sources, target, limits=limits, names=names, on_progress=self._while_room(report))
+            undo.pop_all()
         listing = Listing(
             {str(path.relative_to(target)): name for path, name in unpacked.names.items()},
             dict(unpacked.ignored),
@@ -118,6 +123,15 @@ class _Work:
         self.folder.keep_listing(listing)
         shutil.rmtree(self.folder.upload, ignore_errors=True)
         return listing
+
+    def _while_room(self, report: Advance) -> Advance:
+        """Return what reports progress, and ends the work where the disk would be left too little room."""
+
+        def report_or_end(done: int, total: int) -> None:
+            check_disk(self.folder.path, 0)
+            report(done, total)
+
+        return report_or_end
 
     def _retrieve(self) -> None:
         """Fetch the study of the run from the PACS, unless files were handed in or it is there already."""
@@ -161,6 +175,7 @@ class _Work:
         if latest_run(installation, case_id) is None:
             queue_segmentation(installation, case_id, place=self.intake.place + place)
         if self.config.unattended:
+            supersede_earlier(installation, case_id)
             expect_result(installation, case_id)
         return None
 
@@ -175,6 +190,8 @@ class _Work:
                 limits=installation.settings.limits,
                 on_progress=self._report("reading slices"),
             )
+            if self.config.lacking:
+                taken = replace(taken, findings=(fewer_slices(self.config.lacking), *taken.findings))
             adopt(
                 installation, case_id, taken, name=taken.name or self.intake.name, may_be_twin=self.config.may_be_twin
             )

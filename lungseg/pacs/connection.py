@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,16 +9,13 @@ from urllib.parse import urlsplit
 
 import requests
 
-from lungseg.config import PacsSettings
 from lungseg.errors import NotDicomwebError, PacsUnauthorisedError, PacsUnreachableError, SetupError
+from lungseg.pacs_settings import PacsSettings
 
 UNAUTHORISED = frozenset({401, 403})
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers of a server that may answer otherwise later."""
 AGAIN = "Check that it runs and its log, then try again."
-
-for _name in ("dicomweb_client", "urllib3"):  # both log addresses, in which names of patients stand
-    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class _Session(requests.Session):

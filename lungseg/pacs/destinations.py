@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lungseg.config import DESTINATION, PacsSettings
 from lungseg.errors import SetupError
+from lungseg.pacs_settings import DESTINATION, PacsSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 import requests
 from dicomweb_client import DICOMwebClient
 
-from lungseg.config import PacsSettings, Settings
+from lungseg.config import Settings
 from lungseg.errors import (
+    NotDicomwebError,
     NotFoundError,
     PacsError,
     PacsRefusedError,
@@ -27,6 +28,7 @@ from lungseg.files.atomic import disk_errors
 from lungseg.pacs.connection import named_failures, opened_session
 from lungseg.pacs.multipart import boundary_of, join_parts, split_parts
 from lungseg.pacs.queries import MOST_STUDIES, PacsAnswer, PacsQuery, PacsSeries, PacsStudy, check_uid
+from lungseg.pacs_settings import PacsSettings
 from lungseg.scans.reader import Advance
 from lungseg.wording import counted
 
@@ -46,7 +48,9 @@ Item: TypeAlias = dict[str, Any]
 
 
 def search(settings: Settings, query: PacsQuery) -> PacsAnswer:
-    """Return the studies with CT images, newest first, or the series of one study.
+    """Return studies with CT images, newest first, or the series of one study.
+
+    Of more studies than are listed, those stay that the server names first: QIDO-RS has no order.
 
     Raises:
         SetupError: no server is set, or the file of its credentials can't be read.
@@ -106,6 +110,8 @@ def retrieve_study(
                 left -= len(piece)
                 if left < 0:
                     raise TooLargeError("The study holds more bytes than an upload may.", "Retrieve its series singly.")
+                if before + number > settings.limits.files:
+                    raise TooLargeError("The study holds more files than an upload may.", "Retrieve its series singly.")
                 if before + number > len(paths):
                     paths.append(folder / f"{before + number:06}")
                 with disk_errors("A file of the study"), paths[-1].open("ab") as stream:
@@ -243,16 +249,25 @@ def _store(session: requests.Session, settings: PacsSettings, url: str, batch: S
                 response = session.post(address, data=body, headers=headers, timeout=settings.timeout_s)
                 if response.status_code not in REFUSALS:
                     response.raise_for_status()
-                _check_stored(response)
+                _check_stored(response, len(batch))
                 return
         except PacsUnreachableError:
             if attempt == TRIES:
                 raise
 
 
-def _check_stored(response: requests.Response) -> None:
-    """Raise PacsRefusedError where instances failed; an empty list of failures, as Orthanc sends, is none."""
-    is_json = "json" in response.headers.get("Content-Type", "")
+def _check_stored(response: requests.Response, sent: int) -> None:
+    """Raise PacsRefusedError where instances failed; an empty list of failures, as Orthanc sends, is none.
+
+    Raises NotDicomwebError where the answer is none of a store, such as the page of a login.
+    """
+    content_type = response.headers.get("Content-Type", "")
+    is_json = "json" in content_type
+    if response.content and not is_json and response.status_code not in REFUSALS:
+        raise NotDicomwebError(
+            f"The server sends {content_type.partition(';')[0] or 'something'} instead of what it has stored.",
+            "Check the address of the destination; nothing counts as sent.",
+        )
     answer: Any = response.json() if response.content and is_json else {}
     item: Any = answer[0] if isinstance(answer, list) and answer else answer
     failed = [failure for failure in _values(item, "00081198") if isinstance(failure, dict)]
@@ -262,6 +277,12 @@ def _check_stored(response: requests.Response) -> None:
         raise PacsRefusedError(
             f"The PACS refuses {counted(len(failed), 'result') if failed else 'the results'} ({why}).",
             "Look into its log: it may not take objects of this kind, or into this study.",
+        )
+    stored = _values(item, "00081199")
+    if stored and len(stored) < sent:
+        raise PacsRefusedError(
+            f"The PACS names {len(stored)} of {counted(sent, 'result')} as stored.",
+            "Look into its log, then send again.",
         )
 
 

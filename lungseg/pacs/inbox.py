@@ -11,23 +11,26 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 from lungseg.decoding import decode_file, encode
-from lungseg.errors import LungSegError, StorageError
+from lungseg.errors import StorageError
 from lungseg.files import atomic
 
 log = logging.getLogger(__name__)
 
 HANDOVER = "handover.json"
 SUFFIX = ".dcm"
+COMPARED_BYTES = 1024**2
 NAME_CHARACTERS = 32
 """Of the hash of a UID, hexadecimal."""
 STAYS_S = 3600.0
 """How long a study stays after its last slice, if it was handed over."""
+PAUSE_S = 30.0
+"""After which a study that could not be handed over is tried again."""
 OPEN_AT_MOST_S = 600.0
 """An association that is open but silent for this long keeps no study waiting."""
 
@@ -79,6 +82,7 @@ class Inbox:
         self._guard = threading.Lock()
         self._carried: dict[object, set[str]] = {}
         self._settled: dict[str, float] = {}
+        self._put_off: dict[str, float] = {}
         atomic.make_private(folder)
         for part in (folder, *folder.glob("*"), *folder.glob("*/*")):
             atomic.remove_partials(part)
@@ -100,7 +104,7 @@ class Inbox:
         path = self.folder / study / series / f"{instance}{SUFFIX}"
         receipt = Receipt.DUPLICATE if path.exists() else Receipt.NEW
         atomic.write_first(path, content)  # of two that arrive at once, the first one stays
-        if path.read_bytes() == content:
+        if _is_content(path, content):
             return receipt
         digest = hashlib.sha256(content).hexdigest()[:NAME_CHARACTERS]
         atomic.write_first(path.with_name(f"{instance}.{digest}{SUFFIX}"), content)
@@ -113,8 +117,20 @@ class Inbox:
             self._carried.pop(association, None)
 
     def due(self, quiet_s: float) -> list[str]:
-        """Return the studies that are to be handed over: with new files, or a handover that was broken off."""
-        return [study for study in self._studies() if self._is_due(study, quiet_s)]
+        """Return the studies that are to be handed over: with new files, or a handover that was broken off.
+
+        One whose record is damaged is logged, waits for somebody to look at it, and keeps no other.
+        """
+        return [study for study in self._studies() if self._is_due_now(study, quiet_s)]
+
+    def silent_s(self, study: str) -> float:
+        """Return the seconds since a slice of a study came, or since this process began."""
+        with self._guard:
+            return self._silent_s(study)
+
+    def put_off(self, study: str) -> None:
+        """Note that a study can't be handed over now; it is due again after a pause."""
+        self._put_off[study] = self._clock() + PAUSE_S
 
     def begin_handover(self, study: str, intake: str) -> Handover:
         """Write down what is handed over, before that is done; returns the one that was broken off where there is one.
@@ -147,19 +163,40 @@ class Inbox:
         return self.folder / study / name
 
     def remove_old(self, stays_s: float = STAYS_S) -> int:
-        """Remove studies that were handed over and have been silent for long; returns their number."""
+        """Remove studies that were handed over and have been silent for long; returns their number.
+
+        Also forgets associations that have carried nothing for as long, should the end of one have gone unnoticed.
+        """
         removed = 0
         for study in self._studies():
             with self._guard:
-                if self._silent_s(study) <= stays_s or self._is_carried(study):
-                    continue
-                handover = self._handover(study)
-                if handover and handover.is_done and not self._new_files(study, handover):
+                if self._silent_s(study) > stays_s and self._is_handed_over(study):
                     shutil.rmtree(self.folder / study, ignore_errors=True)
-                    self._last.pop(study, None)
-                    self._settled.pop(study, None)
+                    for notes in (self._last, self._settled, self._put_off):
+                        notes.pop(study, None)
                     removed += 1
+        with self._guard:
+            for association, studies in tuple(self._carried.items()):
+                if all(study not in self._last or self._silent_s(study) > stays_s for study in studies):
+                    del self._carried[association]
         return removed
+
+    def _is_handed_over(self, study: str) -> bool:
+        try:
+            handover = self._handover(study)
+        except StorageError:  # `due` tells of it
+            return False
+        return handover is not None and handover.is_done and not self._new_files(study, handover)
+
+    def _is_due_now(self, study: str, quiet_s: float) -> bool:
+        if self._clock() < self._put_off.get(study, 0.0):
+            return False
+        try:
+            return self._is_due(study, quiet_s)
+        except StorageError as error:
+            log.error("%s %s", error.found, error.remedy)  # noqa: TRY400 - its trace says no more
+            self.put_off(study)
+            return False
 
     def _is_due(self, study: str, quiet_s: float) -> bool:
         with self._guard:
@@ -200,12 +237,33 @@ class Inbox:
         atomic.write_bytes(self.folder / study / HANDOVER, encode(handover))
 
 
+def first_files(study: Path) -> Iterator[tuple[Path, int]]:
+    """Yield of each series in the folder of a study a file and the number of its instances, conflicts counted once."""
+    for series in sorted(study.iterdir()):
+        names = [path for path in series.glob(f"*{SUFFIX}") if path.stem.isalnum()] if series.is_dir() else []
+        if names:
+            yield names[0], len(names)
+
+
+def _is_content(path: Path, content: bytes) -> bool:
+    """Tell whether a file has exactly this content, without a copy of it in memory."""
+    view = memoryview(content)
+    with path.open("rb") as stream:
+        pieces = iter(lambda: stream.read(COMPARED_BYTES), b"")
+        place = 0
+        for piece in pieces:
+            if piece != view[place : place + len(piece)]:
+                return False
+            place += len(piece)
+    return place == len(content)
+
+
 def _name_of(uid: str) -> str:
     return hashlib.sha256(uid.encode()).hexdigest()[:NAME_CHARACTERS]
 
 
-def _damaged(reason: str) -> LungSegError:
+def _damaged(reason: str) -> StorageError:
     return StorageError(
         f"The record of what was handed over is damaged ({reason}).",
-        f"Remove {HANDOVER} in the folder of that study: it is then taken in again.",
+        f"Remove {HANDOVER} in the folder of that study below listener/inbox: it is then taken in again.",
     )

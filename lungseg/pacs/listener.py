@@ -9,21 +9,31 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
+import zlib
+from io import BytesIO
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
-from pydicom import dcmread
-from pydicom.filebase import DicomBytesIO
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+from pydicom import Dataset, dcmread
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+)
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.transport import ThreadedAssociationServer
 
-from lungseg.config import PacsSettings
+from lungseg.config import GIGABYTE
 from lungseg.errors import DiskFullError, LungSegError, SetupError
 from lungseg.pacs.inbox import Identifiers, Inbox
 from lungseg.pacs.queries import UID
+from lungseg.pacs_settings import PacsSettings
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +46,13 @@ MOST_ASSOCIATIONS = 50
 NEGOTIATED_IN_S, ANSWERED_IN_S, SILENT_S = 30.0, 30.0, 60.0
 FREE_BYTES = 512 * 1024**2
 """The disk keeps at least this much: the database, masks and logs lie on it as well."""
+LARGEST_PDU = 1024**2
+"""Bytes; the listener announces 16 KiB, and the length that a stranger writes is allocated before anything is known."""
+MEMORY_BYTES = GIGABYTE
+COPIES = 2
+"""A slice lies in memory as it arrived, and as the file that it becomes."""
+HEAD_BYTES = 16 * 1024**2
+"""Of a deflated data set; the UIDs stand at its begin, and what is behind could inflate to any size."""
 _TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
 
 
@@ -45,13 +62,18 @@ class DicomListener:
     Args:
         settings: host, port, AE titles.
         inbox: where instances are kept.
+        free_bytes: of the disk, below which nothing is taken.
+        memory_bytes: of all slices that are being received together; the connection that asks for more is closed.
 
     Raises:
         SetupError: on entry, where no AE title is known, or the port is taken.
     """
 
-    def __init__(self, settings: PacsSettings, inbox: Inbox, *, free_bytes: int = FREE_BYTES) -> None:
+    def __init__(
+        self, settings: PacsSettings, inbox: Inbox, *, free_bytes: int = FREE_BYTES, memory_bytes: int = MEMORY_BYTES
+    ) -> None:
         self._settings, self._inbox, self._free_bytes = settings, inbox, free_bytes
+        self._budget, self._connections = _Budget(memory_bytes // COPIES), WeakSet[Association]()
         self._server: ThreadedAssociationServer | None = None
 
     def __enter__(self) -> Self:
@@ -59,7 +81,11 @@ class DicomListener:
         settings = self._settings
         if not settings.listen_from:
             raise SetupError("Nobody may send to the listener.", "Name AE titles in LUNGSEG_LISTEN_FROM.")
-        handlers: list[EventHandlerType] = [(evt.EVT_C_STORE, self._store), (evt.EVT_CONN_CLOSE, self._close)]
+        handlers: list[EventHandlerType] = [
+            (evt.EVT_CONN_OPEN, self._open),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_CONN_CLOSE, self._close),
+        ]
         try:
             self._server = self._entity().start_server(
                 (settings.listen_host, settings.listen_port), block=False, evt_handlers=handlers
@@ -79,8 +105,7 @@ class DicomListener:
             self._server.shutdown()
 
     def _entity(self) -> AE:
-        _config.LOG_HANDLER_LEVEL = "none"  # what goes through the library names patients
-        logging.getLogger("pynetdicom").setLevel(logging.ERROR)
+        _config.LOG_HANDLER_LEVEL = "none"  # its handlers word every message, which takes longer than to store it
         entity = AE(ae_title=self._settings.aet)
         entity.require_called_aet = True
         entity.require_calling_aet = list(self._settings.listen_from)
@@ -91,8 +116,35 @@ class DicomListener:
             entity.add_supported_context(sop_class, ALL_TRANSFER_SYNTAXES)
         return entity
 
+    def _open(self, event: Event) -> None:
+        """Bound what a connection may send and how long it may be silent, in the middle of a message too."""
+        association = event.assoc
+        transport = association.dul.socket
+        connection = transport.socket if transport else None
+        if transport is None or connection is None:
+            return
+        self._connections.add(association)
+        connection.settimeout(SILENT_S)  # one that is accepted has none: half a message would wait for ever
+        receive = transport.recv
+
+        def receive_bounded(nr_bytes: int) -> bytearray:
+            if nr_bytes > LARGEST_PDU or not self._budget.reserve(association, nr_bytes):
+                log.error("a sender asks for more memory than there is for it; its connection is closed")
+                raise OSError
+            return receive(nr_bytes)
+
+        transport.recv = receive_bounded  # type: ignore[method-assign]  # the library bounds no length that is sent
+
     def _store(self, event: Event) -> int:
         """Keep an instance and return the status of that."""
+        try:
+            return self._keep(event)
+        finally:
+            self._budget.release(event.assoc)
+            if event.assoc not in self._connections:  # it was closed before it carried anything, as far as is noted
+                self._inbox.release(event.assoc)
+
+    def _keep(self, event: Event) -> int:
         try:
             if shutil.disk_usage(self._inbox.folder).free < self._free_bytes:
                 log.error("the disk is full: an instance was refused")
@@ -114,12 +166,36 @@ class DicomListener:
         return SUCCESS
 
     def _close(self, event: Event) -> None:
+        self._connections.discard(event.assoc)
         self._inbox.release(event.assoc)
+        self._budget.release(event.assoc)
+
+
+class _Budget:
+    """Bytes that associations have sent of slices that are not on the disk yet."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._guard = most, threading.Lock()
+        self._reserved: dict[Association, int] = {}
+
+    def reserve(self, association: Association, number: int) -> bool:
+        """Count bytes that are about to be received; returns whether there is room for them."""
+        with self._guard:  # the end of an association goes unnoticed where the library fails
+            self._reserved = {other: size for other, size in self._reserved.items() if other.is_alive()}
+            if sum(self._reserved.values()) + number > self._most:
+                return False
+            self._reserved[association] = self._reserved.get(association, 0) + number
+            return True
+
+    def release(self, association: Association) -> None:
+        """Note that nothing of an association lies in memory any more."""
+        with self._guard:
+            self._reserved.pop(association, None)
 
 
 def _identifiers(event: Event, content: bytes) -> Identifiers | None:
     """Return the UIDs of an instance; None where they are none, or not those that its sender announced."""
-    dataset = dcmread(DicomBytesIO(content), stop_before_pixels=True, specific_tags=_TAGS)
+    dataset = _head_of(event, content)
     texts = [str(dataset.get(name, "")) for name in _TAGS]
     sop_class, instance, study, series = texts
     request = event.request
@@ -129,3 +205,12 @@ def _identifiers(event: Event, content: bytes) -> Identifiers | None:
     if not is_announced or not all(UID.fullmatch(text) for text in texts):
         return None
     return Identifiers(study, series, instance)
+
+
+def _head_of(event: Event, content: bytes) -> Dataset:
+    """Return the UIDs of an instance, with what stands between them."""
+    if event.context.transfer_syntax != DeflatedExplicitVRLittleEndian:
+        return dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=_TAGS)
+    deflated = event.encoded_dataset(include_meta=False)
+    head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, HEAD_BYTES)
+    return dcmread(BytesIO(head), force=True, stop_before_pixels=True, specific_tags=_TAGS)

@@ -13,10 +13,11 @@ from pydicom.uid import UID
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
 
-from lungseg.config import PacsSettings, Settings
+from lungseg.config import Settings
 from lungseg.errors import PacsError, PacsRefusedError, PacsUnreachableError
 from lungseg.pacs.destinations import StorageNode, destination_of
 from lungseg.pacs.dicomweb import store
+from lungseg.pacs_settings import PacsSettings
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def _store_at(settings: PacsSettings, node: StorageNode, files: Sequence[Path]) 
                 f"The PACS does not take {', '.join(refused)}.", "Let it accept objects of this kind, then send again."
             )
         for path in files:
+            if not association.is_established:
+                _check(None)
             _check(association.send_c_store(path).get("Status"))
     finally:
         association.release()

@@ -48,6 +48,13 @@ def doubts_in(findings: Sequence[ScanFinding]) -> tuple[str, ...]:
     return tuple(finding.text for finding in findings if finding.severity in grave)
 
 
+def with_later(findings: Sequence[ScanFinding], of_case: Sequence[ScanFinding]) -> tuple[ScanFinding, ...]:
+    """Return the findings of a result and those that its case got since, gravest first."""
+    later = (finding for finding in of_case if finding not in findings)
+    gravity = list(ScanSeverity)
+    return tuple(sorted((*later, *findings), key=lambda finding: gravity.index(finding.severity)))
+
+
 def is_misread(findings: Sequence[ScanFinding]) -> bool:
     """Tell whether the scan was not understood, so that nothing that is outlined on it can be relied on."""
     return any(finding.severity is ScanSeverity.NOT_UNDERSTOOD for finding in findings)

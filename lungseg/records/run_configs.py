@@ -152,6 +152,7 @@ class IntakeConfig:
             handed in.
         series_uid: of the only series of it to retrieve; empty for all.
         unattended: whether nobody is there to choose: the preferred series of each study is then taken.
+        lacking: number of slices that a PACS has of the series handed in, and that did not come.
     """
 
     intake: str
@@ -160,6 +161,7 @@ class IntakeConfig:
     study_uid: str = ""
     series_uid: str = ""
     unattended: bool = False
+    lacking: Natural = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,6 @@ from functools import cached_property
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
-from scipy.spatial import KDTree
 
 from lungseg.scans.components import Box, Labels, blocks, bounding_box, numbered, shifted
 from lungseg.scans.geometry import Grid, check_on_grid
@@ -191,6 +189,9 @@ class _Growth:
 
     def _share_out(self, owner: Labels, inside: NDArray[np.bool_]) -> None:
         """Give each new voxel of a component to the nearest one of its lesions."""
+        from scipy.ndimage import binary_erosion  # noqa: PLC0415 - a third of a second, which few processes need
+        from scipy.spatial import KDTree  # noqa: PLC0415
+
         is_owned = inside & (owner > 0)
         surface = np.argwhere(is_owned & ~binary_erosion(is_owned))
         added = np.argwhere(inside & (owner == 0))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,34 +74,40 @@ def begin(
     place: int = 0,
     unattended: bool = False,
     intake_id: str = "",
+    lacking: int = 0,
 ) -> str:
     """Take over files or folders that a reader hands in together, and queue the run that looks at them.
 
     Args:
         installation: that keeps them.
-        files: each with the name that its reader gives it, of which the disk sees nothing. They are moved, and have to
-            lie on the disk of the installation.
+        files: each with the name that its reader gives it, of which the disk sees nothing. They have to lie on the disk
+            of the installation, and are gone once the run is queued.
         place: of what they hold among all that its reader hands in together, 0 for the first or only one.
         unattended: whether nobody is there to choose: of several series the preferred one of each study is taken.
-        intake_id: of the intake; empty for a new one.
+        intake_id: of the intake, so that what a kill interrupted can be begun again and is one intake; empty for a new
+            one.
+        lacking: number of slices that a PACS has of its series besides.
 
     Returns:
         The id of the intake.
 
     Raises:
         SetupError: files and database of the installation do not belong together.
-        StorageError: the disk or the database refuses; what was moved already stays there, to be tried again.
+        StorageError: the disk or the database refuses; files stay where they are, to be handed in again.
     """
     check_pairing(installation)
     intake = _new_intake(_name_of([name for name, _ in files]), place, intake_id)
     folder = folder_of(installation.files, intake.id)
-    with atomic.disk_errors("The folder of what was handed in"):
-        folder.upload.mkdir(mode=atomic.PRIVATE_FOLDER, parents=True)
-        folder.keep_intake(replace(intake, file_names=tuple(name for name, _ in files)))
-        for number, (_, path) in enumerate(files, 1):
-            os.replace(path, folder.upload / f"{number:06}")
-    installation.executor.submit(_run(IntakeConfig(intake=intake.id, unattended=unattended), place))
-    log.info("intake %s: %s handed in by %s", intake.id, counted(len(files), "file"), installation.actor.id)
+    with installation.database.read() as session:
+        is_queued = intake.id in rows.latest_intake_runs(session, [intake.id])
+    if not is_queued:
+        _fill(folder, replace(intake, file_names=tuple(name for name, _ in files)), [path for _, path in files])
+        config = IntakeConfig(intake=intake.id, unattended=unattended, lacking=lacking)
+        installation.executor.submit(_run(config, place))
+        log.info("intake %s: %s handed in by %s", intake.id, counted(len(files), "file"), installation.actor.id)
+    for _, path in files:
+        with suppress(OSError):  # a folder was moved; any other file is a second name
+            path.unlink()
     return intake.id
 
 
@@ -216,15 +224,25 @@ def sweep_intakes(installation: Installation) -> int:
     with installation.database.read() as session:
         runs = rows.latest_intake_runs(session, folders)
     stale = [folder for intake_id, folder in folders.items() if _is_left(folder, runs.get(intake_id))]
-    for folder in stale:
-        folder.remove()
-        log.info("intake %s: nobody has decided on it for a week, it is removed", folder.path.name)
-    return len(stale)
+    return sum(_remove_left(installation, folder) for folder in stale)
 
 
 def folder_of(files: FileStore, intake_id: str) -> IntakeFolder:
     """Return the folder of an intake, whether it is there or not."""
     return IntakeFolder(files.local(keys.intake(intake_id)))
+
+
+def _fill(folder: IntakeFolder, intake: Intake, paths: Sequence[Path]) -> None:
+    """Give files a second name in the folder of an intake, and move folders there; its record comes last."""
+    with atomic.disk_errors("The folder of what was handed in"):
+        if atomic.is_file(folder.path / "intake.json"):
+            return  # all of them are there; its run could not be queued
+        shutil.rmtree(folder.path, ignore_errors=True)
+        folder.upload.mkdir(mode=atomic.PRIVATE_FOLDER, parents=True)
+        for number, path in enumerate(paths, 1):
+            name_again = os.replace if path.is_dir() else os.link
+            name_again(path, folder.upload / f"{number:06}")
+        folder.keep_intake(intake)
 
 
 def _queue(installation: Installation, config: IntakeConfig) -> Run:
@@ -262,6 +280,17 @@ def _name_of(names: Sequence[str]) -> str:
 def _folders(files: FileStore) -> list[IntakeFolder]:
     parent = files.local(keys.INTAKES)
     return [IntakeFolder(path) for path in sorted(parent.iterdir()) if path.is_dir()] if parent.is_dir() else []
+
+
+def _remove_left(installation: Installation, folder: IntakeFolder) -> bool:
+    """Remove an intake unless somebody has decided on it just now; tells whether it went."""
+    intake_id = folder.path.name
+    with installation.database.begin() as session:  # so that no run is queued meanwhile
+        is_left = _is_left(folder, rows.latest_intake_runs(session, [intake_id]).get(intake_id))
+        if is_left:
+            folder.remove()
+            log.info("intake %s: nobody has decided on it for a week, it is removed", intake_id)
+    return is_left
 
 
 def _is_left(folder: IntakeFolder, run: Run | None) -> bool:

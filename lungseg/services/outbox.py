@@ -17,6 +17,7 @@ from lungseg.errors import ExportError, LungSegError, NotFoundError, StorageErro
 from lungseg.files import keys
 from lungseg.files.atomic import write_bytes
 from lungseg.pacs.destinations import destination_of
+from lungseg.records.cases import Case
 from lungseg.records.deliveries import Delivery, DeliveryState
 from lungseg.records.masks import MaskKind
 from lungseg.records.run_configs import ExportKind
@@ -25,6 +26,7 @@ from lungseg.services.cases import get_case, masks_of
 from lungseg.services.exports import offered, queue_export
 from lungseg.services.installation import Installation
 from lungseg.services.runs import get_run, latest_run
+from lungseg.services.wholeness import SUPERSEDED, is_superseded
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ def work_through(installation: Installation) -> None:
             after = None if is_final else _step(installation, delivery)
             if after is None:
                 installation.files.delete(_key_of(delivery))
-            elif after != delivery:
+            elif after != delivery and _stands(installation, delivery):
                 _keep(installation, after)
         except LungSegError as error:
             log.warning("the result of case %s can't be sent now: %s", delivery.case_id, error.code)
@@ -98,8 +100,16 @@ def _step(installation: Installation, delivery: Delivery) -> Delivery | None:
         return None
     if delivery.run:
         return _watched(installation, delivery)
+    if delivery.is_automatic and is_superseded(case):
+        failure = Failure(SUPERSEDED, "A fuller case of the same series came later.", "Its result is sent instead.")
+        return replace(delivery, state=DeliveryState.FAILED, failure=failure)
     if delivery.next_at and datetime.now(UTC) < delivery.next_at:
         return delivery
+    return _begun(installation, delivery, case)
+
+
+def _begun(installation: Installation, delivery: Delivery, case: Case) -> Delivery:
+    """Return a delivery that is due, after its export was queued where there is a result."""
     segmentation = latest_run(installation, delivery.case_id)
     if segmentation is None or not segmentation.state.is_final:
         return delivery
@@ -138,6 +148,13 @@ def _put_off(delivery: Delivery, failure: Failure) -> Delivery:
     state = DeliveryState.FAILED if attempts >= MOST_ATTEMPTS else DeliveryState.WAITING
     pause = min(FIRST_PAUSE * 2**delivery.attempts, LONGEST_PAUSE)
     return replace(delivery, state=state, attempts=attempts, next_at=datetime.now(UTC) + pause, run="", failure=failure)
+
+
+def _stands(installation: Installation, delivery: Delivery) -> bool:
+    """Tell whether nobody has asked for the same anew meanwhile, or deleted the case."""
+    with suppress(StorageError):
+        return decode_file(Delivery, installation.files.local(_key_of(delivery)), _damaged) == delivery
+    return False
 
 
 def _keep(installation: Installation, delivery: Delivery) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,32 +19,46 @@ from lungseg.wording import counted
 
 log = logging.getLogger(__name__)
 
+LACKING_AT_MOST_S = 600.0
+"""A study that is silent for this long goes without the slices that are lacking."""
 NAME = "A study that was sent"
 """The tags name the case; where they say nothing, this does."""
 
 
 def open_inbox(installation: Installation) -> Inbox:
     """Open the folder of what is received; raises StorageError where it can't be used."""
+    shutil.rmtree(_links(installation), ignore_errors=True)  # of a listener that was killed
     return Inbox(installation.files.local(keys.LISTENER) / "inbox")
 
 
-def hand_over_due(installation: Installation, inbox: Inbox) -> int:
+def hand_over_due(installation: Installation, inbox: Inbox, count_lacking: Callable[[Path], int] = lambda _: 0) -> int:
     """Make intakes of the studies that are complete, and remove what has lain for long; returns their number.
 
-    A study that can't be handed over now stays, and is tried again at the next call.
+    A study that can't be handed over now stays, and is tried again after a pause. So does one of which slices are
+    lacking, for a while; then it goes as it is.
+
+    Args:
+        installation: whose inbox it is.
+        inbox: of the listener.
+        count_lacking: returns how many slices are known to be elsewhere and are not in the folder of a study.
     """
     handed_over = 0
     for study in inbox.due(installation.settings.pacs.quiet_s):
+        lacking = count_lacking(inbox.folder / study)
+        if lacking and inbox.silent_s(study) < LACKING_AT_MOST_S:
+            inbox.put_off(study)
+            continue
         try:
-            _hand_over(installation, inbox, study)
+            _hand_over(installation, inbox, study, lacking)
             handed_over += 1
         except LungSegError as error:
             log.warning("a study can't be taken in now: %s", error.found)
+            inbox.put_off(study)
     inbox.remove_old()
     return handed_over
 
 
-def _hand_over(installation: Installation, inbox: Inbox, study: str) -> None:
+def _hand_over(installation: Installation, inbox: Inbox, study: str, lacking: int) -> None:
     """Begin the intake of a study under an id that was written down before: a second attempt makes no second one.
 
     The intake gets links to the files, which stay in the inbox until its run is queued.
@@ -53,13 +68,17 @@ def _hand_over(installation: Installation, inbox: Inbox, study: str) -> None:
         is_queued = handover.intake in rows.latest_intake_runs(session, [handover.intake])
     if not is_queued:
         folder_of(installation.files, handover.intake).remove()
-        links = installation.files.local(keys.LISTENER) / "links"
+        links = _links(installation)
         paths = [inbox.path_of(study, name) for name in handover.files]
         files = [(NAME, path) for path in _linked(paths, links)]
-        begin(installation, files, unattended=True, intake_id=handover.intake)
+        begin(installation, files, unattended=True, intake_id=handover.intake, lacking=lacking)
         shutil.rmtree(links, ignore_errors=True)
         log.info("intake %s: %s of a study that was sent", handover.intake, counted(len(files), "file"))
     inbox.end_handover(study, handover)
+
+
+def _links(installation: Installation) -> Path:
+    return installation.files.local(keys.LISTENER) / "links"
 
 
 def _linked(paths: list[Path], folder: Path) -> list[Path]:

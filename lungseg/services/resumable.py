@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lungseg.config import Limits, Settings
 from lungseg.decoding import Natural, decode_file, encode
-from lungseg.errors import LungSegError, NotFoundError, StorageError, TooLargeError, UploadBusyError
+from lungseg.errors import LungSegError, NotFoundError, SetupError, StorageError, TooLargeError, UploadBusyError
 from lungseg.files import atomic, keys
 from lungseg.services.file_store import files_of
 from lungseg.services.storage import check_disk, write_all
@@ -50,6 +50,7 @@ class Announcement:
         group: 32 hexadecimal digits that the uploads of one intake share; a scan is a group of its own.
         count: number of uploads in the group.
         place: of the group in its drop, 0 for the first.
+        part: of the group, 0 for the first. One may be there twice: a browser that hears no answer begins it again.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Announcement:
     group: str
     count: Natural
     place: Natural
+    part: Natural = 0
 
     @property
     def is_scan(self) -> bool:
@@ -183,7 +185,11 @@ def taking_in(settings: Settings, group: str) -> Iterator[tuple[Upload, ...]]:
     """Lock the uploads of a group, all of them whole, for somebody who makes cases of them.
 
     They are gone after the block, whether it ends well or by an error of ours or of theirs; a block that is stopped
-    from outside leaves them. What the block has moved away stays there.
+    from outside leaves them, and so does one that fails by the state of the installation (SetupError, StorageError).
+    What the block has moved away stays there.
+
+    Yields:
+        One upload for each part, in order.
 
     Raises:
         NotFoundError: one of them is not there or not whole.
@@ -192,18 +198,21 @@ def taking_in(settings: Settings, group: str) -> Iterator[tuple[Upload, ...]]:
     """
     with ExitStack() as stack:
         members = [upload.id for upload in _uploads(settings) if upload.announcement.group == group]
-        uploads = tuple(stack.enter_context(_locked(settings, upload_id))[0] for upload_id in sorted(members))
-        if not _is_complete(uploads):
+        uploads = [stack.enter_context(_locked(settings, upload_id))[0] for upload_id in sorted(members)]
+        parts = _parts_of(uploads)
+        if not parts:
             raise _gone(group)
-        is_stopped = True
+        is_settled = False
         try:
-            yield uploads
-            is_stopped = False
+            yield parts
+            is_settled = True
+        except (SetupError, StorageError):
+            raise
         except Exception:
-            is_stopped = False
+            is_settled = True
             raise
         finally:
-            if not is_stopped:
+            if is_settled:
                 for upload in uploads:
                     _unlink(upload.path)
 
@@ -217,7 +226,7 @@ def forgotten_groups(settings: Settings, age_s: float) -> tuple[str, ...]:
     return tuple(
         group
         for group, uploads in groups.items()
-        if _is_complete(uploads) and max(upload.touched_s for upload in uploads) <= latest_s
+        if _parts_of(uploads) and max(upload.touched_s for upload in uploads) <= latest_s
     )
 
 
@@ -229,7 +238,7 @@ def sweep_uploads(settings: Settings) -> int:
     paths = atomic.files_in(folder)
     for path in paths:
         if path.name.endswith(BYTES_END) and _is_expired(settings, path, now):
-            removed += _remove_unlocked(path)
+            removed += _remove_unlocked(settings, path, now)
         elif path.name.endswith(NOTE_END) and not path.with_suffix(BYTES_END).exists():
             _unlink(path.with_suffix(BYTES_END))
     return removed
@@ -244,10 +253,11 @@ def _check_size(announcement: Announcement, limits: Limits) -> None:
         raise TooLargeError(f"{what} has {announcement.size:,} bytes, more than {limit:,}.", remedy)
 
 
-def _is_complete(uploads: Iterable[Upload]) -> bool:
-    """Tell whether uploads are all of their group, and whole."""
-    members = tuple(uploads)
-    return bool(members) and all(upload.is_whole and upload.announcement.count == len(members) for upload in members)
+def _parts_of(uploads: Iterable[Upload]) -> tuple[Upload, ...]:
+    """Return one whole upload for each part of their group, in order; empty where a part is missing."""
+    whole = {upload.announcement.part: upload for upload in uploads if upload.is_whole}
+    counts = {upload.announcement.count for upload in whole.values()}
+    return tuple(whole[part] for part in sorted(whole)) if counts == {len(whole)} else ()
 
 
 def _uploads(settings: Settings) -> Iterator[Upload]:
@@ -288,15 +298,17 @@ def _is_expired(settings: Settings, path: Path, now: float) -> bool:
     return False
 
 
-def _remove_unlocked(path: Path) -> bool:
-    """Remove an upload unless somebody is at it; tells whether it went."""
+def _remove_unlocked(settings: Settings, path: Path, now: float) -> bool:
+    """Remove an expired upload unless somebody is at it, or was just now; tells whether it went."""
     try:
         with FileIO(path, "r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _unlink(path)
+            is_expired = _is_expired(settings, path, now)
+            if is_expired:
+                _unlink(path)
     except OSError:
         return False
-    return True
+    return is_expired
 
 
 def _unlink(path: Path) -> None:

@@ -9,7 +9,15 @@ from lungseg.config import Settings
 from lungseg.decoding import JsonObject
 from lungseg.errors import StorageError
 from lungseg.records.cases import Case
-from lungseg.records.findings import NOTHING_FOUND, ScanFinding, ScanSeverity, doubts_in, is_misread, statement
+from lungseg.records.findings import (
+    NOTHING_FOUND,
+    ScanFinding,
+    ScanSeverity,
+    doubts_in,
+    is_misread,
+    statement,
+    with_later,
+)
 from lungseg.records.masks import Mask, MaskKind
 from lungseg.records.run_results import Segmentation
 from lungseg.records.runs import Run
@@ -55,15 +63,17 @@ class CaseView:
 
     @property
     def findings(self) -> tuple[ScanFinding, ...]:
-        """What the run that made `model` noticed of the scan, gravest first."""
+        """What the run that made `model` noticed of the scan, gravest first, and what was noticed of the case since."""
         result = self.made_by.result_as(Segmentation) if self.made_by else None
-        return result.findings if result else ()
+        return with_later(result.findings if result else (), self.case.findings)
 
     @property
     def remarks(self) -> tuple[ScanFinding, ...]:
         """The findings, gravest first; of older results, the warnings that were kept of them."""
         warnings = self.made_by.warnings if self.made_by else ()
-        return self.findings or tuple(ScanFinding("", ScanSeverity.WARNING, text) for text in warnings)
+        result = self.made_by.result_as(Segmentation) if self.made_by else None
+        older = () if result and result.findings else warnings
+        return (*self.findings, *(ScanFinding("", ScanSeverity.WARNING, text) for text in older))
 
     @property
     def probability_meaning(self) -> str:

@@ -42,8 +42,8 @@ def choose_case(summaries: tuple[CaseSummary, ...]) -> str | None:
         return None
     if not case_ids:
         st.info(
-            "There is no case yet. Upload a scan (.nii or .nii.gz) on the page Cases. `lungseg demo` adds a demo case "
-            "with a reference mask.",
+            "There is no case yet. Upload a scan on the page Cases: the folder or archive of a DICOM study, or a NIfTI "
+            "file. `lungseg demo` adds a demo case with a reference mask.",
             icon=":material/upload_file:",
         )
         return None

@@ -19,21 +19,23 @@ from lungseg.ui.navigation import cases_page
 from lungseg.ui.notice import attempt, say
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.theme import show_error
+from lungseg.ui.widgets import small_heading
 from lungseg.wording import counted
 
 ANSWER, SERIES, FAILURE = "pacs_answer", "pacs_series_of", "pacs_failure"
 WHOLE = "All CT series of the study"
+SET_UP = """\
+export LUNGSEG_DICOMWEB_URL=https://pacs.example.org/dicom-web    # below it lies /studies
+export LUNGSEG_DICOMWEB_LOGIN=/etc/lungseg/pacs-login             # a file that holds user:password
+lungseg serve
+"""
 ROW_PX, HEAD_PX, MOST_PX = 35, 38, 420
 
 
 def search_and_import() -> None:
-    """Draw the search, its studies, and the import of one; without a server, say how one is set."""
+    """Draw the search, its studies, and the import of one; without a server, how one is set up."""
     if not settings().pacs.dicomweb_url:
-        st.info(
-            "No PACS is set. Start LungSeg with the address of its DICOMweb server: "
-            "LUNGSEG_DICOMWEB_URL=http://127.0.0.1:8042/dicom-web; docs/pacs.md has the set-up of Orthanc, passwords "
-            "and certificates. Until then LungSeg asks no other machine for anything."
-        )
+        _set_up()
         return
     _form()
     if failure := st.session_state.get(FAILURE):
@@ -45,6 +47,13 @@ def search_and_import() -> None:
         st.info("The PACS has no CT study like that.")
     else:
         _studies(answer)
+
+
+def _set_up() -> None:
+    small_heading("No PACS is set up")
+    draw_quiet("To search a PACS from here, stop LungSeg and start it with the address of the PACS's DICOMweb server:")
+    st.code(SET_UP, language="bash")
+    draw_quiet("docs/pacs.md has whole set-ups of Orthanc, passwords, certificates, and of studies that a PACS sends.")
 
 
 def _form() -> None:
@@ -92,7 +101,10 @@ def _studies(answer: PacsAnswer) -> None:
     ]
     st.dataframe(rows, hide_index=True, height=min(MOST_PX, HEAD_PX + ROW_PX * len(rows)), key="pacs_table")
     if not answer.is_complete:
-        draw_quiet(bold(f"The newest of more than {MOST_STUDIES} studies."), " Narrow the search down.")
+        draw_quiet(
+            bold(f"{MOST_STUDIES} of more studies."),
+            " The one you look for may not be among them: narrow the search down.",
+        )
     labels = told_apart({study.study_uid: _study_label(study) for study in answer.studies})
     with st.container(horizontal=True, vertical_alignment="bottom"):
         study_uid = st.selectbox("Study", list(labels), format_func=labels.__getitem__, key="pacs_study")
@@ -104,15 +116,18 @@ def _studies(answer: PacsAnswer) -> None:
 
 
 def _series_of(study_uid: str) -> tuple[PacsSeries, ...]:
-    """Return the series of a study, asked for once; none where the PACS does not say."""
-    answers: dict[str, tuple[PacsSeries, ...]] = st.session_state.setdefault(SERIES, {})
+    """Return the series of a study, asked for once for each search; none where the PACS does not say."""
+    answers: dict[str, tuple[PacsSeries, ...] | LungSegError] = st.session_state.setdefault(SERIES, {})
     if study_uid not in answers:
         try:
             answers[study_uid] = ask(installation(), PacsQuery(study_uid=study_uid)).series
-        except LungSegError as error:
-            show_error(error)
-            return ()
-    return answers[study_uid]
+        except LungSegError as error:  # each rerun would wait for it again
+            answers[study_uid] = error
+    answer = answers[study_uid]
+    if isinstance(answer, LungSegError):
+        show_error(answer)
+        return ()
+    return answer
 
 
 def _import() -> None:

@@ -19,6 +19,9 @@ from lungseg.ui.widgets import small_heading
 from lungseg.wording import counted
 
 POLL_S = 3.0
+SET_UP = """\
+export LUNGSEG_PACS_DESTINATIONS="archive=PACS@pacs.example.org:104"    # NAME=AE_TITLE@HOST:PORT
+"""
 KINDS = {
     ExportKind.SEG: "DICOM segmentation",
     ExportKind.RTSTRUCT: "RT structure set",
@@ -35,7 +38,9 @@ STATES = {
 def outbox() -> None:
     """Draw what is sent to a PACS, where the settings name a destination."""
     if not settings().pacs.destinations:
-        draw_quiet("Nothing can be sent: LUNGSEG_PACS_DESTINATIONS names no PACS.")
+        small_heading("No destination is set up")
+        draw_quiet("To send results to a PACS, start LungSeg with the places that they may be sent to:")
+        st.code(SET_UP, language="bash")
         return
     small_heading("Sent to a PACS")
     _form()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 from markupsafe import Markup
 
-from lungseg.errors import LungSegError, TwinError, UploadBusyError, UploadCrashedError
+from lungseg.errors import LungSegError, SetupError, StorageError, TwinError, UploadBusyError, UploadCrashedError
 from lungseg.services import cases, intake, resumable
 from lungseg.ui.drop_zone import drop_area
 from lungseg.ui.faults import log_fault
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 FORGOTTEN_S = 120.0
 """An upload that has been whole for so long was sent by a page that was closed before it could say so."""
+KEPT = "The upload is kept: reload the page in a few minutes to try again, nothing has to be sent once more."
 MOST_NAMES = 3
 """Files that the line about those taken in names."""
 
@@ -53,8 +54,8 @@ def drop_zone() -> None:
     """
     handled: set[str] = st.session_state.setdefault("upload_handled", set())
     arrivals = drop_area(settings(), handled)
-    handled.intersection_update(arrivals.groups)  # the zone has forgotten the others
     left = resumable.forgotten_groups(settings(), FORGOTTEN_S)
+    handled.intersection_update((*arrivals.groups, *left))  # the others are gone
     waiting = [group for group in dict.fromkeys((*arrivals.groups, *left)) if group not in handled]
     if waiting:
         if st.session_state.get("upload_drop") != arrivals.drop:
@@ -93,10 +94,12 @@ def _take_in(group: str) -> UploadOutcome | None:
                     cases.submit(installation(), name, stream, place=place)
             else:
                 files = [(upload.announcement.name, upload.path) for upload in uploads]
-                intake.begin(installation(), files, place=place)
+                intake.begin(installation(), files, place=place, intake_id=uploads[0].id)
                 return None
     except UploadBusyError:
         return None
+    except (SetupError, StorageError) as error:
+        return UploadOutcome(name, type(error)(error.found, f"{error.remedy} {KEPT}"), place)
     except LungSegError as error:
         return UploadOutcome(name, error, place)
     except Exception as error:  # noqa: BLE001 - a fault of ours; it is logged, and the other files go on

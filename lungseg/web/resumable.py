@@ -181,14 +181,16 @@ def _announcement(request: Request) -> Announcement:
     """Read what a browser says of an upload; HTTPException 400 where something is missing, or too long."""
     metadata = _metadata(request.headers.get("upload-metadata", ""))
     name, group = metadata.get("filename", ""), metadata.get("group", "")
-    count, place = metadata.get("count", "1"), metadata.get("place", "0")
+    count, place, part = (
+        metadata.get(key, default) for key, default in (("count", "1"), ("place", "0"), ("part", "0"))
+    )
     if not 0 < len(name) <= LONGEST_NAME or not resumable.ID.fullmatch(group):
         raise HTTPException(400, "Expected a name and a group in Upload-Metadata.")
-    if not (NUMBER.fullmatch(count) and NUMBER.fullmatch(place) and 0 < int(count) <= resumable.MOST_IN_GROUP):
-        raise HTTPException(400, "Expected a count and a place in Upload-Metadata.")
-    return Announcement(
-        name=name, size=_number(request, "upload-length"), group=group, count=int(count), place=int(place)
-    )
+    are_numbers = all(NUMBER.fullmatch(text) for text in (count, place, part))
+    if not are_numbers or not int(part) < int(count) <= resumable.MOST_IN_GROUP:
+        raise HTTPException(400, "Expected a count, a place and a part in Upload-Metadata.")
+    size = _number(request, "upload-length")
+    return Announcement(name=name, size=size, group=group, count=int(count), place=int(place), part=int(part))
 
 
 def _metadata(header: str) -> dict[str, str]:

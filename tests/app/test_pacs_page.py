@@ -4,6 +4,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from lungseg.pacs.destinations import destinations_of
+from lungseg.pacs_settings import PacsSettings
 from lungseg.records.deliveries import DeliveryState
 from lungseg.services import outbox
 from lungseg.services.cases import ingest
@@ -48,8 +50,11 @@ def search(page, **fields):
 def test_without_a_pacs_it_says_how_one_is_set(open_pacs):
     page = open_pacs()
     assert not page.exception
-    assert "LUNGSEG_DICOMWEB_URL=http" in page.info[0].value
-    assert "LUNGSEG_PACS_DESTINATIONS names no PACS" in text_of(page)
+    assert "No PACS is set up" in text_of(page)
+    assert "No destination is set up" in text_of(page)
+    search_set_up, outbox_set_up = (code.value for code in page.code)
+    assert "LUNGSEG_DICOMWEB_URL=https://" in search_set_up
+    assert destinations_of(PacsSettings(destinations=(outbox_set_up.split('"')[1],)))
     assert len(page.text_input) == 0
 
 
@@ -90,17 +95,21 @@ def test_more_studies_than_are_listed_and_series_that_the_pacs_does_not_say(open
     from lungseg.errors import PacsUnreachableError
     from lungseg.pacs.queries import PacsAnswer, PacsStudy
 
+    asked = []
+
     def answer(_, query):
         if query.study_uid:
+            asked.append(query.study_uid)
             raise PacsUnreachableError("The PACS can't be reached.", "Try again.")
         return PacsAnswer(studies=(PacsStudy(study_uid="1.2.3", patient_id="<b>P1"),), is_complete=False)
 
     monkeypatch.setattr(page_module, "ask", answer)
     page = search(open_pacs(DICOMWEB_URL="http://127.0.0.1:9/x"), patient_id="P1")
     assert not page.exception
-    assert "Narrow the search down" in text_of(page)
-    assert "pacs.unreachable" in text_of(page)
+    assert "may not be among them: narrow the search down" in text_of(page)
     assert page.selectbox(key="pacs_series").options == [page_module.WHOLE]
+    assert "pacs.unreachable" in text_of(page.run())
+    assert asked == ["1.2.3"]
 
 
 def test_a_result_is_sent_and_what_has_become_of_it_is_shown(open_pacs, environment, database, chest_scan):

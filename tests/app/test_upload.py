@@ -6,9 +6,11 @@ import logging
 import pytest
 from streamlit.runtime.scriptrunner import StopException
 
+from lungseg.errors import DiskFullError
 from lungseg.files import keys
 from lungseg.records.run_states import RunState
 from lungseg.services import cases, intake, local_executor, runs
+from lungseg.services.executor import QueueExecutor
 from lungseg.services.installation import Installation
 from lungseg.services.resumable import taking_in
 from lungseg.ui import upload
@@ -202,18 +204,41 @@ def test_half_an_upload_can_not_be_seen(zone, open_page, environment, database, 
 
 def test_files_that_are_no_nifti_become_one_intake(zone, open_page, environment, database, workers):
     browser, group = Browser(environment), "2" * 32
-    for name in ("study.zip", "loose files"):
-        browser.whole(name.encode(), name, group=group, count="2", place="3")
+    for part, name in enumerate(("study.zip", "loose files")):
+        browser.whole(name.encode(), name, group=group, count="2", place="3", part=str(part))
     page = zone.report(open_page(), group)
     assert not page.exception
     (state,) = intake.pending(installation_of(database))
-    assert state.intake.name in {"study.zip and 1 more", "loose files and 1 more"}
+    assert state.intake.name == "study.zip and 1 more"
     assert state.intake.place == 3
     handed = environment.home / keys.intake(state.intake.id) / "upload"
     assert {path.read_text() for path in handed.iterdir()} == {"study.zip", "loose files"}
     assert uploads_in(environment) == []
     assert names(database) == []
     assert len(workers) == 1
+
+
+def test_intake_that_could_not_be_queued_is_kept_and_taken_in_once_by_the_next_page(
+    zone, open_page, environment, database, workers, monkeypatch
+):
+    Browser(environment).whole(b"slices", "study.zip", group="2" * 32)
+    submit = QueueExecutor.submit
+
+    def refused(*_):
+        raise DiskFullError("The disk is full.", "Free some space.")
+
+    monkeypatch.setattr(QueueExecutor, "submit", refused)
+    page = zone.report(open_page(), "2" * 32)
+    assert "The upload is kept" in everything(page)
+    assert len(uploads_in(environment)) == 2
+    monkeypatch.setattr(QueueExecutor, "submit", submit)
+    monkeypatch.setattr(upload, "FORGOTTEN_S", -1.0)
+    page.run()  # the page that has failed does not try it again and again
+    assert len(uploads_in(environment)) == 2
+    open_page()
+    (state,) = intake.pending(installation_of(database))
+    assert state.is_active
+    assert uploads_in(environment) == []
 
 
 def test_scan_that_is_a_case_already_is_asked_about(drop, database, chest_scan, workers):

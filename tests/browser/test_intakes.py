@@ -4,11 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydicom.uid import JPEG2000Lossless
 
 from lungseg.services import cases, intake
 from lungseg.services.installation import Installation
 from tests.browser.conftest import SCREENSHOTS, SLOW_MS
 from tests.dicom_phantoms import write_series, write_two_series
+from tests.dicom_series import spoil
 
 pytestmark = pytest.mark.browser
 ROW = "[class*=st-key-intakes_row_]"
@@ -88,9 +90,9 @@ def test_choice_by_keyboard_after_a_reload(page, server, installation, begin, tm
 
 
 def test_refusal_stays_until_it_is_discarded(page, server, begin, tmp_path):
-    files = write_series(tmp_path / "cut", series="cut")
-    files[5].write_bytes(files[5].read_bytes()[:-400])
-    begin(tmp_path / "cut", "cut.zip")
+    files = write_series(tmp_path / "damaged", transfer_syntax=JPEG2000Lossless)
+    spoil(files[5])
+    begin(tmp_path / "damaged", "damaged.zip")
     page.goto(server.url)
     page.get_by_text("scan.truncated").wait_for()
     page.screenshot(path=SCREENSHOTS / "intakes_failed.png")

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import SimpleITK
+from pydicom.uid import JPEG2000Lossless
 
 from lungseg.db import queue
 from lungseg.jobs.carry_out import Host, carry_out
@@ -21,7 +22,7 @@ from lungseg.records.findings import ScanSeverity
 from lungseg.records.run_results import Segmentation
 from lungseg.records.run_states import RunState
 from lungseg.scans.formats import read_volume
-from lungseg.services import cases, intake
+from lungseg.services import cases, intake, storage
 from lungseg.services.home import open_installation
 from lungseg.services.installation import Installation
 from lungseg.services.runs import latest_run
@@ -36,6 +37,7 @@ from tests.dicom_phantoms import (
     write_series,
     write_two_series,
 )
+from tests.dicom_series import spoil
 from tests.narrowing import existing, of_type
 from tests.phantoms import SPACING_MM as CHEST_SPACING_MM
 from tests.phantoms import chest, write_chest
@@ -327,12 +329,26 @@ def test_bomb_is_refused_before_it_fills_the_disk(installation, hand_in, tmp_pat
     found = failure(hand_in(tmp_path / "bomb.zip"))
     assert found.code.startswith("archive.")
     size = sum(path.stat().st_size for path in installation.settings.home.rglob("*") if path.is_file())
-    assert size < 200 << 20
+    assert size < 2 << 20
 
 
-def test_cut_slice_fails_the_series_with_the_reason(installation, hand_in, tmp_path):
-    files = write_series(tmp_path / "series")
-    files[9].write_bytes(files[9].read_bytes()[:-500])
+def test_unpacking_ends_before_the_disk_is_full_and_leaves_no_part(installation, hand_in, tmp_path, monkeypatch):
+    write_series(tmp_path / "series")
+    archive = Path(shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "series"))
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "RESERVE_BYTES", 1 << 60)
+        states = hand_in(archive)
+    assert failure(states).code == "storage.disk_full"
+    folder = intake.folder_of(installation.files, states[0].intake.id)
+    assert not folder.files.exists()
+    assert (folder.upload / "000001").exists()
+    intake.try_again(installation, states[0].intake.id)
+    assert carry_on(installation) == ()
+    assert the_case(installation)
+
+
+def test_damaged_slice_fails_the_series_with_the_reason(installation, hand_in, tmp_path):
+    spoil(write_series(tmp_path / "series", transfer_syntax=JPEG2000Lossless)[9])
     states = hand_in(tmp_path / "series")
     found = failure(states)
     assert found.code == "scan.truncated"
@@ -343,8 +359,8 @@ def test_cut_slice_fails_the_series_with_the_reason(installation, hand_in, tmp_p
 
 
 def test_one_damaged_series_costs_the_other_nothing(installation, hand_in, tmp_path):
-    files = write_two_series(tmp_path / "both")
-    files[9].write_bytes(files[9].read_bytes()[:-500])
+    files = write_two_series(tmp_path / "both", transfer_syntax=JPEG2000Lossless)
+    spoil(files[9])
     (state,) = hand_in(tmp_path / "both")
     intake.choose(installation, state.intake.id, [offer.key for offer in state.open_offers])
     assert failure(carry_on(installation)).code == "scan.truncated"

@@ -10,7 +10,6 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
-from lungseg.config import PacsSettings
 from lungseg.db import queue
 from lungseg.errors import (
     NotDicomwebError,
@@ -28,6 +27,7 @@ from lungseg.pacs.dicomweb import retrieve_study, search
 from lungseg.pacs.listener import DicomListener
 from lungseg.pacs.queries import PacsQuery
 from lungseg.pacs.send import send
+from lungseg.pacs_settings import PacsSettings
 from lungseg.records.deliveries import DeliveryState
 from lungseg.records.run_configs import ExportKind
 from lungseg.records.run_states import RunState

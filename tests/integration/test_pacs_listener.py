@@ -13,7 +13,7 @@ from lungseg.config import Settings
 from lungseg.db import runs as rows
 from lungseg.errors import StorageError
 from lungseg.files import keys
-from lungseg.pacs.inbox import Identifiers, Inbox
+from lungseg.pacs.inbox import PAUSE_S, Identifiers, Inbox
 from lungseg.records.run_configs import IntakeConfig
 from lungseg.services import reception
 from lungseg.services.installation import Installation
@@ -136,7 +136,9 @@ def test_what_was_handed_over_before_a_kill_is_not_handed_over_twice(listening, 
         with pytest.raises(RuntimeError):
             hand_over_due(listening, inbox)
     assert len(intakes(listening)) == 1
+    (listening.files.local(keys.LISTENER) / "links").mkdir(exist_ok=True)  # as a kill can leave it
     again = open_inbox(listening)
+    assert not (listening.files.local(keys.LISTENER) / "links").exists()
     assert hand_over_due(listening, again) == 1
     (config,) = intakes(listening)
     folder = folder_of(listening.files, config.intake).upload
@@ -154,6 +156,8 @@ def test_a_study_that_can_not_be_handed_over_stays(listening, monkeypatch, caplo
         assert hand_over_due(listening, inbox) == 0
     assert "The database is busy." in caplog.text
     assert intakes(listening) == []
+    assert hand_over_due(listening, inbox) == 0  # not at once again
+    now[0] += PAUSE_S
     assert hand_over_due(listening, inbox) == 1
     assert len(intakes(listening)) == 1
 

@@ -31,6 +31,9 @@ class FakeServer {
     this.requests = [];
     /** @type {(number | { status: number, text: string })[]} answers to the next bodies, instead of taking them in */
     this.faults = [];
+    this.lostAnswers = 0; // of uploads that are made
+    /** @type {(string | undefined)[]} */
+    this.parts = [];
     this.renewals = 0;
     this.isWaiting = false;
     this.grant = () => `grant ${this.renewals}`;
@@ -75,6 +78,9 @@ class FakeServer {
   create(headers) {
     const id = `${this.uploads.size + 1}`.padStart(32, "0");
     this.uploads.set(`http://here/below/lungseg/uploads/${id}`, { bytes: "", length: Number(headers["Upload-Length"]) });
+    const part = /part ([^,]*)/.exec(headers["Upload-Metadata"]);
+    this.parts.push(part ? atob(part[1]) : undefined);
+    if (this.lostAnswers-- > 0) return this.answer(0);
     return this.answer(201, { Location: `uploads/${id}` });
   }
 
@@ -160,6 +166,9 @@ test("a folder is read to its end, a hundred entries at a time", async () => {
   assert.equal(files[0].path, "CT/deep/IM0");
   const items = [{ kind: "file", webkitGetAsEntry: () => root }, { kind: "string", webkitGetAsEntry: () => null }];
   assert.equal((await droppedIn(/** @type {any} */ ({ items, files: [] }))).length, 251);
+  const unreadable = { ...file("CT/x"), file: (/** @type {Function} */ _, /** @type {Function} */ fail) => fail(new Error("NotFoundError")) };
+  const damaged = /** @type {any} */ ([{ kind: "file", webkitGetAsEntry: () => folder("CT", [file("CT/a"), unreadable]) }]);
+  await assert.rejects(droppedIn(/** @type {any} */ ({ items: damaged, files: [] })), /NotFoundError/);
   const flat = { items: [{ kind: "file", webkitGetAsEntry: () => file("a") }], files: [chosen("a").file] };
   assert.deepEqual((await droppedIn(/** @type {any} */ (flat))).map(({ path }) => path), ["a"]);
 });
@@ -265,6 +274,16 @@ test("files of a drop arrive one after the other and are forgotten when they are
   assert.equal(new Unfinished(memory, "tab").list().length, 3);
   uploads.settle(reports[2]);
   assert.equal(new Unfinished(memory, "tab").list().length, 0);
+});
+
+test("a part that is begun twice, since the first answer was lost, says which one it is", async () => {
+  const server = new FakeServer();
+  server.lostAnswers = 1;
+  const { uploads } = page(server, storage());
+  uploads.add(batchesOf([chosen("s/1", "x"), chosen("s.zip", "y")]).batches);
+  await done(uploads);
+  assert.deepEqual(server.parts, ["0", "0", "1"]);
+  assert.deepEqual(server.contents.slice(0, 2), ["", "y"]);
 });
 
 test("a page that is opened again reports what is whole and goes on with what is half", async () => {

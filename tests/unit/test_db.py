@@ -87,9 +87,19 @@ def test_rebuilding_a_table_in_a_migration_keeps_what_refers_to_it(database, set
         with operations.batch_alter_table("cases", recreate="always") as batch:
             batch.add_column(Column("remark", String()))
 
+    monkeypatch.setattr(migrate, "_is_newest", lambda _: False)
     monkeypatch.setattr(migrate, "_upgrade", rebuild)
     with closing(open_database(settings.database_url)) as again, again.read() as session:
         assert get_run(session, run.id) == run
+
+
+def test_database_that_lacks_nothing_is_opened_without_alembic(database, settings):
+    program = (
+        "import sys; from lungseg.db import open_database; open_database(sys.argv[1]).close(); print(*sys.modules)"
+    )
+    modules = subprocess.check_output([sys.executable, "-c", program, settings.database_url], text=True).split()
+    assert "sqlalchemy" in modules
+    assert "alembic" not in modules
 
 
 def test_database_of_a_newer_release_is_refused(database, file, settings):

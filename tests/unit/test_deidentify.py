@@ -181,6 +181,34 @@ def test_overlay_hidden_in_bits_of_the_pixels_is_cleared(tmp_path):
     assert np.array_equal(stored.astype(int) - 1024, VOLUME[0])
 
 
+def test_bits_of_the_pixels_themselves_stay_whatever_an_overlay_claims(tmp_path):
+    def claim(dataset, k):
+        pixels = np.frombuffer(dataset.PixelData, "<u2") << 4
+        dataset.BitsStored, dataset.HighBit, dataset.PixelData = 12, 15, (pixels | (k == 0)).astype("<u2").tobytes()
+        dataset.add_new(0x60000102, "US", 14)
+        dataset.add_new(0x60020102, "US", 0)
+
+    files = write_series(tmp_path / "series", VOLUME, change=claim)
+    _, members = keep(files, tmp_path / "o.zip")
+    stored = [np.frombuffer(dataset.PixelData, "<u2") for dataset in datasets(members)]
+    sources = [np.frombuffer(dcmread(path).PixelData, "<u2") for path in files]
+    assert np.array_equal(stored[0], sources[0] & 0xFFF0)
+    assert not np.array_equal(stored[0], sources[0])
+    assert np.array_equal(stored[1], sources[1])
+
+
+def test_pixels_of_one_byte_have_no_bits_of_overlays(tmp_path):
+    def narrow(dataset, _):
+        pixels = (np.frombuffer(dataset.PixelData, "<u2") >> 4).astype(np.uint8)
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelData = 8, 8, 7, pixels.tobytes()
+        dataset.add_new(0x60000102, "US", 8)
+
+    files = write_series(tmp_path / "series", VOLUME, change=narrow)
+    _, members = keep(files, tmp_path / "o.zip")
+    for path, dataset in zip(files, datasets(members), strict=True):
+        assert dataset.PixelData == dcmread(path).PixelData
+
+
 def test_files_without_preamble_are_read(tmp_path):
     files = [without_preamble(path) for path in write_series(tmp_path / "series", VOLUME)]
     kept, members = keep(files, tmp_path / "o.zip")
@@ -205,6 +233,16 @@ def test_compressed_file_that_is_cut_off_is_left_out(tmp_path):
     files = write_series(tmp_path / "series", VOLUME, transfer_syntax=RLELossless)
     files[0].write_bytes(files[0].read_bytes()[:-30])
     assert keep(files, tmp_path / "o.zip")[0].left_out == 1
+
+
+def test_compressed_file_whose_last_item_is_cut_off_is_kept_whole(tmp_path):
+    files = write_series(tmp_path / "series", VOLUME, transfer_syntax=JPEGLSLossless)
+    pixels = dcmread(files[0]).PixelData
+    files[0].write_bytes(files[0].read_bytes()[:-2])
+    kept, members = keep(files, tmp_path / "o.zip")
+    assert (kept.files, kept.left_out) == (3, 0)
+    assert datasets(members)[0].PixelData == pixels
+    assert np.array_equal(datasets(members)[0].pixel_array.astype(int) - 1024, VOLUME[0])
 
 
 def test_pictures_with_text_in_them_are_refused(tmp_path):

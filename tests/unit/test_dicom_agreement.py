@@ -92,6 +92,15 @@ def test_slice_thickness_is_compared_but_not_used(tmp_path, thickness, step_mm, 
     assert stack.grid.spacing_mm[2] == pytest.approx(step_mm)
 
 
+def test_kernels_that_change_within_a_stack_are_named(tmp_path):
+    def change(dataset, k):
+        dataset.ConvolutionKernel = "B30f" if k < 20 else "B70f"
+
+    (finding,) = stack_from(tmp_path, change=change).findings
+    assert (finding.code, finding.severity) == ("dicom.mixed_kernels", ScanSeverity.WARNING)
+    assert "2 kernels (B30f, B70f)" in finding.text
+
+
 def test_tilt_that_only_a_tag_states_is_a_note(tmp_path):
     def change(dataset, _k):
         dataset.GantryDetectorTilt = "-15.5"

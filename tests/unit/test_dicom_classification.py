@@ -125,6 +125,9 @@ BODY = {"BodyPartExamined": "", "ProtocolName": "", "StudyDescription": "", "Ser
         ({"SeriesDescription": "Abdomen/Thorax 5.0"}, SeriesKind.CHEST_CT),
         ({"BodyPartExamined": "HEAD"}, SeriesKind.CT),
         ({"SeriesDescription": "Pelvis 3.0"}, SeriesKind.CT),
+        ({"SeriesDescription": "Pelvis_3.0", "StudyDescription": "CT chest abdomen pelvis"}, SeriesKind.CT),
+        ({"SeriesDescription": "Thorax 1.0", "BodyPartExamined": "HEAD"}, SeriesKind.CHEST_CT),
+        ({"SeriesDescription": "1.0 B30f", "StudyDescription": "CT chest abdomen pelvis"}, SeriesKind.CHEST_CT),
         ({}, SeriesKind.CT),
     ],
 )

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -410,6 +411,29 @@ def lose_a_group(report):
             del part.ContentSequence[-1]
 
 
+def add_a_group(report):
+    for part in report.ContentSequence:
+        if part.ValueType == "CONTAINER" and part.ConceptNameCodeSequence[0].CodeValue == "126010":
+            part.ContentSequence.append(deepcopy(part.ContentSequence[-1]))
+            for item in part.ContentSequence[-1].ContentSequence:
+                if item.ValueType == "UIDREF":
+                    item.UID = "2.25.1"
+
+
+def lose_a_measurement(report):
+    *_, group = groups_of(report)
+    group.ContentSequence = [
+        part for part in group.ContentSequence if part.ConceptNameCodeSequence[0].CodeValue != "118565006"
+    ]
+
+
+def change_the_total(report):
+    total, *_ = groups_of(report)
+    for part in total.ContentSequence:
+        if part.ConceptNameCodeSequence[0].CodeValue == "118565006":
+            part.MeasuredValueSequence[0].NumericValue = "1.5"
+
+
 def sign(report):
     report.VerificationFlag = "VERIFIED"
 
@@ -423,7 +447,9 @@ DAMAGES = [
     (RTSTRUCT, widen_a_contour, "another outline"), (RTSTRUCT, shrink_contours, "the volume is"),
     (RTSTRUCT, lose_a_contour, "missing on a slice|another outline"), (RTSTRUCT, lose_a_region, "1 regions for 2"),
     (SR, leave_the_study, "StudyInstanceUID"), (SR, change_a_volume, "the volume is"),
-    (SR, name_another_segment, "names another segment"), (SR, lose_a_group, "is missing"), (SR, sign, "verified it"),
+    (SR, name_another_segment, "names another segment"), (SR, lose_a_group, "2 groups, and not one for each of 2"),
+    (SR, add_a_group, "4 groups"), (SR, lose_a_measurement, "no volume or no segment"),
+    (SR, change_the_total, "all lesions: the volume is"), (SR, sign, "verified it"),
 ]  # fmt: skip
 
 

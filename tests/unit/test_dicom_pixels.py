@@ -34,6 +34,7 @@ from lungseg.scans.dicom.instance import Instance
 from lungseg.scans.dicom.pixels import check_decoders, read_plane, read_planes
 from lungseg.scans.dicom.rescaling import findings_of_values
 from tests.dicom_phantoms import small_volume, without_preamble, write_dataset, write_enhanced, write_series
+from tests.dicom_series import spoil
 
 SLICES, ROWS, COLUMNS = 6, 36, 44
 
@@ -43,7 +44,7 @@ def phantom():
 
 
 def planes_in(folder, change=None, **arguments):
-    return read_headers(write_series(folder, phantom(), change=change, **arguments)).instances
+    return read_headers(write_series(folder, phantom(), change=change, **arguments), are_whole=False).instances
 
 
 def hu_of(planes):
@@ -197,10 +198,7 @@ def test_pixels_that_are_too_short_are_named(tmp_path):
 
 def test_damaged_stream_is_named(tmp_path):
     planes = planes_in(tmp_path, transfer_syntax=JPEG2000Lossless)
-    raw = bytearray(planes[3].path.read_bytes())
-    start = raw.index(b"\xff\x4f\xff\x51")
-    raw[start : start + 60] = bytes(60)
-    planes[3].path.write_bytes(raw)
+    spoil(planes[3].path)
     with pytest.raises(errors.TruncatedScanError, match=r"pixels of Slice 4 \(a0003\) are damaged"):
         list(read_planes(planes))
 

@@ -7,7 +7,13 @@ import zipfile
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 
 from lungseg import errors
 from lungseg.config import Limits
@@ -25,6 +31,7 @@ from tests.dicom_phantoms import (
     write_series,
     write_two_series,
 )
+from tests.dicom_series import spoil
 from tests.scan_files import load_nifti, scan_of
 
 SERIES = "dicom/lungdx_a0001_two_series.zip"
@@ -97,6 +104,43 @@ def test_findings_of_files_series_and_slices_come_together(tmp_path):
     assert scan.volume.grid.shape == (44, 36, 24)
 
 
+SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, JPEG2000Lossless, RLELossless]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_slice_that_was_cut_off_counts_as_missing(tmp_path, syntax):
+    """Situations 33 and 34: private elements may stand between header and pixels."""
+
+    def change(dataset, _k):
+        dataset.private_block(0x0029, "PHANTOM", create=True).add_new(1, "OB", bytes(64))
+
+    files = write_series(tmp_path, change=change, transfer_syntax=syntax)
+    whole = scan_of(files)
+    files[9].write_bytes(files[9].read_bytes()[:-60])
+    scan = scan_of(files)
+    assert [finding.code for finding in scan.findings] == ["dicom.unreadable_files", "dicom.slice_missing"]
+    assert "The file of slice 10 is cut off before its last pixel." in scan.findings[0].text
+    hu, expected = scan.volume.hu, whole.volume.hu.copy()
+    expected[..., 9] = np.rint(expected[..., [8, 10]].astype(np.float64).mean(axis=2))
+    np.testing.assert_array_equal(hu, expected)
+
+
+def test_slices_that_were_cut_off_in_a_row_are_refused_by_place(tmp_path):
+    files = write_series(tmp_path)
+    for path in files[9:11]:
+        path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(errors.SliceGapError, match=r"about 2 slices between -120.0 and -112.5 mm"):
+        read_volume(files)
+
+
+def test_reasons_of_many_files_are_not_all_listed(tmp_path):
+    files = write_series(tmp_path)
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(errors.TruncatedScanError, match=r"None of 24 .*slice 1 is cut .* And 19 more\."):
+        read_volume(files)
+
+
 def test_several_series_are_listed(tmp_path):
     files = write_two_series(tmp_path)
     with pytest.raises(errors.SeriesError, match=r"2 series that could be segmented.*kernel B70f, 24 slices; .*B30f"):
@@ -142,9 +186,9 @@ def test_damaged_files_alone_are_no_scan(tmp_path):
 
 @pytest.mark.parametrize("limits", [Limits(volume_bytes=70_000), Limits(axis_voxels=40)])
 def test_limits_hold_before_pixels_are_read(tmp_path, limits):
-    files = write_series(tmp_path)
+    files = write_series(tmp_path, transfer_syntax=JPEG2000Lossless)
     for path in files:
-        path.write_bytes(path.read_bytes()[:-100])
+        spoil(path)
     with (
         pytest.raises(errors.TooLargeError, match="makes 44 x 36 x 24 voxels"),
         open_scan(files, limits=limits),

@@ -151,6 +151,19 @@ def test_original_identity_is_put_back(tmp_path):
     assert kept.header.PatientID == "P1"
 
 
+@pytest.mark.parametrize("frame_of_reference", ["", "1.2.840.10008.1.4.1.1"])
+def test_identity_is_put_back_without_a_frame_of_reference_of_its_own(tmp_path, frame_of_reference):
+    series = read_source_series(write(tmp_path))
+    entry = entry_for(series, uids={uid: other for uid, other in entry_for(series).uids.items()
+                                    if uid != str(series.header.FrameOfReferenceUID)})  # fmt: skip
+    del series.header.FrameOfReferenceUID
+    if frame_of_reference:
+        series.header.FrameOfReferenceUID = frame_of_reference
+    original = identified(series, entry)
+    assert original.header.get("FrameOfReferenceUID", "") == frame_of_reference
+    assert original.header.StudyInstanceUID == uid_of("original", str(series.header.StudyInstanceUID))
+
+
 def test_identity_of_another_series_is_not_put_back(tmp_path):
     kept = read_source_series(write(tmp_path))
     with pytest.raises(ExportError, match="of another series"):

@@ -90,6 +90,24 @@ def test_phases_that_only_instance_numbers_tell_apart_say_so(tmp_path):
     assert {one.path.parent.name for one in parts[1].instances} == {"1"}
 
 
+@pytest.mark.parametrize("tag", ["AcquisitionNumber", "TemporalPositionIdentifier", "ConvolutionKernel"])
+def test_stacks_whose_slices_take_turns_are_not_merged(tmp_path, tag):
+    """Half a step apart they look like one regular stack of twice as many slices."""
+    files = []
+    for number in (1, 2):
+
+        def set_value(dataset, k, *, number=number):
+            dataset.SOPInstanceUID = uid_of("turn", str(number), str(k))
+            setattr(dataset, tag, f"B{number}0f" if tag == "ConvolutionKernel" else number)
+
+        position = (*POSITION[:2], POSITION[2] + STEP_MM / 2 * number)
+        volume = small_volume() + np.int16(number)
+        files += write_series(tmp_path / str(number), volume, position=position, change=set_value)
+    parts = series_of(files)
+    assert [{one.path.parent.name for one in part.instances} for part in parts] == [{"1"}, {"2"}]
+    assert [stack_of(part.instances).grid.shape[2] for part in parts] == [24, 24]
+
+
 def test_two_passes_that_overlap_are_not_merged(tmp_path):
     """Situation 7: the second pass is shifted by 31 mm, so that slices of both alternate."""
     first = write_series(tmp_path / "first")

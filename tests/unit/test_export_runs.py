@@ -226,7 +226,10 @@ def test_case_without_identity_is_dated_as_its_files_and_written_for_its_study_o
 
 def test_identity_that_nothing_leads_back_to_is_not_written(installation, case, mask, tmp_path):
     installation.files.delete(keys.identity(case.id))
-    exported(installation, mask.id, ExportKind.SR, tmp_path)
+    report = exported(installation, mask.id, ExportKind.SR, tmp_path)
+    assert report.StudyDate, "without a day of its own it would have none"
+    days = {report[keyword].value for keyword in ("SeriesDate", "ContentDate", "InstanceCreationDate", "StudyDate")}
+    assert days == {report.StudyDate}, "the day of the mask would tell by how much others were shifted"
     with pytest.raises(NotFoundError, match="Nothing leads back"):
         exported(installation, mask.id, ExportKind.SEG, tmp_path, original_identity=True)
 

@@ -19,6 +19,7 @@ from lungseg.records.intakes import IntakeLedger, IntakeSurvey, SeriesKind, Seri
 from lungseg.records.run_configs import IntakeConfig
 from lungseg.records.run_states import Failure, RunKind, RunState
 from lungseg.services import intake
+from lungseg.services.executor import QueueExecutor
 from lungseg.services.home import open_installation
 from lungseg.services.installation import Installation
 
@@ -70,6 +71,37 @@ def test_files_are_moved_under_names_of_ours_and_a_run_is_queued(installation, f
     assert (state.intake.name, state.is_active, state.survey, state.ahead) == ("Muster Anna", True, None, 0)
     run = claim(installation)
     assert (run.kind, run.config) == (RunKind.INTAKE, IntakeConfig(intake=folder.path.name))
+
+
+def test_what_a_kill_interrupted_is_begun_again_as_one_intake(installation, tmp_path, monkeypatch):
+    paths = [tmp_path / name for name in ("first", "second")]
+    files = [(path.name, path) for path in paths]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    def is_as_it_came():
+        return all(path.read_text() == path.name for path in paths)
+
+    for path in paths:
+        path.write_text(path.name)
+    for kind, name in ((IntakeFolder, "keep_intake"), (QueueExecutor, "submit")):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(kind, name, killed)
+            intake.begin(installation, files, intake_id="a" * 32)
+        assert is_as_it_came()
+    for _ in range(2):  # a kill before what was handed in is gone lets it come once more
+        intake.begin(installation, files, intake_id="a" * 32)
+        for path in paths:
+            path.write_text(path.name)
+    state = only(installation)
+    assert state.intake.file_names == ("first", "second")
+    assert state.is_active
+    assert [path.read_text() for path in sorted(intake.folder_of(installation.files, "a" * 32).upload.iterdir())] == [
+        "first", "second",
+    ]  # fmt: skip
+    claim(installation)
+    assert claim(installation) is None
 
 
 @pytest.mark.parametrize(
@@ -209,6 +241,20 @@ def test_sweep_removes_what_nobody_decided_on_for_a_week(installation, folder, t
 
 def test_sweep_leaves_what_a_run_works_on(installation, folder):
     make_old(installation, folder, touched_days=30)
+    assert intake.sweep_intakes(installation) == 0
+    assert only(installation).is_active
+
+
+def test_sweep_leaves_what_is_decided_on_meanwhile(installation, folder, monkeypatch):
+    finish(installation, folder)
+    make_old(installation, folder, touched_days=30, ended_days=30)
+    real = intake._remove_left
+
+    def decided_before(*arguments):
+        intake.choose(installation, folder.path.name, ["a"])
+        return real(*arguments)
+
+    monkeypatch.setattr(intake, "_remove_left", decided_before)
     assert intake.sweep_intakes(installation) == 0
     assert only(installation).is_active
 

@@ -8,7 +8,8 @@ from dataclasses import fields
 
 import pytest
 
-from lungseg.config import CHECKOUT, Limits, PacsSettings, Settings
+from lungseg.config import CHECKOUT, Limits, Settings
+from lungseg.pacs_settings import PacsSettings
 
 HEAVY = {"torch", "streamlit", "cv2", "nibabel", "sqlalchemy", "plotly"}
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}

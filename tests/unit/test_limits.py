@@ -7,8 +7,9 @@ import psutil
 import pytest
 
 from lungseg import config
-from lungseg.config import GIGABYTE, Limits, PacsSettings, Settings, free_memory, total_memory
+from lungseg.config import GIGABYTE, Limits, Settings, free_memory, total_memory
 from lungseg.errors import SetupError
+from lungseg.pacs_settings import PacsSettings
 
 MEGABYTE = 1024**2
 

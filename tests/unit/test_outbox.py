@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lungseg.config import PacsSettings
+from lungseg.db import cases as case_rows
 from lungseg.db import runs as rows
 from lungseg.errors import NotFoundError, SetupError, StorageError
 from lungseg.files import keys
+from lungseg.pacs_settings import PacsSettings
 from lungseg.records.deliveries import DeliveryState
+from lungseg.records.findings import ScanFinding, ScanSeverity
 from lungseg.records.run_configs import ExportKind
 from lungseg.records.run_states import Failure, RunKind, RunState
 from lungseg.services import outbox
@@ -17,6 +19,7 @@ from lungseg.services.cases import delete_case, ingest
 from lungseg.services.installation import Installation
 from lungseg.services.outbox import deliveries, expect_result, queue_delivery, work_through
 from lungseg.services.runs import blank_run, queue_segmentation
+from lungseg.services.wholeness import SUPERSEDED
 
 
 @pytest.fixture
@@ -125,6 +128,31 @@ def test_a_run_that_is_gone_or_was_stopped_is_replaced(installation, case):
     outbox._keep(installation, replace(stopped, run="0" * 32, state=DeliveryState.SENDING, attempts=0))
     work_through(installation)
     assert (the_delivery(installation).state, the_delivery(installation).attempts) == (DeliveryState.WAITING, 1)
+
+
+def test_the_result_of_a_case_that_a_fuller_one_has_superseded_is_not_sent_by_itself(installation, case):
+    expect_result(installation, case.id)
+    queue_delivery(installation, case.id, ExportKind.SEG, "other")
+    finding = ScanFinding(SUPERSEDED, ScanSeverity.INCOMPLETE, "More came.")
+    with installation.database.begin() as session:
+        case_rows.keep_findings(session, case.id, [finding])
+    work_through(installation)
+    states = {one.destination: (one.state, one.failure and one.failure.code) for one in deliveries(installation)}
+    assert states == {"archive": (DeliveryState.FAILED, SUPERSEDED), "other": (DeliveryState.WAITING, None)}
+
+
+def test_what_somebody_asks_for_meanwhile_stands(installation, case, monkeypatch):
+    run = with_export(installation, case)
+    end_run(installation, run.id, RunState.DONE)
+    step = outbox._step
+
+    def step_while_it_is_asked_for_again(*args):
+        queue_delivery(installation, case.id, ExportKind.SEG, "archive")
+        return step(*args)
+
+    monkeypatch.setattr(outbox, "_step", step_while_it_is_asked_for_again)
+    work_through(installation)
+    assert the_delivery(installation).state is DeliveryState.WAITING  # to be sent once more
 
 
 def test_what_was_sent_is_listed_for_a_month(installation, case):

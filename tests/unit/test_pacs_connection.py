@@ -1,6 +1,7 @@
 """What a server can do instead of answering as DICOMweb, and what is sent to it; a small server of this process."""
 
 import json
+import logging
 import shutil
 import ssl
 import subprocess
@@ -11,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lungseg.config import PacsSettings, Settings
+from lungseg.config import Settings
 from lungseg.errors import (
     LungSegError,
     NotDicomwebError,
@@ -20,14 +21,18 @@ from lungseg.errors import (
     PacsUnauthorisedError,
     PacsUnreachableError,
     SetupError,
+    TooLargeError,
 )
 from lungseg.pacs import dicomweb
+from lungseg.pacs.completeness import AGAIN_AFTER_S, LackingSlices
 from lungseg.pacs.destinations import destination_of, destinations_of
 from lungseg.pacs.dicomweb import retrieve_study, search, store
+from lungseg.pacs.inbox import Identifiers, Inbox
 from lungseg.pacs.multipart import join_parts
 from lungseg.pacs.queries import PacsQuery
 from lungseg.pacs.send import send
-from tests.dicom_phantoms import small_volume, write_secondary_capture, write_series
+from lungseg.pacs_settings import PacsSettings
+from tests.dicom_phantoms import small_volume, uid_of, write_secondary_capture, write_series
 from tests.narrowing import existing
 from tests.web import free_port
 
@@ -120,8 +125,6 @@ def test_what_is_no_answer_is_named(server, settings, answer, error, found):
 def test_nobody_there_and_nobody_asked(settings):
     with pytest.raises(PacsUnreachableError, match="can't be reached"):
         search(known(settings, f"http://127.0.0.1:{free_port()}/x"), QUERY)
-    with pytest.raises(NotDicomwebError, match="no DICOMweb server"):
-        search(known(settings, "http://:80:x"), QUERY)
     with pytest.raises(SetupError, match="No DICOMweb server is set"):
         search(settings, QUERY)
 
@@ -176,6 +179,13 @@ def parts(*files: bytes) -> tuple[int, str, bytes]:
     return 200, 'multipart/related; boundary="x y"', join_parts(files, b"x y")
 
 
+def test_more_files_than_an_upload_may_hold_are_refused(server, settings, tmp_path):
+    server.answers = [as_json(SERIES), as_json(), parts(b"one", b"two")]
+    few = replace(known(settings, server.url), limits=replace(settings.limits, files=1))
+    with pytest.raises(TooLargeError, match="more files than an upload"):
+        retrieve_study(few, "1.2.3", "", tmp_path)
+
+
 def test_fewer_instances_than_announced_are_an_error(server, settings, tmp_path):
     server.answers = [as_json(SERIES), as_json(), parts(b"one")]
     with pytest.raises(PacsError, match="announces 2 instances of a series and sends 1"):
@@ -212,10 +222,57 @@ def test_instances_that_a_server_refuses_are_counted(server, settings, tmp_path)
     for answer, found in (
         ((202, JSON, json.dumps(failures).encode()), r"refuses 2 results \(reason 272\)"),
         ((409, "text/plain", b""), r"refuses the results \(status 409\)"),
+        (as_json({"00081199": {"Value": [{}]}}), "names 1 of 2 results as stored"),
     ):
         server.answers = [answer]
         with pytest.raises(PacsRefusedError, match=found):
-            store(known(settings, server.url), server.url, [tmp_path / "file"])
+            store(known(settings, server.url), server.url, [tmp_path / "file"] * 2)
+
+
+def test_the_page_of_a_login_is_no_answer_of_a_store(server, settings, tmp_path):
+    server.answers = [(200, "text/html; charset=utf-8", b"<form>")]
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(NotDicomwebError, match="sends text/html instead of what it has stored"):
+        store(known(settings, server.url), server.url, [tmp_path / "file"])
+
+
+def test_no_library_logs_addresses_or_names():
+    for name in ("dicomweb_client", "pynetdicom", "urllib3.connectionpool"):
+        assert not logging.getLogger(name).isEnabledFor(logging.ERROR)
+
+
+@pytest.fixture
+def received(tmp_path):
+    """The folder of a study with two slices of one series, as the listener keeps it."""
+    inbox = Inbox(tmp_path / "inbox")
+    for number, path in enumerate(write_series(tmp_path / "sent", small_volume(2))):
+        inbox.keep(Identifiers("1.2.3", "1.2.4", f"1.2.4.{number}"), path.read_bytes(), "one")
+    (study,) = inbox.folder.iterdir()
+    return study
+
+
+def test_slices_that_the_server_has_and_that_did_not_come_are_counted(server, settings, received):
+    own = {**SERIES, "0020000E": {"Value": [uid_of("P1", "study", "a")]}, "00201209": {"Value": [5]}}
+    server.answers = [as_json(SERIES, own), as_json(), as_json({**own, "00201209": {"Value": [2]}}), as_json()]
+    lacking = LackingSlices(known(settings, server.url))
+    assert lacking(received) == 3  # of the other series nothing was sent
+    assert server.requests[0][0].startswith(f"/pacs/studies/{uid_of('P1', 'study')}/series?")
+    assert lacking(received) == 0
+    assert LackingSlices(settings)(received) == 0
+    (received / "empty").mkdir()
+    assert lacking(received / "empty") == 0
+
+
+def test_a_server_that_is_away_keeps_no_study_waiting(server, settings, received, caplog):
+    now = [0.0]
+    server.answers = [(503, "text/plain", b"")]
+    lacking = LackingSlices(known(settings, server.url), lambda: now[0])
+    assert lacking(received) == lacking(received) == 0
+    assert len(server.requests) == 1
+    assert "can't say whether a study is whole: pacs.unreachable" in caplog.text
+    now[0] = AGAIN_AFTER_S
+    lacking(received)
+    assert len(server.requests) == 2
 
 
 def test_a_certificate_is_checked_by_the_file_that_is_named(settings, tmp_path):
@@ -252,12 +309,27 @@ def test_destinations_are_read_from_the_settings(settings):
         ({"listen_port": 0}, "LUNGSEG_LISTEN_PORT is 0"),
         ({"listen_from": ("MUCH TOO LONG A TITLE",)}, "LUNGSEG_LISTEN_FROM has"),
         ({"aet": ""}, "LUNGSEG_PACS_AET has"),
-        ({"dicomweb_url": "ftp://h"}, "LUNGSEG_DICOMWEB_URL is"),
+        ({"dicomweb_url": "ftp://h"}, "LUNGSEG_DICOMWEB_URL has 'ftp://h'"),
+        ({"dicomweb_url": "http://:80:x"}, "LUNGSEG_DICOMWEB_URL has"),
+        ({"dicomweb_url": "https://h/dicom-web?token=x"}, "LUNGSEG_DICOMWEB_URL has"),
+        ({"destinations": ("a=B@h:1", "a=http://h/x")}, "LUNGSEG_PACS_DESTINATIONS names 'a' twice"),
+        ({"destinations": ("a=https://",)}, "LUNGSEG_PACS_DESTINATIONS has 'a', and nowhere"),
+        ({"timeout_s": 0}, r"LUNGSEG_PACS_TIMEOUT is 0\. Set it to a number of seconds"),
+        ({"quiet_s": -1}, "LUNGSEG_LISTEN_QUIET is -1"),
     ],
 )
 def test_settings_that_can_not_be_used_are_refused(fields, found):
     with pytest.raises(SetupError, match=found):
         PacsSettings(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"dicomweb_url": "https://me:secret@h/x"}, {"destinations": ("a=https://me:secret@h/x",)}]
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(fields):
+    with pytest.raises(SetupError, match="has a user or a password in an address") as caught:
+        PacsSettings(**fields)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.fixture

@@ -1,11 +1,18 @@
 """The listener's folder: what is new, what came twice, when a study is complete, and what survives an end."""
 
-from pathlib import Path
-
 import pytest
 
-from lungseg.errors import StorageError
-from lungseg.pacs.inbox import HANDOVER, OPEN_AT_MOST_S, STAYS_S, Identifiers, Inbox, Receipt
+from lungseg.pacs.inbox import (
+    COMPARED_BYTES,
+    HANDOVER,
+    OPEN_AT_MOST_S,
+    PAUSE_S,
+    STAYS_S,
+    Identifiers,
+    Inbox,
+    Receipt,
+    first_files,
+)
 
 QUIET_S = 60.0
 
@@ -155,7 +162,6 @@ def test_a_study_stays_while_it_is_being_sent_again(inbox, clock):
     hand_over(inbox, study, "x")
     clock.now_s += STAYS_S
     inbox.keep(uids(1), b"a", "two")
-    clock.now_s += STAYS_S + 1
     assert inbox.remove_old() == 0
     inbox.keep(uids(2), b"b", "two")
     inbox.release("two")
@@ -165,9 +171,58 @@ def test_a_study_stays_while_it_is_being_sent_again(inbox, clock):
     assert inbox.remove_old() == 1
 
 
-def test_a_damaged_record_of_a_handover_is_refused(inbox, clock):
+def test_an_association_whose_end_nobody_noted_keeps_no_study_for_ever(inbox, clock):
     inbox.keep(uids(1), b"a", "one")
-    (study,) = (path.name for path in inbox.folder.iterdir())
-    Path(inbox.path_of(study, HANDOVER)).write_bytes(b"{")
-    with pytest.raises(StorageError, match="record of what was handed over is damaged"):
-        inbox.due(QUIET_S)
+    clock.now_s += OPEN_AT_MOST_S
+    (study,) = inbox.due(QUIET_S)
+    hand_over(inbox, study, "x")
+    clock.now_s += STAYS_S
+    assert inbox.remove_old() == 1
+    assert list(inbox.folder.iterdir()) == []
+    assert not inbox._carried
+
+
+def test_a_damaged_record_of_a_handover_is_told_and_keeps_no_other_study(inbox, clock, caplog):
+    inbox.keep(uids(1), b"a", "one")
+    (damaged,) = (path.name for path in inbox.folder.iterdir())
+    inbox.path_of(damaged, HANDOVER).write_bytes(b"{")
+    inbox.keep(uids(1, "3.4.5", "3.4"), b"b", "one")
+    inbox.release("one")
+    clock.now_s += QUIET_S
+    (other,) = inbox.due(QUIET_S)
+    assert other != damaged
+    assert inbox.due(QUIET_S) == [other]
+    assert caplog.text.count("record of what was handed over is damaged") == 1
+    clock.now_s += STAYS_S + 1
+    assert inbox.remove_old() == 0  # nobody knows whether it was taken in
+    inbox.path_of(damaged, HANDOVER).unlink()
+    assert inbox.due(QUIET_S) == sorted([damaged, other])
+
+
+def test_a_study_that_is_put_off_is_due_after_a_pause(inbox, clock):
+    inbox.keep(uids(1), b"a", "one")
+    inbox.release("one")
+    clock.now_s += QUIET_S
+    (study,) = inbox.due(QUIET_S)
+    inbox.put_off(study)
+    assert inbox.due(QUIET_S) == []
+    clock.now_s += PAUSE_S
+    assert inbox.due(QUIET_S) == [study]
+    assert inbox.silent_s(study) == QUIET_S + PAUSE_S
+
+
+def test_contents_that_differ_late_or_in_length_are_conflicts(inbox):
+    long = b"x" * (COMPARED_BYTES + 5)
+    inbox.keep(uids(1), long, "one")
+    for content in (long[:-1], long + b"x", long[:-1] + b"y"):
+        assert inbox.keep(uids(1), content, "one") is Receipt.CONFLICT
+    assert inbox.keep(uids(1), long, "one") is Receipt.DUPLICATE
+
+
+def test_the_instances_of_each_series_are_counted_without_conflicts(inbox):
+    for content in (b"a", b"b"):
+        inbox.keep(uids(1), content, "one")
+    inbox.keep(uids(2), b"c", "one")
+    inbox.keep(uids(1, "1.2.2"), b"d", "one")
+    (study,) = inbox.folder.iterdir()
+    assert sorted(count for _, count in first_files(study)) == [1, 2]

@@ -1,18 +1,26 @@
 """The listener in this process: whom it lets in, what it takes, what it answers."""
 
 import socket
+import threading
+from contextlib import suppress
 from dataclasses import replace
+from typing import cast
 
+import numpy as np
 import pytest
-from pydicom.uid import CTImageStorage, JPEGLSLossless, generate_uid
+from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 from pynetdicom import AE
+from pynetdicom.association import Association
 
-from lungseg.config import PacsSettings
 from lungseg.errors import DiskFullError, SetupError, StorageError
+from lungseg.intake.survey import contents_of
+from lungseg.pacs import listener
 from lungseg.pacs.inbox import Inbox
 from lungseg.pacs.listener import DicomListener
+from lungseg.pacs_settings import PacsSettings
 from tests.dicom_phantoms import small_volume, write_secondary_capture, write_series
 from tests.pacs import echo, store
+from tests.runs_at_work import wait_for
 from tests.web import free_port
 
 
@@ -69,6 +77,92 @@ def test_another_slice_under_the_same_uid_is_kept_too(listening, inbox, files, t
     changed = write_series(tmp_path / "other", small_volume(3) + 1)
     assert store(listening, changed) == [0, 0, 0]
     assert len(received(inbox)) == 6
+
+
+def test_what_comes_twice_under_one_uid_is_one_slice_if_it_shows_the_same_and_refused_if_not(
+    listening, inbox, tmp_path, settings
+):
+    """What docs/pacs.md says of conflicts, from the sender to the offer."""
+
+    def offers():
+        return contents_of(dict.fromkeys(received(inbox), "x"), limits=settings.limits).survey.offers
+
+    volume = small_volume()
+    store(listening, write_series(tmp_path / "a", volume))
+    store(listening, write_series(tmp_path / "b", volume[:4], transfer_syntax=JPEGLSLossless))
+    assert len(received(inbox)) == len(volume) + 4
+    (offer,) = offers()
+    assert (offer.slices, offer.refusal) == (len(volume), "")
+    store(listening, write_series(tmp_path / "c", volume[:4] + 1))
+    (offer,) = offers()
+    assert "4 slices came twice under one identity" in offer.refusal
+
+
+def test_a_deflated_slice_is_kept_and_only_its_head_inflated(listening, inbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(listener, "HEAD_BYTES", 2048)
+    files = write_series(tmp_path / "series", small_volume(2), transfer_syntax=DeflatedExplicitVRLittleEndian)
+    assert store(listening, files) == [0, 0]
+    assert len(received(inbox)) == 2
+
+
+@pytest.mark.parametrize("start", [b"\x01", b"\x01\x00\x00\x00\x10\x00" + b"x" * 100])
+def test_half_a_message_holds_no_connection_for_ever(pacs, inbox, monkeypatch, start):
+    monkeypatch.setattr(listener, "NEGOTIATED_IN_S", 0.2)
+    monkeypatch.setattr(listener, "SILENT_S", 0.4)
+    before = acceptors()
+    with DicomListener(pacs, inbox), socket.create_connection(("127.0.0.1", pacs.listen_port), timeout=10) as stranger:
+        stranger.sendall(start)
+        (own,) = wait_for(lambda: acceptors() - before, 10)
+        own.join(10)
+        assert not own.is_alive()
+
+
+def acceptors():
+    return {thread for thread in threading.enumerate() if thread.name.startswith("AcceptorThread")}
+
+
+def test_who_announces_a_long_message_is_cut_off_before_it_is_read(listening, caplog):
+    with socket.create_connection(("127.0.0.1", listening.listen_port), timeout=10) as stranger:
+        stranger.sendall(b"\x01\x00\xff\xff\xff\xff" + b"x" * 1000)
+        with suppress(ConnectionResetError):
+            assert stranger.recv(100) == b""
+    assert "asks for more memory" in caplog.text
+    assert echo(listening) == 0
+
+
+def test_what_is_received_together_has_a_bound_and_what_is_kept_leaves_room(pacs, inbox, tmp_path):
+    small = write_series(tmp_path / "small", small_volume(6))
+    large = write_series(tmp_path / "large", np.zeros((1, 200, 200), np.int16), series="large")
+    with DicomListener(pacs, inbox, memory_bytes=listener.COPIES * 2 * small[0].stat().st_size):
+        assert store(pacs, large) == [None]
+        assert received(inbox) == []
+        assert store(pacs, small) == [0] * 6
+    assert len(received(inbox)) == 6
+
+
+def test_what_an_association_held_whose_end_went_unnoticed_is_free_again():
+    budget = listener._Budget(10)
+    ended, going_on = cast("Association", threading.Thread()), cast("Association", threading.current_thread())
+    assert budget.reserve(ended, 8)
+    assert budget.reserve(going_on, 8)
+    assert not budget.reserve(going_on, 8)
+    budget.release(going_on)
+    assert budget.reserve(going_on, 8)
+
+
+def test_a_slice_that_is_kept_after_its_connection_closed_keeps_no_study_waiting(listening, inbox, files, monkeypatch):
+    keep, closed = inbox.keep, threading.Event()
+
+    def keep_late(uids, content, association):
+        association.dul.socket.close()
+        receipt = keep(uids, content, association)
+        closed.set()
+        return receipt
+
+    monkeypatch.setattr(inbox, "keep", keep_late)
+    store(listening, files[:1])
+    assert closed.wait(10)
+    assert len(wait_for(lambda: inbox.due(0.0), 10)) == 1
 
 
 def test_what_is_no_ct_is_refused_when_it_is_proposed(listening, inbox, tmp_path):
@@ -141,8 +235,6 @@ def test_what_goes_wrong_is_a_status_and_the_next_is_served(
 
 def test_a_study_waits_for_the_association_that_carries_it(listening, inbox, files):
     from pydicom import dcmread
-
-    from tests.runs_at_work import wait_for
 
     entity = AE(ae_title="PACS")
     entity.add_requested_context(CTImageStorage)

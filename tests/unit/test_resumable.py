@@ -1,6 +1,7 @@
 """Uploads by tus: strict offsets, one writer, the right limits, and nothing half-visible or left behind."""
 
 import base64
+import fcntl
 import itertools
 import os
 import shutil
@@ -216,6 +217,8 @@ def test_length_has_to_be_announced(browser, settings, size):
         metadata("a.nii", count="0"),
         metadata("a.nii", count="99999"),
         metadata("a.nii", place="-1"),
+        metadata("a.nii", count="2", part="2"),
+        metadata("a.nii", count="2", part="-1"),
     ],
 )
 def test_metadata_is_checked(browser, settings, note):
@@ -316,6 +319,21 @@ def test_sweep_leaves_alone_what_is_written_now(browser, settings):
     assert sweep_uploads(settings) == 1
 
 
+def test_sweep_looks_again_before_it_removes(browser, settings, monkeypatch):
+    upload_id = browser.begin(len(CONTENT))
+    age(settings, upload_id, resumable.HALF_S + 60)
+    path = settings.home / keys.RESUMABLE / f"{upload_id}.upload"
+    lock = fcntl.flock
+
+    def touched_and_locked(*arguments):
+        os.utime(path)  # somebody appends meanwhile
+        lock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", touched_and_locked)
+    assert sweep_uploads(settings) == 0
+    assert path.exists()
+
+
 def test_sweep_clears_what_kills_have_left(settings):
     folder = settings.home / keys.RESUMABLE
     folder.mkdir(parents=True)
@@ -329,7 +347,7 @@ def test_sweep_clears_what_kills_have_left(settings):
 
 def test_half_a_group_is_not_taken_in(browser, settings):
     browser.whole(b"x", "a.zip", count="2")
-    half = browser.begin(len(CONTENT), "b.zip", count="2")
+    half = browser.begin(len(CONTENT), "b.zip", count="2", part="1")
     browser.whole(b"x", "c.zip", group=OTHER_GROUP)
     with pytest.raises(NotFoundError, match="not there any more"), taking_in(settings, GROUP):
         pass
@@ -356,10 +374,28 @@ def test_group_is_taken_in_once(browser, settings):
         pass
 
 
-@pytest.mark.parametrize(("error", "left"), [(ValueError, []), (KeyboardInterrupt, [".json", ".upload"])])
+def test_part_whose_first_answer_was_lost_does_not_keep_its_group_from_being_taken_in(browser, settings):
+    browser.begin(1, "a.zip", count="2")  # the browser hears nothing of it, and begins it again
+    browser.whole(b"b", "b.zip", count="2", part="1")
+    browser.whole(b"a", "a.zip", count="2")
+    assert forgotten_groups(settings, 0) == (GROUP,)
+    with taking_in(settings, GROUP) as uploads:
+        assert [upload.path.read_bytes() for upload in uploads] == [b"a", b"b"]
+    assert on_disk(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [
+        (ValueError, []),
+        (KeyboardInterrupt, [".json", ".upload"]),
+        (DiskFullError("The disk is full.", ""), [".json", ".upload"]),
+    ],
+)
 def test_what_ends_the_taking_in_decides_what_stays(browser, settings, error, left):
     browser.whole(b"x")
-    with pytest.raises(error), taking_in(settings, GROUP):
+    kind = error if isinstance(error, type) else type(error)
+    with pytest.raises(kind), taking_in(settings, GROUP):
         raise error
     assert on_disk(settings) == left
 

@@ -70,6 +70,45 @@ def test_second_look_notices_what_the_table_would_leave(tmp_path, monkeypatch, a
     assert list(tmp_path.glob("*")) == [tmp_path / "series"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("dr. Ida", "a name"),
+        ("no. 4711-0815", "an ID"),
+        ("2024-02-29", "a date"),
+        (str(uid_of("P1", "study")), "a UID"),
+    ],
+)
+def test_second_look_notices_what_stands_in_two_bytes_a_character(text, what, encoding):
+    traces = Traces(names={b"ida"}, ids={b"4711-0815"}, dates={b"20240229"}, uids={uid_of("P1", "study").encode()})
+    traces.check(b"\0i\0da" + "ward 5".encode(encoding), ())
+    with pytest.raises(IdentityLeftError, match=what):
+        traces.check(b"LO\x20\0" + text.encode(encoding), ())
+
+
+def test_id_that_looks_like_a_time_is_no_reason_to_refuse(tmp_path):
+    def change(dataset, k):
+        dataset.AccessionNumber, dataset.ContentTime = "101507", f"10150{7 + k}.250000"
+        dataset.StudyID, dataset.AcquisitionDateTime = "101632", "20240229101632.5"
+
+    kept, members = keep(write_series(tmp_path / "series", VOLUME, change=change), tmp_path / "o.zip")
+    assert existing(kept.identity).accession_number == "101507"
+    assert [dataset.ContentTime for dataset in datasets(members)] == ["101507.250000", "101508.250000", "101509.250000"]
+
+
+@pytest.mark.parametrize("name", ["BEST^George", "George^Best", "best george"])
+def test_name_that_is_one_of_our_words_is_none_in_descriptions(tmp_path, name):
+    def change(dataset, _):
+        dataset.PatientName, dataset.StudyDescription, dataset.SeriesDescription = name, "Best George", "CT Best 5mm"
+        dataset.ContrastBolusAgent = "Best iv"
+
+    kept, members = keep(write_series(tmp_path / "series", VOLUME, change=change), tmp_path / "o.zip")
+    assert kept.examination.description == "CT 5 mm"
+    assert "StudyDescription" not in datasets(members)[0]
+    assert datasets(members)[0].ContrastBolusAgent == "iv"
+
+
 @pytest.mark.parametrize(("method", "what"), [("uid_of", "a UID"), ("moved", "a date")])
 def test_second_look_notices_what_took_no_other_value(tmp_path, monkeypatch, method, what):
     monkeypatch.setattr(Pseudonyms, method, lambda self, value: value)
@@ -105,7 +144,7 @@ def test_name_in_a_comment_of_the_compressed_pixels_is_noticed(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "patient_id"),
-    [("Lung^Ax", "512"), ("Philip^Lin", "120"), ("Siemens^Mar", "B3"), ("Chest^Phantom", "1024")],
+    [("Lung^Ax", "512"), ("Philip^Lin", "120"), ("Siemens^Mar", "B3"), ("Chest^Phantom", "1024"), ("CT^Rui", "101500")],
 )
 def test_patients_called_like_our_own_words_are_not_refused(tmp_path, name, patient_id):
     def change(dataset, _):
@@ -154,6 +193,8 @@ def test_patients_without_an_id_are_told_apart_by_name_and_birth():
     people = [("", "", "Doe^A", "19600101"), ("", "", "Doe^A", "19600102"), ("", "", "Doe^B", "19600101")]
     people += [("7", "", "Doe^A", "19600101"), ("7", "HOSPITAL", "Doe^A", "19600101")]
     assert len({Pseudonyms(RULE.secret, PatientKey(*person)).code for person in people}) == len(people)
+    nobody = [("", "", name, "", study) for name in ("", "Anonymous") for study in ("1.2", "1.3")]
+    assert len({Pseudonyms(RULE.secret, PatientKey(*person)).code for person in nobody}) == len({"1.2", "1.3"})
     renamed = [Pseudonyms(RULE.secret, PatientKey("7", "", name, "")).code for name in ("Doe^A", "Roe^A")]
     assert len(set(renamed)) == 1, "a patient who marries is the same one"
 

@@ -181,6 +181,71 @@ def test_long_names_in_a_tar_are_understood(tmp_path, kind):
     np.testing.assert_array_equal(formats.read_volume(unpacked.files[0]).hu[::-1, ::-1], VOXELS)
 
 
+def with_fields(path, fields, size=600):
+    """Write a tar archive of a member with fields of pax, whose header states `size`, and of a plain second one."""
+    lines = b""
+    for key, value in fields.items():
+        rest = len(f" {key}={value}\n")
+        length = rest + len(str(rest + 2))
+        lines += f"{length} {key}={value}\n".encode()
+    records = tar_header(kind=b"x", size=b"%011o\0" % len(lines)) + lines.ljust(512, b"\0")
+    first = tar_header(size=b"%011o\0" % size) + (b"1" * 600).ljust(1024, b"\0")
+    second = tar_header(size=b"%011o\0" % 600) + (b"2" * 600).ljust(1024, b"\0")
+    path.write_bytes(records + first + second + bytes(1024))
+    return path
+
+
+def test_length_in_a_tar_that_only_pax_states(tmp_path):
+    """As the drop zone writes files of 8 GiB and more."""
+    source = with_fields(tmp_path / "a.tar", {"size": "600"}, size=0)
+    assert contents(unpacked_of(tmp_path, source)) == [b"1" * 600, b"2" * 600]
+
+
+@pytest.mark.parametrize("size", ["-1", "", "9" * 21, "0x10"])
+def test_odd_lengths_in_pax(tmp_path, size):
+    with pytest.raises(errors.DamagedArchiveError, match="no length"):
+        unpacked_of(tmp_path, with_fields(tmp_path / "a.tar", {"size": size}))
+
+
+@pytest.mark.parametrize("line", [b"0 a=b\n", b"99 a=b\n", b"6 a=b ", b"5 ab\n", b"123456789 a=b\n", b"hello"])
+def test_damaged_fields_of_pax(tmp_path, line):
+    raw = tar_header(kind=b"x", size=b"%011o\0" % len(line)) + line.ljust(512, b"\0")
+    (tmp_path / "a.tar").write_bytes(raw + tar_header() + bytes(2048))
+    with pytest.raises(errors.DamagedArchiveError, match="extended header"):
+        unpacked_of(tmp_path, tmp_path / "a.tar")
+
+
+def sparse_of_gnu(path):
+    header = bytearray(tar_header(kind=b"S", size=b"00000000100\0"))
+    header[482] = 1
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    goes_on, last = bytearray(512), bytes(512)
+    goes_on[504] = 1
+    path.write_bytes(header + goes_on + last + b"s" * 64 + bytes(448) + tar_header() + b"12345678" + bytes(1528))
+    return path
+
+
+def sparse_of_pax(path):
+    return with_fields(path, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "IM1"})
+
+
+@pytest.mark.parametrize("make", [sparse_of_gnu, sparse_of_pax])
+def test_slice_that_is_packed_without_its_zeros_is_named_and_costs_itself_alone(tmp_path, make):
+    unpacked = unpacked_of(tmp_path, make(tmp_path / "a.tar"))
+    assert len(unpacked.files) == 1
+    (lost,) = unpacked.lost
+    assert "without its zeros" in lost.error.found
+
+
+def test_link_in_a_tar_that_states_the_length_of_its_file(tmp_path):
+    link = tar_header(name=b"again", kind=b"1")
+    (tmp_path / "a.tar").write_bytes(tar_header() + b"12345678" + bytes(504) + link + tar_header() + bytes(1536))
+    unpacked = unpacked_of(tmp_path, tmp_path / "a.tar")
+    assert contents(unpacked) == [b"12345678", bytes(8)]
+    assert unpacked.ignored == {"a link": 1}
+
+
 def test_archives_in_an_archive_are_unpacked_and_deeper_ones_are_named(tmp_path):
     zipped(tmp_path / "c.zip", {"deepest": b"x"})
     zipped(tmp_path / "b.zip", {"c.zip": (tmp_path / "c.zip").read_bytes(), "inner": b"inner"})
@@ -253,6 +318,7 @@ def test_member_packed_in_another_way_is_named(tmp_path):
     unpacked = unpacked_of(tmp_path, source)
     assert contents(unpacked) == [b"1"]
     assert unpacked.lost[0].name == "IM2"
+    assert "method 12" in unpacked.lost[0].error.found
 
 
 def test_archive_of_members_that_are_all_damaged_is_an_error(tmp_path):
@@ -425,6 +491,20 @@ def test_endless_members_without_content_are_counted_too(tmp_path, monkeypatch):
 
 def test_directory_of_very_many_members_is_refused_before_it_is_read(tmp_path):
     source = zipped(tmp_path / "a.zip", {f"IM{n}": b"" for n in range(300)})
+    with pytest.raises(errors.TooManyFilesError, match="directory"):
+        unpacked_of(tmp_path, source, limits=Limits(files=10))
+
+
+@pytest.mark.parametrize("named_at", ["where it is", "elsewhere"])
+def test_directory_whose_length_stands_in_64_bits_alone_is_refused_too(tmp_path, named_at):
+    source = zipped(tmp_path / "a.zip", {f"IM{n}": b"" for n in range(300)})
+    raw = source.read_bytes()
+    start, end = raw.find(b"PK\x01\x02"), raw.rfind(b"PK\x05\x06")
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 300, 300, end - start, start)
+    place = end if named_at == "where it is" else start
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, place, 1)
+    few = raw[end : end + 12] + struct.pack("<L", 46) + raw[end + 16 :]
+    source.write_bytes(raw[:end] + record + locator + few)
     with pytest.raises(errors.TooManyFilesError, match="directory"):
         unpacked_of(tmp_path, source, limits=Limits(files=10))
 

@@ -87,7 +87,7 @@ def check_agreement(instances: Sequence[Instance]) -> None:
 def findings_of_tags(
     planes: Sequence[Instance], t: NDArray[np.float64], median_mm: float, tilt_degrees: float
 ) -> Iterator[ScanFinding]:
-    """Compare thickness, stated tilt and instance numbers with where the planes lie; they decide nothing.
+    """Compare kernels, thickness, stated tilt and instance numbers with where the planes lie; they decide nothing.
 
     Args:
         planes: in order along the normal.
@@ -95,6 +95,7 @@ def findings_of_tags(
         median_mm: their median distance.
         tilt_degrees: of the gantry, by the positions.
     """
+    yield from _of_kernels(planes)
     yield from _of_thickness(planes, median_mm)
     stated = next((abs(plane.gantry_tilt_degrees) for plane in planes if plane.gantry_tilt_degrees), 0.0)
     if stated > 0 and abs(stated - tilt_degrees) > TILT_TOLERANCE_DEGREES:
@@ -108,6 +109,14 @@ def _differ(some: object, others: object, tolerance: float) -> bool:
     return bool(np.abs(np.asarray(some, np.float64) - np.asarray(others, np.float64)).max() > tolerance)
 
 
+def _of_kernels(planes: Sequence[Instance]) -> Iterator[ScanFinding]:
+    kernels = sorted({plane.kernel for plane in planes})
+    if len(kernels) > 1:
+        names = ", ".join(kernel or "unknown" for kernel in kernels)
+        text = f"The slices were reconstructed with {len(kernels)} kernels ({names}): sharpness and noise change."
+        yield ScanFinding("dicom.mixed_kernels", ScanSeverity.WARNING, text, "Use a series of one kernel.")
+
+
 def _of_thickness(planes: Sequence[Instance], median: float) -> Iterator[ScanFinding]:
     stated = [plane.slice_thickness_mm for plane in planes if plane.slice_thickness_mm]
     if not stated:
@@ -119,7 +128,7 @@ def _of_thickness(planes: Sequence[Instance], median: float) -> Iterator[ScanFin
     elif thickness < THIN * median:
         severity = ScanSeverity.INCOMPLETE if median - thickness >= UNSEEN_MM else ScanSeverity.NOTE
         text = f"{sizes}: what lies between them was not measured."
-        remedy = "Use a series without gaps between its slices where there is plane."
+        remedy = "Use a series without gaps between its slices where there is one."
         yield ScanFinding("dicom.slices_apart", severity, text, remedy)
 
 

@@ -200,10 +200,10 @@ def is_secondary(first: Instance) -> bool:
 
 def _kind(instances: Sequence[Instance]) -> SeriesKind:
     """Tell a chest by the words of the files; by the size of the scan where they say nothing of the body."""
-    words = _texts_on_body(instances[0])
+    heights, first = heights_mm(instances), instances[0]
+    words = _texts_on_body(first)
     if CHEST.search(words):
         return SeriesKind.CHEST_CT
-    heights, first = heights_mm(instances), instances[0]
     if ELSEWHERE.search(words) or heights is None or first.spacing_mm is None:
         return SeriesKind.CT
     is_trunk = np.ptp(heights) >= CHEST_MM and first.rows * first.spacing_mm[0] >= BODY_MM
@@ -211,5 +211,8 @@ def _kind(instances: Sequence[Instance]) -> SeriesKind:
 
 
 def _texts_on_body(first: Instance) -> str:
-    texts = (first.body_part, first.series_description, first.protocol, first.study_description)
-    return " ".join(texts).replace("_", " ")
+    """Return the words that tell the region: the series' own, where they name one; an examination shows several."""
+    own = first.series_description.replace("_", " ")
+    if CHEST.search(own) or ELSEWHERE.search(own):
+        return own
+    return " ".join((first.body_part, own, first.protocol, first.study_description)).replace("_", " ")

@@ -32,6 +32,7 @@ OLDEST = 89
 MOST_BINARY_BYTES = 128
 BINARY_VR = frozenset({"US", "SS", "UL", "SL", "FL", "FD", "AT", "US or SS"})
 TEXT_PADDING = " \0"
+NAME_PARTS = re.compile(r"[\^=\\\s,._-]+")
 ASCII = "iso8859"
 ITEMS = frozenset({b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"})
 """Bytes with which the first item of a sequence begins."""
@@ -140,10 +141,10 @@ class Deidentifier:
         """What makes the new value of a text from the old one."""
         return {
             Action.CODE: lambda text: _by_value(text, clean_codes),
-            Action.WORDS: clean_description,
+            Action.WORDS: self._description,
             Action.MAKER: clean_maker,
             Action.KERNEL: lambda text: _by_value(text, clean_kernel),
-            Action.AGENT: lambda text: text and (clean_description(text) or profile.UNNAMED_AGENT),
+            Action.AGENT: lambda text: text and (self._description(text) or profile.UNNAMED_AGENT),
             Action.SEX: lambda text: text if text in {"M", "F", "O"} else "",
             Action.AGE: clean_age,
             Action.UID: lambda text: _by_value(text, lambda uids: [self.pseudonyms.uid_of(uid) for uid in uids]),
@@ -152,6 +153,13 @@ class Deidentifier:
             Action.TIME: lambda text: text if TIME.fullmatch(text) else "",
             Action.DUMMY: lambda text: text and profile.DUMMY_TEXT,
         }
+
+    def _description(self, text: str) -> str:
+        return clean_description(text, self._names)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(NAME_PARTS.split(self.pseudonyms.patient.name.lower()))
 
     @cached_property
     def _method_codes(self) -> RawDataElement:

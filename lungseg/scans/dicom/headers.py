@@ -30,6 +30,7 @@ from lungseg.scans.dicom.elements import BROKEN, Elements, Raw
 from lungseg.scans.dicom.frames import TAGS, UnusableFileError, instances_of
 from lungseg.scans.dicom.instance import Instance
 from lungseg.scans.dicom.magic import Start, is_marked, start_of
+from lungseg.scans.dicom.wholeness import holds_pixels
 from lungseg.scans.reader import Advance
 
 FIRST_BYTES = 348
@@ -45,6 +46,8 @@ MOST_ELEMENTS = 20_000
 """Before the pixels of one file; a file of zeros has millions."""
 INFLATED_BYTES = 64 << 20
 """Of a deflated data set that is inflated for its header: a small file can inflate to any size."""
+MOST_REASONS = 5
+"""In one text."""
 UID_FORM = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 DAMAGED = "The file is damaged or cut off within its header."
 
@@ -77,12 +80,13 @@ class Headers:
     unreadable: tuple[UnreadableFile, ...]
 
 
-def read_headers(files: Sequence[Path], *, on_progress: Advance | None = None) -> Headers:
+def read_headers(files: Sequence[Path], *, on_progress: Advance | None = None, are_whole: bool = True) -> Headers:
     """Read the headers of files, whatever they are; never raises for a bad file, but names it.
 
     Args:
         files: of any kind and in any order.
         on_progress: gets the number of files that are done, and of all.
+        are_whole: a picture that ends before its last pixel is damaged; False where files are beginnings of others.
     """
     instances: list[Instance] = []
     ignored: Counter[str] = Counter()
@@ -91,7 +95,7 @@ def read_headers(files: Sequence[Path], *, on_progress: Advance | None = None) -
         warnings.simplefilter("ignore")  # pydicom warns of every value that breaks a rule
         for done, path in enumerate(files, start=1):
             try:
-                instances += _instances_in(path)
+                instances += _instances_in(path, is_whole=are_whole)
             except _NoImageError as error:
                 ignored[str(error)] += 1
             except UnusableFileError as error:
@@ -104,6 +108,13 @@ def read_headers(files: Sequence[Path], *, on_progress: Advance | None = None) -
             if on_progress is not None:
                 on_progress(done, len(files))
     return Headers(tuple(instances), dict(ignored), tuple(unreadable))
+
+
+def reasons_of(unreadable: Sequence[UnreadableFile]) -> str:
+    """Return why files can't be used, each reason once and not too many, as one text."""
+    reasons = sorted({file.reason for file in unreadable})
+    more = [f"And {len(reasons) - MOST_REASONS} more."] if len(reasons) > MOST_REASONS else []
+    return " ".join([*reasons[:MOST_REASONS], *more])
 
 
 class _NoImageError(Exception):
@@ -157,7 +168,7 @@ class _Reader:
         return self.has_passed_last
 
 
-def _instances_in(path: Path) -> tuple[Instance, ...]:
+def _instances_in(path: Path, *, is_whole: bool) -> tuple[Instance, ...]:
     with path.open("rb", buffering=BUFFER_BYTES) as stream:
         block = stream.read(FIRST_BYTES)
         start = start_of(block)
@@ -172,7 +183,25 @@ def _instances_in(path: Path) -> tuple[Instance, ...]:
         elements = body.elements(LAST_TAG)
         if "NumberOfFrames" in elements:
             elements = body.elements(PIXELS - 1)
-    return instances_of(path, elements, body.transfer_syntax)
+        planes = instances_of(path, elements, body.transfer_syntax)
+        if is_whole and body.transfer_syntax != DeflatedExplicitVRLittleEndian:  # of which only a part was inflated
+            _check_pixels(body, planes[0])
+        return planes
+
+
+def _check_pixels(body: _Body, plane: Instance) -> None:
+    """Raise UnusableFileError where a picture ends before its last pixel; the stream is behind its header."""
+    needed = plane.rows * plane.columns * plane.bits_allocated // 8 * plane.frames
+    if not needed or plane.samples_per_pixel != 1:  # colours may share bytes
+        return
+    rest = _Reader(PIXELS - 1)
+    rest.read(body.stream, is_implicit=body.is_implicit, is_little_endian=body.is_little_endian)
+    if rest.has_passed_last and holds_pixels(
+        body.stream, needed, is_implicit=body.is_implicit, is_little_endian=body.is_little_endian
+    ):
+        return
+    slice_of_file = "" if plane.instance_number is None else f" of slice {plane.instance_number}"
+    raise UnusableFileError(f"The file{slice_of_file} is cut off before its last pixel.")
 
 
 def _body(stream: BinaryIO, start: Start) -> tuple[_Body, str]:

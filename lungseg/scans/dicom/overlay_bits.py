@@ -15,16 +15,20 @@ BITS = 16
 
 def without_overlay_bits(source: SourceFile) -> bytes:
     """Return the element of a file's pixels with the bits of overlays cleared; the pixels' own bits are untouched."""
-    stored = Elements(source.elements).whole("BitsStored") or BITS
-    mask = 0
+    elements, mask = Elements(source.elements), 0
+    stored, allocated = elements.whole("BitsStored") or BITS, elements.whole("BitsAllocated")
+    high = elements.whole("HighBit")
+    last = stored - 1 if high is None else high
     for group in range(FIRST_OVERLAY, LAST_OVERLAY, 0x20000):
         value = getattr(source.elements.get(group + BIT_POSITION), "value", None)
-        bit = int.from_bytes(value, "little" if source.is_little_endian else "big") if isinstance(value, bytes) else 0
-        if stored <= bit < BITS and group + OVERLAY_DATA not in source.elements:
+        if not isinstance(value, bytes):
+            continue
+        bit = int.from_bytes(value, "little" if source.is_little_endian else "big")
+        if bit < BITS and not last - stored < bit <= last and group + OVERLAY_DATA not in source.elements:
             mask |= 1 << bit
     header = 8 if source.is_implicit else 12
     order = "<" if source.is_little_endian else ">"
-    if not mask or int.from_bytes(source.pixels[header - 4 : header], "little") == UNDEFINED:
+    if not mask or allocated != BITS or int.from_bytes(source.pixels[header - 4 : header], "little") == UNDEFINED:
         return source.pixels
     values = np.frombuffer(source.pixels, f"{order}u2", offset=header) & np.uint16(0xFFFF ^ mask)
     return source.pixels[:header] + values.astype(f"{order}u2").tobytes()

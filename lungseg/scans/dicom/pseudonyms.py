@@ -28,19 +28,25 @@ def is_of_standard(uid: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PatientKey:
-    """What tells patients apart: their ID with its issuer, where there is none their name and date of birth."""
+    """What tells patients apart: their ID with its issuer, where there is none their name and date of birth.
+
+    Where a file lacks one of those, too, its study is a patient of its own: two people are never taken for one.
+    """
 
     patient_id: str
     issuer: str
     name: str
     birth_date: str
+    study_uid: str = ""
 
     @property
     def text(self) -> str:
         """The same for each file of a patient. A name without an ID is a patient of its own."""
         if self.patient_id:
             return f"id\0{self.issuer}\0{self.patient_id}"
-        return f"name\0{self.name}\0{self.birth_date}"
+        if self.name and self.birth_date:
+            return f"name\0{self.name}\0{self.birth_date}"
+        return f"study\0{self.study_uid}"
 
 
 @dataclass(frozen=True)

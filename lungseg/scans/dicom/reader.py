@@ -21,7 +21,7 @@ from lungseg.files.unpacking import Stamp, open_content
 from lungseg.records.findings import ScanFinding, ScanSeverity
 from lungseg.records.geometry import ScanGeometry
 from lungseg.records.intakes import SeriesKind
-from lungseg.scans.dicom.headers import Headers, UnreadableFile, read_headers
+from lungseg.scans.dicom.headers import Headers, UnreadableFile, read_headers, reasons_of
 from lungseg.scans.dicom.pixels import check_decoders, read_planes
 from lungseg.scans.dicom.rescaling import check_values, findings_of_values
 from lungseg.scans.dicom.series import Series, series_in
@@ -119,9 +119,8 @@ def _stamp_of(path: Path) -> Stamp:
 def _the_one(headers: Headers) -> Series:
     """Return the series to read: the only one of a chest, or the only one that can be segmented."""
     if not headers.instances:
-        reasons = sorted({file.reason for file in headers.unreadable})
         raise TruncatedScanError(
-            f"None of {counted(len(headers.unreadable), 'DICOM file')} can be read: {' '.join(reasons)}",
+            f"None of {counted(len(headers.unreadable), 'DICOM file')} can be read: {reasons_of(headers.unreadable)}",
             "Copy or export the series again.",
         )
     every = series_in(headers.instances)
@@ -169,7 +168,6 @@ def _check_size(grid: Grid, limits: Limits) -> None:
 
 def _of_files(unreadable: Sequence[UnreadableFile]) -> Iterator[ScanFinding]:
     if unreadable:
-        reasons = " ".join(sorted({file.reason for file in unreadable}))
-        text = f"{counted(len(unreadable), 'DICOM file')} could not be read and was left out: {reasons}"
+        text = f"{counted(len(unreadable), 'DICOM file')} could not be read: {reasons_of(unreadable)}"
         remedy = "Check that no slice is missing, or copy the files again."
         yield ScanFinding("dicom.unreadable_files", ScanSeverity.WARNING, text, remedy)

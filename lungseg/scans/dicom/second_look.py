@@ -18,7 +18,7 @@ from pydicom.datadict import dictionary_keyword, dictionary_VR
 from pydicom.dataelem import RawDataElement
 
 from lungseg.errors import IdentityLeftError
-from lungseg.scans.dicom.deidentify import elements_of, items_of
+from lungseg.scans.dicom.deidentify import NAME_PARTS, elements_of, items_of
 from lungseg.scans.dicom.elements import BROKEN, CHARACTER_SET, DELIMITERS, Raw, encodings_of
 from lungseg.scans.dicom.pseudonyms import is_of_standard
 from lungseg.scans.dicom.wordlists import HARMLESS, is_harmless, says_nothing
@@ -34,12 +34,15 @@ SHORTEST_IN_PIXELS = 6
 LONGEST, LONGEST_VALUE = 128, 4096
 """Bytes that are searched of a line of a text; bytes of a value in which lines are looked for."""
 TEXT_VR = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "UR", "AE", "UN"})
-NAME_PARTS = re.compile(r"[\^=\\\s,._-]+")
 LINES = re.compile(rb"[\\\r\n\t\f]+")
 RAW_PARTS = re.compile(rb"[\^=\\ ,]+")
 UIDS = re.compile(rb"[0-9]+(?:\.[0-9]+){3,}")
 DATES = re.compile(rb"\d{8}")
+DATE_TIMES = re.compile(rb"(?<=\d{8})\d{6}")
+TIMES = re.compile(rb"(?<!\d)\d{6}")
 ENCODINGS = ("latin-1", "utf-8", "utf-16-le", "utf-16-be")
+WIDE = re.compile(rb"(?:[!-~]\0){3,}|(?:\0[!-~]){3,}")
+"""ASCII in UTF-16. Zeros alone tell nothing: without them the head of an element reads RUI, which is a name."""
 VOCABULARY = " ".join(sorted(HARMLESS)).encode()
 
 
@@ -52,6 +55,7 @@ class Traces:
         ids: of the patient, orders and examinations.
         texts: whatever else was written about.
         dates: as eight digits.
+        times: as six digits.
         uids: but for those of the standard itself.
     """
 
@@ -59,6 +63,7 @@ class Traces:
     ids: set[bytes] = field(default_factory=set)
     texts: set[bytes] = field(default_factory=set)
     dates: set[bytes] = field(default_factory=set)
+    times: set[bytes] = field(default_factory=set)
     uids: set[bytes] = field(default_factory=set)
 
     def collect(self, elements: Mapping[int, Raw], encodings: Sequence[str] = ()) -> None:
@@ -76,6 +81,9 @@ class Traces:
             self.names |= _names_in(value, encodings)
         elif vr in {"DA", "DT"}:
             self.dates.update(DATES.findall(value))
+            self.times.update(DATE_TIMES.findall(value))
+        elif vr == "TM":
+            self.times.update(TIMES.findall(value))
         elif vr == "UI":
             uids = (uid.strip(b" \0") for uid in value.split(b"\\"))
             self.uids.update(uid for uid in uids if not is_of_standard(uid.decode("latin-1")))
@@ -89,6 +97,7 @@ class Traces:
         self.names |= other.names
         self.ids |= other.ids
         self.dates |= other.dates
+        self.times |= other.times
         self.uids |= other.uids
 
     def check(self, written: bytes, shifts: Iterable[int]) -> None:
@@ -98,11 +107,12 @@ class Traces:
             IdentityLeftError: something is left.
         """
         raw = written.lower()
-        plain = raw.translate(None, b"\0")  # as which ASCII in UTF-16 becomes ASCII
+        plain = b"\0".join(text.replace(b"\0", b"") for text in WIDE.findall(raw))
+        texts = (self.ids - self.times) | self.texts  # times stay, and an ID may look like one by chance
         moved = {_moved(digits, days) for digits in self.dates for days in shifts}
         left = {
             "a name": any(_name_stands_in(name, raw, plain) for name in self.names),
-            "an ID or a text": any(_stands_in(text, raw, plain) for text in self.ids | self.texts),
+            "an ID or a text": any(_stands_in(text, raw, plain) for text in texts),
             "a date": any(_date_stands_in(digits, raw, plain) for digits in self.dates - moved),
             "a UID": any(self.uids.intersection(UIDS.findall(text)) for text in (raw, plain)),
         }
@@ -183,7 +193,7 @@ def _decoded(value: bytes, encodings: Sequence[str]) -> str:
 
 
 def _encoded(text: str) -> set[bytes]:
-    """Return a text in all encodings; ASCII needs but one, since zeros are taken out of what is searched."""
+    """Return a text in all encodings; ASCII needs but one, since what is searched has its UTF-16 as ASCII, too."""
     if text.isascii():
         return {text.lower().encode()}
     variants = (text, text.lower(), text.upper())

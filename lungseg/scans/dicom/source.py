@@ -29,6 +29,7 @@ from lungseg.records.identities import IdentityEntry
 from lungseg.scans.components import Box, bounding_box, shifted
 from lungseg.scans.dicom.headers import Headers, read_headers
 from lungseg.scans.dicom.instance import Instance
+from lungseg.scans.dicom.pseudonyms import is_of_standard
 from lungseg.scans.dicom.series import series_in
 from lungseg.scans.dicom.stacks import Stack, stack_of
 from lungseg.scans.geometry import Grid
@@ -278,8 +279,10 @@ def identified(series: SourceSeries, entry: IdentityEntry) -> SourceSeries:
     header.IssuerOfPatientID, header.PatientBirthDate = entry.issuer, entry.birth_date
     header.AccessionNumber, header.StudyID, header.StudyDate = entry.accession_number, entry.study_id, entry.study_date
     try:
-        header.StudyInstanceUID = entry.uids[str(series.header.StudyInstanceUID)]
-        header.FrameOfReferenceUID = entry.uids[str(series.header.FrameOfReferenceUID)]
+        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+            uid = str(series.header.get(keyword) or "")
+            if uid and not is_of_standard(uid):
+                setattr(header, keyword, entry.uids[uid])
         instances = [
             replace(
                 plane.instance,
@@ -319,7 +322,7 @@ def _on_disk(source: Path | Sequence[Path]) -> Iterator[tuple[Headers, Path]]:
             for path, member in files.items():
                 with archive.open(member) as stream:
                     path.write_bytes(stream.read(most))
-            headers = read_headers(list(files))
+            headers = read_headers(list(files), are_whole=False)
             if not headers.unreadable and not headers.ignored:
                 break
         yield headers, next(iter(files))

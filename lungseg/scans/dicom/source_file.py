@@ -117,19 +117,24 @@ def _pixels(data: bytes, place: int, *, is_implicit: bool, is_little_endian: boo
     length = int.from_bytes(data[value - 4 : value], order)
     if not FIRST_PIXELS <= (group << 16) + number <= LAST_PIXELS or not (is_implicit or is_long):
         raise _damaged()
-    end = _end_of_items(data, value) if length == UNDEFINED else value + length
+    if length == UNDEFINED:
+        return data[place : _end_of_items(data, value)] + LAST_ITEM + bytes(4)
+    end = value + length
     if end > len(data):
         raise _damaged()
     return data[place:end]
 
 
 def _end_of_items(data: bytes, place: int) -> int:
-    """Return where the fragments of compressed pixels end, after the item that says so."""
+    """Return where the fragments of compressed pixels end, before the item that says so.
+
+    Of that one the tag is enough: no pixel is missing, and the reader of pixels takes the file, too.
+    """
     while data[place : place + 4] == ITEM:
         place += 8 + int.from_bytes(data[place + 4 : place + 8], "little")
     if data[place : place + 4] != LAST_ITEM:
         raise _damaged()
-    return place + 8
+    return place
 
 
 def _damaged() -> ScanError:

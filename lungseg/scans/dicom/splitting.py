@@ -1,7 +1,8 @@
 """One series that holds several stacks: phases, passes, reconstructions. Split only where that cures its geometry.
 
 Acquisition numbers and the like change within good series (scanners count them every few slices), so that no tag alone
-tells stacks apart: a split counts where the whole is no regular stack and every part is one.
+tells stacks apart: a split counts where the whole is no regular stack and every part is one. A whole that is regular
+is several stacks all the same where the slices of each lie between those of the others, over the same range.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ TAGS = (
     Tag(lambda plane: f"content time {plane.content_time}" if plane.content_time else ""),
 )
 """In the order in which they are tried."""
+INTERLEAVING = TAGS[:3]
+"""Those that no scanner changes from slice to slice of one stack."""
 PAIRS = (
     Tag(lambda plane: " and ".join(filter(None, (TAGS[0].value(plane), TAGS[1].value(plane))))),
     Tag(lambda plane: " and ".join(filter(None, (TAGS[0].value(plane), TAGS[2].value(plane))))),
@@ -67,8 +70,10 @@ def parts_of(instances: Sequence[Instance]) -> tuple[Part, ...]:
     Planes without position are not split: nothing tells whether that cures anything.
     """
     heights = heights_mm(instances)
-    if heights is None or is_regular(heights):
+    if heights is None:
         return (Part(tuple(instances)),)
+    if is_regular(heights):
+        return _interleaved(instances, heights) or (Part(tuple(instances)),)
     for tag in (*TAGS, *PAIRS):
         groups = _Groups.by([tag.value(instance) for instance in instances], heights)
         if groups.cure():
@@ -76,6 +81,15 @@ def parts_of(instances: Sequence[Instance]) -> tuple[Part, ...]:
     ranks = _ranks(instances, heights)
     groups = _Groups.by([f"told apart by the numbers of the slices alone, rank {rank}" for rank in ranks], heights)
     return groups.parts(instances) if groups.cure() else (Part(tuple(instances)),)
+
+
+def _interleaved(instances: Sequence[Instance], heights: NDArray[np.float64]) -> tuple[Part, ...]:
+    """Return the stacks of a regular whole whose slices take turns; none where it is one stack."""
+    for tag in INTERLEAVING:
+        groups = _Groups.by([tag.value(instance) for instance in instances], heights)
+        if groups.take_turns():
+            return groups.parts(instances, tag.part)
+    return ()
 
 
 def doubled_positions(instances: Sequence[Instance]) -> int:
@@ -107,6 +121,11 @@ class _Groups:
             return False
         ordered = sorted(self.heights.values(), key=lambda heights: (heights.min(), heights.max()))
         return any(_are_apart(below, above) for below, above in pairwise(ordered))
+
+    def take_turns(self) -> bool:
+        """Tell whether every part is a regular stack over the same range."""
+        stacks = self.heights.values()
+        return len(stacks) > 1 and all(map(is_regular, stacks)) and self._share_a_range()
 
     def parts(self, instances: Sequence[Instance], word: str = "") -> tuple[Part, ...]:
         """Return the parts with a sentence on each, numbered by their values."""

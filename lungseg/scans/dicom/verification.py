@@ -8,7 +8,7 @@ lost hole are found before anybody is offered the file.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,16 +110,28 @@ def check_report(path: Path, delineation: Delineation) -> None:
         if item.ValueType == "CONTAINER" and item.ConceptNameCodeSequence[0].CodeValue == GROUP:
             values = {part.ConceptNameCodeSequence[0].CodeValue: part for part in item.ContentSequence}
             groups[str(values[TRACKING_UID].UID)] = values
-    for segment in delineation.segments:
-        values = groups.get(delineation.tracking_uid(segment.lesion), {})
+    segments = delineation.segments
+    named_ones = {str(delineation.tracking_uid(segment.lesion)) for segment in segments}
+    if set(groups) != {*named_ones, str(delineation.uid("all lesions"))}:
+        raise _mismatch(f"it has {len(groups)} groups, and not one for each of {len(segments)} lesions and one for all")
+    _check_volume(
+        "all lesions",
+        _stated_ml(groups[delineation.uid("all lesions")]),
+        sum(segment.lesion.volume_ml for segment in segments if not segment.lesion.is_doubtful),
+    )
+    for segment in segments:
+        values = groups[delineation.tracking_uid(segment.lesion)]
         if VOLUME not in values or REFERENCED_SEGMENT not in values:
-            raise _mismatch(f"{segment.label} is missing")
+            raise _mismatch(f"{segment.label} has no volume or no segment")
         reference = values[REFERENCED_SEGMENT].ReferencedSOPSequence[0]
         named = reference.ReferencedSOPInstanceUID, _whole_number(reference.ReferencedSegmentNumber)
         if named != (delineation.uid("seg"), segment.number):
             raise _mismatch(f"{segment.label} names another segment")
-        stated = float(values[VOLUME].MeasuredValueSequence[0].NumericValue) / 1000.0
-        _check_volume(segment.label, stated, segment.lesion.volume_ml)
+        _check_volume(segment.label, _stated_ml(values), segment.lesion.volume_ml)
+
+
+def _stated_ml(values: Mapping[str, Dataset]) -> float:
+    return float(values[VOLUME].MeasuredValueSequence[0].NumericValue) / 1000.0
 
 
 @dataclass(frozen=True)

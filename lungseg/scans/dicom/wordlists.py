@@ -30,17 +30,18 @@ HARMLESS = (
 
 
 @lru_cache(maxsize=4096)
-def clean_description(text: str) -> str:
+def clean_description(text: str, names: frozenset[str] = frozenset()) -> str:
     """Return the words and distances of a description that say nothing of a person; may be empty.
 
-    The distances come as "5 mm" whatever blank they had.
+    The distances come as "5 mm" whatever blank they had. `names`, in small letters, are no words here: a patient may be
+    called Best or Lung.
     """
     marked = WITHOUT.sub("without", DISTANCE.sub(lambda match: f" {match[0].replace(',', '.')}\0 ", text))
     words = []
     for part in PARTS.split(marked):
         if part.endswith("\0"):
             words.append(f"{part[:-1]} mm")
-        elif part.lower() in profile.WORDS:
+        elif part.lower() in profile.WORDS and part.lower() not in names:
             words.append(part)
     return " ".join(words)
 

@@ -24,6 +24,7 @@ import { Uploads, randomId } from "./uploads.js";
 /** @typedef {(name: string, value: unknown) => void} Send */
 
 const QUESTION = "Files are still being uploaded. If you leave, that stops, and goes on when you choose the same files again. Leave?";
+const UNREAD = "Nothing of that was uploaded: a file or folder in it can't be read. Copy it to another folder, and drop that.";
 const TAB = "lungseg.tab";
 const RECALL_AGAIN_MS = 16_000;
 
@@ -40,6 +41,7 @@ class DropZone {
     this.trigger = () => {};
     this.listening = new AbortController();
     this.skipped = 0;
+    this.isUnread = false;
     this.progress = new ProgressLine(() => this.uploads);
     this.notes = make("ul", "notes");
     /** @type {Uploads} */
@@ -96,7 +98,13 @@ class DropZone {
     zone.addEventListener("drop", async (event) => {
       event.preventDefault();
       move(0);
-      if (event.dataTransfer) this.take(await droppedIn(event.dataTransfer));
+      if (!event.dataTransfer) return;
+      try {
+        this.take(await droppedIn(event.dataTransfer));
+      } catch {
+        this.isUnread = true;
+        this.draw();
+      }
     });
   }
 
@@ -104,6 +112,7 @@ class DropZone {
   take(chosen) {
     const { batches, skipped } = batchesOf(chosen);
     this.skipped = skipped;
+    this.isUnread = false;
     this.uploads.add(batches);
   }
 
@@ -118,11 +127,13 @@ class DropZone {
     this.progress.show(this.uploads);
     const { tasks, left } = this.uploads;
     const failed = tasks.filter(({ state }) => state === "failed");
-    const content = [failed.map(({ group, error }) => [group, error?.found]), left.map(({ memo }) => memo.group), this.skipped];
+    const groups = left.map(({ memo }) => memo.group);
+    const content = [failed.map(({ group, error }) => [group, error?.found]), groups, this.skipped, this.isUnread];
     const shown = JSON.stringify(content);
     if (shown === this.notes.dataset.shown) return;
     this.notes.dataset.shown = shown;
     this.notes.replaceChildren(
+      ...(this.isUnread ? [make("li", "failed", UNREAD)] : []),
       ...failed.map((task) => this.failure(task)),
       ...left.map((entry) => this.leftOver(entry)),
       ...(this.skipped ? [make("li", "skipped", `Skipped: ${this.skipped} of the files that systems leave in folders (.DS_Store, Thumbs.db).`)] : []),

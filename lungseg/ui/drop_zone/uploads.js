@@ -136,7 +136,7 @@ export class Uploads {
     this.remember(task);
     let before = 0;
     for (const [number, { name, blob }] of batch.parcels.entries()) {
-      const fields = { filename: name, group, count: batch.parcels.length, place };
+      const fields = { filename: name, group, count: batch.parcels.length, place, part: number };
       const transfer = new Transfer(this.server, blob, fields, task.urls[number]);
       const start = before;
       transfer.onProgress = (bytes) => this.progress(task, start + Math.min(bytes, blob.size));
