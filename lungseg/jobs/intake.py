@@ -135,14 +135,14 @@ class _Work:
 
     def _retrieve(self) -> None:
         """Fetch the study of the run from the PACS, unless files were handed in or it is there already."""
-        if not self.config.study_uid or self.folder.upload.is_dir():
+        if not self.intake.study_uid or self.folder.upload.is_dir():
             return
         from lungseg.pacs.dicomweb import retrieve_study  # noqa: PLC0415 - its libraries take half a second
 
         with self._working():
-            settings, config = self.context.installation.settings, self.config
+            settings, intake = self.context.installation.settings, self.intake
             report = self._report("retrieving slices")
-            retrieve_study(settings, config.study_uid, config.series_uid, self.folder.work, on_progress=report)
+            retrieve_study(settings, intake.study_uid, intake.series_uid, self.folder.work, on_progress=report)
             atomic.move(self.folder.work, self.folder.upload)
 
     def _settle(self, contents: Contents, key: str, place: int) -> LungSegError | None:

@@ -79,6 +79,9 @@ class Intake:
         name: what the user called it; shown, never used on the disk.
         place: of its scan among those that its reader hands in together, 0 for the first or only one.
         file_names: what the user called each file, in order; scans of two files find each other by them.
+        study_uid: of a study to retrieve first from the DICOMweb server; empty where files were handed in. It stands
+            here and in no run, since it leads to the patient, and goes with the folder.
+        series_uid: of the only series of it to retrieve; empty for all.
     """
 
     id: str
@@ -86,6 +89,8 @@ class Intake:
     created_at: datetime
     place: Natural = 0
     file_names: tuple[str, ...] = ()
+    study_uid: str = ""
+    series_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

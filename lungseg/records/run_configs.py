@@ -148,9 +148,6 @@ class IntakeConfig:
         intake: id of the intake, whose folder is `keys.intake(intake)`.
         series: keys of the offers to take in; empty to look first, and to take in at once what is without doubt.
         may_be_twin: whether a series is taken in though its scan is a case already.
-        study_uid: of a study to retrieve first from the DICOMweb server of the installation; empty where files were
-            handed in.
-        series_uid: of the only series of it to retrieve; empty for all.
         unattended: whether nobody is there to choose: the preferred series of each study is then taken.
         lacking: number of slices that a PACS has of the series handed in, and that did not come.
     """
@@ -158,8 +155,6 @@ class IntakeConfig:
     intake: str
     series: tuple[str, ...] = ()
     may_be_twin: bool = False
-    study_uid: str = ""
-    series_uid: str = ""
     unattended: bool = False
     lacking: Natural = 0
 

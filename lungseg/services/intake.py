@@ -117,14 +117,12 @@ def retrieve(installation: Installation, study_uid: str, series_uid: str = "") -
     Returns the id of the intake; raises as `begin`.
     """
     check_pairing(installation)
-    intake = _new_intake("A study from the PACS", 0)
+    intake = replace(_new_intake("A study from the PACS", 0), study_uid=study_uid, series_uid=series_uid)
     folder = folder_of(installation.files, intake.id)
     with atomic.disk_errors("The folder of what is retrieved"):
         folder.path.mkdir(mode=atomic.PRIVATE_FOLDER, parents=True)
         folder.keep_intake(intake)
-    installation.executor.submit(
-        _run(IntakeConfig(intake=intake.id, study_uid=study_uid, series_uid=series_uid), intake.place)
-    )
+    installation.executor.submit(_run(IntakeConfig(intake=intake.id), intake.place))
     return intake.id
 
 

@@ -139,8 +139,9 @@ def test_intakes_wait_in_order(installation, tmp_path):
 
 def test_study_is_retrieved_by_a_run_of_its_own(installation):
     intake_id = intake.retrieve(installation, "1.2.3", "1.2.3.4")
-    assert claim(installation).config == IntakeConfig(intake=intake_id, study_uid="1.2.3", series_uid="1.2.3.4")
-    assert only(installation).intake.name == "A study from the PACS"
+    assert claim(installation).config == IntakeConfig(intake=intake_id)  # the record of a run stays, and names no study
+    waiting = only(installation).intake
+    assert (waiting.name, waiting.study_uid, waiting.series_uid) == ("A study from the PACS", "1.2.3", "1.2.3.4")
 
 
 def test_choice_queues_one_run(installation, folder):
