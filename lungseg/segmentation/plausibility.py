@@ -190,7 +190,7 @@ class _Growth:
     def _share_out(self, owner: Labels, inside: NDArray[np.bool_]) -> None:
         """Give each new voxel of a component to the nearest one of its lesions."""
         from scipy.ndimage import binary_erosion  # noqa: PLC0415 - a third of a second, which few processes need
-        from scipy.spatial import KDTree  # noqa: PLC0415
+        from scipy.spatial import KDTree  # noqa: PLC0415 - as above
 
         is_owned = inside & (owner > 0)
         surface = np.argwhere(is_owned & ~binary_erosion(is_owned))
