@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
-import psutil
 from pydantic import BeforeValidator, PositiveInt, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lungseg.errors import SetupError
+from lungseg.machine import total_memory
 from lungseg.pacs_settings import PacsSettings
 from lungseg.setting import HIGHEST_PORT, VARIABLE, setting
 
@@ -40,69 +40,8 @@ HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|(\[)?[0-9A-Fa-f]*(:[0-9A-Fa-f]*){2,7}(?
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 """Where a network runs; `auto` is CUDA where there is one."""
 
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser().resolve()
-
-
-def _folders(text: str) -> tuple[Path, ...]:
-    return tuple(_folder(part) for part in text.split(os.pathsep) if part.strip())
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
 IdentityPolicy: TypeAlias = Literal["remove", "keep"]
 """What becomes of a patient's identity in DICOM files."""
-
-FROM_TEXT: dict[Any, Callable[[str], Any]] = {
-    Path: _folder,
-    Path | None: _folder,
-    tuple[Path, ...]: _folders,
-    tuple[str, ...]: _names,
-    bool: lambda text: text == "1",
-}
-"""How a variable is read, by the type of its field; pydantic reads the others."""
-
-
-def _user_home() -> tuple[Path, ...]:
-    """Return the home folder of the user; empty where there is none, or where that would be the whole disk."""
-    try:
-        folder = Path.home().resolve()
-    except RuntimeError:
-        return ()
-    return () if folder == Path(folder.anchor) else (folder,)
-
-
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
-OWN_GROUPS = Path("/proc/self/cgroup")
-
-
-def total_memory() -> int:
-    """Return the memory of this machine in bytes, or the limit of this process's control groups where that is less."""
-    return min([psutil.virtual_memory().total, *(limit for _, limit in _memory_limits())])
-
-
-def free_memory() -> int:
-    """Return the memory in bytes that this process can still take without swapping; cached files count as free."""
-    in_groups = (limit - _used(group) for group, limit in _memory_limits())
-    return max(0, min([psutil.virtual_memory().available, *in_groups]))
-
-
-def _default_home() -> Path:
-    """Return `data/` of a checkout; of an installed package, the folder in which programs of this user keep data."""
-    if SITE == CHECKOUT:
-        return CHECKOUT / "data"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "lungseg"
-
-
-class _Environment(BaseSettings):
-    """Reads variables by their exact names; an empty one sets nothing."""
-
-    model_config = SettingsConfigDict(
-        case_sensitive=True, enable_decoding=False, env_ignore_empty=True, extra="ignore", validate_default=False
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +99,22 @@ class Limits:
     axis_voxels: PositiveInt = setting(
         "LUNGSEG_MAX_AXIS_VOXELS", "length of any one axis of a scan", "Set it to a number of voxels.", default=4096
     )
+
+
+def _user_home() -> tuple[Path, ...]:
+    """Return the home folder of the user; empty where there is none, or where that would be the whole disk."""
+    try:
+        folder = Path.home().resolve()
+    except RuntimeError:
+        return ()
+    return () if folder == Path(folder.anchor) else (folder,)
+
+
+def _default_home() -> Path:
+    """Return `data/` of a checkout; of an installed package, the folder in which programs of this user keep data."""
+    if SITE == CHECKOUT:
+        return CHECKOUT / "data"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "lungseg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +243,36 @@ def share_processors() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+class _Environment(BaseSettings):
+    """Reads variables by their exact names; an empty one sets nothing."""
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True, enable_decoding=False, env_ignore_empty=True, extra="ignore", validate_default=False
+    )
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().resolve()
+
+
+def _folders(text: str) -> tuple[Path, ...]:
+    return tuple(_folder(part) for part in text.split(os.pathsep) if part.strip())
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+FROM_TEXT: dict[Any, Callable[[str], Any]] = {
+    Path: _folder,
+    Path | None: _folder,
+    tuple[Path, ...]: _folders,
+    tuple[str, ...]: _names,
+    bool: lambda text: text == "1",
+}
+"""How a variable is read, by the type of its field; pydantic reads the others."""
+
+
 def _settings_in(kind: type[Settings | Limits | PacsSettings]) -> dict[str, Field[Any]]:
     """Return the fields of a class that variables set, by variable."""
     return {item.metadata[VARIABLE]: item for item in fields(kind) if VARIABLE in item.metadata}
@@ -326,43 +311,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "1" if value else ""
     return "" if value is None else str(value)
-
-
-def _memory_limits() -> Iterator[tuple[Path, int]]:
-    """Yield the control groups (version 1 and 2) that limit the memory of this process, with their limits in bytes."""
-    for group in _groups():
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            limit = _number(group / name)
-            if limit is not None:
-                yield group, limit
-
-
-def _groups() -> Iterator[Path]:
-    """Yield the folders of the control groups that hold this process, up to the root, whether they are there or not."""
-    for line in _lines(OWN_GROUPS):
-        _, controllers, name = line.split(":", 2)
-        if not controllers or "memory" in controllers.split(","):
-            root = CONTROL_GROUPS / "memory" if controllers else CONTROL_GROUPS
-            group = root / name.lstrip("/")
-            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(root))
-
-
-def _used(group: Path) -> int:
-    """Return the bytes that a control group holds without cached files, which the kernel takes back when needed."""
-    total = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes") or 0
-    figures = dict(line.split(maxsplit=1) for line in _lines(group / "memory.stat"))
-    prefix = "total_" if "total_inactive_file" in figures else ""  # version 1 counts without its children, too
-    return total - sum(int(figures.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active"))
-
-
-def _number(path: Path) -> int | None:
-    """Read a number; None where there is none, such as "max" for no limit."""
-    text = "".join(_lines(path))
-    return int(text) if text.isdecimal() else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []

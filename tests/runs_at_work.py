@@ -2,14 +2,16 @@
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 
 from lungseg.jobs import worker
 from lungseg.records.run_states import RunState
 from lungseg.services import training
+from lungseg.services.run_folder import signs_of_run
 from lungseg.services.runs import get_run
+from lungseg.services.watchdog import read_signs
 from tests.installations import installation_of
 from tests.phantoms import write_chest
 
@@ -26,13 +28,27 @@ def wait_for(condition, seconds=PATIENCE_S):
 
 
 def child_of(worker):
-    """Wait for the process that carries a run out."""
+    """Wait for a process that was started for one run."""
+    return wait_for(lambda: _child(worker, lambda command: "--attempt" in command))
 
-    def find():
-        children = psutil.Process(worker.pid).children()
-        return next((child for child in children if "execute" in child.cmdline()), None)
 
-    return wait_for(find)
+def stand_by_of(worker):
+    """Wait for the process that is ready for the next intake."""
+    return wait_for(lambda: _child(worker, lambda command: command[-1:] == ["execute"]))
+
+
+def _child(worker, is_wanted):
+    for child in psutil.Process(worker.pid).children():
+        with suppress(psutil.NoSuchProcess):  # one that has just ended
+            if is_wanted(child.cmdline()):
+                return child
+    return None
+
+
+def process_of(settings, run_id):
+    """Return the process that carries a run out, as its signs of life tell; None before it does."""
+    signs = read_signs(signs_of_run(settings, run_id))
+    return psutil.Process(signs.process) if signs else None
 
 
 def is_gone(process):

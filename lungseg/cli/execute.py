@@ -16,8 +16,8 @@ nothing competes with them they lose nothing."""
 
 
 def execute(
-    run: Annotated[str, typer.Argument(help="Id of the run.")],
-    attempt: Annotated[int, typer.Option(help="The start of the run that this process carries out.")],
+    run: Annotated[str, typer.Argument(help="Id of the run; without one, the worker names an intake later.")] = "",
+    attempt: Annotated[int, typer.Option(help="The start of the run that this process carries out.")] = 0,
 ) -> None:
     """Carry a claimed run out as the child of a worker."""
     log_to_stderr()
@@ -26,5 +26,8 @@ def execute(
 
     os.nice(NICENESS)
     keep_freed_memory()
+    if not run:
+        process.stand_by(Settings.from_environment())
+        return
     end_with_stdin()
     process.execute(Settings.from_environment(), run, attempt)

@@ -10,25 +10,27 @@ from lungseg.config import Settings
 from lungseg.errors import SetupError
 
 LOOK_EVERY_S = 0.5
+LOCK_WAIT_S = 2.0
+"""Whoever sweeps after a listener that ended holds its lock for a moment."""
 
 
 def listen() -> None:
     """Receive studies by C-STORE, take them in when they are complete; until interrupted."""
     log_to_stderr()
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     from lungseg.pacs.completeness import LackingSlices
     from lungseg.pacs.listener import DicomListener
     from lungseg.processes import leaving_on_signals
     from lungseg.services.home import open_installation
-    from lungseg.services.reception import hand_over_due, open_inbox
+    from lungseg.services.reception import hand_over_due, listener_lock, open_inbox
 
     settings = Settings.from_environment()
     leaves = threading.Event()
     try:
         with (
             opened_installation(settings) as installation,
-            FileLock(settings.home / "listener.lock").acquire(blocking=False),
+            listener_lock(settings).acquire(timeout=LOCK_WAIT_S),
         ):
             open_installation(installation)
             inbox, count_lacking = open_inbox(installation), LackingSlices(settings)

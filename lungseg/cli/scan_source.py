@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lungseg.config import Settings
 from lungseg.errors import ScanError, SeriesError
-from lungseg.files.atomic import is_file, is_folder
+from lungseg.files.atomic import is_file, is_folder, passing_folder
 from lungseg.records.findings import ScanFinding, statement
 from lungseg.records.intakes import SeriesOffer
 from lungseg.records.run_states import Progress
@@ -42,13 +41,14 @@ class ScanSource:
 
 
 @contextmanager
-def scan_source(path: Path, key: str, tell: Callable[[Progress], None]) -> Iterator[ScanSource]:
+def scan_source(path: Path, key: str, tell: Callable[[Progress], None], work_in: Path) -> Iterator[ScanSource]:
     """Open a scan for the block: a file of a scan as it is; a folder, an archive or a DICOM file by the intake's way.
 
     Args:
         path: file or folder.
         key: of the series to take; empty for the only one that can be taken.
         tell: takes the progress.
+        work_in: folder in which to unpack, where only the user can look: files name the patient.
 
     Raises:
         SeriesError: there are several series that can be taken, none is named, or none has the name; it lists them.
@@ -59,8 +59,8 @@ def scan_source(path: Path, key: str, tell: Callable[[Progress], None]) -> Itera
         return
     if not is_file(path) and not is_folder(path):
         raise ScanError(f"There is no file or folder {path}.", "Give the path of a scan, its folder or its archive.")
-    with TemporaryDirectory(prefix="lungseg-") as work:
-        yield _taken(path, key, Path(work), tell)
+    with passing_folder(work_in) as work:
+        yield _taken(path, key, work, tell)
 
 
 def is_dicom_name(path: Path) -> bool:
@@ -88,7 +88,7 @@ def write_seg(
     lesions_in_seg = (*result.lesions, *result.doubtful) if with_doubtful else result.lesions
     inside = lesions.labels > 0 if with_doubtful else lesions.mask
     delineation = Delineation(
-        series=read_source_series(list(dict.fromkeys(plane.path for plane in planes))),
+        series=read_source_series(list(dict.fromkeys(plane.path for plane in planes)), lesions.probability.grid),
         labels=lesion_numbers(inside, lesions_in_seg),
         grid=lesions.probability.grid,
         lesions=lesions_in_seg,

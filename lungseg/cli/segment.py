@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +16,7 @@ from lungseg.cli.options import CheckpointOption, DeviceOption
 from lungseg.cli.output import check_outputs, write_report
 from lungseg.cli.scan_source import ScanSource, is_dicom_name, scan_source, write_seg
 from lungseg.errors import ExportError, StorageError
+from lungseg.files.atomic import passing_folder
 from lungseg.records.findings import statement
 from lungseg.records.run_results import Segmentation
 from lungseg.records.run_states import Progress
@@ -60,7 +60,7 @@ def segment(
     if probability and probability.suffix.lower() != ".npz":
         raise StorageError(f"The probability map would be called {probability.name}.", "Give it a name ending in .npz.")
     check_outputs((mask, report, probability), inputs=[scan])
-    with progress_bar() as tell, scan_source(scan, series, tell) as source:
+    with progress_bar() as tell, scan_source(scan, series, tell, mask.parent) as source:
         if is_dicom_name(mask) and source.series is None:
             raise ExportError("The scan is no DICOM series.", "Give the mask a name that ends in .nii or .nii.gz.")
         result, answer = _segment(source, mask, load_segmenter(checkpoint, device), tell)
@@ -81,8 +81,8 @@ def _segment(
     from lungseg.segmentation.pipeline import segment_scan
 
     answers: list[tuple[Scan, LesionMask]] = []
-    with TemporaryDirectory(prefix="lungseg-") as folder:
-        target = Path(folder) / "mask.nii" if is_dicom_name(mask) else mask
+    with passing_folder(mask.parent) as folder:
+        target = folder / "mask.nii" if is_dicom_name(mask) else mask
         result = segment_scan(
             source.path, target, segmenter, on_progress=tell, on_result=lambda *answer: answers.append(answer)
         )

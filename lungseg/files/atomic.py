@@ -11,7 +11,9 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -24,9 +26,12 @@ PARTIAL = re.compile(r"\.(lungseg-)?[0-9a-f]{8,32}\.partial|[^/]*\.(json\.)?part
 """Names of passing files, also of earlier releases."""
 OWN_PARTIAL = re.compile(r"\.lungseg-[0-9a-f]{16}\.partial")
 """Names that only this release gives: such files may be removed even from a folder that is not ours."""
+NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 LONGEST_NAME_BYTES = 200
 """Of 255 that the system allows."""
 PRIVATE_FOLDER = 0o700
+FLUSHED_AT_ONCE = 16
+"""Files that are flushed beside each other: the disk takes them together."""
 OTHERS = 0o077
 """The permissions of everybody but the owner."""
 
@@ -69,6 +74,23 @@ def passing_file(folder: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+@contextmanager
+def passing_folder(parent: Path) -> Iterator[Path]:
+    """Make an empty folder for its owner alone, which goes with all in it after the block, or after a kill.
+
+    Raises as `disk_errors`, where it can't be made.
+    """
+    with disk_errors("A folder"):
+        parent.mkdir(parents=True, exist_ok=True)
+        _clean_once(parent)
+        path, descriptor = _new_partial(parent, is_folder=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
 def move(source: Path, target: Path) -> None:
     """Rename a complete file on the same disk, durably; raises as `disk_errors`."""
     with disk_errors(target.name):
@@ -76,6 +98,17 @@ def move(source: Path, target: Path) -> None:
         _flush(source)
         os.replace(source, target)
         _flush(target.parent)
+
+
+def flush_all(folder: Path) -> None:
+    """See to it that a power cut leaves a folder with all in it; raises as `disk_errors`."""
+    with disk_errors("A file"), ThreadPoolExecutor(FLUSHED_AT_ONCE, "flush") as threads:
+        parents = [folder.parent]
+        for parent, _, names in os.walk(folder):
+            parents.append(Path(parent))
+            list(threads.map(_flush, [Path(parent, name) for name in names]))
+        for path in reversed(parents):
+            _flush(path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -122,8 +155,12 @@ def no_room() -> DiskFullError:
 
 
 def remove_partials(folder: Path, names: re.Pattern[str] = PARTIAL) -> int:
-    """Remove passing files of ended processes from a folder; returns their number."""
-    return sum(_remove_if_left(path) for path in files_in(folder) if names.fullmatch(path.name))
+    """Remove passing files and folders of ended processes from a folder; returns their number."""
+    try:
+        paths = [path for path in folder.iterdir() if names.fullmatch(path.name)]
+    except OSError:
+        return 0
+    return sum(map(_remove_if_left, paths))
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -185,11 +222,11 @@ def _close_to_others(path: Path) -> None:
             path.chmod(path.stat().st_mode & ~OTHERS)
 
 
-def _new_partial(folder: Path) -> tuple[Path, int]:
-    """Make an empty passing file and lock it; again where a sweep removed it in between."""
+def _new_partial(folder: Path, *, is_folder: bool = False) -> tuple[Path, int]:
+    """Make an empty passing file, or folder, and lock it; again where a sweep removed it in between."""
     while True:
         partial = folder / f".lungseg-{secrets.token_hex(8)}.partial"
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = _opened_folder(partial) if is_folder else os.open(partial, NEW_FILE, 0o666)
         with suppress(OSError):  # a file system without locks: nothing is swept there
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if partial.exists():
@@ -197,13 +234,26 @@ def _new_partial(folder: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
+def _opened_folder(path: Path) -> int:
+    path.mkdir(mode=PRIVATE_FOLDER)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def _remove_if_left(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False  # gone already, or not ours to remove
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
             path.unlink()
     except OSError:
-        return False  # being written, gone already, or not ours to remove
+        return False  # being written, or not ours to remove
+    finally:
+        os.close(descriptor)
     return True
 
 

@@ -25,6 +25,8 @@ GZIP_WINDOW, ZLIB_WINDOW = 31, 15
 DEFLATE_RATIO = 1032
 """Deflate can't expand its input by more than this (zlib technical details, "Maximum Compression Factor")."""
 PACKED_BYTES = 64 * 1024
+FREE_MEMBERS, MEMBER_BYTES = 10_000, 32
+"""Members of gzip that may hold nothing, and what the others hold at least on average: each takes 10 µs to begin."""
 PIECE_BYTES = 1024**2
 DAMAGE = (EOFError, cast("type[Exception]", isal_zlib.error))
 
@@ -209,6 +211,7 @@ class Inflated:
         self._source = source
         self._window = window
         self._packed = b""
+        self._count, self._unpacked = 1, 0
         self._member = isal_zlib.decompressobj(wbits=window)
 
     def read(self, count: int) -> bytes:
@@ -237,6 +240,7 @@ class Inflated:
         data = self._member.decompress(packed, count)  # it may have more to give when all packed bytes are read
         if not packed and not data and not self._member.eof:
             raise EOFError("there should be more")
+        self._unpacked += len(data)
         self._packed = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
         return data
 
@@ -250,5 +254,8 @@ class Inflated:
         self._packed = packed
         if not packed.startswith(GZIP_MAGIC):
             return False
+        self._count += 1
+        if self._count > FREE_MEMBERS + self._unpacked // MEMBER_BYTES:
+            raise EOFError(f"{self._count:,} parts hold next to nothing")
         self._member = isal_zlib.decompressobj(wbits=self._window)
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,13 +19,17 @@ from lungseg.records.intakes import Intake, IntakeLedger, IntakeSurvey
 
 Record = TypeVar("Record")
 
+WITHOUT_RECORD = "Something handed in, whose record is damaged"
+"""What an intake is called of which nobody knows any more what its reader called it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The files of an intake after unpacking.
 
     Attributes:
-        names: under which files were handed in, by their names in `IntakeFolder.files`, in order.
+        names: under which files were handed in, by their names in `IntakeFolder.files`, in order; empty where no
+            reader has to see it.
         ignored: number of files that were not taken, by what they are.
         lost: why files could not be unpacked that should have been, one for each.
     """
@@ -61,12 +66,37 @@ class IntakeFolder:
         return self.path / "work"
 
     def intake(self) -> Intake:
-        """Return what was handed in; raises NotFoundError where it is gone, or its record is damaged."""
-        return decode_file(Intake, self.path / "intake.json", _gone)
+        """Return what was handed in; where its record is damaged, what is known without it: the files are there.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        path = self.path / "intake.json"
+        try:
+            return decode_file(Intake, path, _damaged)
+        except StorageError as error:
+            try:
+                made_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            except OSError:
+                raise _gone() from error
+        return Intake(id=self.path.name, name=WITHOUT_RECORD, created_at=made_at)
 
     def keep_intake(self, intake: Intake) -> None:
         """Write what was handed in; raises StorageError, as all that write here."""
         write_bytes(self.path / "intake.json", encode(intake))
+
+    @property
+    def has_record(self) -> bool:
+        """Whether it is there: neither being made nor removed."""
+        return is_file(self.path / "intake.json")
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the record of what was handed in is there, and can't be read."""
+        try:
+            return self.intake().name == WITHOUT_RECORD
+        except NotFoundError:
+            return False
 
     def listing(self) -> Listing | None:
         """Return the unpacked files; None where they are not complete."""
@@ -112,5 +142,5 @@ def _damaged(reason: str) -> LungSegError:
     return StorageError(f"A record of the intake is damaged ({reason}).", "It is made again.")
 
 
-def _gone(_: str) -> LungSegError:
+def _gone() -> LungSegError:
     return NotFoundError("What was handed in is not there any more.", "It was taken in or discarded; hand it in again.")

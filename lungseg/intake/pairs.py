@@ -21,6 +21,8 @@ from lungseg.scans.nifti_header import is_pair
 from lungseg.scans.text_header import is_metaimage, is_nrrd, parse_text, read_text, with_data_name
 
 VOXELS = "scan.raw"
+HEADERS = ("scan.hdr", "scan.nhdr", "scan.mhd")
+"""Names that headers get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def _pair_of(path: Path, name: PurePosixPath, places: Mapping[PurePosixPath, Path]) -> Iterator[TwoFileScan]:
+    if not name.name:  # "." in an archive: nothing lies beside it
+        return
     try:
         block = first_block(path)
         if is_pair(block):

@@ -12,7 +12,7 @@ from lungseg.errors import LungSegError, NoSeriesError, ScanError
 from lungseg.files import atomic
 from lungseg.records.findings import ScanFinding, ScanSeverity
 from lungseg.records.intakes import IntakeSurvey, SeriesKind, SeriesOffer
-from lungseg.scans.dicom.headers import UnreadableFile, read_headers, reasons_of
+from lungseg.scans.dicom.headers import MOST_REASONS, UnreadableFile, read_headers, reasons_of
 from lungseg.scans.dicom.magic import is_dicom
 from lungseg.scans.dicom.series import Series, offers_of, series_in
 from lungseg.scans.dicom.thumbnails import write_thumbnail
@@ -112,23 +112,8 @@ def draw_thumbnails(contents: Contents, folder: Path, *, on_progress: Advance | 
     return replace(contents.survey, offers=tuple(offers))
 
 
-def _scans_among(
-    files: Mapping[Path, str], limits: Limits
-) -> tuple[list[tuple[SeriesOffer, tuple[Path, ...]]], list[Path]]:
-    """Return the scans of other formats than DICOM, each with its files, and all files besides."""
-    scans: list[tuple[SeriesOffer, tuple[Path, ...]]] = []
-    own: set[Path] = set()
-    for path, name in files.items():
-        if _is_other_scan(path, limits):
-            title = PurePosixPath(name.replace("\\", "/")).name
-            blank = SeriesOffer(key=f"file-{len(scans) + 1}", kind=SeriesKind.FILE, description=title)
-            offer, parts = _file_offer(path, blank, limits)
-            scans.append((offer, parts))
-            own.update(parts)
-    return scans, [path for path in files if path not in own]
-
-
-def _is_other_scan(path: Path, limits: Limits) -> bool:
+def is_other_scan(path: Path, limits: Limits) -> bool:
+    """Tell whether a file is a scan, or the header of one, of another format than DICOM."""
     try:
         with path.open("rb") as stream:
             if is_dicom(stream.read(FIRST_BYTES)):
@@ -137,6 +122,22 @@ def _is_other_scan(path: Path, limits: Limits) -> bool:
     except (ScanError, OSError):
         return False
     return True
+
+
+def _scans_among(
+    files: Mapping[Path, str], limits: Limits
+) -> tuple[list[tuple[SeriesOffer, tuple[Path, ...]]], list[Path]]:
+    """Return the scans of other formats than DICOM, each with its files, and all files besides."""
+    scans: list[tuple[SeriesOffer, tuple[Path, ...]]] = []
+    own: set[Path] = set()
+    for path, name in files.items():
+        if is_other_scan(path, limits):
+            title = PurePosixPath(name.replace("\\", "/")).name
+            blank = SeriesOffer(key=f"file-{len(scans) + 1}", kind=SeriesKind.FILE, description=title)
+            offer, parts = _file_offer(path, blank, limits)
+            scans.append((offer, parts))
+            own.update(parts)
+    return scans, [path for path in files if path not in own]
 
 
 def _file_offer(path: Path, offer: SeriesOffer, limits: Limits) -> tuple[SeriesOffer, tuple[Path, ...]]:
@@ -154,7 +155,9 @@ def _file_offer(path: Path, offer: SeriesOffer, limits: Limits) -> tuple[SeriesO
 
 def _of_lost(lost: Sequence[str]) -> Iterator[ScanFinding]:
     if lost:
-        text = f"{counted(len(lost), 'file')} could not be unpacked: {' '.join(sorted(set(lost)))}"
+        reasons = sorted(set(lost))
+        more = f" And {len(reasons) - MOST_REASONS} more reasons." if len(reasons) > MOST_REASONS else ""
+        text = f"{counted(len(lost), 'file')} could not be unpacked: {' '.join(reasons[:MOST_REASONS])}{more}"
         remedy = "Slices may be missing: copy or export it again."
         yield ScanFinding("intake.lost_files", ScanSeverity.WARNING, text, remedy)
 

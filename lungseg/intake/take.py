@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +15,29 @@ from lungseg.files.unpacking import open_content
 from lungseg.intake.survey import Contents
 from lungseg.intake.taken import TakenScan
 from lungseg.records.examinations import examination_name
+from lungseg.records.findings import ScanFinding, ScanSeverity
 from lungseg.records.identities import IdentityRule
 from lungseg.scans import nifti
 from lungseg.scans.bounds import check_memory
-from lungseg.scans.dicom.originals import keep_originals
+from lungseg.scans.dicom.originals import KeptOriginals, keep_originals
 from lungseg.scans.dicom.reader import open_series
 from lungseg.scans.dicom.series import Series
 from lungseg.scans.formats import open_scan
 from lungseg.scans.reader import Advance
+from lungseg.wording import counted
 
 CANONICAL = "scan.nii.gz"
+VOXEL_BYTES = 2
+"""Of a canonical scan, before it is packed."""
+
+
+def bytes_to_write(contents: Contents, key: str) -> int:
+    """Return how many bytes `take` may write of a series: its files again, and the canonical scan of all its voxels."""
+    planes = contents.series[key].instances if key in contents.series else ()
+    files = {plane.path for plane in planes} or contents.scans.get(key, ())
+    own = sum(path.stat().st_size for path in files)
+    voxels = sum(plane.rows * plane.columns for plane in planes)
+    return own + VOXEL_BYTES * voxels
 
 
 def take(
@@ -75,8 +88,26 @@ def _with_originals(taken: TakenScan, series: Series, slice_mm: float, rule: Ide
     """Keep the files of a series, and take from them whose it is."""
     original = taken.path.with_name("originals.zip")
     originals = keep_originals(list(dict.fromkeys(plane.path for plane in series.instances)), original, rule)
-    name = examination_name(originals.examination, slice_mm)
-    return replace(taken, name=name, original=original, examination=originals.examination, identity=originals.identity)
+    return replace(
+        taken,
+        name=examination_name(originals.examination, slice_mm),
+        original=original,
+        examination=originals.examination,
+        identity=originals.identity,
+        findings=(*taken.findings, *_of_left_out(originals)),
+    )
+
+
+def _of_left_out(originals: KeptOriginals) -> Iterator[ScanFinding]:
+    """Yield what a reader should know of files that are read, and can't be kept."""
+    if originals.left_out:
+        every = counted(originals.files + originals.left_out, "DICOM file")
+        text = (
+            f"Of {every} of the series {originals.left_out} can't be kept with the case: damaged, though their pixels "
+            "could be read."
+        )
+        remedy = "Exports in DICOM refer to the other slices alone: keep the files, or hand the series in again."
+        yield ScanFinding("intake.files_not_kept", ScanSeverity.WARNING, text, remedy)
 
 
 def _take_file(files: Sequence[Path], folder: Path, limits: Limits, on_progress: Advance | None) -> TakenScan:

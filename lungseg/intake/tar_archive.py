@@ -16,7 +16,7 @@ from lungseg.intake.members import AGAIN, Archive, ArchiveMember, MemberKind, Sp
 
 BLOCK = 512
 LONGEST_RECORD = 1024**2
-"""Of a long name or an extended header."""
+"""Of a long name or an extended header, and of all that stand before one member."""
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 BASE_256 = 0x80
 KINDS = {
@@ -49,6 +49,7 @@ class TarArchive(Archive):
         self._content = content
         self._spend = spend
         self._left = 0
+        self._recorded = 0
         self._fields: dict[bytes, bytes] = {}
 
     def members(self) -> Iterator[ArchiveMember]:
@@ -59,7 +60,7 @@ class TarArchive(Archive):
                 record = self._record(_size_of(header))
                 self._fields |= _fields_of(record) if kind == b"x" else {b"path": record}
                 continue
-            fields, self._fields = self._fields, {}
+            fields, self._fields, self._recorded = self._fields, {}, 0
             size = 0 if kind in WITHOUT_CONTENT else _size_of(header, fields.get(b"size"))
             padding = -size % BLOCK
             self._left = size
@@ -92,8 +93,9 @@ class TarArchive(Archive):
         return block
 
     def _record(self, size: int) -> bytes:
-        if size > LONGEST_RECORD:
-            raise DamagedArchiveError(f"A name in the tar archive takes {size:,} bytes.", AGAIN)
+        self._recorded += size
+        if self._recorded > LONGEST_RECORD:
+            raise DamagedArchiveError(f"A name in the tar archive takes {self._recorded:,} bytes.", AGAIN)
         return self._read(size + -size % BLOCK)[:size]
 
     def _skip_holes(self, header: bytes) -> None:

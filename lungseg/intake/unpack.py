@@ -28,13 +28,15 @@ from lungseg.files.atomic import PRIVATE_FOLDER, disk_errors
 from lungseg.intake.archives import Opener, opener_of
 from lungseg.intake.budget import Budget
 from lungseg.intake.members import Archive, ArchiveMember, MemberKind
-from lungseg.intake.pairs import link_or_copy, pairs_among
+from lungseg.intake.pairs import HEADERS, link_or_copy, pairs_among
 from lungseg.scans.reader import Advance, is_left_out
 from lungseg.wording import counted
 
 OF_SYSTEMS = "left by an operating system"
 EMPTY = "an empty file"
 LOST = "lost in an archive"
+MOST_REASONS = 20
+"""Different ones that are kept apart; an archive can give each member one of its own."""
 ENDING = (TooManyFilesError, ExpandedBytesError, ExpansionError, UnpackTimeError)
 """Errors that end the whole, wherever they come from."""
 
@@ -104,6 +106,16 @@ def unpack(
         ]
         budget = Budget(limits, sum(entry.path.stat().st_size for entry in entries), on_progress)
         return _Unpacking(target, budget, ignored).run(entries)
+
+
+def unpacked_files(target: Path) -> tuple[Path, ...]:
+    """Return the files of a folder that `unpack` has filled, as it returned them; none where there is no such folder.
+
+    Which of them was handed in under what name is not known any more.
+    """
+    entries = sorted(target.iterdir()) if target.is_dir() else ()
+    headers = {entry: [entry / name for name in HEADERS if (entry / name).is_file()] for entry in entries}
+    return tuple(path for entry in entries for path in (headers[entry] if entry.is_dir() else [entry]))
 
 
 def is_archive(path: Path) -> bool:
@@ -267,7 +279,9 @@ class _Unpacking:
 
     def _lose(self, name: str, error: ArchiveError) -> None:
         self.lost.append(LostMember(name, error))
-        self.ignored[f"{LOST} ({error.found.rstrip('.')})"] += 1
+        reason = f"{LOST} ({error.found.rstrip('.')})"
+        is_one_too_many = reason not in self.ignored and len(self.ignored) >= MOST_REASONS
+        self.ignored[LOST if is_one_too_many else reason] += 1
 
     def _next(self) -> Path:
         """Return a path in the folder that nothing has yet."""

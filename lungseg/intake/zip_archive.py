@@ -37,6 +37,8 @@ IN_64_BITS = 0xFFFFFFFF
 DIRECTORY_BYTES = 512
 """Of the directory for each file that is allowed; names are short."""
 ENCRYPTED = 0x1
+MOST_SHARED = 10
+"""Members that reach into the next one: damage makes one or two of them, and costs these alone."""
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 OF_PROGRAMS = {"[Content_Types].xml", "META-INF/MANIFEST.MF", "mimetype"}
 """First members of documents and programs that are zip archives, too."""
@@ -56,7 +58,7 @@ class ZipArchive(Archive):
 
     Raises:
         TooManyFilesError: its directory is larger than that of so many files.
-        DamagedArchiveError: its directory is damaged, or missing.
+        DamagedArchiveError: its directory is damaged, missing, or has members that share their bytes, as a bomb has.
         EncryptedArchiveError: a member needs a password.
     """
 
@@ -69,8 +71,12 @@ class ZipArchive(Archive):
             _check_directory(stream, most_files)
             with zipfile.ZipFile(stream) as archive:
                 self._infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+                self._ends = [*(info.header_offset for info in self._infos[1:]), archive.start_dir]
         except ZIP_DAMAGE as error:
             raise DamagedArchiveError("The directory of the zip archive is missing or damaged.", AGAIN) from error
+        shared = sum(map(_shares_bytes, self._infos, self._ends))
+        if shared > MOST_SHARED:
+            raise DamagedArchiveError(f"{shared:,} members of the zip archive share their bytes with others.", AGAIN)
         locked = sum(bool(info.flag_bits & ENCRYPTED) for info in self._infos)
         if locked:
             raise EncryptedArchiveError(
@@ -81,15 +87,17 @@ class ZipArchive(Archive):
     def members(self) -> Iterator[ArchiveMember]:
         """See `Archive`."""
         is_program = bool(self._infos) and self._infos[0].filename in OF_PROGRAMS
-        for info in self._infos:
+        for info, end in zip(self._infos, self._ends, strict=False):  # without members there is an end alone
             kind = MemberKind.PROGRAM if is_program else _kind_of(info)
-            yield ArchiveMember(info.filename, kind, info.file_size, partial(self._pieces, info))
+            yield ArchiveMember(info.filename, kind, info.file_size, partial(self._pieces, info, end))
 
     def position(self) -> int:
         """See `Archive`."""
         return self._stream.tell()
 
-    def _pieces(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    def _pieces(self, info: zipfile.ZipInfo, end: int) -> Iterator[bytes]:
+        if _shares_bytes(info, end):
+            raise DamagedArchiveError("The member shares its bytes with the next one.", AGAIN)
         checksum, size = 0, 0
         try:
             for piece in _inflated(_packed(self._stream, info), info.compress_type):
@@ -149,6 +157,11 @@ def _lengths_64(stream: BufferedReader, end: int) -> Iterator[int]:
         mark, length = END_64_DIRECTORY.unpack(stream.read(END_64_DIRECTORY.size))
         if mark == b"PK\x06\x06":
             yield length
+
+
+def _shares_bytes(info: zipfile.ZipInfo, end: int) -> bool:
+    """Tell whether a member reaches beyond the place where the next one, or the directory, begins."""
+    return info.header_offset + LOCAL_HEADER.size + info.compress_size > end
 
 
 def _kind_of(info: zipfile.ZipInfo) -> MemberKind:

@@ -16,11 +16,10 @@ from lungseg.jobs.context import Job, JobContext, Monitor
 from lungseg.jobs.heartbeat import Heartbeat
 from lungseg.jobs.recorder import RunRecorder
 from lungseg.jobs.right_of_way import giving_way
-from lungseg.records.run_states import Progress, RunKind
+from lungseg.records.run_states import RESUMABLE_KINDS, Progress, RunKind
 from lungseg.records.runs import Run
 from lungseg.services import manifests
 from lungseg.services.installation import Installation
-from lungseg.services.training import RESUMABLE_KINDS
 
 log = logging.getLogger(__name__)
 

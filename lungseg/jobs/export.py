@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from lungseg.errors import ExportError, ExportMismatchError, NotFoundError, RunCancelledError
 from lungseg.files import keys
-from lungseg.files.atomic import passing_file, replacing
+from lungseg.files.atomic import passing_folder, replacing
+from lungseg.files.digests import sha256_of
 from lungseg.jobs.context import JobContext
 from lungseg.jobs.recorder import Outcome
 from lungseg.records.cases import Case
@@ -30,7 +31,6 @@ from lungseg.scans.dicom.source import SourceSeries, identified, read_source_ser
 from lungseg.scans.formats import read_mask
 from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import lesion_numbers
-from lungseg.segmentation.card import sha256_of
 from lungseg.segmentation.postprocessing import UINT8_ONE
 from lungseg.services.cases import get_case, get_mask
 from lungseg.services.exports import check_offered, export_key
@@ -68,7 +68,8 @@ def job(context: JobContext) -> Outcome:
         return Outcome()
     from lungseg.pacs.send import send  # noqa: PLC0415 - its libraries take half a second
 
-    with passing_file(path.parent) as passing:  # fits the original study, so it holds identity: it is not kept
+    with passing_folder(path.parent) as folder:  # fits the original study, so it holds identity: it is not kept
+        passing = folder / path.name
         export_mask(installation, config.mask, config.file_format, passing, original_identity=True, report=report)
         report("sending")
         send(installation.settings, config.destination, [passing])
@@ -159,7 +160,7 @@ def _delineation_of(installation: Installation, chosen: _Choice, *, original_ide
         raise ExportError("What is known of the mask is not enough for an export.", "Segment the case again.")
     grid = Grid.of(case.geometry).to_ras()
     threshold = result.threshold if chosen.level is None else chosen.level / UINT8_ONE
-    series = read_source_series(installation.files.local(case.original_path))
+    series = read_source_series(installation.files.local(case.original_path), grid)
     series, made_at = _dated(installation, case, series, chosen.stored.created_at, original_identity=original_identity)
     doubtful, findings = chosen.shown.doubtful, with_later(result.findings, case.findings)
     return Delineation(

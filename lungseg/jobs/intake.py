@@ -22,9 +22,9 @@ from lungseg.errors import (
 )
 from lungseg.files import atomic
 from lungseg.intake.folder import IntakeFolder, Listing
-from lungseg.intake.survey import Contents, contents_of, draw_thumbnails, preferred, undoubted
-from lungseg.intake.take import take
-from lungseg.intake.unpack import unpack
+from lungseg.intake.survey import Contents, contents_of, draw_thumbnails, is_other_scan, preferred, undoubted
+from lungseg.intake.take import bytes_to_write, take
+from lungseg.intake.unpack import unpack, unpacked_files
 from lungseg.jobs.context import JobContext
 from lungseg.jobs.recorder import Outcome
 from lungseg.records.intakes import Intake
@@ -45,6 +45,8 @@ Value = TypeVar("Value")
 
 NO_FAULT_OF_SERIES = (RunCancelledError, SetupError, StorageError, WorkTimeError)
 """What ends the run, which can be tried again; any other error stands on the series alone."""
+UNCERTAIN = "the record of what was unpacked is damaged, so that this is not certain."
+"""Stands for what could not be unpacked where nobody knows."""
 TELLS_AFTER_S = 0.5
 """The time left is told of a stage that has lasted this long."""
 
@@ -79,7 +81,12 @@ class _Work:
 
     def carry_out(self) -> None:
         """Do all steps; raises as `job`."""
-        limits, listing = self.context.installation.settings.limits, self._listing()
+        with self._unpacked() as listing:
+            self._take_in(listing)
+
+    def _take_in(self, listing: Listing) -> None:
+        """Look at the unpacked files and take in what is to be; what is settled removes the intake."""
+        limits = self.context.installation.settings.limits
         files = {self.folder.files / path: name for path, name in listing.names.items()}
         report = self._report("looking at files")
         contents = contents_of(files, limits=limits, ignored=listing.ignored, lost=listing.lost, on_progress=report)
@@ -99,12 +106,40 @@ class _Work:
         if errors:
             raise errors[0]
 
+    @contextmanager
+    def _unpacked(self) -> Iterator[Listing]:
+        """Yield the unpacked files, as an attempt before this one has left them or made now.
+
+        What stays behind the block is flushed to the disk before that goes of which it was unpacked.
+        """
+        listing = self.folder.listing() or self._listing()
+        try:
+            yield listing
+        except Exception:
+            self._keep_unpacked(listing)
+            raise
+        self._keep_unpacked(listing)
+
+    def _keep_unpacked(self, listing: Listing) -> None:
+        """Let the unpacked files stand for what was handed in, which goes; keep no name that no reader has to see."""
+        if not self.folder.has_record or (self.folder.listing() and not self.folder.upload.exists()):
+            return
+        atomic.flush_all(self.folder.files)
+        limits = self.context.installation.settings.limits
+        names = {
+            path: name if is_other_scan(self.folder.files / path, limits) else ""
+            for path, name in listing.names.items()
+        }
+        self.folder.keep_listing(replace(listing, names=names))
+        self.folder.keep_intake(replace(self.intake, file_names=()))
+        shutil.rmtree(self.folder.upload, ignore_errors=True)
+
     def _listing(self) -> Listing:
-        """Return the unpacked files, as an attempt before this one has left them or made now."""
-        if listing := self.folder.listing():
-            return listing
+        """Unpack what was handed in; where that is gone, its unpacked files are whole."""
         self._retrieve()
         target = self.folder.files
+        if not self.folder.upload.exists():
+            return self._listing_again()
         with atomic.disk_errors("The folder of what is unpacked"):
             if target.exists():
                 shutil.rmtree(target)
@@ -115,14 +150,18 @@ class _Work:
             undo.callback(shutil.rmtree, target, ignore_errors=True)  # a part would fill the disk for nothing
             unpacked = unpack(sources, target, limits=limits, names=names, on_progress=self._while_room(report))
             undo.pop_all()
-        listing = Listing(
+        return Listing(
             {str(path.relative_to(target)): name for path, name in unpacked.names.items()},
             dict(unpacked.ignored),
             tuple(member.error.found for member in unpacked.lost),
         )
-        self.folder.keep_listing(listing)
-        shutil.rmtree(self.folder.upload, ignore_errors=True)
-        return listing
+
+    def _listing_again(self) -> Listing:
+        """Return the unpacked files where the record of them is damaged."""
+        names = {str(path.relative_to(self.folder.files)): "" for path in unpacked_files(self.folder.files)}
+        if not names:
+            raise NotFoundError("Nothing is there any more of what was handed in.", "Discard it, and hand it in again.")
+        return Listing(names, {}, (UNCERTAIN,))
 
     def _while_room(self, report: Advance) -> Advance:
         """Return what reports progress, and ends the work where the disk would be left too little room."""
@@ -141,8 +180,9 @@ class _Work:
 
         with self._working():
             settings, intake = self.context.installation.settings, self.intake
-            report = self._report("retrieving slices")
+            report = self._while_room(self._report("retrieving slices"))
             retrieve_study(settings, intake.study_uid, intake.series_uid, self.folder.work, on_progress=report)
+            atomic.flush_all(self.folder.work)
             atomic.move(self.folder.work, self.folder.upload)
 
     def _settle(self, contents: Contents, key: str, place: int) -> LungSegError | None:
@@ -160,9 +200,16 @@ class _Work:
         )
         self.folder.keep_ledger(ledger)
         if not case_exists(installation, case_id):
+            if ledger.made_by.get(key) == self.context.run.id:
+                log.info("intake %s: case %s was deleted, and is not made again", self.intake.id, case_id)
+                return None
             try:
                 self._adopt(contents, key, case_id)
             except TwinError as error:
+                if self.config.unattended:  # a PACS has sent it again
+                    log.info("intake %s: a series is case %s already", self.intake.id, error.case_id)
+                    self.folder.keep_ledger(replace(ledger, cases={**ledger.cases, key: error.case_id}))
+                    return None
                 twins = {**ledger.twins, key: error.case_id}
                 self.folder.keep_ledger(replace(ledger, cases=_without(ledger.cases, key), twins=twins))
                 return None
@@ -172,16 +219,26 @@ class _Work:
                 failures = {**ledger.failures, key: Failure.of(error)}
                 self.folder.keep_ledger(replace(ledger, cases=_without(ledger.cases, key), failures=failures))
                 return error
+        self.folder.keep_ledger(replace(ledger, made_by={**ledger.made_by, key: self.context.run.id}))
+        try:
+            self._go_on_with(case_id, place)
+        except NotFoundError:
+            log.info("intake %s: case %s was deleted as soon as it was made", self.intake.id, case_id)
+        return None
+
+    def _go_on_with(self, case_id: str, place: int) -> None:
+        """Queue the segmentation of a case, and let others know of it; raises NotFoundError where it is gone."""
+        installation = self.context.installation
         if latest_run(installation, case_id) is None:
             queue_segmentation(installation, case_id, place=self.intake.place + place)
         if self.config.unattended:
             supersede_earlier(installation, case_id)
             expect_result(installation, case_id)
-        return None
 
     def _adopt(self, contents: Contents, key: str, case_id: str) -> None:
         installation = self.context.installation
         with self._working():
+            check_disk(self.folder.path, bytes_to_write(contents, key))
             taken = take(
                 contents,
                 key,

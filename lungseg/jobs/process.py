@@ -7,6 +7,7 @@ is gone: two processes never work on the same run.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,13 +18,12 @@ from filelock import Timeout
 from lungseg.config import Settings
 from lungseg.db import open_database
 from lungseg.errors import RunActiveError
-from lungseg.jobs.carry_out import Host, carry_out
-from lungseg.processes import leaving_on_signals, limit_resources
+from lungseg.jobs.carry_out import Host, carry_out, job_of
+from lungseg.processes import end_with_stdin, leaving_on_signals, limit_resources
 from lungseg.records.run_states import RunKind, RunState
 from lungseg.services.installation import Installation
-from lungseg.services.local_executor import signs_of_run
+from lungseg.services.run_folder import LOG, run_lock, signs_of_run
 from lungseg.services.runs import get_run
-from lungseg.services.training import LOG, run_lock
 from lungseg.services.watchdog import SignsOfLife
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,21 @@ def execute(settings: Settings, run_id: str, attempt: int) -> None:
             SignsOfLife(signs_of_run(settings, run.id)) as signs,
         ):
             carry_out(installation, run, Host(on_step=signs.step, should_leave=should_leave))
+
+
+def stand_by(settings: Settings) -> None:
+    """Load the libraries of an intake, then wait for the worker to name the run to carry out, and do that.
+
+    The worker writes one line to the standard input of this process: the id of the run and its attempt. It closes it
+    without a line where there is nothing to do any more. Raises as `execute`.
+    """
+    job_of(RunKind.INTAKE)
+    order = sys.stdin.readline().split()
+    if not order:
+        return
+    end_with_stdin()
+    run_id, attempt = order
+    execute(settings, run_id, int(attempt))
 
 
 @contextmanager

@@ -15,13 +15,14 @@ from lungseg.db import runs as rows
 from lungseg.db.masks import insert_mask, next_version
 from lungseg.errors import StorageError
 from lungseg.files import keys
+from lungseg.files.digests import sha256_of
 from lungseg.records.masks import Mask, MaskKind
 from lungseg.records.run_configs import CheckpointUse
 from lungseg.records.run_results import RunResult, Segmentation
 from lungseg.records.run_states import Failure, RunState
 from lungseg.records.runs import EpochRecord, Run
 from lungseg.records.scores import CaseScore
-from lungseg.segmentation.card import ModelCard, sha256_of
+from lungseg.segmentation.card import ModelCard
 from lungseg.services import manifests
 from lungseg.services.installation import Installation
 from lungseg.services.runs import code_version

@@ -2,7 +2,7 @@
 
 It segments scans of readers itself, with a network that is kept warm; they wait for nothing else. All else goes on
 beside them in child processes: what takes long (training, scoring, preparing data), which stands aside while a scan is
-segmented, and videos, for which a reader waits too.
+segmented, and intakes and videos, for which a reader waits too. For the next intake a child stands by.
 
 No run hangs, whatever happens to its worker: the kernel opens the lock of a killed one, a hung one is killed by whoever
 keeps a worker alive (`services.local_executor`), and the next takes its runs back. It watches its child alike.
@@ -26,7 +26,7 @@ from lungseg.db import open_database, queue
 from lungseg.db.queue import CHILD_LANES, LANES, Lane
 from lungseg.errors import StorageError
 from lungseg.jobs.carry_out import Host, carry_out
-from lungseg.jobs.launch import carry_out_in_child
+from lungseg.jobs.launch import StandBy, carry_out_in_child
 from lungseg.jobs.right_of_way import RightOfWay
 from lungseg.processes import leaving_on_signals
 from lungseg.records.runs import Run
@@ -36,6 +36,7 @@ from lungseg.services.installation import Installation
 from lungseg.services.intake import sweep_intakes
 from lungseg.services.local_executor import signs_of_worker, worker_lock
 from lungseg.services.outbox import work_through
+from lungseg.services.reception import sweep_inbox
 from lungseg.services.storage import sweep
 from lungseg.services.watchdog import SignsOfLife, Silence
 
@@ -90,6 +91,13 @@ class Worker:
         self._stepped: set[Lane] = set()
         self.place = f"{socket.gethostname()}:{installation.settings.home}"
         self._right_of_way = RightOfWay(installation.settings)
+        self._stand_by = StandBy(installation.settings)
+        self._ways: dict[Lane, tuple[Callable[[Installation, Run, Host], None], Callable[[], None]]] = {
+            Lane.SCANS: (carry_out, self._right_of_way.give_up),
+            Lane.INTAKES: (partial(carry_out_in_child, stand_by=self._stand_by), self._stand_by.prepare),
+            Lane.VIDEOS: (carry_out_in_child, lambda: None),
+            Lane.LONG: (carry_out_in_child, lambda: None),
+        }
         self._leaves = False
         self._swept_s = self._scrubbed_s = self._sent_s = -SWEEP_EVERY_S
 
@@ -103,7 +111,7 @@ class Worker:
         Scans are segmented by this thread; each other lane has a thread that waits for its children.
         """
         log.info("worker starts")
-        with ThreadPoolExecutor(len(CHILD_LANES), "lane") as threads:
+        with self._stand_by, ThreadPoolExecutor(len(CHILD_LANES), "lane") as threads:
             futures = [threads.submit(self._go_through, lane, lambda: once) for lane in CHILD_LANES]
             try:
                 self._go_through(Lane.SCANS, lambda: all(future.done() for future in futures))
@@ -119,7 +127,7 @@ class Worker:
     def _go_through(self, lane: Lane, may_end: Callable[[], bool]) -> None:
         """Execute the runs of a lane as they come, until this worker leaves, or nothing waits and it may end."""
         host = Host(on_step=partial(self._step, lane), should_leave=lambda: self._leaves)
-        execute = carry_out if lane is Lane.SCANS else carry_out_in_child
+        execute, rest = self._ways[lane]
         silence = Silence(SILENCE_S)
         while not self._leaves:
             self._step(lane)
@@ -134,8 +142,7 @@ class Worker:
             else:
                 if may_end():
                     return
-            if lane is Lane.SCANS:
-                self._right_of_way.give_up()
+            rest()
             time.sleep(pause_s)
 
     def _step(self, lane: Lane) -> None:
@@ -172,6 +179,7 @@ class Worker:
             sweep_incoming(self._installation.settings)
             sweep(self._installation)
             sweep_intakes(self._installation)
+            sweep_inbox(self._installation)
             self._swept_s = time.monotonic()
         if time.monotonic() - self._sent_s >= SEND_EVERY_S:
             work_through(self._installation)

@@ -33,9 +33,22 @@ class LackingSlices:
         self._asks_from_s = clock()
 
     def __call__(self, study: Path) -> int:
-        """Return their number; 0 where there is no server, or where it does not know the study or does not answer."""
+        """Return their number; 0 where there is no server, or where it does not know the study or does not answer.
+
+        Whatever the server or a file of the study holds: the study is taken in.
+        """
         if not self._settings.pacs.dicomweb_url or self._clock() < self._asks_from_s:
             return 0
+        try:
+            return self._count(study)
+        except LungSegError as error:
+            log.warning("the DICOMweb server can't say whether a study is whole: %s", error.code)
+            self._asks_from_s = self._clock() + AGAIN_AFTER_S
+        except Exception as error:  # noqa: BLE001 - whatever bytes arrived, the listener goes on
+            log.error("it can't be told whether a study is whole: %s", type(error).__name__)  # noqa: TRY400 - its text may name a patient
+        return 0
+
+    def _count(self, study: Path) -> int:
         counts: dict[str, int] = {}
         study_uid = ""
         for path, count in first_files(study):
@@ -43,11 +56,6 @@ class LackingSlices:
                 study_uid, counts[instance.series_uid] = instance.study_uid, count
         if not study_uid:
             return 0
-        try:
-            series = search(self._settings, PacsQuery(study_uid=study_uid)).series
-        except LungSegError as error:
-            log.warning("the DICOMweb server can't say whether a study is whole: %s", error.code)
-            self._asks_from_s = self._clock() + AGAIN_AFTER_S
-            return 0
+        series = search(self._settings, PacsQuery(study_uid=study_uid)).series
         announced = {item.series_uid: item.instances or 0 for item in series}
         return sum(max(0, announced.get(series_uid, 0) - count) for series_uid, count in counts.items())

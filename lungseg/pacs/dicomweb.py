@@ -32,8 +32,8 @@ from lungseg.pacs_settings import PacsSettings
 from lungseg.scans.reader import Advance
 from lungseg.wording import counted
 
-PAGE = 100
-"""Studies asked for at once."""
+PAGE, MOST_PAGES = 100, 200
+"""Studies asked for at once; and how often, for all that is asked. A server may give fewer at once."""
 FIELDS = ("StudyDescription", "ModalitiesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
 """What a server may leave out unless it is asked for."""
 CHUNK_BYTES = 1024**2
@@ -102,18 +102,19 @@ def retrieve_study(
         total = sum(series.instances or 0 for series in chosen)
         left = settings.limits.upload_bytes
         for series in chosen:
-            before = len(paths)
+            before, last = len(paths), 0
             url = (
                 f"{pacs.dicomweb_url.rstrip('/')}/studies/{check_uid(study_uid)}/series/{check_uid(series.series_uid)}"
             )
             for number, piece in _instances(session, pacs, url):
-                left -= len(piece)
-                if left < 0:
-                    raise TooLargeError("The study holds more bytes than an upload may.", "Retrieve its series singly.")
-                if before + number > settings.limits.files:
-                    raise TooLargeError("The study holds more files than an upload may.", "Retrieve its series singly.")
-                if before + number > len(paths):
-                    paths.append(folder / f"{before + number:06}")
+                if number != last:  # a part without content has no piece, and is no file
+                    paths.append(folder / f"{len(paths) + 1:06}")
+                last, left = number, left - len(piece)
+                if left < 0 or len(paths) > settings.limits.files:
+                    raise TooLargeError(
+                        f"The study holds more {'bytes' if left < 0 else 'files'} than an upload may.",
+                        "Retrieve its series singly.",
+                    )
                 with disk_errors("A file of the study"), paths[-1].open("ab") as stream:
                     stream.write(piece)
                 if on_progress:
@@ -174,11 +175,15 @@ def _pages(ask: Callable[[int], list[Item]]) -> Iterator[Item]:
     passes the offset over, and would come for ever.
     """
     offset, first = 0, None
-    while page := ask(offset):
-        if page[0] == first:
+    for _ in range(MOST_PAGES):
+        page: Any = ask(offset)
+        if not isinstance(page, list):
+            raise NotDicomwebError("The server answers with no list of data sets.", "Check LUNGSEG_DICOMWEB_URL.")
+        if not page or page[0] == first:
             return
         yield from page
         offset, first = offset + len(page), page[0]
+    raise NotDicomwebError("The server's answer has no end.", "Narrow the search down, or look into the PACS's log.")
 
 
 def _series_in(client: DICOMwebClient, study_uid: str) -> tuple[PacsSeries, ...]:
@@ -257,7 +262,7 @@ def _store(session: requests.Session, settings: PacsSettings, url: str, batch: S
 
 
 def _check_stored(response: requests.Response, sent: int) -> None:
-    """Raise PacsRefusedError where instances failed; an empty list of failures, as Orthanc sends, is none.
+    """Raise PacsRefusedError where instances failed, or are not named as stored; an empty list of failures is none.
 
     Raises NotDicomwebError where the answer is none of a store, such as the page of a login.
     """
@@ -279,7 +284,7 @@ def _check_stored(response: requests.Response, sent: int) -> None:
             "Look into its log: it may not take objects of this kind, or into this study.",
         )
     stored = _values(item, "00081199")
-    if stored and len(stored) < sent:
+    if len(stored) < sent:
         raise PacsRefusedError(
             f"The PACS names {len(stored)} of {counted(sent, 'result')} as stored.",
             "Look into its log, then send again.",

@@ -181,6 +181,24 @@ class Inbox:
                     del self._carried[association]
         return removed
 
+    def remove_left(self, stays_s: float = STAYS_S) -> int:
+        """Remove studies that were handed over, while nobody listens; returns their number.
+
+        For how long they have been silent the times of their files say.
+        """
+        removed = 0
+        for study in self._studies():
+            folder = self.folder / study
+            last_s = max((path.stat().st_mtime for path in folder.rglob("*")), default=time.time())
+            if time.time() - last_s > stays_s and self._is_handed_over(study):
+                shutil.rmtree(folder, ignore_errors=True)
+                removed += 1
+        return removed
+
+    def not_handed_over(self) -> int:
+        """Return the number of studies that are not, or not with all their files, handed over."""
+        return sum(not self._is_handed_over(study) for study in self._studies())
+
     def _is_handed_over(self, study: str) -> bool:
         try:
             handover = self._handover(study)

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 import threading
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from types import TracebackType
 from typing import Self
@@ -43,7 +47,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 STORED = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 MOST_ASSOCIATIONS = 50
 """The library's limit of 10 refuses senders that open one for each image, and many of them do not try again."""
-NEGOTIATED_IN_S, ANSWERED_IN_S, SILENT_S = 30.0, 30.0, 60.0
+NEGOTIATED_IN_S, ANSWERED_IN_S, SILENT_S = 10.0, 30.0, 60.0
 FREE_BYTES = 512 * 1024**2
 """The disk keeps at least this much: the database, masks and logs lie on it as well."""
 LARGEST_PDU = 1024**2
@@ -124,16 +128,32 @@ class DicomListener:
         if transport is None or connection is None:
             return
         self._connections.add(association)
-        connection.settimeout(SILENT_S)  # one that is accepted has none: half a message would wait for ever
+        connection.settimeout(NEGOTIATED_IN_S)  # one that is accepted has none: half a message would wait for ever
         receive = transport.recv
 
         def receive_bounded(nr_bytes: int) -> bytearray:
             if nr_bytes > LARGEST_PDU or not self._budget.reserve(association, nr_bytes):
                 log.error("a sender asks for more memory than there is for it; its connection is closed")
                 raise OSError
+            if association.is_established:
+                connection.settimeout(SILENT_S)
             return receive(nr_bytes)
 
         transport.recv = receive_bounded  # type: ignore[method-assign]  # the library bounds no length that is sent
+        run = partial(self._run_to_its_end, association, connection, association.run)
+        association.run = run  # type: ignore[method-assign]  # the library lets its thread die, and the connection stay
+
+    def _run_to_its_end(self, association: Association, connection: socket.socket, run: Callable[[], None]) -> None:
+        """Carry an association; whatever a stranger asks for that the library makes nothing of, it is closed then."""
+        try:
+            run()
+        except Exception as error:  # noqa: BLE001 - whatever is sent, the next sender is served
+            log.error("an association can't be carried on: %s", type(error).__name__)  # noqa: TRY400 - its text may name a patient
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # without it the library waits for ever to be idle
+            association.kill()
+            connection.close()
+            self._forget(association)
 
     def _store(self, event: Event) -> int:
         """Keep an instance and return the status of that."""
@@ -166,9 +186,12 @@ class DicomListener:
         return SUCCESS
 
     def _close(self, event: Event) -> None:
-        self._connections.discard(event.assoc)
-        self._inbox.release(event.assoc)
-        self._budget.release(event.assoc)
+        self._forget(event.assoc)
+
+    def _forget(self, association: Association) -> None:
+        self._connections.discard(association)
+        self._inbox.release(association)
+        self._budget.release(association)
 
 
 class _Budget:

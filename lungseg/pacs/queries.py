@@ -9,7 +9,8 @@ from lungseg.decoding import Natural
 from lungseg.errors import PacsError
 from lungseg.records.run_states import Failure
 
-UID = re.compile(r"[0-9.]{1,64}")
+UID = re.compile(r"[0-9][0-9.]{0,63}")
+"""Laxer than the standard, as archives are; neither `.` nor `..`, which would lead elsewhere in an address."""
 MOST_STUDIES = 500
 """A search that gives more is to be narrowed down."""
 

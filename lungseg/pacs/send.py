@@ -81,7 +81,7 @@ def _associate(settings: PacsSettings, node: StorageNode, kinds: set[Kind]) -> A
     )
     try:  # pynetdicom leaves a socket open where nobody answers, and says no more than that
         socket.create_connection((node.host, node.port), timeout=settings.timeout_s).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
         raise unreachable from error
     association = entity.associate(node.host, node.port, ae_title=node.aet)
     if association.is_established:

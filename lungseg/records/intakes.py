@@ -30,6 +30,7 @@ class SeriesOffer:
         kind: what it is; FILE for a scan that is no DICOM.
         patient, study: what tells patients and studies apart, as a reader of the upload sees them.
         description: of the series, as the files say.
+        number: of the series, by which notes name it; None where the files say none.
         kernel: of the reconstruction; empty where the files say none.
         slice_mm: distance between slices; None where there is none.
         slices: number of slices.
@@ -46,6 +47,7 @@ class SeriesOffer:
     patient: str = ""
     study: str = ""
     description: str = ""
+    number: int | None = None
     kernel: str = ""
     slice_mm: Finite | None = None
     slices: Natural = 0
@@ -78,7 +80,8 @@ class Intake:
         id: UUID hex; the name of its folder.
         name: what the user called it; shown, never used on the disk.
         place: of its scan among those that its reader hands in together, 0 for the first or only one.
-        file_names: what the user called each file, in order; scans of two files find each other by them.
+        file_names: what the user called each file, in order, until they are unpacked; scans of two files find each
+            other by them.
         study_uid: of a study to retrieve first from the DICOMweb server; empty where files were handed in. It stands
             here and in no run, since it leads to the patient, and goes with the folder.
         series_uid: of the only series of it to retrieve; empty for all.
@@ -101,8 +104,10 @@ class IntakeLedger:
         cases: id of the case that a series becomes; written before the case, so that no attempt makes a second one.
         twins: id of the case that is the same scan already.
         failures: why a series could not be taken in.
+        made_by: id of the run that has made the case of a series: it does not make one again that was deleted since.
     """
 
     cases: dict[str, str] = field(default_factory=dict)
     twins: dict[str, str] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
+    made_by: dict[str, str] = field(default_factory=dict)

@@ -22,6 +22,10 @@ class RunKind(StrEnum):
     EXPORT = "EXPORT"
 
 
+RESUMABLE_KINDS = frozenset({RunKind.TRAIN, RunKind.EVALUATE})
+"""Kinds that go on where they were; what they leave in their folder is worth keeping."""
+
+
 class RunState(StrEnum):
     """Where a run stands; DONE, FAILED and CANCELLED are final, except for a training run that is resumed."""
 

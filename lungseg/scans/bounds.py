@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lungseg.config import Limits, free_memory
+from lungseg.config import Limits
 from lungseg.errors import EmptyScanError, TooLargeError, TruncatedScanError
 from lungseg.files.unpacking import Content
+from lungseg.machine import free_memory
 from lungseg.scans.geometry import Grid, Shape
 from lungseg.wording import rounded
 

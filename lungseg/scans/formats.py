@@ -70,13 +70,17 @@ FORMATS = (
     ScanFormat(is_pair, nifti.open_pair, may_be_gzipped=True),
 )
 """Asked from first to last."""
+NIFTI = FORMATS[:1]
+"""One file, read by code of ours alone: all that the web process opens of what strangers send."""
 WRITERS: dict[str, MaskWriter] = {".nii": nifti.write_nifti, ".nii.gz": nifti.write_nifti}
 """By the end of a file's name."""
 
 
 @contextmanager
-def open_scan(source: Source, *, limits: Limits | None = None) -> Iterator[ScanReader]:
-    """Open a scan or mask of any supported format; its content decides, not its name.
+def open_scan(
+    source: Source, *, limits: Limits | None = None, formats: Sequence[ScanFormat] | None = None
+) -> Iterator[ScanReader]:
+    """Open a scan or mask of one of these formats, or of any; its content decides, not its name.
 
     Raises:
         ScanError: one of its kinds, for each reason why it is not a usable scan or mask.
@@ -84,16 +88,16 @@ def open_scan(source: Source, *, limits: Limits | None = None) -> Iterator[ScanR
     files, bounds = source_files(source), limits or Limits()
     if not files:
         raise ScanError("There is no file to read.", "Hand in the scan itself.")
-    with format_of(files, bounds).open(files, bounds) as reader:
+    with format_of(files, bounds, formats).open(files, bounds) as reader:
         check_memory(reader.grid, bounds)
         yield reader
 
 
-def format_of(files: Sequence[Path], limits: Limits) -> ScanFormat:
+def format_of(files: Sequence[Path], limits: Limits, formats: Sequence[ScanFormat] | None = None) -> ScanFormat:
     """Return the format of a scan: that of the first file that has one. Others may lie beside a series.
 
     Raises:
-        ScanError: no file has a known format; the error names the first one for what it is.
+        ScanError: no file has one of the formats; the error names the first one for what it is.
     """
     blocks = []
     for path in files:
@@ -102,7 +106,7 @@ def format_of(files: Sequence[Path], limits: Limits) -> ScanFormat:
                 continue
             check_bytes(content, limits)
             block, is_gzip = content.read(HEADER_BYTES), content.is_gzip
-        for candidate in FORMATS:
+        for candidate in formats or FORMATS:
             if candidate.recognises(block):
                 if is_gzip and not candidate.may_be_gzipped:
                     raise ScanError("The file is a scan that was gzipped.", "Unpack it with `gunzip`.")

@@ -29,7 +29,8 @@ NRRD_MARK = re.compile(rb"NRRD000[1-5]\r?\n")
 METAIMAGE_MARK = re.compile(rb"\s*(ObjectType|NDims|Comment)[ \t]*=", re.IGNORECASE)
 NRRD_END = re.compile(rb"\r?\n\r?\n")
 METAIMAGE_END = re.compile(rb"^[ \t]*ElementDataFile[ \t]*=[^\n]*\n", re.IGNORECASE | re.MULTILINE)
-NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"
+NUMBER = r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"
+"""Digits stand in it once: where they could be shared out in several ways, a long row of them is tried in all."""
 NUMBERS = re.compile(rf"{NUMBER}(\s+{NUMBER})*")
 PATTERN = re.compile(r"%\d*d")
 """A name that stands for several files."""
@@ -107,7 +108,7 @@ def read_text(content: Content) -> tuple[bytes, bytes]:
     block = content.read(PIECE_BYTES)
     end = NRRD_END if is_nrrd(block) else METAIMAGE_END
     while not (match := end.search(block)):
-        piece = content.read(PIECE_BYTES)
+        piece = content.read(len(block))  # twice as much is searched each time: a header without an end takes no longer
         if not piece:
             return block, b""
         block += piece

@@ -9,7 +9,6 @@ another checkpoint, and references by older releases stay valid.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -258,12 +257,6 @@ def check_pair(weights: Path, card: ModelCard) -> None:
             f"{path.name} holds another card than {weights.name}.",
             f"Copy both files of the checkpoint again; without {path.name}, the card in {weights.name} counts alone.",
         )
-
-
-def sha256_of(path: Path) -> str:
-    """Hash a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _damaged(path: Path) -> Refusal:

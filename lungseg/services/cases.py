@@ -15,15 +15,15 @@ from lungseg.db import cases as rows
 from lungseg.db import masks as mask_rows
 from lungseg.errors import NamelessError, NotFoundError, StorageError, TwinError
 from lungseg.files import keys
+from lungseg.files.digests import sha256_of
 from lungseg.files.store import FileStore, taken_back
 from lungseg.intake.taken import TakenScan
 from lungseg.records.cases import Case, CaseSummary
 from lungseg.records.masks import Mask, MaskKind
-from lungseg.scans.formats import open_scan, read_mask, write_mask
+from lungseg.scans.formats import NIFTI, open_scan, read_mask, write_mask
 from lungseg.scans.geometry import Grid
 from lungseg.scans.lesions import lesions_of, slice_voxels
 from lungseg.scans.reader import ScanReader
-from lungseg.segmentation.card import sha256_of
 from lungseg.services import identity, manifests
 from lungseg.services.geometry import geometry_of
 from lungseg.services.home import check_pairing
@@ -55,14 +55,14 @@ def ingest(
 
     Raises:
         TwinError: it is a case already, and may not be; `submit_again` makes another one of it all the same.
-        ScanError: the header shows that it can't be used; nothing is kept.
+        ScanError: it is no NIfTI file, or its header shows that it can't be used; nothing is kept.
         SetupError: files and database do not belong together.
         StorageError: there is no room for it, or the disk or database refuses.
     """
     check_pairing(installation)
     case_id = uuid4().hex
     with receiving(stream, installation.files.local(keys.INCOMING), installation.settings.limits) as received:
-        with open_scan(received.path, limits=installation.settings.limits) as reader:
+        with open_scan(received.path, limits=installation.settings.limits, formats=NIFTI) as reader:
             case = new_case(case_id, display_name(name), received, reader, is_demo=is_demo)
         with taken_back(installation.files, case.scan_path), installation.database.begin() as session:
             if not may_be_twin:

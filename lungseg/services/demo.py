@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from lungseg.config import Settings
 from lungseg.errors import SetupError
 from lungseg.files import atomic
+from lungseg.files.digests import sha256_of
 from lungseg.records.cases import Case
 from lungseg.records.run_states import RunState
 from lungseg.scans.formats import open_scan, write_mask
 from lungseg.scans.geometry import Grid
-from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, runs
 from lungseg.services.installation import Installation
 

@@ -5,6 +5,7 @@ Whoever may read the folder of the installation may read what leads back: its fi
 
 from __future__ import annotations
 
+import logging
 import os
 
 from lungseg.decoding import decode_file, encode
@@ -15,12 +16,16 @@ from lungseg.records.identities import IdentityEntry, IdentityRule
 from lungseg.services.home import ID
 from lungseg.services.installation import Installation
 
+log = logging.getLogger(__name__)
+
 KEY_FILE = "identity.key"
 OWNER_ONLY = 0o600
 
 
 def rule_of(installation: Installation) -> IdentityRule:
     """Return how an installation treats identity, with its secret, which is made at the first call.
+
+    Where the secret is gone though something leads back, the log says what follows.
 
     Raises:
         DiskFullError, StorageError: the secret can't be made or used, as `secret_in`.
@@ -29,7 +34,14 @@ def rule_of(installation: Installation) -> IdentityRule:
         f"Put {KEY_FILE} in LUNGSEG_HOME back from a backup. If there is none, delete it: a new one is made, and "
         "patients get other pseudonyms from then on."
     )
-    secret = secret_in(installation.settings.home / KEY_FILE, if_weak=remedy)
+    path = installation.settings.home / KEY_FILE
+    if not path.exists() and installation.files.list(keys.IDENTITIES):
+        log.warning(
+            "%s was gone, and a new one is made: patients get other pseudonyms from now on. What leads back from cases "
+            "that are there still does. If there is a backup of the file, put it back now.",
+            KEY_FILE,
+        )
+    secret = secret_in(path, if_weak=remedy)
     return IdentityRule(secret, keeps_identity=installation.settings.identity == "keep")
 
 

@@ -15,14 +15,19 @@ from uuid import uuid4
 
 from lungseg.db import cases as case_rows
 from lungseg.db import runs as rows
-from lungseg.errors import NotFoundError, RunActiveError, SetupError
+from lungseg.errors import NotFoundError, RunActiveError, ScanError, SetupError
 from lungseg.files import atomic, keys
 from lungseg.files.store import FileStore
+from lungseg.files.unpacking import open_content
 from lungseg.intake.folder import IntakeFolder
+from lungseg.intake.tar_archive import BLOCK, is_tar
+from lungseg.intake.zip_archive import is_zip
 from lungseg.records.intakes import Intake, IntakeLedger, IntakeSurvey, SeriesOffer
 from lungseg.records.run_configs import IntakeConfig
 from lungseg.records.run_states import RunKind, RunState
 from lungseg.records.runs import Run
+from lungseg.scans.formats import FORMATS, NIFTI
+from lungseg.scans.nifti_header import is_nifti
 from lungseg.services.cases import display_name
 from lungseg.services.home import check_pairing
 from lungseg.services.installation import Installation
@@ -33,6 +38,8 @@ log = logging.getLogger(__name__)
 
 LEFT_AFTER_S = 7 * 24 * 3600.0
 """An intake that nobody has decided on for this long goes."""
+UNRECORDED_S = 3600.0
+"""So does one without a record, as a kill leaves it that came while it was made, or removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,20 @@ def begin(
     return intake.id
 
 
+def is_for_intake(path: Path) -> bool:
+    """Tell whether a file, whatever it is called, is an archive or a scan of another format than NIfTI.
+
+    Only a run opens those, in a process with limits. Any other file that is no NIfTI is named at once by `ingest`.
+    """
+    try:
+        with open_content(path) as content:
+            block = content.read(BLOCK)
+    except ScanError:
+        return False
+    others = [other.recognises for other in FORMATS if other not in NIFTI]
+    return not is_nifti(block) and any(recognises(block) for recognises in (is_tar, is_zip, *others))
+
+
 def retrieve(installation: Installation, study_uid: str, series_uid: str = "") -> str:
     """Queue the run that fetches a study, or one series of it, from the DICOMweb server and takes it in.
 
@@ -170,14 +191,13 @@ def choose(installation: Installation, intake_id: str, series: Collection[str], 
     if not series or not usable.issuperset(series):
         folder.intake()
         raise NotFoundError("There is no such series in what was handed in.", "Choose one of those that are shown.")
-    return _queue(installation, IntakeConfig(intake=intake_id, series=tuple(series), may_be_twin=may_be_twin))
+    config = IntakeConfig(intake=intake_id, series=tuple(series), may_be_twin=may_be_twin)
+    return _queue(installation, replace(config, lacking=_latest_config(installation, intake_id).lacking))
 
 
 def try_again(installation: Installation, intake_id: str) -> Run:
     """Queue again what an intake was to do last; raises as `choose`."""
-    with installation.database.read() as session:
-        latest = rows.latest_intake_runs(session, [intake_id]).get(intake_id)
-    return _queue(installation, latest.config_as(IntakeConfig) if latest else IntakeConfig(intake=intake_id))
+    return _queue(installation, _latest_config(installation, intake_id))
 
 
 def stop(installation: Installation, intake_id: str) -> None:
@@ -208,7 +228,8 @@ def discard(installation: Installation, intake_id: str) -> None:
 def sweep_intakes(installation: Installation) -> int:
     """Remove intakes that nobody has touched for a week and that no run works on, and return how many.
 
-    Nothing is removed where files and database do not belong together.
+    What a kill has left of others goes sooner. One whose record is damaged stays until somebody who has seen that
+    decides. Nothing is removed where files and database do not belong together.
 
     Raises:
         StorageError: the database refuses.
@@ -236,10 +257,12 @@ def _fill(folder: IntakeFolder, intake: Intake, paths: Sequence[Path]) -> None:
         if atomic.is_file(folder.path / "intake.json"):
             return  # all of them are there; its run could not be queued
         shutil.rmtree(folder.path, ignore_errors=True)
-        folder.upload.mkdir(mode=atomic.PRIVATE_FOLDER, parents=True)
+        folder.path.mkdir(mode=atomic.PRIVATE_FOLDER, parents=True)
+        folder.upload.mkdir(mode=atomic.PRIVATE_FOLDER)
         for number, path in enumerate(paths, 1):
             name_again = os.replace if path.is_dir() else os.link
             name_again(path, folder.upload / f"{number:06}")
+        atomic.flush_all(folder.upload)  # its other name goes
         folder.keep_intake(intake)
 
 
@@ -252,6 +275,13 @@ def _queue(installation: Installation, config: IntakeConfig) -> Run:
         rows.insert_run(session, run)
     installation.executor.wake()
     return run
+
+
+def _latest_config(installation: Installation, intake_id: str) -> IntakeConfig:
+    """Return what an intake was to do last."""
+    with installation.database.read() as session:
+        latest = rows.latest_intake_runs(session, [intake_id]).get(intake_id)
+    return latest.config_as(IntakeConfig) if latest else IntakeConfig(intake=intake_id)
 
 
 def _check_idle(latest: Run | None) -> None:
@@ -287,12 +317,15 @@ def _remove_left(installation: Installation, folder: IntakeFolder) -> bool:
         is_left = _is_left(folder, rows.latest_intake_runs(session, [intake_id]).get(intake_id))
         if is_left:
             folder.remove()
-            log.info("intake %s: nobody has decided on it for a week, it is removed", intake_id)
+            log.info("intake %s: left by a kill, or not decided on for a week; it is removed", intake_id)
     return is_left
 
 
 def _is_left(folder: IntakeFolder, run: Run | None) -> bool:
     if run and (not run.state.is_final or run.finished_at is None):
+        return False
+    if folder.is_damaged:
+        log.warning("intake %s: its record is damaged; it stays until somebody discards it", folder.path.name)
         return False
     try:
         touched_s = folder.path.stat().st_mtime
@@ -300,4 +333,4 @@ def _is_left(folder: IntakeFolder, run: Run | None) -> bool:
         return False
     if run and run.finished_at:
         touched_s = max(touched_s, run.finished_at.timestamp())
-    return time.time() - touched_s > LEFT_AFTER_S
+    return time.time() - touched_s > (LEFT_AFTER_S if folder.has_record else UNRECORDED_S)

@@ -71,11 +71,6 @@ def signs_of_worker(settings: Settings) -> Path:
     return settings.home / "worker.signs"
 
 
-def signs_of_run(settings: Settings, run_id: str) -> Path:
-    """Name the file into which the child process of a run writes its signs of life."""
-    return settings.runs / run_id / "signs"
-
-
 def is_worker_alive(settings: Settings) -> bool:
     """Tell whether a worker holds the lock of this installation."""
     if not (settings.home / "worker.lock").exists():

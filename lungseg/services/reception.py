@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
+
+from lungseg.config import Settings
 from lungseg.db import runs as rows
-from lungseg.errors import LungSegError
+from lungseg.errors import LungSegError, StorageError
 from lungseg.files import atomic, keys
 from lungseg.pacs.inbox import Inbox
 from lungseg.services.installation import Installation
@@ -29,6 +32,33 @@ def open_inbox(installation: Installation) -> Inbox:
     """Open the folder of what is received; raises StorageError where it can't be used."""
     shutil.rmtree(_links(installation), ignore_errors=True)  # of a listener that was killed
     return Inbox(installation.files.local(keys.LISTENER) / "inbox")
+
+
+def listener_lock(settings: Settings) -> FileLock:
+    """Return the lock that a listener holds as long as it lives, and whoever sweeps for a moment."""
+    return FileLock(settings.home / "listener.lock")
+
+
+def sweep_inbox(installation: Installation) -> int:
+    """Remove what a listener has left that does not run any more, and return the number of studies.
+
+    What it has not handed over stays, and is logged.
+    """
+    folder = installation.files.local(keys.LISTENER)
+    if not folder.is_dir():
+        return 0
+    try:
+        with listener_lock(installation.settings).acquire(blocking=False):
+            inbox = open_inbox(installation)
+            removed = inbox.remove_left()
+            if left := inbox.not_handed_over():
+                log.warning("%s left for `lungseg listen` to hand over", counted(left, "study is", "studies are"))
+    except Timeout:
+        return 0  # the listener sweeps
+    except (OSError, StorageError) as error:
+        log.warning("what the listener left can't be swept: %s", error)
+        return 0
+    return removed
 
 
 def hand_over_due(installation: Installation, inbox: Inbox, count_lacking: Callable[[Path], int] = lambda _: 0) -> int:

@@ -18,12 +18,12 @@ from lungseg.db import runs as run_rows
 from lungseg.db import training as training_rows
 from lungseg.errors import LungSegError, SetupError, StorageError
 from lungseg.files import keys
+from lungseg.files.digests import sha256_of
 from lungseg.files.store import FileStore
 from lungseg.records.cases import Case
 from lungseg.records.masks import MaskKind
 from lungseg.records.run_states import RunState
 from lungseg.scans.formats import open_scan
-from lungseg.segmentation.card import sha256_of
 from lungseg.services.cases import new_case
 from lungseg.services.home import ID, OTHER_HOME, holdings, open_home, pair
 from lungseg.services.installation import Installation

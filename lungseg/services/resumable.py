@@ -38,6 +38,8 @@ UNNOTED_S = 600.0
 """So do bytes without a note, as a kill between the two leaves them."""
 SCAN_ENDS = (".nii", ".nii.gz")
 MOST_IN_GROUP = 10_000
+MOST_UPLOADS = 5000
+"""At once, half or whole: a page looks through all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ def begin_upload(settings: Settings, announcement: Announcement) -> Upload:
 
     Raises:
         TooLargeError: it will be larger than the limit of its kind.
+        UploadBusyError: there are very many already.
         DiskFullError: the disk has no room for it.
         StorageError: its folder can't be written to.
     """
@@ -109,6 +112,9 @@ def begin_upload(settings: Settings, announcement: Announcement) -> Upload:
     with atomic.disk_errors("The folder of uploads"):
         folder.mkdir(mode=atomic.PRIVATE_FOLDER, parents=True, exist_ok=True)
         check_disk(folder, announcement.size)
+        if sum(1 for _ in folder.iterdir()) >= 2 * MOST_UPLOADS:
+            remedy = "Wait until some of them are; half uploads go after a day."
+            raise UploadBusyError(f"There are {MOST_UPLOADS:,} uploads already that are not taken in.", remedy)
         os.close(os.open(_bytes_of(folder, upload_id), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         atomic.write_bytes(_note_of(folder, upload_id), encode(announcement))
     return upload_of(settings, upload_id)

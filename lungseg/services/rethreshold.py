@@ -18,6 +18,7 @@ from lungseg.errors import StorageError
 from lungseg.evaluation.metrics import share_interval
 from lungseg.files import keys
 from lungseg.files.atomic import write_bytes
+from lungseg.files.digests import sha256_of
 from lungseg.records.cases import Case
 from lungseg.records.masks import Lesion, Mask
 from lungseg.records.operating_points import OperatingPoint, WholeScans
@@ -25,7 +26,6 @@ from lungseg.records.run_configs import CheckpointUse
 from lungseg.records.runs import Run
 from lungseg.scans.formats import write_mask
 from lungseg.scans.lesions import slice_voxels
-from lungseg.segmentation.card import sha256_of
 from lungseg.segmentation.postprocessing import STOPS, UINT8_ONE, LesionRule, to_uint8_level
 from lungseg.segmentation.probability_io import read_map
 from lungseg.services.file_store import files_of

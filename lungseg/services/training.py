@@ -9,18 +9,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
-
 from lungseg.config import Settings
 from lungseg.dataset.store import is_store
 from lungseg.db import queue
 from lungseg.db import runs as run_rows
 from lungseg.db import training as rows
 from lungseg.decoding import decode_value, to_plain
-from lungseg.errors import CheckpointError, DataSetError, NotFoundError, RunActiveError, StorageError
+from lungseg.errors import CheckpointError, DataSetError, NotFoundError, RunActiveError
 from lungseg.files.atomic import is_folder, resolved
 from lungseg.records.run_configs import EvaluateConfig, MeasureConfig, TrainConfig
-from lungseg.records.run_states import RunKind, RunState
+from lungseg.records.run_states import RESUMABLE_KINDS, RunKind, RunState
 from lungseg.records.runs import EpochRecord, Run, RunSummary
 from lungseg.records.scores import CaseScore
 from lungseg.segmentation.card import find_weights, has_card, read_card
@@ -28,19 +26,17 @@ from lungseg.services.datasets import allowed_folder, find_data_set, open_regist
 from lungseg.services.in_use import name_in_use
 from lungseg.services.installation import Installation
 from lungseg.services.presets import with_preset_values
+from lungseg.services.run_folder import LOG
 from lungseg.services.runs import blank_run, get_run
 from lungseg.training.config import TrainingConfig
 from lungseg.training.presets import AnyPreset, ScenePreset, SlicePreset
 from lungseg.training.presets.files import find_preset
 
 TRAINING_KINDS = frozenset({RunKind.TRAIN})
-RESUMABLE_KINDS = frozenset({RunKind.TRAIN, RunKind.EVALUATE})
 LISTED_KINDS = frozenset(RunKind) - {RunKind.MEASURE, RunKind.VIDEO, RunKind.INTAKE, RunKind.EXPORT}
 """What people look back at; the others are over with what they were for."""
 RECENT = 30
-LOG = "log.txt"
 EXAMPLES = "examples"
-LOCK = "lock"
 
 
 def queue_training(installation: Installation, config: TrainConfig) -> Run:
@@ -218,19 +214,6 @@ def _weights_of(installation: Installation, run: Run) -> Path:
     if weights is None:
         raise CheckpointError("The run has kept no checkpoint.", "Choose a training run that ended an epoch.")
     return weights
-
-
-def run_lock(folder: Path) -> FileLock:
-    """Return the lock that whoever works on the run in a folder holds; the kernel opens it however that process ends.
-
-    Raises:
-        StorageError: the folder can't be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"The folder of the run can't be made ({error.strerror}).", "Check its disk.") from error
-    return FileLock(folder / LOCK)
 
 
 def resume(installation: Installation, run_id: str) -> Run:

@@ -26,7 +26,8 @@ from lungseg.ui.theme import show_error
 from lungseg.ui.widgets import draw_status, failure_html
 from lungseg.web.routes import mask_download_address
 
-POLL_S = 1.0
+POLL_S, IDLE_S = 1.0, 5.0
+"""How often a page looks at what goes on, and for what others may have begun."""
 
 
 def choose_case(summaries: tuple[CaseSummary, ...]) -> str | None:

@@ -18,10 +18,10 @@ from lungseg.records.examinations import Examination
 from lungseg.records.run_states import RunState
 from lungseg.services import cases, runs
 from lungseg.services.home import holdings
-from lungseg.ui.case_header import POLL_S
+from lungseg.ui.case_header import IDLE_S, POLL_S
 from lungseg.ui.case_search import choose_patient, matching, search_box
 from lungseg.ui.case_table import CaseLine, case_table
-from lungseg.ui.formatting import ago, exact, plain, spacing, status_of, voxels
+from lungseg.ui.formatting import ago, exact, person, plain, spacing, status_of, voxels
 from lungseg.ui.html import draw_warning
 from lungseg.ui.navigation import viewer_page
 from lungseg.ui.notice import act
@@ -57,7 +57,7 @@ def _alarm() -> str | None:
 
 
 def case_list() -> None:
-    """Draw the list; as long as a run goes on it refreshes itself every second."""
+    """Draw the list; it refreshes itself: every second as long as a run goes on, else for what others do."""
     summaries = cases.list_cases(installation())
     if not summaries:
         st.info(
@@ -65,10 +65,17 @@ def case_list() -> None:
             "`lungseg demo` adds a demo case with a reference mask.",
             icon=":material/upload_file:",
         )
+        st.fragment(_wait_for_first, run_every=IDLE_S)()
         return
     is_active = any(summary.run and not summary.run.state.is_final for summary in summaries)
     query = search_box()
-    st.fragment(_rows, run_every=POLL_S if is_active else None)(is_active, query)
+    st.fragment(_rows, run_every=POLL_S if is_active else IDLE_S)(is_active, query)
+
+
+def _wait_for_first() -> None:
+    """Draw the page again when there is a case, handed in elsewhere."""
+    if cases.list_cases(installation()):
+        st.rerun()
 
 
 def open_chosen() -> None:
@@ -89,7 +96,7 @@ def case_dialog() -> None:
 
 def _rows(was_active: bool, query: str) -> None:  # noqa: FBT001 - Streamlit passes arguments of fragments on by position
     all_cases = cases.list_cases(installation())
-    active = [summary for summary in all_cases if summary.run and not summary.run.state.is_final]
+    is_active = any(summary.run and not summary.run.state.is_final for summary in all_cases)
     summaries = matching(all_cases, query)
     if all_cases and not summaries:
         st.info(f"No case has “{plain(query.strip())}”.", icon=":material/search_off:")
@@ -110,7 +117,7 @@ def _rows(was_active: bool, query: str) -> None:  # noqa: FBT001 - Streamlit pas
     if event.page:
         st.query_params["page"] = str(event.page)
         st.rerun()
-    if was_active and not active:
+    if was_active != is_active or not all_cases:
         st.rerun()
 
 
@@ -160,8 +167,8 @@ def line_of(summary: CaseSummary, *, scans: Mapping[str, int] = MappingProxyType
 
 def _study(examination: Examination, scans: int) -> str:
     """Say who was examined and when, and how many scans of the patient there are; may be empty."""
-    name = " ".join(filter(None, examination.patient_name.split("^")))
-    return " · ".join(filter(None, (name, examination.study_date, f"{scans} scans" if scans > 1 else "")))
+    texts = (person(examination.patient_name), examination.study_date, f"{scans} scans" if scans > 1 else "")
+    return " · ".join(filter(None, texts))
 
 
 def _lesions(summary: CaseSummary) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
@@ -20,6 +21,7 @@ from lungseg.ui.resources import installation
 from lungseg.ui.widgets import draw_status, failure_html
 
 POLL_S = 0.5
+ACTED = "viewer_export_acted"
 LABELS = {
     ExportKind.SEG: ("DICOM segmentation", "Each lesion as a segment on the slices of the study, for a PACS."),
     ExportKind.RTSTRUCT: ("RT structure set", "Each lesion as contours on the slices of the study, for planning."),
@@ -37,14 +39,15 @@ def dicom_exports(scene: CaseView) -> None:
     mask = scene.model
     if scene.marked and st.checkbox("DICOM with doubtful lesions", key="viewer_export_doubtful"):
         mask = scene.marked
+    st.session_state.pop(ACTED, None)
     is_polled = any(not run.state.is_final for run in exports.exports_of(installation(), mask).values())
     st.fragment(_formats, run_every=POLL_S if is_polled else None)(scene.case, mask, is_polled=is_polled)
 
 
 def _formats(case: Case, mask: Mask, *, is_polled: bool) -> None:
-    """Draw each format; where one begins or ends to be made, the page is drawn again, with or without polling."""
+    """Draw each format; where one begins or ends to be made, or was refused, the page is drawn again."""
     latest = exports.exports_of(installation(), mask)
-    if is_polled != any(not run.state.is_final for run in latest.values()):
+    if ACTED in st.session_state or is_polled != any(not run.state.is_final for run in latest.values()):
         st.rerun()
     for kind in exports.offered(case, mask):
         _format(case, mask, kind, latest.get(kind))
@@ -55,7 +58,7 @@ def _format(case: Case, mask: Mask, kind: ExportKind, run: Run | None) -> None:
     if run and not run.state.is_final:
         draw_status(run, status_of(run).share)
         key = f"viewer_{kind}_stop"
-        st.button(f"Stop: {label}", key=key, on_click=act, args=(runs.request_stop, run.id), width="stretch")
+        st.button(f"Stop: {label}", key=key, on_click=_act, args=(runs.request_stop, run.id), width="stretch")
         return
     if run and run.state is RunState.DONE:
         st.download_button(
@@ -75,7 +78,13 @@ def _format(case: Case, mask: Mask, kind: ExportKind, run: Run | None) -> None:
         f"{'Try again' if run else 'Make'}: {label}",
         key=f"viewer_{kind}",
         help=meaning,
-        on_click=act,
+        on_click=_act,
         args=(exports.queue_export, mask.id, kind),
         width="stretch",
     )
+
+
+def _act(service: Callable[..., object], *arguments: object) -> None:
+    """Call a service as the callback of a button; the page is then drawn again, with what was refused."""
+    act(service, *arguments)
+    st.session_state[ACTED] = True

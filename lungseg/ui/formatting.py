@@ -115,6 +115,11 @@ def status_of(run: Run | None) -> RunStatus:
     return RunStatus(f"{word} {ago(end)}{took}", exact(end))
 
 
+def person(name: str) -> str:
+    """Write a name as DICOM has it ("Doe^Jane") as people do: "Doe Jane"."""
+    return " ".join(name.replace("^", " ").split())
+
+
 def plain(text: str) -> str:
     """Escape a user's text, so that it is not read as Markdown."""
     return "".join(f"\\{character}" if character in r"\`*_{}[]()#+-.!$:~|<>" else character for character in text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import streamlit as st
@@ -13,16 +13,18 @@ from lungseg.records.intakes import SeriesOffer
 from lungseg.records.run_states import RunState
 from lungseg.services import cases, intake
 from lungseg.services.intake import IntakeState
-from lungseg.ui.case_header import POLL_S
+from lungseg.ui.case_header import IDLE_S, POLL_S
 from lungseg.ui.formatting import plain, status_of
 from lungseg.ui.html import bold, div, draw, joined, tag
 from lungseg.ui.navigation import viewer_page
-from lungseg.ui.notice import act
+from lungseg.ui.notice import act, attempt
 from lungseg.ui.resources import installation
 from lungseg.ui.widgets import draw_status, failure_html, picture_html
 from lungseg.wording import counted
 
 SHORT_ID = 8
+MOST_OPEN = 4
+"""Uploads to decide on that are drawn whole; the others stand in a fold, so that the list of cases stays near."""
 SERIES_WIDTH = 320
 """Pixels of the column with the name of a series, as in intakes.css."""
 ACTIVE, ACTED = "intakes_active", "intakes_acted"
@@ -30,11 +32,11 @@ HEADS = ("", "Series", "Kernel", "Distance", "Slices", "Size", "What it is")
 
 
 def intakes() -> None:
-    """Draw all intakes; as long as one is carried out they refresh themselves every second."""
+    """Draw all intakes; they refresh themselves: every second as long as one is carried out, else for new ones."""
     is_active = any(state.is_active for state in intake.pending(installation()))
     st.session_state[ACTIVE] = None
     st.session_state.pop(ACTED, None)
-    st.fragment(_intakes, run_every=POLL_S if is_active else None)()
+    st.fragment(_intakes, run_every=POLL_S if is_active else IDLE_S)()
 
 
 def _intakes() -> None:
@@ -44,12 +46,43 @@ def _intakes() -> None:
     st.session_state[ACTIVE] = active
     if ACTED in st.session_state or before not in (None, active):  # the rest of the page has changed, too
         st.rerun()
+    waiting = [state for state in states if not state.is_active]
     for state in states:
-        with st.container(key=f"intakes_{_short(state)}"):
-            if state.is_active:
-                _at_work(state)
-            else:
+        if state.is_active:
+            _at_work(state)
+    _offer_all(waiting)
+    for state in waiting[:MOST_OPEN]:
+        _decide(state)
+    if rest := waiting[MOST_OPEN:]:
+        with st.expander(f"{counted(len(rest), 'more upload')} to decide on", key="intakes_rest"):
+            for state in rest:
                 _decide(state)
+
+
+def _offer_all(states: Sequence[IntakeState]) -> None:
+    """Draw the button that takes in what is preferred of each upload, where several wait for a choice."""
+    choices = {}
+    for state in states:
+        if keys := tuple(offer.key for offer in _choosable(state) if offer.is_preferred):
+            choices[state.intake.id] = keys
+    if len(choices) > 1:
+        label = f"Take in the preferred series of all {len(choices)} uploads, discard the others"
+        st.button(label, key="intakes_choose_all", on_click=_take_preferred, args=(choices,))
+
+
+def _take_preferred(choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Take series of several uploads in, as the callback of a button; the first refusal ends that, and is shown."""
+    st.session_state[ACTED] = True
+    for intake_id, series in choices.items():
+        if not attempt(intake.choose, installation(), intake_id, series):
+            return
+
+
+def _choosable(state: IntakeState) -> tuple[SeriesOffer, ...]:
+    """Return the series that can be ticked; those that are cases already have a question of their own."""
+    if state.is_active or (state.run and state.run.state is RunState.CANCELLED):
+        return ()
+    return tuple(offer for offer in state.open_offers if offer.key not in state.ledger.twins)
 
 
 def _at_work(state: IntakeState) -> None:
@@ -63,18 +96,19 @@ def _at_work(state: IntakeState) -> None:
 
 def _decide(state: IntakeState) -> None:
     """Draw an intake that waits for its reader."""
-    _say_why(state)
-    for key, case_id in state.ledger.twins.items():
-        _ask_about_twin(state, key, case_id)
-    offers = state.survey.offers if state.survey else ()
-    is_open = bool(state.open_offers) and not (state.run and state.run.state is RunState.CANCELLED)
-    ticked = _table(state, offers, is_open=is_open) if offers else ()
-    with _line():
-        if is_open:
-            _take_button(state, ticked)
-        if state.run is None or state.run.state is not RunState.DONE:
-            _button("Try again", state, intake.try_again, is_quiet=False)
-        _button("Discard all" if is_open else "Discard", state, intake.discard)
+    with st.container(key=f"intakes_{_short(state)}"):
+        _say_why(state)
+        for key, case_id in state.ledger.twins.items():
+            _ask_about_twin(state, key, case_id)
+        offers = state.survey.offers if state.survey else ()
+        ticked = _table(state, offers) if offers else ()
+        is_open = bool(_choosable(state))
+        with _line():
+            if is_open:
+                _take_button(state, ticked)
+            if state.run is None or state.run.state is not RunState.DONE or state.survey is None:
+                _button("Try again", state, intake.try_again, is_quiet=False)
+            _button("Discard all" if is_open else "Discard", state, intake.discard)
 
 
 def _take_button(state: IntakeState, ticked: tuple[str, ...]) -> None:
@@ -103,15 +137,18 @@ def _holds(state: IntakeState) -> str:
     parts = [counted(len(state.survey.offers), "series", "series")]
     if taken := len(state.ledger.cases):
         parts.append(f"{taken} taken in")
-    parts.append(f"{len(state.open_offers)} to choose from" if state.open_offers else "none can be taken in")
+    if choosable := _choosable(state):
+        parts.append(f"{len(choosable)} to choose from")
+    elif not state.ledger.twins:
+        parts.append("none can be taken in" if not taken else "no other can be taken in")
     ignored = ", ".join(f"{what}: {count:,}" for what, count in sorted(state.survey.ignored.items()))
     return f"holds {', '.join(parts)}.{f' Ignored: {ignored}.' if ignored else ''}"
 
 
-def _table(state: IntakeState, offers: Sequence[SeriesOffer], *, is_open: bool) -> tuple[str, ...]:
+def _table(state: IntakeState, offers: Sequence[SeriesOffer]) -> tuple[str, ...]:
     """Draw the series, those of a study together; return the keys of those that are ticked."""
     ticked = []
-    usable = {offer.key for offer in state.open_offers} if is_open else set()
+    usable = {offer.key for offer in _choosable(state)}
     draw(div("lungseg-series lungseg-series-heads", *(tag("span", head, css="lungseg-th") for head in HEADS)))
     studies = _by_study(offers)
     for study, own in studies:
@@ -157,11 +194,15 @@ def _cells(state: IntakeState, offer: SeriesOffer) -> list[Markup]:
 
 
 def _remarks(state: IntakeState, offer: SeriesOffer) -> Iterator[str]:
+    run_failure = state.run.failure if state.run else None
     if offer.key in state.ledger.cases:
         yield "It is a case now."
     elif failure := state.ledger.failures.get(offer.key):
-        yield f"{failure.found} {failure.remedy}"
-    if offer.is_preferred and offer.reason:
+        is_said = run_failure is not None and run_failure.found == failure.found
+        yield "It can't be taken in: see above." if is_said else f"{failure.found} {failure.remedy}"
+    elif offer.key in state.ledger.twins:
+        yield "It may be a case already: see above."
+    elif offer.is_preferred and offer.reason:
         yield tag("em", f"Preferred: {offer.reason}")
     yield offer.note
     yield offer.refusal
@@ -212,7 +253,10 @@ def _by_study(offers: Sequence[SeriesOffer]) -> list[tuple[str, list[SeriesOffer
 
 
 def _title(offer: SeriesOffer) -> str:
-    return offer.description or f"Series {offer.key}"
+    """Name a series by its number, by which notes speak of it, and its description."""
+    if offer.number is None:
+        return offer.description or f"Series {offer.key}"
+    return f"{offer.number} · {offer.description}" if offer.description else f"Series {offer.number}"
 
 
 def _short(state: IntakeState) -> str:

@@ -5,6 +5,7 @@ What a search shows is identity from the PACS: it lives in the session of the on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 import streamlit as st
@@ -13,9 +14,9 @@ from lungseg.errors import LungSegError
 from lungseg.pacs.queries import MOST_STUDIES, PacsAnswer, PacsQuery, PacsSeries, PacsStudy
 from lungseg.services import intake
 from lungseg.services.pacs import ask
+from lungseg.ui.formatting import person
 from lungseg.ui.html import bold, draw_quiet
 from lungseg.ui.labels import told_apart
-from lungseg.ui.navigation import cases_page
 from lungseg.ui.notice import attempt, say
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.theme import show_error
@@ -29,7 +30,8 @@ export LUNGSEG_DICOMWEB_URL=https://pacs.example.org/dicom-web    # below it lie
 export LUNGSEG_DICOMWEB_LOGIN=/etc/lungseg/pacs-login             # a file that holds user:password
 lungseg serve
 """
-ROW_PX, HEAD_PX, MOST_PX = 35, 38, 420
+ROW_PX, MOST_PX = 28, 423
+"""Height of a row of the table, whose head is one too, and of the table at most."""
 
 
 def search_and_import() -> None:
@@ -42,9 +44,12 @@ def search_and_import() -> None:
         show_error(failure)
     answer: PacsAnswer | None = st.session_state.get(ANSWER)
     if answer is None:
-        draw_quiet("A search shows studies with CT images, newest first. A part of a name or a description is enough.")
+        draw_quiet(
+            "A search shows studies with CT images, newest first. Fill in one field or more; "
+            "a part of a name or a description is enough."
+        )
     elif not answer.studies:
-        st.info("The PACS has no CT study like that.")
+        st.info("The PACS has no CT study like that. Try a part of the name, or a longer time.")
     else:
         _studies(answer)
 
@@ -90,7 +95,7 @@ def _studies(answer: PacsAnswer) -> None:
     rows = [
         {
             "Date": study.date,
-            "Patient": study.patient_name,
+            "Patient": person(study.patient_name),
             "ID": study.patient_id,
             "Description": study.description,
             "Kinds": ", ".join(study.modalities),
@@ -99,7 +104,15 @@ def _studies(answer: PacsAnswer) -> None:
         }
         for study in answer.studies
     ]
-    st.dataframe(rows, hide_index=True, height=min(MOST_PX, HEAD_PX + ROW_PX * len(rows)), key="pacs_table")
+    st.dataframe(
+        rows,
+        key="pacs_table",
+        hide_index=True,
+        height=min(MOST_PX, (len(rows) + 1) * ROW_PX + 3),
+        row_height=ROW_PX,
+        on_select=lambda: _choose_ticked([study.study_uid for study in answer.studies]),
+        selection_mode="single-row",
+    )
     if not answer.is_complete:
         draw_quiet(
             bold(f"{MOST_STUDIES} of more studies."),
@@ -112,7 +125,12 @@ def _studies(answer: PacsAnswer) -> None:
         options = {"": WHOLE, **told_apart({item.series_uid: _series_label(item) for item in series})}
         st.selectbox("Series", list(options), format_func=options.__getitem__, key="pacs_series")
         st.button("Import", key="pacs_import", type="primary", on_click=_import)
-        st.page_link(cases_page(), label="Cases", width=90)
+
+
+def _choose_ticked(study_uids: Sequence[str]) -> None:
+    """Choose the study whose row is ticked, as the callback of the table."""
+    for row in st.session_state["pacs_table"]["selection"]["rows"]:
+        st.session_state["pacs_study"] = study_uids[row]
 
 
 def _series_of(study_uid: str) -> tuple[PacsSeries, ...]:
@@ -134,11 +152,12 @@ def _import() -> None:
     """Queue the retrieval of what is chosen at the click, as the callback of a button."""
     chosen = (st.session_state["pacs_study"], st.session_state["pacs_series"])
     if attempt(intake.retrieve, installation(), *chosen):
-        say("It is being retrieved. Cases shows how far it has come, and asks where there is a choice.")
+        say("The study is on its way: how far it has come stands below. Cases asks where there is a choice.")
 
 
 def _study_label(study: PacsStudy) -> str:
-    return " · ".join(text for text in (study.date, study.patient_name, study.patient_id, study.description) if text)
+    texts = (study.date, person(study.patient_name), study.patient_id, study.description)
+    return " · ".join(text for text in texts if text)
 
 
 def _series_label(series: PacsSeries) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 from markupsafe import Markup
 
 from lungseg.pacs.destinations import destinations_of
+from lungseg.records.cases import CaseSummary
 from lungseg.records.deliveries import Delivery, DeliveryState
 from lungseg.records.run_configs import ExportKind
 from lungseg.services.cases import list_cases
@@ -14,11 +17,11 @@ from lungseg.ui.formatting import ago
 from lungseg.ui.html import bold, draw, draw_quiet, joined, tag
 from lungseg.ui.labels import told_apart
 from lungseg.ui.notice import act
+from lungseg.ui.pacs_arrivals import POLL_S
 from lungseg.ui.resources import installation, settings
 from lungseg.ui.widgets import small_heading
 from lungseg.wording import counted
 
-POLL_S = 3.0
 SET_UP = """\
 export LUNGSEG_PACS_DESTINATIONS="archive=PACS@pacs.example.org:104"    # NAME=AE_TITLE@HOST:PORT
 """
@@ -42,15 +45,18 @@ def outbox() -> None:
         draw_quiet("To send results to a PACS, start LungSeg with the places that they may be sent to:")
         st.code(SET_UP, language="bash")
         return
-    small_heading("Sent to a PACS")
-    _form()
-    st.fragment(_list, run_every=POLL_S)()
+    small_heading("Send a result to a PACS")
+    names = _case_names()
+    if names:
+        _form(names)
+    st.fragment(_list, run_every=POLL_S)(names)
 
 
-def _form() -> None:
-    names = {summary.case.id: summary.case.name for summary in list_cases(installation())}
-    if not names:
-        return
+def _case_names() -> dict[str, str]:
+    return {summary.case.id: summary.case.name for summary in list_cases(installation())}
+
+
+def _form(names: Mapping[str, str]) -> None:
     labels = told_apart(names)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox("Case", list(labels), format_func=labels.__getitem__, key="pacs_case")
@@ -64,10 +70,15 @@ def _send() -> None:
     act(queue_delivery, *(st.session_state[f"pacs_{name}"] for name in ("case", "kind", "destination")))
 
 
-def _list() -> None:
-    names = {summary.case.id: summary.case.name for summary in list_cases(installation())}
+def _list(offered: Mapping[str, str]) -> None:
+    """Draw the deliveries; where other cases are there than the form offers, the page is drawn again."""
+    summaries = {summary.case.id: summary for summary in list_cases(installation())}
+    if {case_id: summary.case.name for case_id, summary in summaries.items()} != offered:
+        st.rerun()
     items = [
-        _item(names[delivery.case_id], delivery) for delivery in deliveries(installation()) if delivery.case_id in names
+        _item(summaries[delivery.case_id], delivery)
+        for delivery in deliveries(installation())
+        if delivery.case_id in summaries
     ]
     if items:
         draw(tag("ul", *items, css="lungseg-outcomes"))
@@ -75,10 +86,16 @@ def _list() -> None:
         draw_quiet("No result has been sent yet.")
 
 
-def _item(name: str, delivery: Delivery) -> Markup:
+def _item(summary: CaseSummary, delivery: Delivery) -> Markup:
+    state, failure = STATES[delivery.state], delivery.failure
+    if delivery.state is DeliveryState.WAITING and not (summary.run and summary.run.state.is_final):
+        state = "waits until the case is segmented"
     attempts = counted(delivery.attempts, "attempt") + " in vain" if delivery.attempts else ""
-    state = joined([STATES[delivery.state], attempts, ago(delivery.created_at)], ", ")
-    texts = [bold(name), f"{KINDS.get(delivery.kind, delivery.kind)} to {delivery.destination}:", state]
-    if delivery.failure:
-        texts += [delivery.failure.found, tag("span", delivery.failure.remedy), tag("code", delivery.failure.code)]
-    return tag("li", joined(texts, " "), css="failed" if delivery.state is DeliveryState.FAILED else "")
+    text = joined([state, attempts, ago(delivery.created_at)], ", ")
+    texts = [bold(summary.case.name), f"{KINDS.get(delivery.kind, delivery.kind)} to {delivery.destination}:"]
+    if failure is None:
+        texts.append(text)
+    else:
+        texts += [joined([text, "."]), failure.found, tag("span", failure.remedy), tag("code", failure.code)]
+    looks = {DeliveryState.FAILED: "failed", DeliveryState.SENT: ""}
+    return tag("li", joined(texts, " "), css=looks.get(delivery.state, "waits"))

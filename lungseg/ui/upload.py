@@ -89,7 +89,7 @@ def _take_in(group: str) -> UploadOutcome | None:
         with resumable.taking_in(settings(), group) as uploads:
             first = uploads[0].announcement
             name, place = first.name, first.place
-            if first.is_scan:
+            if first.is_scan and not intake.is_for_intake(uploads[0].path):
                 with uploads[0].path.open("rb") as stream:
                     cases.submit(installation(), name, stream, place=place)
             else:

@@ -8,7 +8,6 @@ request shows the grant of a page of this server. Names of files stand in no log
 from __future__ import annotations
 
 import base64
-import binascii
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -200,7 +199,7 @@ def _metadata(header: str) -> dict[str, str]:
     pairs = (entry.strip().partition(" ") for entry in header.split(",") if entry.strip())
     try:
         return {key: base64.b64decode(value, validate=True).decode() for key, _, value in pairs}
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # letters beyond ASCII, no base64, no UTF-8
         raise HTTPException(400, "Upload-Metadata can't be decoded.") from error
 
 

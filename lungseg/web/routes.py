@@ -22,10 +22,10 @@ from lungseg.dataset.store import picture_path
 from lungseg.db import open_database
 from lungseg.errors import AccessError, LungSegError, NotFoundError, ScanError
 from lungseg.files import keys
+from lungseg.files.digests import sha256_of
 from lungseg.records.cases import Case
 from lungseg.records.masks import Mask
 from lungseg.scans import nifti
-from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, viewer_bundle
 from lungseg.services.datasets import store_folder
 from lungseg.services.exports import mask_name

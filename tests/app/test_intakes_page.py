@@ -1,5 +1,6 @@
 """Intakes on the page Cases: at work, waiting for a choice, failed; the runs themselves are in tests/integration."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import cv2
@@ -171,7 +172,9 @@ def test_rest_can_be_chosen_where_one_series_failed(installation, waiting, open_
     waiting.keep_ledger(IntakeLedger(failures={"a": Failure("scan.truncated", "A slice is cut off.", "Copy it.")}))
     page = open_page()
     assert len(page.checkbox) == 1
-    assert "A slice is cut off. Copy it." in everything(page)
+    text = everything(page)
+    assert "A slice is cut off. Copy it." in text
+    assert "Preferred" not in text
 
 
 def test_case_that_was_made_already_is_said(environment, database, installation, waiting, open_page, chest_scan):
@@ -201,8 +204,58 @@ def test_twin_is_asked_about(environment, database, installation, waiting, open_
     text = everything(page)
     assert "is the same scan as <b>Known &lt;case&gt;</b>" in text
     assert "was the same scan as a case that has been deleted since" in text
+    assert text.count("It may be a case already: see above.") == 2
+    assert not page.checkbox  # each has a question of its own, and a tick would only ask it again
     page.button(f"intakes_again_{waiting.path.name[:8]}_a").click().run()
     assert queued(installation) == IntakeConfig(intake=waiting.path.name, series=("a",), may_be_twin=True)
+
+
+def test_why_nothing_was_taken_in_is_said_once(installation, begin, open_page):
+    folder, failure = begin(), {"code": "scan.truncated", "found": "A slice is cut off.", "remedy": "Copy it."}
+    folder.keep_survey(IntakeSurvey(offers=(SOFT,), ignored={}))
+    folder.keep_ledger(IntakeLedger(failures={"a": Failure(**failure)}))
+    end_run(installation, RunState.FAILED, failure=failure)
+    text = everything(open_page())
+    assert text.count("A slice is cut off.") == 1
+    assert "It can&#39;t be taken in: see above." in text
+
+
+def several(installation, begin, count):
+    folders = [begin(f"{number}.zip") for number in range(count)]
+    for folder in folders:
+        folder.keep_survey(SURVEY)
+        end_run(installation)
+    return folders
+
+
+def test_preferred_series_of_all_uploads_are_taken_by_one_click(installation, begin, open_page):
+    folders = several(installation, begin, 6)
+    page = open_page()
+    assert [fold.label for fold in page.expander] == ["2 more uploads to decide on"]
+    page = page.button("intakes_choose_all").click().run()
+    assert not page.exception
+    configs = [queued(installation) for _ in folders]
+    assert {config.intake for config in configs if config} == {folder.path.name for folder in folders}
+    assert all(config and config.series == ("a",) for config in configs)
+
+
+def test_upload_that_was_decided_elsewhere_ends_taking_all(installation, begin, open_page):
+    first, second = several(installation, begin, 2)
+    page = open_page()
+    intake.choose(installation, first.path.name, ["b"])
+    page = page.button("intakes_choose_all").click().run()
+    assert "taken in already" in everything(page)
+    assert queued(installation) == IntakeConfig(intake=first.path.name, series=("b",))
+    assert queued(installation) is None
+    assert button(page, "choose", second)
+
+
+def test_series_are_named_by_number_and_description(installation, begin, open_page):
+    named = replace(SOFT, number=3, description="Thorax")
+    folder = begin()
+    folder.keep_survey(IntakeSurvey(offers=(named, replace(HARD, number=4, description="")), ignored={}))
+    end_run(installation)
+    assert [box.label for box in open_page().checkbox] == ["3 · Thorax", "Series 4"]
 
 
 def test_series_of_two_patients_stand_apart(installation, begin, open_page):
@@ -218,3 +271,21 @@ def test_series_of_two_patients_stand_apart(installation, begin, open_page):
     assert "P1 · 2024-02-29" in text
     assert "P2 · 2024-03-01" in text
     assert button(page, "choose", folder).label == "Take in 2 series"
+
+
+def test_intake_whose_survey_is_damaged_can_be_tried_again(installation, waiting, open_page):
+    (waiting.path / "survey.json").write_text("{")
+    page = button(open_page(), "try_again", waiting).click().run()
+    assert not page.exception
+    assert queued(installation) == IntakeConfig(intake=waiting.path.name)
+
+
+def test_intake_whose_record_is_damaged_says_so_and_can_be_discarded(installation, begin, open_page):
+    folder = begin("Anna <b>.zip")
+    end_run(installation, RunState.CANCELLED)
+    (folder.path / "intake.json").write_text("{")
+    page = open_page()
+    assert "Something handed in, whose record is damaged" in everything(page)
+    assert button(page, "try_again", folder)
+    button(page, "discard", folder).click().run()
+    assert not folder.path.exists()

@@ -1,16 +1,22 @@
 """The page PACS: without a PACS, with a real one, and with one that is away."""
 
+from dataclasses import replace
+
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from lungseg.decoding import encode
+from lungseg.files import keys
+from lungseg.files.atomic import write_bytes
 from lungseg.pacs.destinations import destinations_of
 from lungseg.pacs_settings import PacsSettings
 from lungseg.records.deliveries import DeliveryState
+from lungseg.records.run_states import Failure
 from lungseg.services import outbox
 from lungseg.services.cases import ingest
 from lungseg.services.installation import Installation
-from lungseg.services.intake import pending
+from lungseg.services.intake import begin, discard, pending, stop
 from lungseg.ui import pacs as page_module
 from tests.app.conftest import ENTRY
 from tests.dicom_phantoms import small_volume, write_series
@@ -70,13 +76,15 @@ def test_a_study_is_searched_and_imported(open_pacs, environment, database, tmp_
         assert "no CT study like that" in text_of(search(page, patient_name="nobody"))
         search(page, patient_name="doe")
         assert not page.exception
-        assert sorted(page.dataframe[0].value["Patient"]) == ["Doe^P1", "Doe^P2"]
+        assert sorted(page.dataframe[0].value["Patient"]) == ["Doe P1", "Doe P2"]
         box = page.selectbox(key="pacs_study")
         box.set_value(next(uid for uid, label in zip(box.options, box.options, strict=True) if "P2" in label)).run()
         assert page.selectbox(key="pacs_series").options == [page_module.WHOLE, "3 · CT · Thorax a · 2 images"]
         page.button(key="pacs_import").click().run()
     assert not page.exception
-    assert "is being retrieved" in text_of(page)
+    assert "The study is on its way" in text_of(page)
+    assert "On the way in" in text_of(page)
+    assert "Waiting for the worker" in text_of(page)
     (state,) = pending(Installation(environment, database))
     assert state.run is not None
     assert "Doe" not in caplog.text
@@ -112,6 +120,26 @@ def test_more_studies_than_are_listed_and_series_that_the_pacs_does_not_say(open
     assert asked == ["1.2.3"]
 
 
+def test_studies_that_come_from_a_pacs_are_shown_until_they_are_cases(open_pacs, environment, database, tmp_path):
+    installation = Installation(environment, database)
+    page = open_pacs()
+    assert "On the way in" not in text_of(page)
+    sent, uploaded = tmp_path / "sent", tmp_path / "uploaded"
+    sent.touch()
+    uploaded.touch()
+    begin(installation, [("A study that was sent", sent)], unattended=True)
+    begin(installation, [("upload.zip", uploaded)])
+    text = text_of(page.run())
+    assert "A study that was sent" in text
+    assert "upload.zip" not in text
+    (intake_id,) = [state.intake.id for state in pending(installation) if state.intake.name != "upload.zip"]
+    stop(installation, intake_id)
+    page.run()
+    assert [link.label for link in page.main.get("page_link")] == ["Needs a decision: open Cases"]
+    discard(installation, intake_id)
+    assert "On the way in" not in text_of(page.run())
+
+
 def test_a_result_is_sent_and_what_has_become_of_it_is_shown(open_pacs, environment, database, chest_scan):
     page = open_pacs(PACS_DESTINATIONS="archive=A@127.0.0.1:9,web=http://127.0.0.1:9/x")
     assert "No result has been sent yet" in text_of(page)
@@ -124,4 +152,10 @@ def test_a_result_is_sent_and_what_has_become_of_it_is_shown(open_pacs, environm
     assert not page.exception
     (delivery,) = outbox.deliveries(installation)
     assert (delivery.case_id, delivery.destination, delivery.state) == (case.id, "web", DeliveryState.WAITING)
-    assert "DICOM segmentation to web: waits" in text_of(page)
+    assert "DICOM segmentation to web: waits until the case is segmented" in text_of(page)
+    away = Failure("pacs.unreachable", "Nobody answers as A at the destination.", "See that it runs.")
+    record = next((environment.home / keys.OUTBOX).iterdir())
+    write_bytes(record, encode(replace(delivery, state=DeliveryState.WAITING, attempts=2, failure=away)))
+    text = text_of(page.run())
+    assert "2 attempts in vain, just now. Nobody answers as A" in text
+    assert "pacs.unreachable" in text

@@ -1,6 +1,5 @@
 """What the pages say and do, from an empty installation to a failed run."""
 
-import gzip
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -79,39 +78,6 @@ def test_unknown_case(open_page, environment, database, chest_scan):
     text = everything(open_page(viewer=True, case="f" * 32))
     assert "There is no such case." in text
     assert "choose another one" in text
-
-
-def test_upload_takes_in_good_files_and_says_what_is_wrong_with_bad_ones(
-    open_page, zone, environment, database, chest_scan, checkpoint
-):
-    page = open_page()
-    page = zone.drop(
-        page,
-        ("good.nii.gz", chest_scan.read_bytes()),
-        ("<b>notes</b>.nii", b"no scan at all, just some text" * 20),
-        ("second.nii.gz", gzip.compress(gzip.decompress(chest_scan.read_bytes()), 1)),
-    )
-    assert not page.exception
-    text = everything(page)
-    assert "<b>good.nii.gz</b>, <b>second.nii.gz</b> taken in. 1 not taken in." in text
-    assert "&lt;b&gt;notes&lt;/b&gt;.nii</b>" in text
-    assert "scan.not_nifti" in text
-    names = [summary.case.name for summary in cases.list_cases(Installation(environment, database))]
-    assert sorted(names) == ["good.nii.gz", "second.nii.gz"]
-    assert all(
-        existing(summary.run).state is RunState.QUEUED
-        for summary in cases.list_cases(Installation(environment, database))
-    )
-    assert "Waiting for the worker" in text
-
-
-def test_upload_without_a_checkpoint_keeps_the_case(open_page, zone, environment, database, chest_scan, monkeypatch):
-    monkeypatch.setenv("LUNGSEG_CHECKPOINT", "nowhere")
-    page = open_page()
-    page = zone.drop(page, ("good.nii.gz", chest_scan.read_bytes()))
-    assert "There is no checkpoint &#39;nowhere&#39;." in everything(page)
-    assert "Not segmented yet" in everything(page)
-    assert len(cases.list_cases(Installation(environment, database))) == 1
 
 
 def test_failed_run_says_why_and_can_be_repeated(open_page, environment, database, chest_scan, checkpoint, bundle):

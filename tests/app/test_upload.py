@@ -15,6 +15,7 @@ from lungseg.services.installation import Installation
 from lungseg.services.resumable import taking_in
 from lungseg.ui import upload
 from tests.app.test_pages import everything
+from tests.dicom_phantoms import write_series
 from tests.installations import installation_of
 from tests.uploads import Browser
 
@@ -76,13 +77,25 @@ def faulty_ingest(monkeypatch, *bad):
 
 def test_good_bad_good(drop, database, chest_scan, workers):
     scan = chest_scan.read_bytes()
-    page = drop(("a.nii.gz", scan), ("b.nii.gz", scan[:64]), ("c.nii.gz", other(scan, 1)))
+    text = b"no scan at all, just some text" * 20
+    page = drop(("a.nii.gz", scan), ("b.nii.gz", scan[:64]), ("<b>t</b>.nii", text), ("c.nii.gz", other(scan, 1)))
     assert not page.exception
-    text = everything(page)
-    assert "<b>a.nii.gz</b>, <b>c.nii.gz</b> taken in. 1 not taken in." in text
-    assert "scan.truncated" in text
+    said = everything(page)
+    assert "<b>a.nii.gz</b>, <b>c.nii.gz</b> taken in. 2 not taken in." in said
+    for part in ("scan.truncated", "scan.not_nifti", "&lt;b&gt;t&lt;/b&gt;.nii</b>", "Waiting for the worker"):
+        assert part in said, part
     assert names(database) == ["a.nii.gz", "c.nii.gz"]
+    states = [summary.run and summary.run.state for summary in cases.list_cases(installation_of(database))]
+    assert states == [RunState.QUEUED] * 2
     assert len(workers) == 2
+
+
+def test_without_a_checkpoint_the_case_is_kept(open_page, zone, database, chest_scan, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_CHECKPOINT", "nowhere")
+    said = everything(zone.drop(open_page(), ("a.nii.gz", chest_scan.read_bytes())))
+    assert "There is no checkpoint &#39;nowhere&#39;." in said
+    assert "Not segmented yet" in said
+    assert names(database) == ["a.nii.gz"]
 
 
 def test_unforeseen_error_costs_one_file_alone(drop, database, chest_scan, workers, monkeypatch, caplog):
@@ -216,6 +229,16 @@ def test_files_that_are_no_nifti_become_one_intake(zone, open_page, environment,
     assert uploads_in(environment) == []
     assert names(database) == []
     assert len(workers) == 1
+
+
+def test_slice_that_is_called_nifti_becomes_an_intake(drop, database, workers, tmp_path):
+    (name, *_) = write_series(tmp_path / "series")
+    page = drop(("scan.nii", name.read_bytes()), ("text.nii", b"a text"))
+    assert not page.exception
+    (state,) = intake.pending(installation_of(database))
+    assert state.intake.name == "scan.nii"
+    assert "scan.not_nifti" in everything(page)
+    assert names(database) == []
 
 
 def test_intake_that_could_not_be_queued_is_kept_and_taken_in_once_by_the_next_page(

@@ -18,6 +18,8 @@ from tests.dicom_phantoms import write_series
 from tests.runs_at_work import wait_for
 
 SLICES = 300
+READY_S = 5
+"""Until a worker, or the process that stands by for the next intake, has loaded its libraries."""
 NATIVE, JPEG_LOSSLESS, JPEG_2000 = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90"
 
 
@@ -37,7 +39,7 @@ def installation(environment, database):
     opened = Installation(environment, database)
     open_installation(opened)
     with subprocess.Popen([sys.executable, "-m", "lungseg", "worker"], cwd=CHECKOUT) as worker:
-        time.sleep(5)
+        time.sleep(READY_S)
         yield opened
         worker.kill()
 
@@ -60,6 +62,7 @@ def test_zip_on_the_server_to_case(benchmark, installation, volume, tmp_path, sy
         for summary in cases.list_cases(installation):
             cases.delete_case(installation, summary.case.id)
         shutil.copy(tmp_path / "series.zip", installation.settings.home / "series.zip")
+        time.sleep(READY_S)
         return (), {}
 
     def take_in():

@@ -190,3 +190,13 @@ def test_viewer_of_a_case_deleted_elsewhere(page, own_server, case, gone, action
     page.goto(own_server.address(case.id))
     page.get_by_role("link", name="All cases").click()
     page.get_by_role("link", name="lung_059").wait_for()
+
+
+def test_case_from_elsewhere_comes_and_goes_without_a_reload(page, own_server, scan):
+    page.goto(own_server.url)
+    page.get_by_role("link", name="lung_059").wait_for()
+    case = add_case(own_server.settings, own_server.database, scan, "From elsewhere")
+    link = page.get_by_role("link", name="From elsewhere")
+    link.wait_for()
+    cases.delete_case(Installation(own_server.settings, own_server.database), case.id)
+    link.wait_for(state="detached")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from lungseg.services.cases import get_case, masks_of
+from lungseg.services.cases import delete_case, get_case, masks_of
 from lungseg.services.installation import Installation
 from tests.browser.conftest import visiting
 from tests.browser.looking import HAS_MASKS
@@ -42,3 +42,17 @@ def test_segmentation_is_made_and_saved_in_the_menu_of_exports(chromium, server,
     examination = get_case(installation, case.id).examination
     assert examination is not None
     assert seg.StudyInstanceUID == examination.study_uid
+
+
+def test_export_of_a_case_that_was_deleted_elsewhere_says_so(chromium, server, installation, tmp_path):
+    case = add_dicom_case(installation, write(tmp_path / "series"), tmp_path / "taking")
+    outline(installation, case)
+    with visiting(chromium, server.url) as page:
+        page.goto(server.address(case.id))
+        page.wait_for_function(HAS_MASKS)
+        page.get_by_role("button", name="Export").click()
+        button = page.get_by_role("button", name="Make: Structured report")
+        button.wait_for()
+        delete_case(installation, case.id)
+        button.click()
+        page.get_by_role("alert").filter(has_text="record.not_found").wait_for()

@@ -70,6 +70,29 @@ def test_one_click_takes_the_preferred_of_two_real_series(page, server, installa
     page.screenshot(path=SCREENSHOTS / "intakes_case.png")
 
 
+def test_upload_from_elsewhere_shows_up_without_a_reload(page, server, installation, begin, tmp_path):
+    page.goto(server.url)
+    page.locator("button.files:enabled").wait_for()
+    write_two_series(tmp_path / "elsewhere")
+    intake_id = begin(tmp_path / "elsewhere", "elsewhere")
+    wait_for_table(page)
+    intake.discard(installation, intake_id)
+    page.locator(ROW).first.wait_for(state="detached")
+
+
+def test_columns_of_series_stand_under_their_heads_in_a_narrow_window(page, server, begin, tmp_path):
+    write_two_series(tmp_path / "narrow")
+    begin(tmp_path / "narrow", "narrow")
+    page.set_viewport_size({"width": 1024, "height": 768})
+    page.goto(server.url)
+    wait_for_table(page)
+    head = page.locator(".lungseg-series-heads span").nth(2).bounding_box()
+    cell = page.locator(f"{ROW} .lungseg-series-rest span").first.bounding_box()
+    tick = page.locator(f"{ROW} [data-testid=stCheckbox]").first.bounding_box()
+    assert abs(cell["x"] - head["x"]) < 2
+    assert tick["y"] <= cell["y"] + cell["height"] / 2 <= tick["y"] + tick["height"]
+
+
 def test_choice_by_keyboard_after_a_reload(page, server, installation, begin, tmp_path):
     write_two_series(tmp_path / "both")
     begin(tmp_path / "both", "<i>both")

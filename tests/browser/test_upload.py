@@ -207,6 +207,31 @@ def test_upload_that_was_cut_off_is_named_and_goes_on_with_the_same_file(page, s
     delete(server, "large.nii")
 
 
+def test_duplicated_tab_leaves_an_upload_to_the_tab_that_sends_it(page, server, large_scan):
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(server.url)
+    fast_again = sending(page, large_scan)
+    with page.expect_popup() as opened:
+        page.evaluate("() => { window.open(location.href); }")  # copies its session, as duplicating a tab does
+    twin = opened.value
+    upload(twin, large_scan)
+    refused = twin.get_by_role("alert").filter(has_text="It is being uploaded in another tab")
+    refused.wait_for()
+    cut = twin.get_by_role("alert").filter(has_text="was cut off when the page was left")
+    assert cut.count() == 0
+    twin.screenshot(path=SCREENSHOTS / "upload-other-tab.png")
+    refused.get_by_role("button", name="Remove").click()
+    page.get_by_role("link", name="Viewer", exact=True).click()
+    cut.wait_for()  # nobody sends it any more
+    page.get_by_role("link", name="Cases", exact=True).click()
+    upload(page, large_scan)
+    cut.wait_for(state="detached")
+    fast_again()
+    page.get_by_role("link", name="large.nii").wait_for()
+    twin.close()
+    delete(server, "large.nii")
+
+
 def test_folder_is_handed_in_as_one_and_goes_on_after_a_reload(page, server, tmp_path):
     page.on("dialog", lambda dialog: dialog.accept())
     folder = tmp_path / "CT thorax"
@@ -216,7 +241,7 @@ def test_folder_is_handed_in_as_one_and_goes_on_after_a_reload(page, server, tmp
     before = len(cases.list_cases(installation))
     page.goto(server.url)
     page.locator("button.folder:enabled").wait_for()
-    slow_down(page)
+    fast_again = slow_down(page)
     page.locator("input.folder").set_input_files(str(folder))
     page.get_by_text("Skipped: 1 of the files").wait_for()
     wait_until(lambda: uploads_of(server) and uploads_of(server)[0].stat().st_size)
@@ -227,6 +252,7 @@ def test_folder_is_handed_in_as_one_and_goes_on_after_a_reload(page, server, tmp
     (path,) = uploads_of(server)
     arrived = path.stat().st_size
     assert 0 < arrived < sum(file.stat().st_size for file in folder.rglob("*"))
+    fast_again()
     offsets = []
     page.on("request", lambda request: offsets.append(request.headers.get("upload-offset")))
     page.locator("button.folder:enabled").wait_for()

@@ -19,12 +19,13 @@ from lungseg.config import CHECKOUT, Settings
 from lungseg.db import Database, open_database
 from lungseg.errors import LungSegError
 from lungseg.files import atomic
+from lungseg.files.digests import sha256_of
 from lungseg.records.run_configs import TrainConfig
 from lungseg.records.run_states import RunKind, RunState
-from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, home, runs, storage, training
 from lungseg.services.installation import Installation
-from lungseg.services.local_executor import signs_of_run, signs_of_worker
+from lungseg.services.local_executor import signs_of_worker
+from lungseg.services.run_folder import signs_of_run
 from lungseg.services.watchdog import read_signs
 from tests.data_sets import write_data_set
 from tests.installations import installation_of

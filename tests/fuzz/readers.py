@@ -32,6 +32,7 @@ from lungseg.segmentation.weights_file import weights_sha256, with_card
 from lungseg.services import cases, identity, manifests, promotion, rethreshold, runs, training
 from lungseg.services.checkpoints import name_of, read_checkpoint
 from lungseg.services.installation import Installation
+from lungseg.services.run_folder import LOG
 from lungseg.training.batches import Batch
 from lungseg.training.config import TrainingConfig
 from lungseg.training.optimisation import Optimisation
@@ -212,7 +213,7 @@ class Workshop:
             "identity", entry, as_json, lambda _: identity.entry_of(installation_of(self.database), case.id), share=1
         )
         run_id = existing(mask.run_id)
-        log = self.settings.runs / run_id / training.LOG
+        log = self.settings.runs / run_id / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("2026-01-01 INFO epoch 1 of 2\n" * 20)
         yield self._target(

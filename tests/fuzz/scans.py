@@ -62,6 +62,7 @@ def _damaged_once(raw, rng, others):
         lambda: damaged_bytes(plain, rng, [_unpacked(other) for other in others]),
         lambda: _swapped(plain, rng),
         lambda: _renamed(plain, rng),
+        lambda: _extended(plain, rng),
         lambda: rng.bytes(int(rng.integers(1000))),
     )
     way = rng.integers(len(ways) + 2)
@@ -163,6 +164,19 @@ def _renamed(plain, rng):
     at = int(rng.choice(list(marks)))
     mark = marks[at][rng.integers(len(marks[at]))]
     return plain[:at] + mark + plain[at + len(mark) :]
+
+
+def _extended(plain, rng):
+    """Claim extensions of the header, whose lengths lie, with room for them before the voxels or without."""
+    layout = _layout(plain)
+    if layout is None:
+        return flipped(plain, rng)
+    lengths = rng.choice([0, -1, 1, 7, 8, 16, 17, 1024, 2**31 - 1, -(2**31)], size=rng.integers(1, 4))
+    blocks = b"".join(np.array([length, rng.integers(50)], "<i4").tobytes() + bytes(8) for length in lengths)
+    header = np.frombuffer(plain[: layout.itemsize], layout).copy()
+    if rng.random() < 0.5:
+        header["vox_offset"] = layout.itemsize + 4 + len(blocks)
+    return header.tobytes() + b"\1\0\0\0" + blocks + plain[layout.itemsize + 4 :]
 
 
 def _written(folder, array, codes, dtype, *, packed):

@@ -9,18 +9,21 @@ import tempfile
 import warnings
 import zipfile
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - its documentation calls it so
 from pydicom import dcmread
+from pydicom.pixels.processing import apply_rescale
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
 )
@@ -33,9 +36,18 @@ from lungseg.intake.take import take
 from lungseg.intake.unpack import unpack
 from lungseg.records.identities import IdentityRule
 from lungseg.scans import formats
+from lungseg.scans.dicom.magic import is_dicom
 from lungseg.scans.text_header import Packing, parse_text, read_text
 from tests.dicom_phantoms import small_volume, write_enhanced, write_series
 from tests.fuzz.damage import damaged_bytes, flipped
+from tests.fuzz.hostile import hostile_archive
+from tests.fuzz.slices import (
+    damaged_series,
+    with_lying_codestream,
+    with_lying_fragments,
+    with_nasty_key,
+    with_nesting,
+)
 from tests.fuzz.target import Target, WrongVoxelsError
 from tests.phantoms import ras_affine
 from tests.scan_files import scan_of
@@ -43,11 +55,13 @@ from tests.scan_files import scan_of
 LIMITS = Limits()
 SYNTAXES = (
     ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless,
-    JPEGLSLossless, JPEG2000Lossless,
+    JPEGLSLossless, JPEG2000Lossless, *([JPEGLosslessSV1] if shutil.which("dcmcjpeg") else []),
 )  # fmt: skip
 SLICES, STEP_MM, DAMAGED_SLICE = 12, 6.0, 5
 RULE = IdentityRule(b"0" * 32, keeps_identity=False)
 HEADER_BYTES = 1500
+REMADE = {"dicom.drift", "dicom.gantry_tilt", "dicom.no_rescale", "dicom.slice_missing", "dicom.uneven_slices"}
+"""Findings of series whose slices are not those of the files: sheared back, interpolated, or without a scale."""
 ODD_TEXTS = (
     "", "0", "-1", "1", "1e30", "-1e30", "nan", "inf", "abc", "1\\2", "1\\2\\3\\4\\5\\6\\7", "0\\0\\0\\0\\0\\0",
     "99999999999999999999", "\0", "x" * 5000, "1.0000000001\\0\\0\\0\\1\\0",
@@ -58,6 +72,7 @@ ODD_FIELDS = (
     "", "0", "-1", "1", "3", "4", "9999999", "1e400", "nan", "(1,0,0)", "none", "raw", "gzip", "ascii", "little", "big",
     "uchar", "MET_FLOAT", "MET_LONG", "True", "LOCAL", "LIST", "/etc/passwd", "../x", "a.raw", "%d.raw 1 9 1", "RAS",
     "left-anterior-superior",
+    "1" * 200_000 + "x", "/dev/zero", "http://x/y", "scan%03d.raw 1 9 1", "-1", "1e308 1e308 1e308", "inf", " " * 5000,
     "1 0 0 0 1 0 0 0 1", "0 0 0", "1 2 3", "7 6 5 4", "\0", "x" * 70_000, "(1,0,0) (0,1,0) (0,0,1)", "-1 -1 -1",
 )  # fmt: skip
 
@@ -93,16 +108,52 @@ def _dicom(folder):
 def _take_all_beside(path):
     """Take every series in a folder as the worker does."""
     contents = contents_of({file: file.name for file in sorted(path.parent.iterdir())}, limits=LIMITS)
+    _take_all(contents, path.parent.parent, list(path.parent.iterdir()))
+
+
+def _take_all(contents, folder, slices):
     errors = []
     for offer in contents.survey.offers:
-        with tempfile.TemporaryDirectory(dir=path.parent.parent) as work:
+        with tempfile.TemporaryDirectory(dir=folder) as work:
             try:
                 taken = take(contents, offer.key, Path(work), RULE, limits=LIMITS)
-                formats.read_volume(taken.path)
+                volume = formats.read_volume(taken.path)
             except ScanError as error:
                 errors.append(error)
+            else:
+                if offer.key in contents.series and not REMADE & {finding.code for finding in taken.findings}:
+                    _compare_with_pydicom(volume.hu, contents.series[offer.key], slices)
     if len(errors) == len(contents.survey.offers):
         raise errors[0]
+
+
+def _compare_with_pydicom(hu, series, slices):
+    """Every plane of a volume must be the picture of a file of its series, as pydicom alone decodes it."""
+    own = {plane.path for plane in series.instances}
+    pictures = set()
+    for path in own & set(slices):
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                dataset = dcmread(path, force=True)
+                stored = apply_rescale(dataset.pixel_array, dataset)
+                if "PixelPaddingValue" in dataset or "NumberOfFrames" in dataset:
+                    return  # what is padding is ours to say, and of many frames each has its own scale
+            except Exception:  # noqa: BLE001 - whatever pydicom can't read, there is nothing to compare with
+                return
+            for picture in stored.reshape(-1, *stored.shape[-2:]):
+                values = np.clip(np.rint(picture), -1024, 32767).astype(np.int16)
+                pictures |= {turned.tobytes() for turned in _turned(values)}
+    wrong = sum(np.ascontiguousarray(hu[:, :, k]).tobytes() not in pictures for k in range(hu.shape[2]))
+    if wrong:
+        raise WrongVoxelsError(f"{wrong} of {hu.shape[2]} slices are of no file that pydicom reads")
+
+
+def _turned(picture):
+    """Return a picture in all ways in which its axes may become those of a volume."""
+    for plane in (picture, picture.T):
+        for flips in ((1, 1), (-1, 1), (1, -1), (-1, -1)):
+            yield np.ascontiguousarray(plane[:: flips[0], :: flips[1]])
 
 
 def damaged_dicom(raw, rng, others):
@@ -110,29 +161,39 @@ def damaged_dicom(raw, rng, others):
     ways = (
         lambda: damaged_bytes(raw, rng, others),
         lambda: flipped(raw, rng, within=HEADER_BYTES),
-        lambda: _with_odd_element(raw, rng),
-        lambda: _with_odd_element(raw, rng),
+        lambda: _by_structure(raw, rng, _with_odd_element),
+        lambda: _by_structure(raw, rng, _with_odd_element),
         lambda: _with_odd_length(raw, rng),
+        lambda: _by_structure(raw, rng, with_nasty_key),
+        lambda: _by_structure(raw, rng, with_nasty_key),
+        lambda: with_nesting(raw, rng),
+        lambda: with_lying_fragments(raw, rng),
+        lambda: with_lying_codestream(raw, rng),
         lambda: raw[132:] if rng.random() < 0.5 else raw[: int(rng.integers(700))],
     )
     changed = ways[rng.integers(len(ways))]()
     return damaged_dicom(changed, rng, others) if rng.random() < 0.15 else changed
 
 
-def _with_odd_element(raw, rng):
-    """Give an element another value, leave it out, or give it twice."""
+def _by_structure(raw, rng, change):
+    """Change a file by what pydicom reads of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dataset = dcmread(io.BytesIO(raw), force=True)
-            tags = [element.tag for element in dataset if element.tag.group != 0x7FE0]
-            for tag in rng.choice(np.array(tags, dtype=np.int64), size=rng.integers(1, 3)) if tags else ():
-                _change(dataset, int(tag), rng)
-            target = io.BytesIO()
-            dataset.save_as(target)
-            return target.getvalue()
+            return change(raw, rng)
         except Exception:  # noqa: BLE001 - pydicom can't read or write it: it is damaged enough
             return flipped(raw, rng, within=HEADER_BYTES)
+
+
+def _with_odd_element(raw, rng):
+    """Give an element another value, leave it out, or give it twice."""
+    dataset = dcmread(io.BytesIO(raw), force=True)
+    tags = [element.tag for element in dataset if element.tag.group != 0x7FE0]
+    for tag in rng.choice(np.array(tags, dtype=np.int64), size=rng.integers(1, 3)) if tags else ():
+        _change(dataset, int(tag), rng)
+    target = io.BytesIO()
+    dataset.save_as(target)
+    return target.getvalue()
 
 
 def _change(dataset, tag, rng):
@@ -249,6 +310,16 @@ def _archives(folder):
     for name, seeds, damage in (("zip", zips, damaged_zip), ("tar", tars, damaged_tar)):
         (folder / name).mkdir()
         yield Target(name, folder / name / "upload", tuple(seeds), damage, _unpack_and_look, share=14)
+    for name, damage, share in (("hostile archive", hostile_archive, 10), ("DICOM series", _mixed, 14)):
+        (folder / name).mkdir()
+        yield Target(name, folder / name / "upload", (zips[1],), damage, _unpack_and_take, share=share)
+
+
+def _mixed(raw, rng, _others):
+    try:
+        return damaged_series(raw, rng, damaged_dicom)
+    except Exception:  # noqa: BLE001 - a file was damaged before, and can't be changed further
+        return flipped(raw, rng)
 
 
 def _zipped(contents, method):
@@ -271,14 +342,32 @@ def _tarred(contents, kind):
 
 def _unpack_and_look(path):
     """Unpack an archive and look at what came out; nothing may be written beside the folder for it."""
-    before = _names_around(path)
-    with tempfile.TemporaryDirectory(dir=path.parent) as work:
-        unpacked = unpack([path], Path(work) / "files", limits=LIMITS)
-        if not all(file.resolve().is_relative_to(Path(work).resolve()) for file in unpacked.files):
-            raise WrongVoxelsError("a file was written elsewhere")
+    with _unpacked(path) as unpacked:
         contents_of(unpacked.names, limits=LIMITS, ignored=unpacked.ignored)
-    if _names_around(path) != before:
-        raise WrongVoxelsError("files were written beside the folder")
+
+
+@contextmanager
+def _unpacked(path):
+    """Unpack an archive for the block; nothing may be written beside the folder for it, nor stay."""
+    before = _names_around(path)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as work:
+            unpacked = unpack([path], Path(work) / "files", limits=LIMITS)
+            if not all(file.resolve().is_relative_to(Path(work).resolve()) for file in unpacked.files):
+                raise WrongVoxelsError("a file was written elsewhere")
+            if any(file.is_symlink() or not file.is_file() for file in unpacked.files):
+                raise WrongVoxelsError("something else than a file came out")
+            yield unpacked
+    finally:
+        if _names_around(path) != before:
+            raise WrongVoxelsError("files were written beside the folder")
+
+
+def _unpack_and_take(path):
+    """Unpack an archive and take in all that is in it; every slice of a scan must be one that pydicom reads."""
+    with _unpacked(path) as unpacked:
+        contents = contents_of(unpacked.names, limits=LIMITS, ignored=unpacked.ignored)
+        _take_all(contents, path.parent, [file for file in unpacked.files if is_dicom(file.read_bytes()[:348])])
 
 
 def _names_around(path):

@@ -1,7 +1,10 @@
 """From files that are handed in to cases: the run itself, in this process, on small phantoms."""
 
 import gzip
+import os
 import shutil
+import signal
+import stat
 import tarfile
 import zipfile
 from contextlib import suppress
@@ -16,6 +19,8 @@ import SimpleITK
 from pydicom.uid import JPEG2000Lossless
 
 from lungseg.db import queue
+from lungseg.intake.folder import IntakeFolder
+from lungseg.intake.take import take
 from lungseg.jobs.carry_out import Host, carry_out
 from lungseg.jobs.process import INTAKE_CPU_S
 from lungseg.records.findings import ScanSeverity
@@ -25,7 +30,7 @@ from lungseg.scans.formats import read_volume
 from lungseg.services import cases, intake, storage
 from lungseg.services.home import open_installation
 from lungseg.services.installation import Installation
-from lungseg.services.runs import latest_run
+from lungseg.services.runs import latest_run, queue_segmentation
 from tests.dicom_phantoms import (
     POSITION,
     SPACING_MM,
@@ -41,7 +46,7 @@ from tests.dicom_series import spoil
 from tests.narrowing import existing, of_type
 from tests.phantoms import SPACING_MM as CHEST_SPACING_MM
 from tests.phantoms import chest, write_chest
-from tests.runs_at_work import child_of, wait_for
+from tests.runs_at_work import is_gone, process_of, stand_by_of, wait_for
 
 SPOT_HU = 1500
 """Of the one voxel of `small_volume` that marks a place."""
@@ -73,10 +78,13 @@ def hand_in(installation, tmp_path):
 
 def carry_on(installation):
     """Carry the next intake's run out; returns what is pending then."""
-    with installation.database.begin() as session:
-        run = queue.claim(session, "test", datetime.now(UTC), lane=queue.Lane.INTAKES)
-    carry_out(installation, existing(run), Host())
+    carry_out(installation, claimed(installation), Host())
     return intake.pending(installation)
+
+
+def claimed(installation):
+    with installation.database.begin() as session:
+        return existing(queue.claim(session, "test", datetime.now(UTC), lane=queue.Lane.INTAKES))
 
 
 def all_cases(installation):
@@ -382,6 +390,36 @@ def test_same_series_again_is_asked_about(installation, hand_in, tmp_path):
     assert again.examination == first.examination
 
 
+def test_study_that_a_pacs_sends_again_is_the_same_case(installation, hand_in, tmp_path):
+    write_series(tmp_path / "series")
+    assert hand_in(tmp_path / "series", unattended=True) == ()
+    first = the_case(installation)
+    assert hand_in(tmp_path / "series", unattended=True) == ()
+    assert the_case(installation) == first
+
+
+def make_too_long(dataset_path):
+    """Let the element of the pixels say that it has more bytes than there are; all pixels are there."""
+    content = dataset_path.read_bytes()
+    place = content.rindex(b"\xe0\x7f\x10\x00OW") + 8
+    length = int.from_bytes(content[place : place + 4], "little")
+    dataset_path.write_bytes(content[:place] + (length + 8).to_bytes(4, "little") + content[place + 4 :])
+
+
+@pytest.mark.parametrize("policy", ["remove", "keep"])
+def test_file_that_can_be_read_and_not_kept_is_a_finding(installation, tmp_path, policy):
+    installation = replace(installation, settings=replace(installation.settings, identity=policy))
+    make_too_long(write_series(tmp_path / "series")[9])
+    intake.begin(installation, [("series", tmp_path / "series")])
+    assert carry_on(installation) == ()
+    case = the_case(installation)
+    assert case.shape[2] == len(small_volume())
+    (finding,) = [finding for finding in case.findings if finding.code == "intake.files_not_kept"]
+    assert finding.text.startswith(f"Of {len(small_volume())} DICOM files of the series 1 can't be kept with the case")
+    with zipfile.ZipFile(installation.files.local(case.original_path)) as archive:
+        assert len(archive.namelist()) == len(small_volume()) - 1
+
+
 def test_other_content_under_the_same_series_is_no_twin(installation, hand_in, tmp_path):
     write_series(tmp_path / "a")
     write_series(tmp_path / "b", small_volume() + np.int16(1))
@@ -440,7 +478,7 @@ class Killed(BaseException):
         "lungseg.services.cases.manifests.keep_case",
         "lungseg.jobs.intake.queue_segmentation",
         "lungseg.intake.folder.IntakeFolder.remove",
-        "lungseg.intake.folder.IntakeFolder.keep_listing",
+        "lungseg.intake.unpack.Unpacked",
     ],
 )
 def test_attempt_after_a_kill_makes_one_case(installation, tmp_path, monkeypatch, place):
@@ -464,6 +502,164 @@ def test_attempt_after_a_kill_makes_one_case(installation, tmp_path, monkeypatch
     assert read_volume(installation.files.local(case.scan_path)).grid.shape == case.shape
 
 
+@pytest.mark.parametrize("name", ["keep_listing", "keep_intake"])
+def test_choice_is_there_after_a_kill_while_it_is_kept(installation, tmp_path, monkeypatch, name):
+    write_two_series(tmp_path / "both")
+    intake_id = intake.begin(installation, [("Muster Anna", tmp_path / "both")])
+    run = claimed(installation)
+
+    def kill(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(IntakeFolder, name, kill)
+        carry_out(installation, run, Host())
+    with installation.database.begin() as session:
+        queue.requeue_stale(session, queue.StaleRuns("test"), datetime.now(UTC))
+    (state,) = carry_on(installation)
+    assert [offer.kernel for offer in state.open_offers] == ["B30f", "B70f"]
+    folder = intake.folder_of(installation.files, intake_id)
+    assert not folder.upload.exists()
+    intake.choose(installation, intake_id, [offer.key for offer in state.open_offers])
+    assert carry_on(installation) == ()
+    assert len(all_cases(installation)) == 2
+
+
+def test_unpacked_files_reach_the_disk_before_the_upload_goes(installation, hand_in, tmp_path, monkeypatch):
+    files = write_two_series(tmp_path / "both")
+    flushed, fsync = set(), os.fsync
+
+    def note(descriptor):
+        if list((installation.settings.home / "intakes").glob("*/upload/*")):
+            flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    (state,) = hand_in(zipped(tmp_path / "both.zip", files))
+    folder = intake.folder_of(installation.files, state.intake.id)
+    assert not folder.upload.exists()
+    unpacked = list(folder.files.iterdir())
+    assert len(unpacked) == len(files)
+    assert {path.stat().st_ino for path in (folder.files, *unpacked)} <= flushed
+
+
+def test_no_name_of_a_file_is_kept_but_of_what_a_reader_chooses_from(installation, hand_in, tmp_path):
+    folder = tmp_path / "drop of today"
+    write_two_series(folder / "Muster Anna")
+    (folder / "Muster letter.pdf").write_bytes(b"%PDF-1.4 " + b"x" * 400)
+    write_chest(folder / "other.nii")
+    (state,) = hand_in(
+        zipped(tmp_path / "x.zip", [path for path in folder.rglob("*") if path.is_file()], folder="Anna/")
+    )
+    own = intake.folder_of(installation.files, state.intake.id)
+    assert own.intake().file_names == ()
+    assert {name for name in existing(own.listing()).names.values() if name} == {"Anna/other.nii"}
+    home = installation.settings.home
+    kept = [path for path in home.rglob("*") if path.is_file()]
+    assert not [path for path in kept if b"Muster" in path.read_bytes()]
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in (own.path, own.files, own.thumbnails)} == {0}
+    intake.choose(installation, state.intake.id, [offer.key for offer in state.open_offers])
+    carry_on(installation)
+    assert "other.nii" in {case.name for case in all_cases(installation)}
+
+
+@pytest.mark.parametrize("name", ["listing.json", "intake.json"])
+def test_damaged_record_costs_no_scan(installation, hand_in, tmp_path, name):
+    write_two_series(tmp_path / "both")
+    write_pair(tmp_path / "both" / "pair")
+    (state,) = hand_in(zipped(tmp_path / "x.zip", [path for path in (tmp_path / "both").rglob("*") if path.is_file()]))
+    folder = intake.folder_of(installation.files, state.intake.id)
+    (folder.path / name).write_text("{")
+    intake.choose(installation, state.intake.id, [offer.key for offer in state.open_offers])
+    assert carry_on(installation) == ()
+    found = all_cases(installation)
+    assert len(found) == 3
+    is_uncertain = [any(finding.code == "intake.lost_files" for finding in case.findings) for case in found]
+    assert sum(is_uncertain) == (2 if name == "listing.json" else 0)
+
+
+def write_pair(folder):
+    folder.mkdir()
+    write_chest(folder / "whole.nii")
+    image = SimpleITK.Cast(SimpleITK.ReadImage(str(folder / "whole.nii")), SimpleITK.sitkInt16)
+    SimpleITK.WriteImage(image, str(folder / "scan.mhd"))
+    (folder / "whole.nii").unlink()
+
+
+def test_intake_whose_files_are_gone_says_so(installation, hand_in, tmp_path):
+    write_two_series(tmp_path / "both")
+    (state,) = hand_in(tmp_path / "both")
+    folder = intake.folder_of(installation.files, state.intake.id)
+    shutil.rmtree(folder.files)
+    (folder.path / "listing.json").unlink()
+    intake.choose(installation, state.intake.id, [state.open_offers[0].key])
+    found = failure(carry_on(installation))
+    assert (found.code, found.found) == ("record.not_found", "Nothing is there any more of what was handed in.")
+    intake.discard(installation, state.intake.id)
+
+
+def test_series_is_not_written_where_the_disk_would_be_full(installation, hand_in, tmp_path, monkeypatch):
+    files = write_two_series(tmp_path / "both")
+    (state,) = hand_in(tmp_path / "both")
+    most = sum(path.stat().st_size for path in files) // 2 + 2 * small_volume().size  # of one of the two
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage(tmp_path)._replace(free=storage.RESERVE_BYTES + most - 1000)
+        patch.setattr(shutil, "disk_usage", lambda _: usage)
+        patch.setattr("lungseg.jobs.intake.take", lambda *_, **__: pytest.fail("it was written"))
+        intake.choose(installation, state.intake.id, [offer.key for offer in state.open_offers])
+        assert failure(carry_on(installation)).code == "storage.disk_full"
+    intake.try_again(installation, state.intake.id)
+    assert carry_on(installation) == ()
+    assert len(all_cases(installation)) == 2
+
+
+def test_case_that_is_deleted_while_its_intake_goes_on_is_not_made_again(installation, tmp_path, monkeypatch):
+    write_two_series(tmp_path / "both")
+    intake_id = intake.begin(installation, [("both", tmp_path / "both")])
+    (state,) = carry_on(installation)
+    intake.choose(installation, intake_id, [offer.key for offer in state.open_offers])
+    run = claimed(installation)
+    done: list[int] = []
+
+    def kill_at_the_second(*arguments, **options):
+        if done:
+            raise Killed
+        done.append(1)
+        return take(*arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("lungseg.jobs.intake.take", kill_at_the_second)
+        carry_out(installation, run, Host())
+    first = the_case(installation)
+    cases.delete_case(installation, first.id)
+    with installation.database.begin() as session:
+        queue.requeue_stale(session, queue.StaleRuns("test"), datetime.now(UTC))
+    assert carry_on(installation) == ()
+    assert the_case(installation).examination.kernel != first.examination.kernel
+
+
+def test_case_that_is_deleted_as_soon_as_it_is_made_fails_nothing(installation, hand_in, tmp_path, monkeypatch):
+    def queue_after_deletion(installation, case_id, **options):
+        cases.delete_case(installation, case_id)
+        return queue_segmentation(installation, case_id, **options)
+
+    monkeypatch.setattr("lungseg.jobs.intake.queue_segmentation", queue_after_deletion)
+    write_series(tmp_path / "series")
+    assert hand_in(tmp_path / "series") == ()
+    assert all_cases(installation) == []
+
+
+def test_series_that_was_deleted_can_be_chosen_again(installation, hand_in, tmp_path):
+    write_two_series(tmp_path / "both")
+    (state,) = hand_in(tmp_path / "both", unattended=True)
+    taken = the_case(installation)
+    cases.delete_case(installation, taken.id)
+    (state,) = intake.pending(installation)
+    intake.choose(installation, state.intake.id, [offer.key for offer in state.open_offers])
+    assert carry_on(installation) == ()
+    assert {case.examination.kernel for case in all_cases(installation)} == {"B30f", "B70f"}
+
+
 def test_stopped_intake_goes_on_where_it_was(installation, tmp_path):
     write_series(tmp_path / "drop")
     intake.begin(installation, [("a", tmp_path / "drop")])
@@ -481,11 +677,11 @@ def test_stopped_intake_goes_on_where_it_was(installation, tmp_path):
 @pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="the system does not tell limits of other processes")
 def test_child_that_handles_files_of_strangers_has_limits(installation, waiting_worker, tmp_path):
     write_series(tmp_path / "series")
+    child = stand_by_of(waiting_worker)
     begin_copy(installation, tmp_path / "series")
 
     def limits():
         with suppress(psutil.Error):
-            child = child_of(waiting_worker)
             memory, cpu = child.rlimit(psutil.RLIMIT_AS)[0], child.rlimit(psutil.RLIMIT_CPU)[0]
             return (memory, cpu) if psutil.RLIM_INFINITY not in {memory, cpu} else None
 
@@ -493,6 +689,36 @@ def test_child_that_handles_files_of_strangers_has_limits(installation, waiting_
     assert 0 < memory - installation.settings.limits.memory_bytes < 4 << 30
     assert 0 < cpu_s - INTAKE_CPU_S < 60
     assert wait_for(lambda: all_cases(installation))
+
+
+def test_child_that_stands_by_carries_one_intake_out_and_another_takes_its_place(
+    installation, waiting_worker, tmp_path
+):
+    write_series(tmp_path / "series")
+    ready = stand_by_of(waiting_worker)
+    intake_id = begin_copy(installation, tmp_path / "series")
+    run = existing(state_of(installation, intake_id).run)
+    process = wait_for(lambda: process_of(installation.settings, run.id))
+    assert process.pid == ready.pid
+    assert wait_for(lambda: all_cases(installation))
+    wait_for(lambda: is_gone(ready))
+    assert stand_by_of(waiting_worker).pid != ready.pid
+
+
+def test_intake_does_not_need_the_child_that_stood_by(installation, waiting_worker, tmp_path):
+    write_series(tmp_path / "series")
+    ready = stand_by_of(waiting_worker)
+    ready.kill()
+    wait_for(lambda: is_gone(ready))
+    begin_copy(installation, tmp_path / "series")
+    assert wait_for(lambda: all_cases(installation))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_child_that_stands_by_ends_with_its_worker(waiting_worker, number):
+    ready = stand_by_of(waiting_worker)
+    waiting_worker.send_signal(number)
+    wait_for(lambda: is_gone(ready))
 
 
 def begin_copy(installation, folder):
@@ -545,11 +771,11 @@ def test_child_that_is_killed_again_and_again_is_not_started_for_ever(installati
     def kill():
         state = state_of(installation, intake_id)
         if state.is_active:
-            for child in psutil.Process(waiting_worker.pid).children():
-                with suppress(psutil.Error):
-                    if "execute" in child.cmdline() and child.pid not in killed:
-                        child.kill()
-                        killed.add(child.pid)
+            with suppress(psutil.Error):
+                child = process_of(installation.settings, state.run.id)
+                if child and child.pid not in killed:
+                    child.kill()
+                    killed.add(child.pid)
         return not state.is_active
 
     wait_for(kill)
@@ -557,3 +783,29 @@ def test_child_that_is_killed_again_and_again_is_not_started_for_ever(installati
     assert failure([state_of(installation, intake_id)]).code == "run.worker_lost"
     intake.try_again(installation, intake_id)
     assert wait_for(lambda: all_cases(installation))
+
+
+def test_of_two_workers_one_takes_in_and_the_next_goes_on_after_a_kill(installation, worker, tmp_path):
+    open_installation(installation)
+    volume = np.random.default_rng(3).integers(-1000, 200, (60, 256, 256)).astype(np.int16)
+    files = write_series(tmp_path / "series", volume)
+    dropped = zipped(installation.settings.home / "drop", files)
+    intake_id = intake.begin(installation, [("drop.zip", dropped)])
+    both = [worker(), worker()]
+
+    def at_work():
+        run = state_of(installation, intake_id).run
+        return run and run.state is RunState.RUNNING and run.progress
+
+    wait_for(at_work)
+    (at_it,) = (process for process in both if process.poll() is None and psutil.Process(process.pid).children())
+    at_it.kill()
+    at_it.wait()
+    worker()  # the other one may have left, since this one was alive
+    case = wait_for(lambda: all_cases(installation))[0]
+    wait_for(lambda: not list((installation.settings.home / "intakes").iterdir()))
+    assert the_case(installation) == case
+    assert read_volume(installation.files.local(case.scan_path)).grid.shape == case.shape == volume.shape[::-1]
+    with zipfile.ZipFile(installation.files.local(existing(case.original_path))) as archive:
+        assert len(archive.namelist()) == len(files)
+    wait_for(lambda: latest_run(installation, case.id))

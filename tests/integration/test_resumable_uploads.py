@@ -12,7 +12,8 @@ import pytest
 
 from lungseg.config import CHECKOUT, Settings
 from lungseg.files import keys
-from lungseg.segmentation.card import sha256_of
+from lungseg.files.digests import sha256_of
+from lungseg.services.local_executor import worker_lock
 from tests.browser.conftest import stop, wait_until_ready
 from tests.sessions import Session, peak_rss, rss_mb, write_noise
 from tests.web import free_port
@@ -49,11 +50,19 @@ def growing_little(process):
     logging.getLogger(__name__).info("%d MB: the web process grew by %.0f MB", MEGABYTES, highest[0] - before)
 
 
-@pytest.mark.slow
-def test_upload_outlives_broken_connections_and_killed_servers(tmp_path):
-    home, port = tmp_path / "home", free_port()
+@pytest.fixture
+def settings(tmp_path):
+    """An installation in which no worker starts: it would unpack what was handed in before that is looked at."""
+    home = tmp_path / "home"
     home.mkdir()
     settings = Settings(home=home, models=CHECKOUT / "models", viewer_folder=tmp_path, data_roots=(tmp_path,))
+    with worker_lock(settings).acquire():
+        yield settings
+
+
+@pytest.mark.slow
+def test_upload_outlives_broken_connections_and_killed_servers(settings, tmp_path):
+    home, port = settings.home, free_port()
     study = write_noise(tmp_path / "study.zip", MEGABYTES)
     share = study.stat().st_size // 5
     with web_server(settings, port) as process, closing(Session(f"http://127.0.0.1:{port}")) as session:

@@ -16,14 +16,15 @@ from lungseg.config import CHECKOUT, LIFELINE
 from lungseg.jobs import launch
 from lungseg.jobs.carry_out import Host
 from lungseg.processes import environment_with, lifeline
-from lungseg.records.run_states import RunState
+from lungseg.records.run_configs import IntakeConfig
+from lungseg.records.run_states import RunKind, RunState
 from lungseg.services import cases, local_executor, runs, watchdog
 from lungseg.services.installation import Installation
 from lungseg.services.watchdog import Signs, Watchdog, read_signs
 from tests.installations import installation_of
 from tests.narrowing import existing
 from tests.networks import WIDE, save_network
-from tests.runs_at_work import is_segmenting, processes_of, wait_for, write_long_scan
+from tests.runs_at_work import is_gone, is_segmenting, processes_of, wait_for, write_long_scan
 from tests.seeds import add_case
 from tests.web import free_port
 
@@ -126,6 +127,19 @@ def test_child_that_hangs_is_killed(settings, database, tmp_path, monkeypatch):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     launch.wait_for(child, Watchdog(signs), Host())
     assert child.returncode == -signal.SIGKILL
+
+
+def test_child_that_ended_while_it_stood_by_gets_no_run(settings):
+    run = runs.blank_run(RunKind.INTAKE, IntakeConfig(intake="0" * 32))
+    with launch.StandBy(settings) as stand_by:
+        assert stand_by.take(run) is None
+        stand_by.prepare()
+        stand_by.prepare()
+        (child,) = [child for child in psutil.Process().children() if child.cmdline()[-1:] == ["execute"]]
+        child.kill()
+        wait_for(lambda: is_gone(child))
+        assert stand_by.take(run) is None
+        assert not child.is_running()
 
 
 def test_worker_leaves_when_its_server_is_gone_and_its_run_waits_again(settings, database, run):

@@ -16,6 +16,7 @@ from lungseg.segmentation.card import read_card
 from lungseg.segmentation.checkpoint import load_checkpoint
 from lungseg.services import estimation, training
 from lungseg.services.installation import Installation
+from lungseg.services.run_folder import run_lock
 from lungseg.services.runs import get_run, request_stop
 from tests.installations import installation_of
 from tests.narrowing import existing, of_type
@@ -97,7 +98,7 @@ def test_stopped_run_of_the_command_line_goes_on_in_the_command_line(environment
     assert stops
     assert get_run(Installation(environment, database), run.id).state is RunState.CANCELLED
     copy = shutil.copytree(environment.runs / run.id, tmp_path / run.id)
-    with training.run_lock(environment.runs / run.id).acquire():
+    with run_lock(environment.runs / run.id).acquire():
         code, _, said = lungseg("train", "--resume", run.id)
     assert (code, "Another process works in" in said) == (2, True)
     code, _, said = lungseg("train", "--resume", copy)
@@ -261,7 +262,7 @@ def test_labels_of_a_run_are_kept(environment, database, fields):
 
 
 def test_command_does_not_train_beside_the_process_of_a_run(lungseg, fields, tmp_path):
-    with training.run_lock(tmp_path / "run").acquire():
+    with run_lock(tmp_path / "run").acquire():
         code, _, said = lungseg("train", "--data", fields.data, "--preset", "small", "--output", tmp_path / "run")
     assert code == 2
     assert "Another process works in" in said

@@ -17,6 +17,7 @@ from lungseg.config import CHECKOUT, SHIPPED_CHECKPOINT
 from lungseg.db import engine, open_database
 from lungseg.db.queue import Lane
 from lungseg.files import keys
+from lungseg.files.digests import sha256_of
 from lungseg.jobs import segment, worker
 from lungseg.records.findings import ScanSeverity
 from lungseg.records.masks import MaskKind
@@ -24,7 +25,6 @@ from lungseg.records.run_configs import SegmentConfig
 from lungseg.records.run_results import Segmentation
 from lungseg.records.run_states import RunState
 from lungseg.scans import formats
-from lungseg.segmentation.card import sha256_of
 from lungseg.segmentation.pipeline import segment_scan
 from lungseg.segmentation.probability_io import read_map
 from lungseg.segmentation.segmenter import Segmenter

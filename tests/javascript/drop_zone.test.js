@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { batchesOf, digest, droppedIn, filesOf, isJunk, nameOf } from "../../lungseg/ui/drop_zone/files.js";
 import { Pace, sizeText, timeText } from "../../lungseg/ui/drop_zone/pace.js";
 import { record, tarOf } from "../../lungseg/ui/drop_zone/tar.js";
+import { Tabs } from "../../lungseg/ui/drop_zone/tabs.js";
 import { Transfer, UploadError, metadata } from "../../lungseg/ui/drop_zone/transfer.js";
 import { Unfinished } from "../../lungseg/ui/drop_zone/unfinished.js";
 import { Uploads } from "../../lungseg/ui/drop_zone/uploads.js";
@@ -251,11 +252,16 @@ test("names beyond ASCII in metadata", () => {
   assert.equal(metadata({ filename: "Müller 肺", place: 2 }), `filename ${Buffer.from("Müller 肺").toString("base64")},place ${btoa("2")}`);
 });
 
-/** @param {FakeServer} server @param {Storage} memory @param {string} tab */
-function page(server, memory, tab = "tab") {
+/** @param {string} id @param {string[]} others ids of the other tabs that are there */
+function tab(id, ...others) {
+  return { id, others: new Set(others) };
+}
+
+/** @param {FakeServer} server @param {Storage} memory @param {{ id: string, others: Set<string> }} tabs */
+function page(server, memory, tabs = tab("tab")) {
   const reports = /** @type {string[][]} */ ([]);
   const listener = { changed: () => {}, arrived: (/** @type {string} */ _, /** @type {string[]} */ groups) => { reports.push(groups); } };
-  const uploads = new Uploads(server, new Unfinished(memory, tab), listener);
+  const uploads = new Uploads(server, new Unfinished(memory, tabs), listener);
   return { uploads, reports };
 }
 
@@ -271,9 +277,9 @@ test("files of a drop arrive one after the other and are forgotten when they are
   await done(uploads);
   assert.deepEqual(server.contents.slice(0, 3), ["one", "two", "y"]);
   assert.deepEqual(reports.map((groups) => groups.length), [1, 2, 3]);
-  assert.equal(new Unfinished(memory, "tab").list().length, 3);
+  assert.equal(new Unfinished(memory, tab("tab")).list().length, 3);
   uploads.settle(reports[2]);
-  assert.equal(new Unfinished(memory, "tab").list().length, 0);
+  assert.equal(new Unfinished(memory, tab("tab")).list().length, 0);
 });
 
 test("a part that is begun twice, since the first answer was lost, says which one it is", async () => {
@@ -306,15 +312,64 @@ test("a page that is opened again reports what is whole and goes on with what is
   assert.deepEqual(server.contents, ["whole", "0123456789"]);
 });
 
-test("what another tab uploads now is left to it", async () => {
+test("what another tab uploads is left to it, however long it says nothing", async () => {
   const [server, memory] = [new FakeServer(), storage()];
-  const first = page(server, memory, "one");
+  const first = page(server, memory, tab("one"));
   server.faults = [{ status: 507, text: "{}" }];
-  first.uploads.add(batchesOf([chosen("b.nii", "0123456789")]).batches);
+  const { batches } = batchesOf([chosen("b.nii", "0123456789")]);
+  first.uploads.add(batches);
   await done(first.uploads);
-  const second = page(server, memory, "two");
+  memory.setItem("lungseg.uploads", (memory.getItem("lungseg.uploads") ?? "").replace(/"at":\d+/, `"at":${Date.now() - 3_600_000}`));
+  const others = tab("two", "one");
+  const second = page(server, memory, others);
   await second.uploads.recall();
   assert.equal(second.uploads.left.length, 0);
+  second.uploads.add(batches);
+  assert.deepEqual(second.uploads.tasks.map(({ state, error }) => [state, error?.found]), [
+    ["failed", "It is being uploaded in another tab of this browser."],
+  ]);
+  second.uploads.tryAgain(second.uploads.tasks[0]);
+  assert.equal(second.uploads.isBusy, false);
+  others.others.clear(); // it was closed
+  second.uploads.tryAgain(second.uploads.tasks[0]);
+  await done(second.uploads);
+  assert.deepEqual(server.contents, ["0123456789"]);
+});
+
+test("an upload that was cut off is one tab's again as soon as that goes on with it", async () => {
+  const [server, memory] = [new FakeServer(), storage()];
+  const { batches } = batchesOf([chosen("b.nii", "0123456789")]);
+  const first = page(server, memory, tab("one"));
+  server.faults = [{ status: 507, text: "{}" }];
+  first.uploads.add(batches);
+  await done(first.uploads);
+  const [second, third] = [page(server, memory, tab("two", "three")), page(server, memory, tab("three", "two"))];
+  await Promise.all([second.uploads.recall(), second.uploads.recall(), third.uploads.recall()]);
+  assert.equal(second.uploads.left.length, 1);
+  second.uploads.add(batches);
+  third.uploads.review(); // as the event of the storage tells it
+  assert.equal(third.uploads.left.length, 0);
+  await done(second.uploads);
+  assert.deepEqual(server.contents, ["0123456789"]);
+});
+
+test("tabs hear who is there, who comes and who goes", async () => {
+  const first = new Tabs("one");
+  const second = new Tabs("two");
+  await Promise.all([first.call(), second.call()]);
+  assert.deepEqual([[...first.others], [...second.others]], [["two"], ["one"]]);
+  const gone = new Promise((resolve) => { first.onChange = () => resolve(null); });
+  second.close();
+  await gone;
+  assert.deepEqual([...first.others], []);
+  const crashed = new Tabs("three");
+  crashed.say("here");
+  await new Promise((resolve) => { first.onChange = () => resolve(null); });
+  crashed.channel.close(); // without a word
+  assert.deepEqual([...first.others], ["three"]);
+  await first.call();
+  assert.deepEqual([...first.others], []);
+  first.close();
 });
 
 test("what is gone from the server is forgotten, what is discarded goes from it", async () => {
@@ -330,7 +385,7 @@ test("what is gone from the server is forgotten, what is discarded goes from it"
   second.uploads.discard(second.uploads.left[0]);
   await new Promise((resolve) => { setImmediate(resolve); });
   assert.equal(server.uploads.size, 0);
-  assert.equal(new Unfinished(memory, "tab").list().length, 0);
+  assert.equal(new Unfinished(memory, tab("tab")).list().length, 0);
 });
 
 test("limits are told before anything is sent", async () => {

@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -20,22 +21,26 @@ from lungseg.config import Limits
 from lungseg.db import cases as case_rows
 from lungseg.db import masks as mask_rows
 from lungseg.errors import (
+    DataFileError,
     DiskFullError,
     EmptyScanError,
     GridMismatchError,
     NamelessError,
     NotFoundError,
     NotNiftiError,
+    ScanError,
     StorageError,
     TooLargeError,
     TwinError,
 )
 from lungseg.files import keys
+from lungseg.files.digests import sha256_of
 from lungseg.records.masks import MaskKind
 from lungseg.scans import formats
-from lungseg.segmentation.card import sha256_of
 from lungseg.services import cases, storage
 from lungseg.services.installation import Installation
+from lungseg.services.intake import is_for_intake
+from tests.dicom_phantoms import write_series
 from tests.phantoms import chest, ras_affine, write_nifti
 from tests.rows import new_mask
 from tests.scan_files import grid_of
@@ -111,7 +116,7 @@ def test_display_name_is_fit_to_be_shown(name, shown):
     [
         (b"", EmptyScanError),
         (b"GIF89a nothing to see", NotNiftiError),
-        (gzip.compress(b"just text" * 100), NotNiftiError),
+        (gzip.compress(b"just text" * 100, mtime=0), NotNiftiError),
     ],
 )
 def test_nonsense_is_refused_at_once_and_nothing_is_left(settings, database, content, error):
@@ -119,6 +124,23 @@ def test_nonsense_is_refused_at_once_and_nothing_is_left(settings, database, con
         cases.ingest(Installation(settings, database), "x.nii.gz", io.BytesIO(content))
     assert files(settings) == []
     assert cases.list_cases(Installation(settings, database)) == ()
+
+
+@pytest.mark.parametrize("kind", ["DICOM", "NRRD", "header of a pair"])
+def test_nothing_but_nifti_is_opened_by_the_web_process(settings, database, tmp_path, kind):
+    if kind == "DICOM":
+        content = write_series(tmp_path / "series")[0].read_bytes()
+    elif kind == "NRRD":
+        content = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nencoding: raw\nendian: little\ndata file: x\n\n"
+    else:
+        nib.Nifti1Pair(np.zeros((4, 4, 4), np.int16), np.eye(4)).to_filename(tmp_path / "x.img")
+        content = (tmp_path / "x.hdr").read_bytes()
+    (tmp_path / "x.nii").write_bytes(content)
+    assert is_for_intake(tmp_path / "x.nii")
+    with pytest.raises(ScanError, match=r"(is|has) (a|the) (DICOM|NRRD|header)") as caught:
+        cases.ingest(Installation(settings, database), "x.nii", io.BytesIO(content))
+    assert not isinstance(caught.value, DataFileError)
+    assert files(settings) == []
 
 
 class Endless(io.BytesIO):

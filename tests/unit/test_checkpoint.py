@@ -9,9 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from lungseg.errors import CheckpointError
+from lungseg.files.digests import sha256_of
 from lungseg.records.operating_points import LesionCalibration, OperatingPoint
 from lungseg.scans.canvas import Preprocessing
-from lungseg.segmentation.card import ModelCard, NetworkShape, find_weights, read_card, replace_card, sha256_of
+from lungseg.segmentation.card import ModelCard, NetworkShape, find_weights, read_card, replace_card
 from lungseg.segmentation.card_contents import DataSource
 from lungseg.segmentation.checkpoint import best_device, load_checkpoint, save_checkpoint
 from lungseg.segmentation.unet import UNet

@@ -24,6 +24,7 @@ from lungseg.segmentation.checkpoint import load_checkpoint, save_checkpoint
 from lungseg.segmentation.probability_io import write_map
 from lungseg.services import promotion, runs, training
 from lungseg.services.checkpoints import name_of, read_checkpoint
+from lungseg.services.run_folder import LOG
 from lungseg.training.config import TrainingConfig
 from lungseg.training.state import RunDirectory, read_config
 from tests.cards import as_older, damage_card, save_scenes
@@ -330,7 +331,7 @@ for claim in ((10**12,), (40, 10**6, 10**6), (2**62, 4)):
 
 
 def test_log_that_is_not_utf8_is_shown_all_the_same(settings):
-    log = settings.runs / "r" / training.LOG
+    log = settings.runs / "r" / LOG
     assert training.log_lines(settings, "r", most=9) == []
     log.parent.mkdir(parents=True)
     log.write_bytes(b"one\nt\xffwo\nthree\n")

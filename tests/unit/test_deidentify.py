@@ -28,7 +28,7 @@ from pydicom.uid import (
 from lungseg.errors import BurnedInError, StorageError, TruncatedScanError
 from lungseg.records.examinations import Examination
 from lungseg.records.identities import IdentityRule
-from lungseg.scans.dicom import deidentify, elements, originals
+from lungseg.scans.dicom import deidentify, elements, originals, second_look
 from tests.canaries import CANARY, OTHER, RULE, VOLUME, datasets, keep, plant, traces_in
 from tests.dicom_phantoms import uid_of, without_preamble, write_enhanced, write_secondary_capture, write_series
 from tests.narrowing import existing
@@ -73,6 +73,34 @@ def test_nothing_planted_comes_through_and_each_voxel_stays(tmp_path, syntax):
         assert {"ProtocolName", "ConvolutionKernel", "BodyPartExamined", "SpecificCharacterSet"}.isdisjoint(
             cleaned.dir()
         )
+
+
+TEXT = f"{CANARY} Bruni   ".encode()
+"""Two numbers of eight bytes, four of four, eight of two."""
+
+
+def call_numbers(dataset, _):
+    """Write a text into numbers, and tags, that may stay."""
+    values = {"TubeAngle": ("FD", TEXT[:8]), "DataCollectionCenterPatient": ("FD", TEXT), "CTDIvol": ("FD", TEXT)}
+    values |= {"TemporalPositionIndex": ("UL", TEXT[:4]), "DimensionIndexPointer": ("AT", TEXT[:8])}
+    values |= {"WindowWidth": ("DS", b"1931-02-03"), "KVP": ("DS", b"12E"), "TableHeight": ("DS", b" -.5E+2 ")}
+    values |= {"NominalPercentageOfCardiacPhase": ("FL", TEXT[:4]), "PixelPaddingValue": ("US", TEXT)}
+    for keyword, (vr, value) in values.items():
+        tag = BaseTag(elements.tags_of([keyword])[keyword])
+        dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, is_implicit_VR=False, is_little_endian=True)
+    dataset.TableSpeed, dataset.ExposureInmAs, dataset.FunctionalGroupPointer = 0.0, 93.25, 0x00209113
+    dataset.SmallestImagePixelValue, dataset.DimensionIndexValues = 65535, [1, 300, 7, 2]
+
+
+def test_text_that_is_called_a_number_goes_and_numbers_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(second_look.Traces, "check", lambda *_: None)  # what the table alone leaves
+    _, members = keep(write_series(tmp_path / "series", VOLUME, change=call_numbers), tmp_path / "o.zip")
+    assert traces_in(members[0], "Kana", "Bruni") == []
+    cleaned = datasets(members)[0]
+    assert {"TubeAngle", "PixelPaddingValue", "WindowWidth", "KVP"}.isdisjoint(cleaned.dir())
+    assert cleaned.TableHeight == -50
+    assert (cleaned.TableSpeed, cleaned.ExposureInmAs, cleaned.FunctionalGroupPointer) == (0.0, 93.25, 0x00209113)
+    assert (cleaned.SmallestImagePixelValue, cleaned.DimensionIndexValues) == (65535, [1, 300, 7, 2])
 
 
 def test_file_meta_information_and_preamble_are_our_own(tmp_path):

@@ -42,8 +42,8 @@ def offer_of(folder, *, volume=None, **values):
         ("SEG", "1.2.840.10008.5.1.4.1.1.66.4", "a segmentation"),
         ("SR", "1.2.840.10008.5.1.4.1.1.88.33", "a structured report"),
         ("CT", "1.2.840.10008.5.1.4.1.1.7", "a secondary capture"),
-        ("XX", "1.2.3.4", "of another kind (XX)"),
-        ("CT", "1.2.3.4", "of another kind (CT)"),
+        ("XX", "1.2.3.4", "an object of another kind (1.2.3.4)"),
+        ("CT", "1.2.3.4", "an object of another kind (1.2.3.4)"),
     ],
 )
 def test_what_is_no_ct_is_named(tmp_path, modality, sop_class, text):
@@ -197,6 +197,8 @@ def study_of(folder, members):
 
 
 SHARP = {"ConvolutionKernel": "B70f"}
+PROCESSED = ["DERIVED", "PRIMARY", "AXIAL"]
+"""As some scanners call their thin reconstructions, too."""
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,10 @@ SHARP = {"ConvolutionKernel": "B70f"}
     [
         ([("thick", 5, 20, {}), ("thin", 2, 50, {})], "thin", "Thinnest slices of 2 mm"),
         ([("thick", 5, 20, SHARP), ("thin", 2, 50, SHARP)], "thin", "Thinnest slices of 2 mm, most slices, 50 slices."),
-        ([("a", 2, 50, {"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]}), ("b", 4, 25, {})], "b", "original"),
+        ([("a", 2, 50, {"ImageType": ["DERIVED", "SECONDARY", "MPR"]}), ("b", 4, 25, {})], "b", "original"),
+        ([("thin", 1, 90, {"ImageType": PROCESSED}), ("thick", 5, 20, {})], "thin", "Thinnest slices of 1 mm"),
+        ([("a", 2, 50, {"ImageType": PROCESSED}), ("b", 2, 50, {})], "b", "2 mm, soft kernel B30f, 50 slices."),
+        ([("trunk", 10, 65, {}), ("lungs", 5, 56, {})], "lungs", "Thinnest slices of 5 mm"),
         ([("part", 1, 60, {}), ("whole", 2.5, 40, {})], "whole", "2.5 mm"),
         ([("few", 2, 44, {}), ("many", 2, 50, {})], "many", "most slices"),
         ([("head", 1, 90, {**BODY, "SeriesDescription": "Head"}), ("chest", 5, 20, {})], "chest", "5 mm"),

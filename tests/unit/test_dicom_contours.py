@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import label
 
-from lungseg.scans.dicom.contours import area_of, contours_of
+from lungseg.scans.dicom.contours import area_of, contours_of, drawn_in
 
 
 def enclosed(polygons, shape):
@@ -30,6 +30,29 @@ def test_contours_enclose_the_pixels_of_any_mask(inside):
     np.testing.assert_array_equal(enclosed(polygons, inside.shape), inside)
     assert sum(area_of(polygon.astype(float)) for polygon in polygons) == np.count_nonzero(inside)
     assert len(polygons) == label(inside)[1]
+
+
+def border(polygon, rounded):
+    """Return the pixels (n, 2), rows and columns, between the corners of a polygon, each rounded to a pixel."""
+    corners = rounded(polygon - 0.5).astype(int)  # places of centres
+    steps = np.sign(np.roll(corners, -1, axis=0) - corners)
+    lengths = np.abs(np.roll(corners, -1, axis=0) - corners).max(axis=1)
+    ways = [
+        corner + step * np.arange(length + 1)[:, None]
+        for corner, step, length in zip(corners, steps, lengths, strict=True)
+    ]
+    return np.concatenate(ways)[:, ::-1]
+
+
+@pytest.mark.parametrize("rounded", [np.rint, lambda places: np.floor(places + 0.5), lambda places: -np.rint(-places)])
+@given(inside=arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_border_rounded_to_whole_pixels_is_the_lesion_s_own(inside, rounded):
+    polygons = [drawn_in(polygon, 2e-4) for polygon in contours_of(inside)]
+    np.testing.assert_array_equal(enclosed(polygons, inside.shape), inside)
+    area = sum(area_of(polygon) for polygon in polygons)
+    assert np.count_nonzero(inside) * 0.999 <= area <= np.count_nonzero(inside)
+    for polygon in polygons:
+        assert inside[tuple(border(polygon, rounded).T)].all()
 
 
 def test_single_pixel_is_a_square_around_its_centre():

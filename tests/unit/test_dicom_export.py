@@ -177,7 +177,10 @@ def test_contours_enclose_the_pixels_of_each_lesion_in_the_planes_of_the_slices(
             polygons.setdefault(uid, []).append(offset @ planes[uid].cosines.T / planes[uid].spacing_mm + 0.5)
         for uid, some in polygons.items():
             counts = enclosed(some, delineation.series.size)
-            np.testing.assert_array_equal(counts, pictures[numbers[uid]] == region.ReferencedROINumber)
+            lesion = pictures[numbers[uid]] == region.ReferencedROINumber
+            np.testing.assert_array_equal(counts, lesion)
+            column, row = np.rint(np.concatenate(some) - 0.5).astype(int).T
+            assert lesion[row, column].all()  # whoever rounds corners to pixels has the lesion's own
             seen.add((int(region.ReferencedROINumber), numbers[uid]))
     assert len(seen) == len(delineation.patches)
     assert [region.ROIName for region in structures.StructureSetROISequence] == ["Lesion 1", "Doubtful lesion 2"]
@@ -256,6 +259,17 @@ def test_source_without_a_place_in_a_study_is_refused(tmp_path, keyword):
         delattr(dataset, keyword)
         dataset.save_as(path)
     with pytest.raises(ExportError, match="names no"):
+        write_export(SEG, delineate(files), tmp_path / "seg.dcm")
+
+
+def test_study_that_is_named_by_no_uid_is_refused_as_that(tmp_path):
+    def change(dataset, _):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset.StudyInstanceUID = "1.02.3"  # no part of a UID begins with a zero
+
+    files = write_series(tmp_path / "series", change=change)
+    with pytest.raises(ExportError, match="names its study by what is no UID"):
         write_export(SEG, delineate(files), tmp_path / "seg.dcm")
 
 

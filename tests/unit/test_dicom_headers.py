@@ -153,11 +153,12 @@ def test_one_frame_alone_has_its_place_in_functional_groups(tmp_path):
     assert header_of(write_enhanced(tmp_path / "enhanced", VOLUME[:1])).position_mm == POSITION
 
 
-def test_an_empty_functional_group_is_no_frame(tmp_path):
+def test_frames_without_functional_groups_are_named(tmp_path):
     def empty(dataset: Dataset, _: int) -> None:
         dataset.PerFrameFunctionalGroupsSequence = DicomSequence([])
 
-    assert header_of(write_enhanced(tmp_path / "enhanced", VOLUME, change=empty)).frames == 3
+    headers = read_headers([write_enhanced(tmp_path / "enhanced", VOLUME, change=empty)])
+    assert [file.reason for file in headers.unreadable] == ["The file announces 3 frames and describes none."]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +203,7 @@ def test_one_padding_value_is_a_range_of_one(tmp_path):
         ("ImageOrientationPatient", b"1\\0\\0 ", "row", None),
         ("PixelSpacing", b"wide\\0.6 ", "spacing_mm", None),
         ("RescaleSlope", b"inf ", "slope", None),
+        ("RescaleSlope", b"0 ", "slope", None),
         ("InstanceNumber", b"1e20", "instance_number", None),
         ("SeriesNumber", b"\xff\xfe", "series_number", None),
     ],
@@ -289,6 +291,31 @@ def test_a_file_that_ends_in_its_header_is_named(tmp_path, length):
     assert headers.instances == ()
     assert [(file.path, file.reason) for file in headers.unreadable] == ([(path, DAMAGED)] if length > 131 else [])
     assert headers.ignored == ({"another file": 1} if length == 131 else {})
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_a_file_that_is_cut_off_is_of_the_series_that_its_header_names(tmp_path, syntax):
+    (path,) = write_series(tmp_path / "own", VOLUME[:1], transfer_syntax=syntax)
+    own = header_of(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    (file,) = read_headers([path]).unreadable
+    assert file.reason == "The file of slice 1 is cut off before its last pixel."
+    assert (file.study_uid, file.series_uid) == (own.study_uid, own.series_uid)
+    assert file.may_be_of(own)
+    assert not file.may_be_of(header_of(write_series(tmp_path / "b", VOLUME[:1], series="b")[0]))
+
+
+@pytest.mark.parametrize(("is_cut_early", "may_be_of"), [(False, [True, True, False]), (True, [True, True, True])])
+def test_a_header_that_is_cut_off_tells_no_more_than_stands_in_it(tmp_path, is_cut_early, may_be_of):
+    """Cut within the series UID, of which a part is no UID, it is of the study; before the study UID, of any."""
+    (path,) = write_series(tmp_path / "a", VOLUME[:1])
+    own, raw = header_of(path), path.read_bytes()
+    same_study = header_of(write_series(tmp_path / "b", VOLUME[:1], series="b")[0])
+    other_study = header_of(write_series(tmp_path / "c", VOLUME[:1], study="later")[0])
+    path.write_bytes(raw[:500] if is_cut_early else raw[: raw.index(own.series_uid.encode()) + 20])
+    (file,) = read_headers([path]).unreadable
+    assert (file.series_uid, file.reason) == ("", DAMAGED)
+    assert [file.may_be_of(plane) for plane in (own, same_study, other_study)] == may_be_of
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -291,3 +291,33 @@ def test_pixels_that_are_absent_are_named(tmp_path):
     write_dataset(dataset, plane.path)
     with pytest.raises(errors.TruncatedScanError, match=r"Slice 3 \(a0002\) ends before its pixels do"):
         read_plane(plane)
+
+
+@pytest.mark.parametrize("kind", ["OW", "SQ"])
+def test_pixels_that_are_empty_or_a_sequence_are_named(tmp_path, kind):
+    (plane, *_) = planes_in(tmp_path)
+    raw = plane.path.read_bytes()
+    at = raw.rindex(b"\xe0\x7f\x10\x00")
+    plane.path.write_bytes(raw[:at] + b"\xe0\x7f\x10\x00" + kind.encode() + bytes(6))
+    with pytest.raises(errors.TruncatedScanError, match=r"ends before its pixels do|damaged"):
+        read_plane(plane)
+
+
+def test_header_of_jpeg_ls_that_ends_another_decoder_is_named(tmp_path):
+    (plane, *_) = planes_in(tmp_path, transfer_syntax=JPEGLSLossless)
+    raw = plane.path.read_bytes()
+    at = raw.index(b"\xff\xf7\x00\x0b") + 4
+    plane.path.write_bytes(raw[:at] + b"\x40" + raw[at + 1 :])  # bits of a value; GDCM 3.2.6 aborts
+    with pytest.raises(errors.TruncatedScanError, match="damaged or cut off"):
+        read_plane(plane)
+
+
+@needs("dcmcjpeg")
+def test_header_of_lossless_jpeg_that_ends_its_decoder_is_named(tmp_path):
+    (plane, *_) = planes_in(tmp_path, transfer_syntax=JPEGLosslessSV1)
+    assert read_plane(plane).shape == (ROWS, COLUMNS)
+    raw = plane.path.read_bytes()
+    at = raw.index(b"\xff\xc3\x00\x0b") + 4
+    plane.path.write_bytes(raw[:at] + b"\xff" + raw[at + 1 :])
+    with pytest.raises(errors.TruncatedScanError, match="damaged or cut off"):
+        read_plane(plane)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -19,6 +20,8 @@ from lungseg import errors
 from lungseg.config import Limits
 from lungseg.records.geometry import ScanGeometry
 from lungseg.scans.dicom.headers import read_headers
+from lungseg.scans.dicom.reader import open_series
+from lungseg.scans.dicom.series import series_in
 from lungseg.scans.formats import open_scan, read_volume, write_mask
 from lungseg.scans.geometry import Grid
 from tests.dicom_phantoms import (
@@ -104,7 +107,14 @@ def test_findings_of_files_series_and_slices_come_together(tmp_path):
     assert scan.volume.grid.shape == (44, 36, 24)
 
 
-SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, JPEG2000Lossless, RLELossless]
+SYNTAXES = [
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+]
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
@@ -131,6 +141,17 @@ def test_slices_that_were_cut_off_in_a_row_are_refused_by_place(tmp_path):
         path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(errors.SliceGapError, match=r"about 2 slices between -120.0 and -112.5 mm"):
         read_volume(files)
+
+
+def test_damaged_file_is_a_finding_of_its_own_series_alone(tmp_path):
+    own, other = write_series(tmp_path / "own"), write_series(tmp_path / "other", series="b")
+    own[9].write_bytes(own[9].read_bytes()[:-60])
+    headers = read_headers([*own, *other])
+    findings = [
+        [finding.code for finding in open_series(series, headers.unreadable, Limits()).findings]
+        for series in series_in(headers.instances)
+    ]
+    assert sorted(findings) == [[], ["dicom.unreadable_files", "dicom.slice_missing"]]
 
 
 def test_reasons_of_many_files_are_not_all_listed(tmp_path):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from pydicom import dcmread, dcmwrite
 
+from lungseg.records.findings import ScanSeverity
 from lungseg.records.intakes import SeriesKind
 from lungseg.scans.dicom.headers import read_headers
 from lungseg.scans.dicom.series import offers_of, series_in
+from lungseg.scans.dicom.stacks import stack_of
 from tests.dicom_phantoms import (
     ct_slice,
     set_pixels,
@@ -47,22 +49,22 @@ def test_a_localiser_in_the_series_is_set_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "reason"),
+    ("values", "reason", "severity"),
     [
-        ({"PixelSpacing": [0.8, 0.7]}, "another pixel spacing"),
-        ({"FrameOfReferenceUID": uid_of("elsewhere")}, "another frame of reference"),
-        ({"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, "another image type"),
-        ({"PhotometricInterpretation": "MONOCHROME1"}, "another colours"),
+        ({"PixelSpacing": [0.8, 0.7]}, "another pixel spacing", ScanSeverity.WARNING),
+        ({"FrameOfReferenceUID": uid_of("elsewhere")}, "another frame of reference", ScanSeverity.WARNING),
+        ({"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, "another image type", ScanSeverity.NOTE),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "another colours", ScanSeverity.NOTE),
     ],
 )
-def test_slices_that_differ_are_set_apart(tmp_path, values, reason):
-    """Situations 17 and 40, and an MPR in the series."""
+def test_slices_that_differ_are_set_apart(tmp_path, values, reason, severity):
+    """Situations 17 and 40, and an MPR in the series; what may be slices of the scan is a warning."""
     files = write_series(tmp_path)
     retag(files[0], **values)
     parts = sorted(series_of(files), key=lambda one: len(one.instances))
     assert [len(one.instances) for one in parts] == [1, 23]
     assert reason in parts[0].note
-    assert codes_of(parts[1]) == ["dicom.set_apart"]
+    assert [(finding.code, finding.severity) for finding in parts[1].findings] == [("dicom.set_apart", severity)]
 
 
 def test_a_slice_of_another_size_is_set_apart(tmp_path):
@@ -79,6 +81,80 @@ def test_orientations_that_differ_by_rounding_are_one(tmp_path):
         dataset.ImageOrientationPatient = [1, 1e-5 * (k % 3), 0, -1e-5 * (k % 2), 1, 0]
 
     assert len(only_series(write_series(tmp_path, change=round_off)).instances) == 24
+
+
+def test_many_groups_of_one_series_are_not_all_listed(tmp_path):
+    def turn(dataset, k):
+        angle = 0.01 * max(0, k - 15)
+        dataset.ImageOrientationPatient = [
+            *np.round([np.cos(angle), np.sin(angle), 0, -np.sin(angle), np.cos(angle), 0], 6)
+        ]
+
+    best = max(series_of(write_series(tmp_path, change=turn)), key=lambda one: len(one.instances))
+    assert len(best.instances) == 16
+    assert best.findings[0].text.endswith("1 image (another orientation), and 3 more groups.")
+
+
+@pytest.mark.parametrize("share", [lambda k: (k % 3 - 1) * 0.9, lambda k: k / 23 * 1.9])
+def test_directions_that_are_grouped_are_stacked(tmp_path, share):
+    """What counts is whether one direction is within a thousandth of all, not of which slice comes first."""
+
+    def turn(dataset, k):
+        cosine = round(1e-3 * share(k), 6)
+        dataset.ImageOrientationPatient = [1, cosine, 0, -cosine, 1, 0]
+
+    series = only_series(write_series(tmp_path, change=turn))
+    assert (len(series.instances), stack_of(series.instances).grid.shape[2]) == (24, 24)
+
+
+def test_directions_that_differ_by_more_are_apart(tmp_path):
+    """Each class is around the direction that most slices have; a slice without one is apart from all."""
+
+    def turn(dataset, k):
+        cosine = (0, 5e-4, -5e-4, 9e-4)[k % 4] if k < 20 else 6e-3
+        dataset.ImageOrientationPatient = [1, cosine, 0, -cosine, 1, 0]
+        if k == 23:
+            del dataset.ImageOrientationPatient
+
+    parts = series_of(write_series(tmp_path, change=turn))
+    assert sorted(len(part.instances) for part in parts) == [1, 3, 20]
+    assert {plane.instance_number for plane in max(parts, key=lambda part: len(part.instances)).instances} == {
+        *range(1, 21)
+    }
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        (["ORIGINAL", "PRIMARY", "AXIAL"], ["ORIGINAL", "PRIMARY", "AXIAL SUB"]),
+        (["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"], ["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SEQ"]),
+        (["ORIGINAL", "PRIMARY", "AXIAL"], ["ORIGINAL", "PRIMARY"]),
+    ],
+)
+def test_vendors_words_of_the_image_type_split_no_series(tmp_path, types):
+    series = only_series(
+        write_series(tmp_path, change=lambda dataset, k: setattr(dataset, "ImageType", types[k % 5 == 0]))
+    )
+    assert (len(series.instances), series.refusal, series.findings) == (24, "", ())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ORIGINAL", "PRIMARY", "LOCALIZER"],
+        ["ORIGINAL", "PRIMARY", "AXIAL", "MIP"],
+        ["ORIGINAL", "PRIMARY", "AXIAL", "CSA MPR"],
+        ["ORIGINAL", "PRIMARY", "AXIAL", "MONO_E_70"],
+        ["ORIGINAL", "PRIMARY", "AXIAL", "IODINE_MAP"],
+        ["DERIVED", "PRIMARY", "AXIAL"],
+    ],
+)
+def test_pictures_of_another_kind_in_a_series_are_set_apart(tmp_path, words):
+    """They lie where slices are missing, so that geometry does not tell."""
+    parts = series_of(
+        write_series(tmp_path, change=lambda dataset, k: setattr(dataset, "ImageType", words) if k in {9, 15} else None)
+    )
+    assert sorted(len(part.instances) for part in parts) == [2, 22]
 
 
 def test_two_patients_are_always_apart(tmp_path):
@@ -102,6 +178,38 @@ def test_patients_without_id_are_told_apart_by_name(tmp_path):
         dataset.PatientID, dataset.PatientName = "", "Roe^Jane" if k % 2 else "Doe^John"
 
     assert len(series_of(write_series(tmp_path, change=rename))) == 2
+
+
+def test_a_slice_without_rescaling_has_that_of_the_others(tmp_path):
+    def strip(dataset, k):
+        if k == 9:
+            del dataset.RescaleIntercept
+        elif k == 12:
+            dataset.RescaleSlope = "0"
+
+    series = only_series(write_series(tmp_path / "a", change=strip))
+    assert {(plane.slope, plane.intercept) for plane in series.instances} == {(1.0, -1024.0)}
+    assert codes_of(series) == ["dicom.no_rescale"]
+    assert series.findings[0].text.startswith("2 of 24 slices don't say")
+
+
+def test_a_slice_without_rescaling_has_none_where_the_others_differ(tmp_path):
+    def strip(dataset, k):
+        dataset.RescaleIntercept = str(-1024 - k % 2)
+        if k == 9:
+            del dataset.RescaleSlope
+
+    series = only_series(write_series(tmp_path, change=strip))
+    assert [plane.instance_number for plane in series.instances if plane.slope is None] == [10]
+    assert codes_of(series) == []
+
+
+def test_a_slice_of_another_unit_is_told_before_it_is_taken(tmp_path):
+    def mark(dataset, k):
+        dataset.RescaleType = "Z_EFF" if k == 9 else "HU"
+
+    (offer,) = offers_of([only_series(write_series(tmp_path, change=mark))])
+    assert "measure 'Z_EFF' (RescaleType)" in offer.refusal
 
 
 def test_two_studies_with_one_name_are_numbered(tmp_path):

@@ -9,10 +9,13 @@ from pydicom import dcmread
 
 from lungseg.errors import ExportError
 from lungseg.records.identities import IdentityEntry
+from lungseg.scans.dicom.headers import read_headers
 from lungseg.scans.dicom.source import boxes_of, identified, mask_on_source, read_source_series
+from lungseg.scans.dicom.stacks import stack_of
 from lungseg.scans.geometry import Grid
 from tests.delineations import REGULAR, SERIES, delineate, expected_on, inside, middle_of, write
 from tests.dicom_phantoms import small_volume, uid_of, write_enhanced, write_phases, write_series
+from tests.dicom_series import series_of
 
 
 def drawn(delineation):
@@ -111,8 +114,31 @@ def test_files_that_are_no_series_are_refused(tmp_path):
 
 def test_file_with_two_phases_is_refused_where_neither_is_the_one(tmp_path):
     files = write_phases(tmp_path)
-    with pytest.raises(ExportError, match="several phases or passes are mixed"):
+    with pytest.raises(ExportError, match="hold 2 stacks of slices, and nothing tells which"):
         read_source_series(files)
+    grid = stack_of(read_headers(files[:24]).instances).grid.to_ras()
+    with pytest.raises(ExportError, match="hold 2 stacks of slices"):
+        read_source_series(files, grid)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_frames_of_a_file_with_two_stacks_are_those_that_the_mask_was_made_on(tmp_path, number):
+    """Frames of both take turns, so that together they would look like one stack of half the distance."""
+
+    def take_turns(dataset, _):
+        for place, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            groups.FrameContentSequence[0].StackID = str(place % 2)
+
+    path = write_enhanced(tmp_path / "enhanced", change=take_turns)
+    chosen = series_of([path])[number]
+    series = read_source_series([path], stack_of(chosen.instances).grid.to_ras())
+    assert [plane.instance.frame for plane in series.planes] == [plane.frame for plane in chosen.instances]
+    assert len({plane.instance.frame % 2 for plane in series.planes}) == 1
+
+
+def test_files_of_slices_that_make_no_volume_are_no_series(tmp_path):
+    with pytest.raises(ExportError, match=r"no series any more: The series has 5 slices"):
+        read_source_series(write_series(tmp_path, small_volume(5)))
 
 
 def test_localiser_beside_the_slices_is_left_out(tmp_path):

@@ -32,6 +32,7 @@ def test_phases_of_one_series_are_offered_one_by_one(tmp_path, tag, label):
     assert [len(part.instances) for part in parts] == [24, 24, 24]
     assert [part.refusal for part in parts] == [""] * 3
     assert parts[1].note == f"Phase 2 of 3 in its series ({label})."
+    assert [(finding.code, finding.text) for finding in parts[1].findings] == [("dicom.part", parts[1].note)]
     for number, part in enumerate(parts):
         assert {one.path.parent.name for one in part.instances} == {f"phase{number}"}
 
@@ -42,6 +43,12 @@ def test_phases_of_one_series_are_offered_one_by_one(tmp_path, tag, label):
         ("ContentTime", ("101501", "101509"), ("content time 101501", "content time 101509")),
         ("ConvolutionKernel", ("B70f", "B30f"), ("kernel B30f", "kernel B70f")),
         ("SliceThickness", (5, 2.5), ("slices of 2.5 mm", "slices of 5 mm")),
+        ("KVP", ("140", "80"), ("80 kV", "140 kV")),
+        (
+            "ImageType",
+            (["ORIGINAL", "PRIMARY", "AXIAL", "N_140"], ["ORIGINAL", "PRIMARY", "AXIAL", "M_80"]),
+            ("AXIAL\\M_80", "AXIAL\\N_140"),
+        ),
     ],
 )
 def test_stacks_of_one_series_that_other_tags_tell_apart(tmp_path, tag, values, labels):
@@ -54,7 +61,7 @@ def test_stacks_of_one_series_that_other_tags_tell_apart(tmp_path, tag, values, 
 
         files += write_series(tmp_path / str(number), small_volume() + np.int16(number), change=set_value)
     notes = [part.note for part in series_of(files)]
-    word = "Phase" if tag == "ContentTime" else "Reconstruction"
+    word = {"ContentTime": "Phase", "KVP": "Energy", "ImageType": "Image type"}.get(tag, "Reconstruction")
     assert notes == [f"{word} {number} of 2 in its series ({label})." for number, label in enumerate(labels, start=1)]
 
 
@@ -88,6 +95,22 @@ def test_phases_that_only_instance_numbers_tell_apart_say_so(tmp_path):
         f"Phase {n} of 2 in its series (told apart by the numbers of the slices alone, rank {n})." for n in (1, 2)
     ]
     assert {one.path.parent.name for one in parts[1].instances} == {"1"}
+
+
+def test_a_tag_that_counts_pictures_tells_no_stacks_apart(tmp_path):
+    """Each trigger time has a few slices, at even distances by chance."""
+    files = []
+    for phase in (0, 1):
+
+        def set_time(dataset, k, *, phase=phase):
+            dataset.SOPInstanceUID = uid_of(str(phase), str(k))
+            dataset.TriggerTime, dataset.InstanceNumber = str(400 * phase + k % 8), 24 * phase + k + 1
+            dataset.ContentTime = "101500"
+
+        files += write_series(tmp_path / str(phase), small_volume() + np.int16(phase), change=set_time)
+    parts = series_of(files)
+    assert [len(part.instances) for part in parts] == [24, 24]
+    assert [{one.path.parent.name for one in part.instances} for part in parts] == [{"0"}, {"1"}]
 
 
 @pytest.mark.parametrize("tag", ["AcquisitionNumber", "TemporalPositionIdentifier", "ConvolutionKernel"])

@@ -1,8 +1,12 @@
 """Small pictures of series."""
 
-import numpy as np
-from pydicom.uid import JPEG2000Lossless
+import tracemalloc
 
+import numpy as np
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
+
+from lungseg.scans.dicom.headers import read_headers
+from lungseg.scans.dicom.series import series_in
 from lungseg.scans.dicom.thumbnails import write_thumbnail
 from tests.dicom_phantoms import write_secondary_capture, write_series
 from tests.dicom_series import only_series, spoil
@@ -40,3 +44,16 @@ def test_damaged_and_coloured_pictures_have_no_thumbnail(tmp_path):
     assert not write_thumbnail(only_series(files), tmp_path / "small.png")
     assert not write_thumbnail(only_series([write_secondary_capture(tmp_path / "report")]), tmp_path / "small.png")
     assert not (tmp_path / "small.png").exists()
+
+
+def test_plane_that_claims_more_than_any_scanner_makes_is_not_inflated_for_its_picture(tmp_path):
+    def claim(dataset, _):
+        dataset.Rows, dataset.Columns = 8192, 8192
+
+    files = write_series(tmp_path / "a", change=claim, transfer_syntax=DeflatedExplicitVRLittleEndian)
+    (series,) = series_in(read_headers(files, are_whole=False).instances)
+    tracemalloc.start()
+    assert not write_thumbnail(series, tmp_path / "small.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000

@@ -11,6 +11,7 @@ from pydicom import dcmread
 
 from lungseg.errors import ExportError, ExportMismatchError, NotFoundError, StorageError
 from lungseg.files import keys
+from lungseg.files.atomic import remove_partials
 from lungseg.jobs.carry_out import Host, carry_out
 from lungseg.jobs.export import export_mask
 from lungseg.records.operating_points import LesionCalibration
@@ -289,6 +290,8 @@ def test_run_of_an_export_with_a_destination_sends_it_for_the_original_study_eac
     sent = []
 
     def send(_, destination, paths):
+        remove_partials(installation.files.local(keys.DERIVED))  # as another process does when it begins to write there
+        assert [path.parent.stat().st_mode & 0o077 for path in paths] == [0]  # it names the patient
         sent.append((destination, [dcmread(path).StudyInstanceUID for path in paths]))
 
     monkeypatch.setattr("lungseg.pacs.send.send", send)
@@ -296,7 +299,7 @@ def test_run_of_an_export_with_a_destination_sends_it_for_the_original_study_eac
         exports.queue_export(installation, mask.id, ExportKind.SEG, "archive")
         carry_out_next(installation)
     assert sent == 2 * [("archive", [dcmread(files[0]).StudyInstanceUID])]
-    assert list(installation.files.local(keys.DERIVED).glob("*.dcm")) == []
+    assert list(installation.files.local(keys.DERIVED).iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["id", "name"])

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -85,6 +86,40 @@ def test_partial_of_a_killed_process_goes_at_the_next_write(stalled, tmp_path):
     stalled.wait()
     atomic.write_bytes(folder / "other.bin", b"x")
     assert names(folder) == ["other.bin"]
+
+
+def test_folder_goes_after_its_block_and_after_a_kill(tmp_path):
+    with atomic.passing_folder(tmp_path / "out") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "a").touch()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert atomic.remove_partials(tmp_path / "out") == 0, "it is in use"
+    assert names(tmp_path / "out") == []
+    code = """
+        import os, signal, sys
+        from pathlib import Path
+        from lungseg.files.atomic import passing_folder
+        with passing_folder(Path(sys.argv[1])) as folder:
+            (folder / "a").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "out")], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(names(tmp_path / "out")) == 1
+    assert atomic.remove_partials(tmp_path / "out") == 1
+    assert names(tmp_path / "out") == []
+    assert atomic.remove_partials(tmp_path / "none") == 0
+
+
+def test_all_of_a_folder_is_flushed(tmp_path, monkeypatch):
+    for name in ("a", "deep/b", "deep/er/c"):
+        atomic.write_bytes(tmp_path / "all" / name, b"x")
+    flushed = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.add(os.fstat(descriptor).st_ino))
+    atomic.flush_all(tmp_path / "all")
+    assert flushed == {path.stat().st_ino for path in (tmp_path, tmp_path / "all", *(tmp_path / "all").rglob("*"))}
+    with pytest.raises(StorageError, match="can't be written"):
+        atomic.flush_all(tmp_path / "none" / "such")
 
 
 def test_partials_of_others_stay_in_a_folder_that_is_not_ours(tmp_path):

@@ -98,6 +98,19 @@ def test_secret_is_made_once_for_its_owner_alone(installation):
     assert path.read_bytes() == b"short", "a secret that is lost is never replaced by itself"
 
 
+def test_lost_secret_is_said_and_what_leads_back_still_does(installation, examined, caplog):
+    first = identity.rule_of(installation)
+    caplog.clear()
+    assert identity.rule_of(installation) == first
+    assert not caplog.messages
+    (installation.settings.home / identity.KEY_FILE).unlink()
+    assert identity.rule_of(installation) != first
+    assert [message for message in caplog.messages if "identity.key was gone" in message] == caplog.messages[:1]
+    identity.rule_of(installation)
+    assert len(caplog.messages) == 1
+    assert identity.entry_of(installation, examined.id) == ENTRY
+
+
 def test_installation_may_keep_identity(installation):
     inside = replace(installation, settings=replace(installation.settings, identity="keep"))
     assert identity.rule_of(inside).keeps_identity

@@ -14,7 +14,7 @@ from lungseg.db import runs as rows
 from lungseg.db.tables import RunRow
 from lungseg.errors import NotFoundError, RunActiveError, SetupError
 from lungseg.files import keys
-from lungseg.intake.folder import IntakeFolder, Listing
+from lungseg.intake.folder import WITHOUT_RECORD, IntakeFolder, Listing
 from lungseg.records.intakes import IntakeLedger, IntakeSurvey, SeriesKind, SeriesOffer
 from lungseg.records.run_configs import IntakeConfig
 from lungseg.records.run_states import Failure, RunKind, RunState
@@ -210,16 +210,65 @@ def test_series_that_failed_or_are_cases_are_not_offered_again(installation, fol
     assert state.ledger.cases == {}
 
 
-def test_damaged_record_hides_no_other_intake(installation, folder, tmp_path):
-    other = IntakeFolder(folder.path.with_name("damaged"))
-    other.path.mkdir()
-    (other.path / "intake.json").write_text("{")
+def test_damaged_records_that_are_made_again_hide_nothing(installation, folder):
     (folder.path / "survey.json").write_text("[]")
     (folder.path / "listing.json").write_text("nonsense")
     assert only(installation).survey is None
     assert folder.listing() is None
     folder.keep_listing(Listing({"000001": "IM1"}, {}, ("damaged",)))
     assert folder.listing() == Listing({"000001": "IM1"}, {}, ("damaged",))
+
+
+def test_intake_with_a_damaged_record_is_shown_and_can_be_tried_again_or_discarded(installation, folder):
+    finish(installation, folder, survey=None, state=RunState.FAILED, failure={"code": "x", "found": "", "remedy": ""})
+    (folder.path / "intake.json").write_text("{")
+    state = only(installation)
+    assert (state.intake.id, state.intake.name) == (folder.path.name, WITHOUT_RECORD)
+    assert abs(datetime.now(UTC) - state.intake.created_at).total_seconds() < 60
+    intake.try_again(installation, folder.path.name)
+    assert claim(installation).config == IntakeConfig(intake=folder.path.name)
+    with pytest.raises(RunActiveError, match="taken in already"):
+        intake.discard(installation, folder.path.name)
+    intake.stop(installation, folder.path.name)
+    with installation.database.begin() as session:
+        run = rows.latest_intake_runs(session, [folder.path.name])[folder.path.name]
+        queue.finish(session, run, RunState.CANCELLED, datetime.now(UTC))
+    intake.discard(installation, folder.path.name)
+    assert not folder.path.exists()
+    assert not folder.is_damaged
+
+
+def test_sweep_leaves_an_intake_with_a_damaged_record(installation, folder, caplog):
+    finish(installation, folder)
+    (folder.path / "intake.json").write_text("{")
+    make_old(installation, folder, touched_days=30, ended_days=30)
+    assert intake.sweep_intakes(installation) == 0
+    assert only(installation).intake.name == WITHOUT_RECORD
+    assert "its record is damaged; it stays" in caplog.text
+
+
+def test_files_have_reached_the_disk_before_their_first_name_goes(installation, tmp_path, monkeypatch):
+    path = tmp_path / "dropped"
+    path.write_bytes(b"content")
+    node, flushed, fsync = path.stat().st_ino, set(), os.fsync
+
+    def note(descriptor):
+        if path.exists():
+            flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    folder = intake.folder_of(installation.files, intake.begin(installation, [("a", path)]))
+    assert {node, folder.upload.stat().st_ino, folder.path.stat().st_ino} <= flushed
+
+
+def test_choice_among_what_a_pacs_sent_still_says_what_is_lacking(installation, tmp_path):
+    path = tmp_path / "dropped"
+    path.touch()
+    intake_id = intake.begin(installation, [("a", path)], unattended=True, lacking=3)
+    finish(installation, intake.folder_of(installation.files, intake_id))
+    intake.choose(installation, intake_id, ["b"])
+    assert claim(installation).config == IntakeConfig(intake=intake_id, series=("b",), lacking=3)
 
 
 def make_old(installation, folder, *, touched_days, ended_days=None):
@@ -238,6 +287,16 @@ def test_sweep_removes_what_nobody_decided_on_for_a_week(installation, folder, t
     make_old(installation, folder, touched_days=touched_days, ended_days=ended_days)
     assert intake.sweep_intakes(installation) == swept
     assert len(intake.pending(installation)) == 1 - swept
+
+
+def test_sweep_removes_what_a_kill_left_without_a_record(installation, folder):
+    finish(installation, folder)
+    (folder.path / "intake.json").unlink()
+    make_old(installation, folder, touched_days=0.03, ended_days=0.03)
+    assert intake.sweep_intakes(installation) == 0
+    make_old(installation, folder, touched_days=0.05, ended_days=0.05)
+    assert intake.sweep_intakes(installation) == 1
+    assert not folder.path.exists()
 
 
 def test_sweep_leaves_what_a_run_works_on(installation, folder):

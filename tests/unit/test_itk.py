@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import re
+import time
 import zlib
 
 import nibabel as nib
@@ -308,6 +309,26 @@ def test_header_without_an_end_is_refused_before_it_fills_the_memory(tmp_path):
     (tmp_path / "scan.nrrd").write_bytes(b"NRRD0004\n" + b"# nothing\n" * 200_000)
     with pytest.raises(errors.HeaderError, match="no end within"):
         grid_of(tmp_path / "scan.nrrd")
+
+
+@pytest.mark.parametrize("line", [b"Comment = \n", b" ", b"\t"])
+def test_long_header_takes_no_longer_than_its_bytes(tmp_path, line):
+    (tmp_path / "scan.mha").write_bytes(b"NDims = 3\n" + line * (1_100_000 // len(line)))
+    started = time.process_time()
+    with pytest.raises(errors.HeaderError):
+        grid_of(tmp_path / "scan.mha")
+    assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize("name", ["ElementSpacing", "Offset"])
+def test_long_number_takes_no_longer_than_its_digits(tmp_path, name):
+    path = written(tmp_path, "scan.mha")
+    line = f"{name} = {'1' * 200_000}x 1 1\n".encode()
+    path.write_bytes(re.sub(rf"{name} = .*?\n".encode(), line, path.read_bytes(), count=1))
+    started = time.process_time()
+    with pytest.raises(errors.HeaderError, match="instead of 3 numbers"):
+        grid_of(path)
+    assert time.process_time() - started < 0.5
 
 
 def test_metaimage_without_orientation_has_a_finding(tmp_path):

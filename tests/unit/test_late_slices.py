@@ -1,5 +1,7 @@
 """A series that comes in two parts, or not as a whole: what its cases say, from the listener to the viewer."""
 
+import os
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,7 +11,7 @@ from lungseg.db import masks as mask_rows
 from lungseg.db import queue
 from lungseg.files import keys
 from lungseg.jobs.carry_out import Host, carry_out
-from lungseg.pacs.inbox import Identifiers, Inbox
+from lungseg.pacs.inbox import STAYS_S, Identifiers, Inbox
 from lungseg.records.cases import Case
 from lungseg.records.findings import ScanFinding, ScanSeverity, with_later
 from lungseg.records.masks import Mask, MaskKind
@@ -17,7 +19,7 @@ from lungseg.records.run_states import RunState
 from lungseg.services.cases import get_case, list_cases
 from lungseg.services.installation import Installation
 from lungseg.services.manifests import read_manifest
-from lungseg.services.reception import LACKING_AT_MOST_S, hand_over_due
+from lungseg.services.reception import LACKING_AT_MOST_S, hand_over_due, listener_lock, sweep_inbox
 from lungseg.services.runs import get_run
 from lungseg.services.viewing import view_of
 from lungseg.services.wholeness import SUPERSEDED, is_superseded, supersede_earlier
@@ -138,6 +140,38 @@ def test_a_study_waits_for_slices_that_the_pacs_has_and_then_says_that_they_are_
     case = take_in(receiving)
     assert codes(case) == ["listener.fewer_slices"]
     assert case.findings[0].text == "The PACS has 2 slices more of what was sent than arrived."
+
+
+def age(folder, seconds):
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (time.time() - seconds, time.time() - seconds))
+
+
+def test_what_a_listener_left_that_ended_is_swept_once_it_is_taken_in(receiving, sender, tmp_path, caplog):
+    sender.send(write_series(tmp_path / "sent", small_volume()))
+    (links := receiving.files.local(keys.LISTENER) / "links").mkdir()
+    (study,) = sender.inbox.folder.iterdir()
+    age(study, STAYS_S + 60)
+    assert sweep_inbox(receiving) == 0  # nobody has handed it over
+    assert "1 study is left" in caplog.text
+    assert not links.exists()
+    assert hand_over_due(receiving, sender.inbox) == 1
+    assert sweep_inbox(receiving) == 0  # a slice may come late
+    age(study, STAYS_S + 60)
+    with listener_lock(receiving.settings):
+        assert sweep_inbox(receiving) == 0  # the listener runs, and sweeps itself
+    assert sweep_inbox(receiving) == 1
+    assert list(sender.inbox.folder.iterdir()) == []
+    assert len(list((receiving.settings.home / "intakes").iterdir())) == 1
+
+
+def test_sweeping_after_a_listener_touches_nothing_where_there_was_none_or_it_can_not(receiving, caplog):
+    assert sweep_inbox(receiving) == 0
+    assert not receiving.files.local(keys.LISTENER).exists()
+    receiving.files.local(keys.LISTENER).mkdir()
+    (receiving.files.local(keys.LISTENER) / "inbox").touch()
+    assert sweep_inbox(receiving) == 0
+    assert "can't be swept" in caplog.text
 
 
 def test_findings_of_a_case_that_came_after_its_result_are_among_them_gravest_first():

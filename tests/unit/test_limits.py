@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from lungseg import config
-from lungseg.config import GIGABYTE, Limits, Settings, free_memory, total_memory
+from lungseg import machine as own_machine
+from lungseg.config import GIGABYTE, Limits, Settings
 from lungseg.errors import SetupError
+from lungseg.machine import free_memory, total_memory
 from lungseg.pacs_settings import PacsSettings
 
 MEGABYTE = 1024**2
@@ -18,8 +19,8 @@ MEGABYTE = 1024**2
 def machine(tmp_path, monkeypatch):
     """A machine of 8 GB, 5 of them free, without control groups as long as none are written."""
     (tmp_path / "own").write_text("")
-    monkeypatch.setattr(config, "CONTROL_GROUPS", tmp_path / "groups")
-    monkeypatch.setattr(config, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(own_machine, "CONTROL_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(own_machine, "OWN_GROUPS", tmp_path / "own")
     memory = SimpleNamespace(total=8 * GIGABYTE, available=5 * GIGABYTE)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     return tmp_path

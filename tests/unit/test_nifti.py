@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import time
 import tracemalloc
 from itertools import product
 
@@ -449,6 +450,14 @@ def test_what_follows_the_voxels_is_ignored(tmp_path, name, tail):
     path.write_bytes(BEHIND[name](content))
     np.testing.assert_array_equal(formats.read_volume(path).hu, hu)
     assert b"".join(nifti.inflate(path)) == content[: len(content) - len(tail)]
+
+
+def test_gzip_of_nothing_but_members_takes_no_time(tmp_path):
+    (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(b"") * 300_000)
+    started = time.process_time()
+    with pytest.raises(errors.TruncatedScanError, match="parts hold next to nothing"):
+        formats.read_volume(tmp_path / "scan.nii.gz")
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

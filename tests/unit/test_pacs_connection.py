@@ -1,12 +1,14 @@
 """What a server can do instead of answering as DICOMweb, and what is sent to it; a small server of this process."""
 
+import base64
 import json
 import logging
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -23,7 +25,7 @@ from lungseg.errors import (
     SetupError,
     TooLargeError,
 )
-from lungseg.pacs import dicomweb
+from lungseg.pacs import completeness, connection, dicomweb
 from lungseg.pacs.completeness import AGAIN_AFTER_S, LackingSlices
 from lungseg.pacs.destinations import destination_of, destinations_of
 from lungseg.pacs.dicomweb import retrieve_study, search, store
@@ -113,6 +115,10 @@ def as_json(*items) -> tuple[int, str, bytes]:
         ((302, "text/plain", b""), NotDicomwebError, "another address"),
         ((200, "text/html", b"<html>"), NotDicomwebError, "no DICOMweb server"),
         ((200, JSON, b'[{"0020000D": {"Value": ["../x"]}}]'), PacsError, "no UID"),
+        ((200, JSON, b'[{"0020000D": {"Value": [".."]}}]'), PacsError, "no UID"),
+        ((200, JSON, b"5"), NotDicomwebError, "no list of data sets"),
+        ((200, JSON, b'"text"'), NotDicomwebError, "no list of data sets"),
+        ((200, JSON, b"[" * 100_000), NotDicomwebError, "no DICOMweb server"),
     ],
 )
 def test_what_is_no_answer_is_named(server, settings, answer, error, found):
@@ -162,9 +168,55 @@ def test_credentials_go_to_their_server_and_no_proxy_is_asked(server, settings, 
     search(known(settings, server.url, dicomweb_login=tmp_path / "login"), QUERY)
     search(known(settings, server.url, dicomweb_token=tmp_path / "token"), QUERY)
     elsewhere = known(settings, "http://127.0.0.1:9/pacs", dicomweb_token=tmp_path / "token")
+    server.answers = [stored(1)]
     store(elsewhere, server.url, [tmp_path / "token"])
     credentials = [headers.get("Authorization") for _, headers, _ in server.requests]
     assert credentials == ["Basic bWU6c2U6Y3JldA==", "Bearer abc", None]
+
+
+def test_an_answer_that_drips_in_is_not_waited_for(settings):
+    """Each piece comes in time, the answer never would."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip():
+            peer, _ = listening.accept()
+            with peer, suppress(OSError):
+                peer.recv(4096)
+                peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+                for _ in range(100):
+                    peer.sendall(b"1\r\n \r\n")
+                    if stopped.wait(0.1):
+                        return
+
+        stopped = threading.Event()
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        slow = PacsSettings(dicomweb_url=f"http://127.0.0.1:{listening.getsockname()[1]}/x", timeout_s=1)
+        try:
+            with pytest.raises(PacsUnreachableError, match="does not answer in 1 s"):
+                search(replace(settings, pacs=slow), QUERY)
+        finally:
+            stopped.set()
+            dripping.join()
+
+
+def test_an_answer_without_end_is_an_error(server, settings, monkeypatch):
+    monkeypatch.setattr(connection, "MOST_ANSWER_BYTES", 1000)
+    server.answers = [(200, JSON, b" " * 1001)]
+    with pytest.raises(NotDicomwebError, match="has no end"):
+        search(known(settings, server.url), QUERY)
+    monkeypatch.setattr(dicomweb, "MOST_PAGES", 3)
+    server.answers = [as_json({**SERIES, "00200011": {"Value": [number]}}) for number in range(5)]
+    with pytest.raises(NotDicomwebError, match="has no end"):
+        search(known(settings, server.url), PacsQuery(study_uid="1.2.3"))
+
+
+def test_a_password_of_any_script_is_sent(server, settings, tmp_path):
+    login = tmp_path / "login"
+    login.write_text("radiologie:geheim-€")
+    search(known(settings, server.url, dicomweb_login=login), QUERY)
+    sent = server.requests[0][1]["Authorization"].removeprefix("Basic ")
+    assert base64.b64decode(sent).decode() == "radiologie:geheim-€"
 
 
 def test_characters_that_an_address_does_not_hold_are_wildcards(server, settings):
@@ -173,6 +225,11 @@ def test_characters_that_an_address_does_not_hold_are_wildcards(server, settings
     assert "PatientID=??1?2&" in address
     assert "PatientName=*M*ller*J*rg*&" in address
     assert "StudyDescription=*a*b*" in address
+
+
+def stored(number: int) -> tuple[int, str, bytes]:
+    """Return the answer of a store as Orthanc gives it: with an empty list of failures."""
+    return as_json({"00081198": {"Value": []}, "00081199": {"Value": [{}] * number}})
 
 
 def parts(*files: bytes) -> tuple[int, str, bytes]:
@@ -186,8 +243,10 @@ def test_more_files_than_an_upload_may_hold_are_refused(server, settings, tmp_pa
         retrieve_study(few, "1.2.3", "", tmp_path)
 
 
-def test_fewer_instances_than_announced_are_an_error(server, settings, tmp_path):
-    server.answers = [as_json(SERIES), as_json(), parts(b"one")]
+@pytest.mark.parametrize("sent", [(b"one",), (b"", b"x" * 2_500_000), (b"one", b"")])
+def test_fewer_instances_than_announced_are_an_error(server, settings, tmp_path, sent):
+    """A part without content is no instance, and one that comes in several pieces is one."""
+    server.answers = [as_json(SERIES), as_json(), parts(*sent)]
     with pytest.raises(PacsError, match="announces 2 instances of a series and sends 1"):
         retrieve_study(known(settings, server.url), "1.2.3", "", tmp_path)
 
@@ -204,8 +263,7 @@ def test_instances_are_stored_in_batches_and_again_where_the_server_is_busy(serv
     for number in range(3):
         files.append(tmp_path / str(number))
         files[-1].write_bytes(bytes([65 + number]) * 5)
-    stored = (200, JSON, json.dumps([{"00081198": {"vr": "SQ", "Value": []}}]).encode())
-    server.answers = [(503, "text/plain", b""), stored]
+    server.answers = [(503, "text/plain", b""), stored(2), stored(1)]
     store(known(settings, server.url), server.url, files)
     assert [(b"AAAAA" in body, b"CCCCC" in body) for _, _, body in server.requests] == [
         (True, False), (True, False), (False, True),
@@ -222,7 +280,9 @@ def test_instances_that_a_server_refuses_are_counted(server, settings, tmp_path)
     for answer, found in (
         ((202, JSON, json.dumps(failures).encode()), r"refuses 2 results \(reason 272\)"),
         ((409, "text/plain", b""), r"refuses the results \(status 409\)"),
-        (as_json({"00081199": {"Value": [{}]}}), "names 1 of 2 results as stored"),
+        (stored(1), "names 1 of 2 results as stored"),
+        ((200, JSON, b"{}"), "names 0 of 2 results as stored"),
+        ((200, "text/plain", b""), "names 0 of 2 results as stored"),
     ):
         server.answers = [answer]
         with pytest.raises(PacsRefusedError, match=found):
@@ -273,6 +333,19 @@ def test_a_server_that_is_away_keeps_no_study_waiting(server, settings, received
     now[0] = AGAIN_AFTER_S
     lacking(received)
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("name", ["search", "read_headers"])
+def test_whatever_a_server_answers_or_a_file_holds_keeps_no_study_waiting(
+    server, settings, received, monkeypatch, caplog, name
+):
+    def fail(*_):
+        raise TypeError("Doe")
+
+    monkeypatch.setattr(completeness, name, fail)
+    assert LackingSlices(known(settings, server.url))(received) == 0
+    assert "TypeError" in caplog.text
+    assert "Doe" not in caplog.text
 
 
 def test_a_certificate_is_checked_by_the_file_that_is_named(settings, tmp_path):
@@ -364,9 +437,10 @@ def test_sending_by_c_store(settings, node, tmp_path):
             send(to, "node", files)
     with pytest.raises(PacsRefusedError, match="does not take Secondary Capture"):
         send(to, "node", [*files, picture])
-    away = replace(settings, pacs=PacsSettings(destinations=(f"node=NODE@127.0.0.1:{free_port()}",), timeout_s=5))
-    with pytest.raises(PacsUnreachableError, match="Nobody answers as NODE"):
-        send(away, "node", files)
+    for host in ("127.0.0.1", "no..host"):
+        away = replace(settings, pacs=PacsSettings(destinations=(f"node=NODE@{host}:{free_port()}",), timeout_s=5))
+        with pytest.raises(PacsUnreachableError, match="Nobody answers as NODE"):
+            send(away, "node", files)
 
 
 def test_every_error_of_a_pacs_has_a_code_of_its_own():

@@ -1,6 +1,7 @@
 """The listener in this process: whom it lets in, what it takes, what it answers."""
 
 import socket
+import struct
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -8,7 +9,14 @@ from typing import cast
 
 import numpy as np
 import pytest
-from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, JPEGLSLossless, generate_uid
+from pydicom import dcmread
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGLSLossless,
+    generate_uid,
+)
 from pynetdicom import AE
 from pynetdicom.association import Association
 
@@ -22,6 +30,9 @@ from tests.dicom_phantoms import small_volume, write_secondary_capture, write_se
 from tests.pacs import echo, store
 from tests.runs_at_work import wait_for
 from tests.web import free_port
+
+PATIENT_FIND, PATIENT_MOVE = "1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.1.2"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 
 
 @pytest.fixture
@@ -130,6 +141,28 @@ def test_who_announces_a_long_message_is_cut_off_before_it_is_read(listening, ca
     assert echo(listening) == 0
 
 
+def test_request_of_which_the_library_makes_nothing_leaves_no_connection_open(listening, caplog):
+    names = b"LUNGSEG".ljust(16) + b"PACS".ljust(16) + bytes(32)
+    contexts = b"\x10\0\0\x15" + b"1.2.840.10008.3.1.1.1" + b"\x20\0\0\x04\x01\0\0\0"  # a context without a syntax
+    before = acceptors()
+    with socket.create_connection(("127.0.0.1", listening.listen_port), timeout=10) as stranger:
+        stranger.sendall(b"\x01\0" + struct.pack(">LH2x", 68 + len(contexts), 1) + names + contexts)
+        assert stranger.recv(100) == b""
+    wait_for(lambda: not acceptors() - before, 10)
+    assert "can't be carried on" in caplog.text
+    assert echo(listening) == 0
+
+
+def test_half_a_message_has_less_time_before_anything_is_agreed(pacs, inbox, monkeypatch):
+    monkeypatch.setattr(listener, "NEGOTIATED_IN_S", 0.3)
+    before = acceptors()
+    with DicomListener(pacs, inbox), socket.create_connection(("127.0.0.1", pacs.listen_port), timeout=10) as stranger:
+        stranger.sendall(b"\x01\0\0")
+        (own,) = wait_for(lambda: acceptors() - before, 10)
+        own.join(10)
+        assert not own.is_alive()
+
+
 def test_what_is_received_together_has_a_bound_and_what_is_kept_leaves_room(pacs, inbox, tmp_path):
     small = write_series(tmp_path / "small", small_volume(6))
     large = write_series(tmp_path / "large", np.zeros((1, 200, 200), np.int16), series="large")
@@ -171,10 +204,27 @@ def test_what_is_no_ct_is_refused_when_it_is_proposed(listening, inbox, tmp_path
     assert received(inbox) == []
 
 
+def test_searches_and_storage_commitment_are_refused_beside_a_slice_that_is_taken(listening, inbox, files):
+    entity = AE(ae_title="PACS")
+    entity.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+    for others in (PATIENT_FIND, PATIENT_MOVE, STORAGE_COMMITMENT):
+        entity.add_requested_context(others)
+    association = entity.associate(listening.listen_host, listening.listen_port, ae_title=listening.aet)
+    assert [context.abstract_syntax for context in association.accepted_contexts] == [CTImageStorage]
+    assert association.send_c_store(dcmread(files[0])).Status == 0
+    association.release()
+    assert len(received(inbox)) == 1
+
+
+@pytest.mark.parametrize("uid", [None, "..", "."])
 @pytest.mark.parametrize("name", ["StudyInstanceUID", "SeriesInstanceUID"])
-def test_a_slice_without_a_usable_uid_is_refused(listening, inbox, tmp_path, name):
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_a_slice_without_a_usable_uid_is_refused(listening, inbox, tmp_path, name, uid):
     def change(dataset, _):
-        delattr(dataset, name)
+        if uid:
+            setattr(dataset, name, uid)
+        else:
+            delattr(dataset, name)
 
     files = write_series(tmp_path / "series", small_volume(1), change=change)
     assert store(listening, files) == [0xA900]
@@ -182,8 +232,6 @@ def test_a_slice_without_a_usable_uid_is_refused(listening, inbox, tmp_path, nam
 
 
 def test_a_slice_that_is_not_what_its_sender_announces_is_refused(listening, inbox, files):
-    from pydicom import dcmread
-
     dataset = dcmread(files[0])
     entity = AE(ae_title="PACS")
     entity.add_requested_context(CTImageStorage, dataset.file_meta.TransferSyntaxUID)
@@ -234,8 +282,6 @@ def test_what_goes_wrong_is_a_status_and_the_next_is_served(
 
 
 def test_a_study_waits_for_the_association_that_carries_it(listening, inbox, files):
-    from pydicom import dcmread
-
     entity = AE(ae_title="PACS")
     entity.add_requested_context(CTImageStorage)
     association = entity.associate(listening.listen_host, listening.listen_port, ae_title=listening.aet)

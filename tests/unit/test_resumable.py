@@ -209,6 +209,7 @@ def test_length_has_to_be_announced(browser, settings, size):
         "",
         "filename",
         "filename !!!",
+        "filename \xe9",
         f"filename {base64.b64encode(bytes([255])).decode()}",
         metadata("a.nii", group="../../etc"),
         metadata(""),
@@ -224,6 +225,15 @@ def test_length_has_to_be_announced(browser, settings, size):
 def test_metadata_is_checked(browser, settings, note):
     assert browser.ask("POST", "", {"upload-length": "5", "upload-metadata": note}).status == 400
     assert on_disk(settings) == []
+
+
+def test_very_many_uploads_are_refused_until_some_are_taken_in(browser, settings, monkeypatch):
+    monkeypatch.setattr(resumable, "MOST_UPLOADS", 2)
+    first, _ = browser.begin(5), browser.begin(5, "study.zip", group="b" * 32)
+    answer = browser.create(5, "more.zip")
+    assert (answer.status, answer.error["code"]) == (423, "upload.busy")
+    browser.delete(first)
+    assert browser.create(5, "more.zip").status == 201
 
 
 def test_body_of_another_type(browser):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from lungseg.files import keys
+from lungseg.files.digests import sha256_of
 from lungseg.records.findings import ScanFinding, ScanSeverity, statement
 from lungseg.records.operating_points import LesionCalibration, OperatingPoint, WholeScans
 from lungseg.scans import formats
 from lungseg.scans.geometry import Grid
-from lungseg.segmentation.card import sha256_of
 from lungseg.segmentation.card_contents import CardScores
 from lungseg.services import cases, rethreshold, storage, viewing
 from lungseg.services.installation import Installation

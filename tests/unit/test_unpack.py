@@ -5,6 +5,7 @@ import gzip
 import io
 import itertools
 import os
+import re
 import stat
 import struct
 import tarfile
@@ -19,6 +20,7 @@ import SimpleITK as sitk  # noqa: N813 - its documentation calls it so
 from lungseg import errors
 from lungseg.config import Limits
 from lungseg.intake import budget as budgets
+from lungseg.intake.survey import _of_lost, contents_of
 from lungseg.intake.unpack import is_archive, unpack
 from lungseg.scans import formats
 from tests.phantoms import write_chest
@@ -480,6 +482,60 @@ def test_bomb_is_recognised_while_it_is_unpacked_in_little_memory(tmp_path, monk
     tracemalloc.stop()
     assert peak < 8 * 1024**2
     assert sum(path.stat().st_size for path in (tmp_path / "target").rglob("*")) < 16_000_000
+
+
+def test_reasons_of_an_archive_that_gives_each_member_its_own_are_few(tmp_path):
+    raw = bytearray(zipped(tmp_path / "a.zip", {f"IM{number}": b"x" for number in range(100)}).read_bytes())
+    for number, entry in enumerate(re.finditer(b"PK\x01\x02", bytes(raw))):
+        if number:
+            raw[entry.start() + 10 : entry.start() + 12] = (1000 + number).to_bytes(2, "little")
+    (tmp_path / "a.zip").write_bytes(raw)
+    unpacked = unpacked_of(tmp_path, tmp_path / "a.zip")
+    assert (len(unpacked.lost), len(unpacked.ignored), sum(unpacked.ignored.values())) == (99, 21, 99)
+    with pytest.raises(errors.NoSeriesError) as caught:
+        contents_of(unpacked.names, limits=Limits(), ignored=unpacked.ignored)
+    assert len(str(caught.value)) < 3000
+    (finding,) = _of_lost([member.error.found for member in unpacked.lost])
+    assert "And 94 more reasons." in finding.text
+    assert len(finding.text) < 1000
+
+
+@pytest.mark.parametrize("count", [2, 50])
+def test_members_that_share_their_bytes_unpack_once_or_are_a_bomb(tmp_path, count):
+    raw = zipped(tmp_path / "one.zip", {"x": bytes(100_000)}).read_bytes()
+    start, end = raw.index(b"PK\x01\x02"), raw.index(b"PK\x05\x06")
+    directory = raw[start:end] * count
+    tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, len(directory), start, 0)
+    (tmp_path / "a.zip").write_bytes(raw[:start] + directory + tail)
+    if count == 50:
+        with pytest.raises(errors.DamagedArchiveError, match="49 members of the zip archive share"):
+            unpacked_of(tmp_path, tmp_path / "a.zip")
+        return
+    unpacked = unpacked_of(tmp_path, tmp_path / "a.zip")
+    assert contents(unpacked) == [bytes(100_000)]
+    (lost,) = unpacked.lost
+    assert "shares its bytes" in lost.error.found
+
+
+def test_endless_fields_before_a_member_do_not_fill_the_memory(tmp_path):
+    record = b"".join(b"13 %07d=x\n" % number for number in range(70_000))
+    header = tar_header(size=b"%011o\0" % len(record), kind=b"x")
+    (tmp_path / "a.tar").write_bytes((header + record + bytes(-len(record) % 512)) * 3)
+    with pytest.raises(errors.DamagedArchiveError, match="name in the tar archive takes"):
+        unpacked_of(tmp_path, tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("make", [zipped, tarred])
+@pytest.mark.parametrize("name", [".", "./.", "/", "..", "a/..", "\u202e", "a\\b", "C:\\x"])
+def test_header_under_a_name_that_is_none(tmp_path, make, name):
+    text = MHD.format("scan.raw").encode()
+    source = make(tmp_path / "a", [(name, text), ("scan.raw", VOXELS.tobytes(order="F"))])
+    if make is zipped and name == "/":
+        assert len(unpacked_of(tmp_path, source).files) == 1  # a folder
+        return
+    unpacked = unpacked_of(tmp_path, source)
+    assert unpacked.lost == ()
+    assert text in [path.read_bytes() for path in unpacked.files] or len(unpacked.files) == 1
 
 
 def test_endless_members_without_content_are_counted_too(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from lungseg.scans.placement import FARTHEST_MM, SPACING_RANGE_MM
 from lungseg.wording import counted, rounded
 
 COSINE_TOLERANCE, SPACING_TOLERANCE_MM = 1e-3, 1e-3
+"""Values are the same where there is one that all are within that of."""
 SKEW_TOLERANCE = 0.01
 """Of the product of row and column directions, which is 0, and of their lengths, which are 1."""
 THICK, THIN = 1.1, 0.9
@@ -67,19 +68,32 @@ def pixel_spacing_of(plane: Instance) -> tuple[float, float]:
     return plane.spacing_mm
 
 
+def first_stranger(values: NDArray[np.float64], tolerance: float) -> int | None:
+    """Return the place of the first of (N, M) values that can't be the same as those before it; None where all can.
+
+    Values can be the same where one value is there that none of them differs from by more than a tolerance.
+    """
+    spread = np.maximum.accumulate(values) - np.minimum.accumulate(values)
+    strangers = np.flatnonzero(~(spread <= 2 * tolerance).all(axis=1))
+    return int(strangers[0]) if len(strangers) else None
+
+
 def check_agreement(instances: Sequence[Instance]) -> None:
     """Raise SeriesError unless all slices are of one patient and study, and of one size, direction and spacing."""
-    first, (_, *directions) = instances[0], placement_of(instances[0], 1)
-    for number, plane in enumerate(instances, start=1):
-        name = slice_name(plane, number)
+    first = instances[0]
+    directions = np.array([np.concatenate(placement_of(plane, k)[1:]) for k, plane in enumerate(instances, start=1)])
+    spacings = np.array([pixel_spacing_of(plane) for plane in instances])
+    turned, resized = first_stranger(directions, COSINE_TOLERANCE), first_stranger(spacings, SPACING_TOLERANCE_MM)
+    for place, plane in enumerate(instances):
+        name = slice_name(plane, place + 1)
         if (plane.patient_id, plane.frame_of_reference_uid) != (first.patient_id, first.frame_of_reference_uid):
             raise SeriesError(f"{name} is of another patient or examination than the first.", ONE_SERIES)
         if (plane.rows, plane.columns) != (first.rows, first.columns):
             sizes = f"{plane.columns} x {plane.rows} pixels, the first {first.columns} x {first.rows}"
             raise SeriesError(f"{name} has {sizes}.", ONE_SERIES)
-        if _differ(placement_of(plane, number)[1:], directions, COSINE_TOLERANCE):
-            raise SeriesError(f"{name} lies in another direction than the first.", ONE_SERIES)
-        if _differ(pixel_spacing_of(plane), pixel_spacing_of(first), SPACING_TOLERANCE_MM):
+        if place == turned:
+            raise SeriesError(f"{name} lies in another direction than those before it.", ONE_SERIES)
+        if place == resized:
             sizes = f"{rounded(pixel_spacing_of(plane))} mm, those of the first {rounded(pixel_spacing_of(first))} mm"
             raise SeriesError(f"Pixels of {name.lower()} measure {sizes}.", ONE_SERIES)
 
@@ -103,10 +117,6 @@ def findings_of_tags(
         remedy = "Check that the body looks upright from the side."
         yield ScanFinding("dicom.tilt_tag", ScanSeverity.NOTE, text, remedy)
     yield from _of_ends(planes, t)
-
-
-def _differ(some: object, others: object, tolerance: float) -> bool:
-    return bool(np.abs(np.asarray(some, np.float64) - np.asarray(others, np.float64)).max() > tolerance)
 
 
 def _of_kernels(planes: Sequence[Instance]) -> Iterator[ScanFinding]:

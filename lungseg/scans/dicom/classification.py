@@ -50,6 +50,8 @@ MODALITIES = {
 SCREEN = {"SCREEN SAVE", "SCREENSHOT", "DOSE_INFO", "PATIENT PROTOCOL", "PROTOCOL"}
 PROJECTIONS = {"MIP", "MAXIP", "MINIP", "MAX_IP", "MIN_IP", "VRT", "VOLUME_RENDERED", "PROJECTION IMAGE", "SSD", "CPR",
                "RENDERED", "PERFUSION", "SUBTRACTION"}  # fmt: skip
+APART = {"LOCALIZER"} | SCREEN | PROJECTIONS
+"""Values of the image type that no slice of a stack has unless all have them."""
 MATERIALS = re.compile(r"IODINE|_EFF|EFF[._ ]?Z|ZEFF|MATERIAL|DENSITY|WATER|CALCIUM|URIC|FAT_|ELECTRON|LUNG_?PBV|PBV")
 """Dual energy: values that are no HU."""
 MIXED = re.compile(r"MONO_?E|MONOENERGETIC|VMI|VNC|VIRTUAL")
@@ -123,7 +125,7 @@ def _object(first: Instance, words: set[str]) -> str:
         return ""
     if first.modality == "CT" and not first.sop_class_uid:
         return ""
-    return MODALITIES.get(first.modality, f"of another kind ({first.modality or first.sop_class_uid})")
+    return MODALITIES.get(first.modality, f"an object of another kind ({first.sop_class_uid or first.modality})")
 
 
 def _projection(instances: Sequence[Instance], words: set[str]) -> str:
@@ -185,6 +187,19 @@ def _doubts(instances: Sequence[Instance], words: set[str]) -> Iterator[tuple[st
     elif is_derived(first):
         text = "The files call the slices derived: they were processed after they had been reconstructed."
         yield "derived", ScanSeverity.NOTE, text, ""
+
+
+def telling_words(instance: Instance) -> tuple[str, ...]:
+    """Return the words of the image type that tell pictures apart which can make no stack together.
+
+    The first two values always do: original or derived, primary or secondary. Of the others scanners change some within
+    a volume; those that name a localiser, a projection, a reformat or an image of other energies count.
+    """
+    words = instance.image_type
+    others = {
+        word for word in words[2:] if word in APART or "MPR" in word or MATERIALS.search(word) or MIXED.search(word)
+    }
+    return (*words[:2], *sorted(others))
 
 
 def is_derived(first: Instance) -> bool:

@@ -33,6 +33,13 @@ def contours_of(inside: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     return [_corners(loop) for loop in outlines]
 
 
+def drawn_in(polygon: NDArray[np.int64], share: float) -> NDArray[np.float64]:
+    """Move each edge of a polygon of `contours_of` into its region, by a share of a pixel; the sides of a slit part."""
+    before = np.sign(polygon - np.roll(polygon, 1, axis=0))
+    turn = before + np.roll(before, -1, axis=0)
+    return np.asarray(polygon + share * np.stack([-turn[:, 1], turn[:, 0]], axis=1))
+
+
 def _loops(inside: NDArray[np.bool_]) -> list[Loop]:
     """Follow the edges between pixels inside and outside, one pixel a step; outlines one way round, holes the other."""
     padded = np.pad(inside, 1).astype(np.int8)

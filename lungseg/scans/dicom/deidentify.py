@@ -6,6 +6,7 @@ icons, graphics, signatures and references go without being looked at.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -13,24 +14,24 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from io import BytesIO
 
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VM, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_sequence
 
 from lungseg.scans.dicom import profile
-from lungseg.scans.dicom.elements import BROKEN, Raw, tags_of
+from lungseg.scans.dicom.elements import BINARY, BROKEN, Raw, tags_of, unpacked
 from lungseg.scans.dicom.encoding import Encoder
 from lungseg.scans.dicom.profile import ACTIONS, Action
 from lungseg.scans.dicom.pseudonyms import Pseudonyms, is_of_standard
 from lungseg.scans.dicom.wordlists import clean_codes, clean_description, clean_kernel, clean_maker
 
-NUMBERS = re.compile(rb"[ 0-9.+\-eE\\]*\0?")
+NUMBER = re.compile(rb" *(?:[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)? *\0?")
 TIME = re.compile(r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?")
 AGE = re.compile(r"(\d{3})([DWMY])")
 OLDEST = 89
-MOST_BINARY_BYTES = 128
-BINARY_VR = frozenset({"US", "SS", "UL", "SL", "FL", "FD", "AT", "US or SS"})
+SMALLEST, LARGEST = 1e-6, 1e5
+"""Between which, or 0, binary numbers of an image lie. Letters that are called a number of 8 bytes do not."""
 TEXT_PADDING = " \0"
 NAME_PARTS = re.compile(r"[\^=\\\s,._-]+")
 ASCII = "iso8859"
@@ -123,7 +124,7 @@ class Deidentifier:
             return None
         value = element.value or b""
         if action in {Action.NUMBER, Action.TABLE}:
-            return self._bytes(tag, value, element) if action is Action.TABLE or _is_plain(tag, value) else None
+            return self._bytes(tag, value, element) if action is Action.TABLE or _is_plain(tag, element) else None
         text = text_of(element)
         cleaned = self._texts[action](text)
         return self._text(tag, cleaned) if cleaned or not text else None
@@ -197,6 +198,21 @@ def _by_value(text: str, clean: Callable[[list[str]], Iterable[str]]) -> str:
     return "\\".join(clean([value.strip(TEXT_PADDING) for value in text.split("\\")]))
 
 
-def _is_plain(tag: int, value: bytes) -> bool:
-    """Tell whether a value is nothing but numbers."""
-    return len(value) <= MOST_BINARY_BYTES if vr_of(tag) in BINARY_VR else bool(NUMBERS.fullmatch(value))
+def _is_plain(tag: int, element: RawDataElement) -> bool:
+    """Tell whether a value is nothing but numbers, or tags of the standard, as many as it may have."""
+    vr, value = vr_of(tag), element.value or b""
+    if vr not in {*BINARY, "AT"}:
+        return all(NUMBER.fullmatch(part) for part in value.split(b"\\"))
+    if vr == "AT":
+        halves = [int(half) for half in unpacked(value, "H", is_little_endian=element.is_little_endian)]
+        groups_and_numbers = zip(halves[::2], halves[1::2], strict=False)
+        return all(dictionary_has_tag((group << 16) + number) for group, number in groups_and_numbers)
+    numbers = unpacked(value, BINARY[vr], is_little_endian=element.is_little_endian)
+    return len(numbers) <= _most_values(tag) and all(not n or SMALLEST <= abs(n) <= LARGEST for n in numbers)
+
+
+@cache
+def _most_values(tag: int) -> float:
+    """Return how many values the standard allows a tag."""
+    most = dictionary_VM(tag).rpartition("-")[2]
+    return math.inf if "n" in most else int(most)

@@ -218,11 +218,10 @@ def _study_of(series: SourceSeries) -> Dataset:
     study.FrameOfReferenceUID = str(source.get("FrameOfReferenceUID") or "")
     study.PositionReferenceIndicator = str(source.get("PositionReferenceIndicator") or "")
     study.SpecificCharacterSet = CHARACTER_SET
-    if not study.FrameOfReferenceUID or not study.get("StudyInstanceUID"):
-        lack = "study" if study.FrameOfReferenceUID else "frame of reference"
-        raise ExportError(
-            f"The original series names no {lack}: nothing can be placed in it.", "Export the mask as NIfTI."
-        )
+    for keyword, what in (("FrameOfReferenceUID", "frame of reference"), ("StudyInstanceUID", "study")):
+        if not study.get(keyword):
+            fault = f"names its {what} by what is no UID" if source.get(keyword) else f"names no {what}"
+            raise ExportError(f"The original series {fault}: nothing can be placed in it.", "Export the mask as NIfTI.")
     return study
 
 

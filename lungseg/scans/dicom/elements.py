@@ -65,7 +65,7 @@ class Elements:
         """Return the values of an element, decimal texts or binary; () where any of them is no sane number."""
         raw = self._raw.get(_tag(keyword))
         if isinstance(raw, RawDataElement) and (code := BINARY.get(_vr(raw))):
-            values = _unpack(self._bytes(keyword), code, is_little_endian=raw.is_little_endian)
+            values = unpacked(self._bytes(keyword), code, is_little_endian=raw.is_little_endian)
         else:
             values = tuple(_number(value) for value in self.texts(keyword))
         return values if all(abs(value) <= LARGEST_NUMBER for value in values) else ()
@@ -85,7 +85,7 @@ class Elements:
         raw = self._raw.get(_tag(keyword))
         if not isinstance(raw, RawDataElement):
             return None
-        values = _unpack(self._bytes(keyword), "h" if is_signed else "H", is_little_endian=raw.is_little_endian)
+        values = unpacked(self._bytes(keyword), "h" if is_signed else "H", is_little_endian=raw.is_little_endian)
         return int(values[0]) if values else None
 
     def items(self, keyword: str) -> tuple[Elements, ...]:
@@ -155,7 +155,8 @@ def encodings_of(raw: Raw | None) -> tuple[str, ...]:
         return ()
 
 
-def _unpack(value: bytes, code: str, *, is_little_endian: bool) -> tuple[float, ...]:
+def unpacked(value: bytes, code: str, *, is_little_endian: bool) -> tuple[float, ...]:
+    """Return the numbers that bytes hold, in a format of `struct`; what is over at their end is left out."""
     order = "<" if is_little_endian else ">"
     count = len(value) // struct.calcsize(f"{order}{code}")
     values = struct.unpack_from(f"{order}{count}{code}", value)

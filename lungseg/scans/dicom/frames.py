@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from lungseg.scans.dicom.classification import CT_CLASSES
 from lungseg.scans.dicom.elements import Elements, tags_of
 from lungseg.scans.dicom.instance import Instance, Vector
 
@@ -59,6 +60,8 @@ def instances_of(path: Path, elements: Elements, transfer_syntax: str) -> tuple[
         raise UnusableFileError("The file says neither its SOP class nor its modality: it is damaged.")
     plane = _first_plane(path, elements, transfer_syntax)
     groups = elements.items(PER_FRAME)
+    if not groups and plane.frames > 1 and plane.sop_class_uid in CT_CLASSES:
+        raise UnusableFileError(f"The file announces {plane.frames:,} frames and describes none.")
     if not groups:
         return (plane,)
     if plane.frames != len(groups):
@@ -112,7 +115,7 @@ def _first_plane(path: Path, elements: Elements, transfer_syntax: str) -> Instan
         bits_allocated=elements.whole("BitsAllocated") or 0,
         bits_stored=elements.whole("BitsStored") or 0,
         is_signed=is_signed,
-        slope=elements.number("RescaleSlope"),
+        slope=_slope(elements),
         intercept=elements.number("RescaleIntercept"),
         rescale_type=elements.text("RescaleType"),
         padding=_padding(elements, is_signed=is_signed),
@@ -171,7 +174,7 @@ def _frame(plane: Instance, number: int, groups: _Groups) -> Instance:
             groups.of("CTAcquisitionDetailsSequence").number("GantryDetectorTilt"), plane.gantry_tilt_degrees
         ),
         kvp=_first(groups.of("CTXRayDetailsSequence").number("KVP"), plane.kvp),
-        slope=_first(rescaling.number("RescaleSlope"), plane.slope),
+        slope=_first(_slope(rescaling), plane.slope),
         intercept=_first(rescaling.number("RescaleIntercept"), plane.intercept),
         rescale_type=rescaling.text("RescaleType") or plane.rescale_type,
         stack=content.text("StackID"),
@@ -208,6 +211,11 @@ def _spacing(elements: Elements) -> tuple[float, float] | None:
 
 def _words(elements: Elements, keyword: str) -> tuple[str, ...]:
     return tuple(word.upper() for word in elements.texts(keyword))
+
+
+def _slope(elements: Elements) -> float | None:
+    """Return the slope of rescaling; one of 0, which would make all pixels equal, is none."""
+    return elements.number("RescaleSlope") or None
 
 
 def _padding(elements: Elements, *, is_signed: bool) -> tuple[int, int] | None:

@@ -6,16 +6,19 @@ no value raises, and a file that can't be read is named and left out.
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 import zlib
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+from pydicom.dataelem import RawDataElement
 from pydicom.filereader import data_element_generator
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -59,10 +62,19 @@ class UnreadableFile:
     Attributes:
         path: of the file.
         reason: what is wrong with it, as a sentence.
+        study_uid, series_uid: that it is of; empty where its header does not reach so far.
     """
 
     path: Path
     reason: str
+    study_uid: str = ""
+    series_uid: str = ""
+
+    def may_be_of(self, plane: Instance) -> bool:
+        """Tell whether it may be a slice of the series of a plane: of any, where its header does not say."""
+        if self.series_uid and plane.series_uid:
+            return self.series_uid == plane.series_uid
+        return not (self.study_uid and plane.study_uid) or self.study_uid == plane.study_uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +111,31 @@ def read_headers(files: Sequence[Path], *, on_progress: Advance | None = None, a
             except _NoImageError as error:
                 ignored[str(error)] += 1
             except UnusableFileError as error:
-                unreadable.append(UnreadableFile(path, str(error)))
+                unreadable.append(_unreadable(path, str(error)))
             except OSError as error:  # pydicom raises it for damaged sequences, too
                 reason = f"The file can't be opened ({error.strerror})." if error.strerror else DAMAGED
-                unreadable.append(UnreadableFile(path, reason))
+                unreadable.append(_unreadable(path, reason))
             except (*BROKEN, zlib.error, MemoryError):
-                unreadable.append(UnreadableFile(path, DAMAGED))
+                unreadable.append(_unreadable(path, DAMAGED))
             if on_progress is not None:
                 on_progress(done, len(files))
     return Headers(tuple(instances), dict(ignored), tuple(unreadable))
+
+
+def _unreadable(path: Path, reason: str) -> UnreadableFile:
+    """Name a file that can't be used, with the series that the part of its header which can be read is of."""
+    whole: dict[int, Raw] = {}
+    with suppress(*BROKEN, zlib.error, MemoryError, UnusableFileError), path.open("rb") as stream:
+        start = start_of(stream.read(FIRST_BYTES))
+        if start is not None:
+            stream.seek(start.place)
+            body, _ = _body(stream, start)
+            body.stream.seek(body.place)
+            for element in body.iterate(_Reader(LAST_TAG)):
+                if isinstance(element, RawDataElement) and len(element.value or b"") == element.length:
+                    whole[int(element.tag)] = element
+    elements = Elements(whole)
+    return UnreadableFile(path, reason, elements.text("StudyInstanceUID"), elements.text("SeriesInstanceUID"))
 
 
 def reasons_of(unreadable: Sequence[UnreadableFile]) -> str:
@@ -123,10 +151,11 @@ class _NoImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """A data set, ready to be read: its stream, the place where it begins, and how it is written."""
+    """A data set, ready to be read: its stream, the places where it begins and ends, and how it is written."""
 
     stream: BinaryIO
     place: int
+    end: int
     transfer_syntax: str
     is_implicit: bool
     is_little_endian: bool
@@ -135,10 +164,14 @@ class _Body:
         """Read the elements up to a tag, without those that nobody asks for."""
         self.stream.seek(self.place)
         reader = _Reader(last)
-        raw = reader.read(self.stream, is_implicit=self.is_implicit, is_little_endian=self.is_little_endian)
+        raw = {int(element.tag): element for element in self.iterate(reader)}
         if not reader.has_passed_last:
             raise UnusableFileError(DAMAGED)
         return Elements(raw)
+
+    def iterate(self, reader: _Reader) -> Iterator[Raw]:
+        """Iterate over the elements from where the stream is."""
+        return reader.read(self.stream, is_implicit=self.is_implicit, is_little_endian=self.is_little_endian)
 
 
 class _Reader:
@@ -149,8 +182,8 @@ class _Reader:
         self.has_passed_last = False
         self.count = 0
 
-    def read(self, stream: BinaryIO, *, is_implicit: bool, is_little_endian: bool) -> dict[int, Raw]:
-        elements = data_element_generator(
+    def read(self, stream: BinaryIO, *, is_implicit: bool, is_little_endian: bool) -> Iterator[Raw]:
+        return data_element_generator(
             stream,
             is_implicit,
             is_little_endian,
@@ -158,7 +191,6 @@ class _Reader:
             defer_size=None if self.last > FRAME_GROUPS else LARGEST_VALUE_BYTES,
             specific_tags=list(TAGS.values()),
         )
-        return {int(element.tag): element for element in elements}
 
     def _stop(self, tag: int, _vr: str | None, _length: int) -> bool:
         self.count += 1
@@ -184,7 +216,8 @@ def _instances_in(path: Path, *, is_whole: bool) -> tuple[Instance, ...]:
         if "NumberOfFrames" in elements:
             elements = body.elements(PIXELS - 1)
         planes = instances_of(path, elements, body.transfer_syntax)
-        if is_whole and body.transfer_syntax != DeflatedExplicitVRLittleEndian:  # of which only a part was inflated
+        is_deflated = body.transfer_syntax == DeflatedExplicitVRLittleEndian
+        if is_whole and not (is_deflated and body.end >= INFLATED_BYTES):  # of which only a part was inflated
             _check_pixels(body, planes[0])
         return planes
 
@@ -195,9 +228,9 @@ def _check_pixels(body: _Body, plane: Instance) -> None:
     if not needed or plane.samples_per_pixel != 1:  # colours may share bytes
         return
     rest = _Reader(PIXELS - 1)
-    rest.read(body.stream, is_implicit=body.is_implicit, is_little_endian=body.is_little_endian)
+    deque(body.iterate(rest), maxlen=0)
     if rest.has_passed_last and holds_pixels(
-        body.stream, needed, is_implicit=body.is_implicit, is_little_endian=body.is_little_endian
+        body.stream, body.end, needed, is_implicit=body.is_implicit, is_little_endian=body.is_little_endian
     ):
         return
     slice_of_file = "" if plane.instance_number is None else f" of slice {plane.instance_number}"
@@ -206,19 +239,21 @@ def _check_pixels(body: _Body, plane: Instance) -> None:
 
 def _body(stream: BinaryIO, start: Start) -> tuple[_Body, str]:
     """Return the data set of a file, inflated where it is deflated, and the SOP class of its meta information."""
-    place, syntax, sop_class = start.place, "", ""
+    place, end, syntax, sop_class = start.place, os.fstat(stream.fileno()).st_size, "", ""
     if start.has_meta:
-        meta = Elements(_Reader(META_TAG).read(stream, is_implicit=False, is_little_endian=True))
+        group = _Reader(META_TAG).read(stream, is_implicit=False, is_little_endian=True)
+        meta = Elements({int(element.tag): element for element in group})
         place, syntax, sop_class = stream.tell(), meta.text("TransferSyntaxUID"), meta.text("MediaStorageSOPClassUID")
     if syntax == DeflatedExplicitVRLittleEndian:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        place, stream = 0, BytesIO(inflater.decompress(stream.read(), INFLATED_BYTES))
+        inflated = inflater.decompress(stream.read(), INFLATED_BYTES)
+        place, end, stream = 0, len(inflated), BytesIO(inflated)
     stream.seek(place)
     is_implicit = not stream.read(6)[4:].isupper()  # tag, then either a name of two letters or a length
     is_little_endian = start.is_little_endian and syntax != ExplicitVRBigEndian
     if not UID_FORM.fullmatch(syntax):
         syntax = _likely_syntax(is_implicit=is_implicit, is_little_endian=is_little_endian)
-    return _Body(stream, place, syntax, is_implicit, is_little_endian), sop_class
+    return _Body(stream, place, end, syntax, is_implicit, is_little_endian), sop_class
 
 
 def _likely_syntax(*, is_implicit: bool, is_little_endian: bool) -> str:

@@ -2,6 +2,7 @@
 
 Native pixels take no time to decode, and threads do not speed the decoders up. So a long compressed series is decoded
 in several processes, which also die in the place of this one; a script calls that under `if __name__ == "__main__"`.
+They are forked from a server, which loads the decoders once for all of them, and for the next series.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     JPEG2000,
@@ -34,6 +36,10 @@ from pydicom.uid import (
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
     JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -41,15 +47,21 @@ from lungseg.errors import DecoderError, ScanChangedError, ScanError, TruncatedS
 from lungseg.processes import end_with_parent
 from lungseg.scans.dicom.agreement import slice_name
 from lungseg.scans.dicom.instance import Instance
+from lungseg.scans.dicom.jpeg import is_sound
 from lungseg.scans.dicom.magic import MARK, PREAMBLE_BYTES
 from lungseg.scans.dicom.rescaling import to_hounsfield
 from lungseg.scans.reader import Advance
 
 BYTE_BITS = 8
 """Of JPEG Extended no decoder takes more."""
-PLUGINS: dict[str, str] = {RLELossless: "pylibjpeg", JPEG2000Lossless: "pylibjpeg", JPEG2000: "pylibjpeg"}
+PLUGINS: dict[str, str] = {
+    RLELossless: "pylibjpeg", JPEG2000Lossless: "pylibjpeg", JPEG2000: "pylibjpeg", JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+}  # fmt: skip
 """Decoders that are better than the one that pydicom tries first: much faster for RLE. GDCM decodes JPEG 2000 with
-threads for all processors, whatever else decodes, and its damaged headers end the process (SIGABRT, GDCM 3.2.6)."""
+threads for all processors, whatever else decodes, and damaged headers of that and of JPEG-LS end the process (SIGABRT,
+GDCM 3.2.6)."""
+LOSSLESS_JPEG = {JPEGLossless, JPEGLosslessSV1}
 QUICK = {RLELossless, HTJ2KLossless, HTJ2KLosslessRPCL}
 """Compressed, but decoded sooner than processes start."""
 WORTHWHILE_PIXELS = 150 * 512**2
@@ -123,7 +135,9 @@ def _workers_for(planes: Sequence[Instance]) -> int:
 def _pooled(planes: Sequence[Instance], count: int) -> Iterator[NDArray[np.int16]]:
     pieces = [planes[first : first + PLANES_AT_ONCE] for first in range(0, len(planes), PLANES_AT_ONCE)]
     waiting: deque[Future[list[NDArray[np.int16]]]] = deque()
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _set_up) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(count, context, _set_up) as pool:
         try:
             for piece in pieces:
                 waiting.append(pool.submit(_decoded_piece, piece))
@@ -158,7 +172,7 @@ def _decoded(planes: Sequence[Instance]) -> Iterator[NDArray[np.int16]]:
             dataset = _data_set(neighbours[0])
         size = dataset.get("Columns"), dataset.get("Rows")
         for plane in neighbours:
-            if "PixelData" not in dataset:
+            if not isinstance(dataset.get("PixelData"), bytes):  # missing, empty, or a sequence by its name
                 raise TruncatedScanError(f"{_place(plane)} ends before its pixels do.", EXPORT_AGAIN)
             if size != (plane.columns, plane.rows):
                 raise ScanChangedError(
@@ -209,6 +223,8 @@ def _stored(dataset: Dataset, plane: Instance) -> NDArray[Any]:
     plugin = PLUGINS.get(syntax, "")
     decoder = get_decoder(syntax)
     try:
+        if syntax in LOSSLESS_JPEG and not is_sound(_frame(dataset, plane), plane.rows, plane.columns):
+            raise ValueError("damaged header")  # noqa: TRY301 - as the decoder would raise it
         stored, _ = decoder.as_array(
             dataset,
             index=plane.frame,
@@ -220,6 +236,10 @@ def _stored(dataset: Dataset, plane: Instance) -> NDArray[Any]:
     except BaseException as error:  # a panic of a decoder in Rust is no Exception
         raise TruncatedScanError(f"The pixels of {_place(plane)} are damaged or cut off.", EXPORT_AGAIN) from error
     return np.asarray(stored)
+
+
+def _frame(dataset: Dataset, plane: Instance) -> bytes:
+    return get_frame(dataset.PixelData, plane.frame, number_of_frames=plane.frames)
 
 
 def _check_length(dataset: Dataset, plane: Instance) -> None:

@@ -102,13 +102,14 @@ def open_dicom(files: Sequence[Path], limits: Limits) -> Iterator[DicomReader]:
 def open_series(series: Series, unreadable: Sequence[UnreadableFile], limits: Limits) -> DicomReader:
     """Open a series that was chosen among several; raises as `open_dicom`.
 
-    `unreadable` are the damaged files that lay beside it: slices of it may be among them.
+    `unreadable` are the damaged files that lay beside it: slices of it may be among those that don't say what they are.
     """
     check_values(series.instances)
     check_decoders(series.instances)
     stack = stack_of(series.instances)
     _check_size(stack.grid, limits)
-    return DicomReader(stack, (*_of_files(unreadable), *series.findings))
+    own = [file for file in unreadable if file.may_be_of(series.first)]
+    return DicomReader(stack, (*_of_files(own), *series.findings))
 
 
 def _stamp_of(path: Path) -> Stamp:

@@ -1,6 +1,7 @@
 """RT structure sets: a region of interest for each lesion, its contours on the slices of the source.
 
-Contours run along the edges of pixels (`contours`), and lie in the planes of the slices to a millionth of a millimetre.
+Contours run along the edges of pixels (`contours`), a hair inside, and lie in the planes of the slices to a millionth
+of a millimetre.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, RTStructureSetStorage
 
-from lungseg.scans.dicom.contours import contours_of
+from lungseg.scans.dicom.contours import contours_of, drawn_in
 from lungseg.scans.dicom.delineation import (
     MANUFACTURER,
     TYPE,
@@ -27,6 +28,12 @@ from lungseg.scans.dicom.source import SourcePlane
 SERIES_NUMBER = 952
 DECIMALS = 6
 """Of a coordinate in mm: 16 characters, as many as a number may have, hold it up to 8 digits before the point."""
+INSIDE = 2e-4
+"""By how much of a pixel contours run inside of its edges.
+
+Of a corner just between two pixels one program takes the upper one, another the even one, and a lesion of 15 mm gains a
+fifth; a hair inside, all take the lesion's own. The area loses less than the 0.1 % that it may: 0.08 % of one pixel.
+"""
 CONTOUR_DATA = Tag("ContourData")
 STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management, which a reference to a study still names."""
@@ -103,7 +110,10 @@ def _contours(delineation: Delineation, segment: Segment) -> Dataset:
     item.ROIDisplayColor = list(segment.rgb)
     item.ReferencedROINumber = segment.number
     item.ContourSequence = [
-        _contour(polygon + np.array([patch.columns.start, patch.rows.start]), delineation.series.planes[patch.plane])
+        _contour(
+            drawn_in(polygon, INSIDE) + np.array([patch.columns.start, patch.rows.start]),
+            delineation.series.planes[patch.plane],
+        )
         for patch in delineation.patches
         if patch.lesion == segment.lesion.number
         for polygon in contours_of(patch.inside)

@@ -12,12 +12,13 @@ import numpy as np
 from lungseg.errors import ScanError
 from lungseg.records.findings import ScanFinding
 from lungseg.records.intakes import SeriesKind, SeriesOffer
-from lungseg.scans.dicom.classification import is_derived, verdict_on
+from lungseg.scans.dicom.classification import is_derived, is_secondary, verdict_on
 from lungseg.scans.dicom.grouping import Group, groups_of
 from lungseg.scans.dicom.instance import Instance
 from lungseg.scans.dicom.kernels import Sharpness, sharpness_of
 from lungseg.scans.dicom.order import heights_mm, step_mm
 from lungseg.scans.dicom.pixels import check_decoders
+from lungseg.scans.dicom.rescaling import check_values
 from lungseg.scans.dicom.stacks import stack_of
 from lungseg.wording import counted
 
@@ -25,7 +26,9 @@ KEY_LENGTH = 12
 THIN_MM = 3.0
 """Slices at this distance or less show small nodules; a series of them goes before one of thicker slices."""
 COMPLETE = 0.8
-"""Of the longest series of an examination: shorter ones miss a part of the lungs."""
+"""Of the longest series of an examination, or of a pair of lungs: shorter ones miss a part of them."""
+LUNGS_MM = 300.0
+"""Lungs are seldom longer: a series of the trunk shows no more of them than one of the chest."""
 SAME_RANGE = 0.8
 """Of the longer of two series: they are of one acquisition where they share more than that."""
 KINDS = (SeriesKind.CHEST_CT, SeriesKind.CT, SeriesKind.DERIVED)
@@ -139,6 +142,7 @@ def _checked(series: Series) -> Series:
     if series.refusal:
         return series
     try:
+        check_values(series.instances)
         check_decoders(series.instances)
         stack_of(series.instances)
     except ScanError as error:
@@ -175,6 +179,7 @@ def _offer(series: Series) -> SeriesOffer:
         kind=series.kind,
         patient=_patient(first),
         description=first.series_description or first.protocol,
+        number=first.series_number,
         kernel=first.kernel,
         slice_mm=step_mm(series.instances),
         slices=len(series.instances),
@@ -189,11 +194,11 @@ def _rank(series: Series, longest_mm: float) -> tuple[object, ...]:
     step = step_mm(series.instances) or 0.0
     return (
         KINDS.index(series.kind),
-        is_derived(series.first),
-        series.extent_mm < COMPLETE * longest_mm,
+        series.extent_mm < COMPLETE * min(longest_mm, LUNGS_MM),
         step > THIN_MM,
         round(step, 1),
         sharpness_of(series.first.kernel),
+        is_derived(series.first),
         -len(series.instances),
         series.first.series_number or 0,
         series.note,
@@ -210,7 +215,7 @@ def _reason(best: Series, ranked: Sequence[Series]) -> str:
     reasons = [f"{'thinnest slices' if step < min(others) else 'slices'} of {step:.3g} mm"]
     if kernel and sharpness_of(kernel) is Sharpness.SOFT:
         reasons.append(f"soft kernel {kernel}")
-    if not is_derived(best.first) and any(is_derived(member.first) for member in ranked[1:]):
+    if not is_secondary(best.first) and any(is_secondary(member.first) for member in ranked[1:]):
         reasons.append("original, not computed from other slices")
     if len(best.instances) > max(len(member.instances) for member in ranked[1:]):
         reasons.append("most slices")

@@ -9,13 +9,12 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from scipy.ndimage import find_objects
 
-from lungseg.errors import ExportError, ScanError
+from lungseg.errors import ExportError, ScanError, SeriesError
+from lungseg.files.atomic import passing_folder
 from lungseg.records.identities import IdentityEntry
 from lungseg.scans.components import Box, bounding_box, shifted
 from lungseg.scans.dicom.headers import Headers, read_headers
@@ -37,6 +37,8 @@ from lungseg.scans.geometry import Grid
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 WHOLE_VOXEL = 0.01
 """Largest deviation, in voxels, of a grid on which slices lie as they are."""
+SAME_GRID_MM = 0.1
+"""Grids that differ by less, at their corners, are of one stack: files state places to a few digits."""
 HEADER_BYTES = (1 << 14, 1 << 20, -1)
 """Of each member of a zip that are copied; more where some header is longer, and all of a file at last."""
 DEIDENTIFIED = ("PatientIdentityRemoved", "DeidentificationMethod", "LongitudinalTemporalInformationModified")
@@ -175,15 +177,19 @@ class LesionSlice:
     inside: NDArray[np.bool_]
 
 
-def read_source_series(source: Path | Sequence[Path]) -> SourceSeries:
+def read_source_series(source: Path | Sequence[Path], grid: Grid | None = None) -> SourceSeries:
     """Read the headers of a series: of the files in a zip, as cases keep them, or of files.
 
+    Args:
+        source: zip or files; a multi-frame file may hold more stacks than the one that was chosen.
+        grid: RAS+ grid of the canonical volume, which tells the stack where there are several.
+
     Raises:
-        ExportError: they can't be read, or are no stack of slices.
+        ExportError: they can't be read, are no stack of slices, or of several.
     """
     try:
         with _on_disk(source) as (headers, first):
-            planes = _stack_of(headers.instances).planes
+            planes = _stack_of(headers.instances, grid).planes
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pydicom warns of every value that breaks a rule
                 header = dcmread(first, stop_before_pixels=True, force=True)
@@ -299,15 +305,23 @@ def identified(series: SourceSeries, entry: IdentityEntry) -> SourceSeries:
     return SourceSeries(tuple(planes), header)
 
 
-def _stack_of(instances: Sequence[Instance]) -> Stack:
-    """Stack the slices of the files of one series; of a file with several phases, the one that can be used."""
-    try:
-        return stack_of(instances)
-    except ScanError:
-        usable = [series for series in series_in(instances) if not series.refusal]
-        if len(usable) != 1:
-            raise
-        return stack_of(usable[0].instances)
+def _stack_of(instances: Sequence[Instance], grid: Grid | None) -> Stack:
+    """Return the stack of the files of one series; of several that can be used, the only one that a grid is of."""
+    stacks = list(_usable_stacks(instances))
+    if len(stacks) > 1 and grid is not None:
+        stacks = [stack for stack in stacks if stack.grid.to_ras().matches(grid, SAME_GRID_MM)] or stacks
+    if len(stacks) > 1:
+        raise SeriesError(
+            f"The files hold {len(stacks)} stacks of slices, and nothing tells which of them the mask is of.", AGAIN
+        )
+    return stacks[0] if stacks else stack_of(instances)
+
+
+def _usable_stacks(instances: Sequence[Instance]) -> Iterator[Stack]:
+    for series in series_in(instances):
+        if not series.refusal:
+            with suppress(ScanError):
+                yield stack_of(series.instances)
 
 
 @contextmanager
@@ -316,8 +330,8 @@ def _on_disk(source: Path | Sequence[Path]) -> Iterator[tuple[Headers, Path]]:
     if not isinstance(source, Path):
         yield read_headers(source), source[0]
         return
-    with zipfile.ZipFile(source) as archive, TemporaryDirectory(prefix="lungseg-") as folder:
-        files = {Path(folder, f"{number:06d}"): member for number, member in enumerate(archive.infolist())}
+    with zipfile.ZipFile(source) as archive, passing_folder(source.parent) as folder:  # headers name the patient
+        files = {folder / f"{number:06d}": member for number, member in enumerate(archive.infolist())}
         for most in HEADER_BYTES:
             for path, member in files.items():
                 with archive.open(member) as stream:

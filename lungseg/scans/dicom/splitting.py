@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lungseg.scans.dicom.instance import Instance
 from lungseg.scans.dicom.order import heights_mm, is_regular
-from lungseg.scans.dicom.steps import SAME_PLACE_MM, WIDE_MM, WIDE_STEPS
+from lungseg.scans.dicom.steps import FEWEST_SLICES, SAME_PLACE_MM, WIDE_MM, WIDE_STEPS
 
 LONGEST_GAP = 3
 """Steps, in a part that counts as one stack all the same: slices may be missing there, too."""
@@ -43,6 +43,8 @@ TAGS = (
         lambda plane: "" if plane.slice_thickness_mm is None else f"slices of {plane.slice_thickness_mm:g} mm",
         "Reconstruction",
     ),
+    Tag(lambda plane: "" if plane.kvp is None else f"{plane.kvp:g} kV", "Energy"),
+    Tag(lambda plane: "\\".join(plane.image_type[2:]), "Image type"),
     Tag(lambda plane: f"content time {plane.content_time}" if plane.content_time else ""),
 )
 """In the order in which they are tried."""
@@ -113,9 +115,15 @@ class _Groups:
         return cls(places, {value: heights[group] for value, group in places.items()})
 
     def cure(self) -> bool:
-        """Tell whether every part is a regular stack, or a spot, and they are no parts of one stack, end to end."""
+        """Tell whether every part is a regular stack, or a spot, and they are no parts of one stack, end to end.
+
+        A tag of many values that leaves a few slices of each counts pictures, not stacks.
+        """
         stacks = [heights for heights in self.heights.values() if not _is_spot(heights)]
+        longest = max(map(len, self.heights.values()))
         if len(self.heights) < 2 or not stacks:  # noqa: PLR2004 - two are the least that can be told apart
+            return False
+        if len(self.heights) > longest and longest < FEWEST_SLICES:
             return False
         if not all(is_regular(heights, longest_gap=LONGEST_GAP) for heights in stacks):
             return False

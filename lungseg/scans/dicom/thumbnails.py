@@ -18,6 +18,8 @@ from lungseg.scans.overlay import LUNG_WINDOW, windowed, write_png
 SIDE_PX = 128
 DARKEST, BRIGHTEST = 1, 99
 """Percentiles that are black and white in pictures that are no CT."""
+MOST_PIXELS = 4096**2
+"""Of a plane: a header of a kilobyte can claim more than fits into memory, and deflated zeros deliver them."""
 CT_KINDS = {SeriesKind.CHEST_CT, SeriesKind.CT}
 
 
@@ -31,7 +33,7 @@ def write_thumbnail(series: Series, path: Path) -> bool:
         StorageError: it can't be written.
     """
     instance = series.instances[len(series.instances) // 2]
-    if instance.samples_per_pixel != 1 or not instance.rows or not instance.columns:
+    if instance.samples_per_pixel != 1 or not 0 < instance.rows * instance.columns <= MOST_PIXELS:
         return False
     try:
         check_decoders([instance])

@@ -10,11 +10,12 @@ UNDEFINED = 0xFFFFFFFF
 """Length of pixel data that stand in items, compressed."""
 
 
-def holds_pixels(stream: BinaryIO, pixel_bytes: int, *, is_implicit: bool, is_little_endian: bool) -> bool:
+def holds_pixels(stream: BinaryIO, end: int, pixel_bytes: int, *, is_implicit: bool, is_little_endian: bool) -> bool:
     """Tell whether pixel data are there to their end; True for data of another kind.
 
     Args:
-        stream: of a file, at the element of the pixel data.
+        stream: at the element of the pixel data.
+        end: of the stream; to seek it would cost what the stream has read ahead.
         pixel_bytes: that are needed where they are not compressed.
         is_implicit: whether elements state no value representation.
         is_little_endian: whether their least byte comes first.
@@ -23,7 +24,6 @@ def holds_pixels(stream: BinaryIO, pixel_bytes: int, *, is_implicit: bool, is_li
     tag, length = _head(stream, order, longer=0 if is_implicit else 4)
     if tag != PIXEL_DATA:
         return True
-    end = os.fstat(stream.fileno()).st_size  # to seek it would cost what the stream has read ahead
     if length != UNDEFINED:
         return min(length, end - stream.tell()) >= pixel_bytes
     while (head := _head(stream, "little"))[0] == ITEM and stream.tell() + head[1] <= end:

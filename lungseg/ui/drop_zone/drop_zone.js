@@ -7,8 +7,9 @@ import { objectOn } from "../component.js";
 import { find, make, makeButton } from "../dom.js";
 import { batchesOf, chosenIn, droppedIn } from "./files.js";
 import { ProgressLine } from "./progress.js";
+import { Tabs } from "./tabs.js";
 import { askByXhr, waitFor } from "./transfer.js";
-import { Unfinished } from "./unfinished.js";
+import { MEMORY, Unfinished } from "./unfinished.js";
 import { Uploads, randomId } from "./uploads.js";
 
 /**
@@ -25,8 +26,6 @@ import { Uploads, randomId } from "./uploads.js";
 
 const QUESTION = "Files are still being uploaded. If you leave, that stops, and goes on when you choose the same files again. Leave?";
 const UNREAD = "Nothing of that was uploaded: a file or folder in it can't be read. Copy it to another folder, and drop that.";
-const TAB = "lungseg.tab";
-const RECALL_AGAIN_MS = 16_000;
 
 class DropZone {
   /**
@@ -44,6 +43,7 @@ class DropZone {
     this.isUnread = false;
     this.progress = new ProgressLine(() => this.uploads);
     this.notes = make("ul", "notes");
+    this.tabs = new Tabs(randomId());
     /** @type {Uploads} */
     this.uploads = new Uploads(
       {
@@ -53,7 +53,7 @@ class DropZone {
         ask: askByXhr,
         wait: waitFor,
       },
-      new Unfinished(localStorage, tabId()),
+      new Unfinished(localStorage, this.tabs),
       { changed: () => this.draw(), arrived: (drop, groups) => this.setState("arrived", { drop, groups }) },
     );
     this.listen(root);
@@ -62,11 +62,16 @@ class DropZone {
     this.recall();
   }
 
-  /** Look for uploads that were cut off, and again when those of a tab that was closed are known to be nobody's. */
-  recall() {
+  /** Look for uploads that were cut off; those of other tabs are theirs for as long as they are there. */
+  async recall() {
+    const { signal } = this.listening;
+    window.addEventListener("storage", ({ key }) => { if (key === MEMORY) this.uploads.review(); }, { signal });
+    window.addEventListener("pagehide", () => this.tabs.say("gone"), { signal });
+    window.addEventListener("pageshow", ({ persisted }) => { if (persisted) this.tabs.say("here"); }, { signal });
+    await this.tabs.call();
+    if (signal.aborted) return;
+    this.tabs.onChange = () => this.uploads.recall();
     this.uploads.recall();
-    const again = setTimeout(() => { if (!this.uploads.isBusy) this.uploads.recall(); }, RECALL_AGAIN_MS);
-    this.listening.signal.addEventListener("abort", () => clearTimeout(again));
   }
 
   /** @param {HTMLElement} root */
@@ -100,7 +105,7 @@ class DropZone {
       move(0);
       if (!event.dataTransfer) return;
       try {
-        this.take(await droppedIn(event.dataTransfer));
+        await this.take(await droppedIn(event.dataTransfer));
       } catch {
         this.isUnread = true;
         this.draw();
@@ -109,8 +114,9 @@ class DropZone {
   }
 
   /** @param {import("./files.js").Chosen[]} chosen */
-  take(chosen) {
+  async take(chosen) {
     const { batches, skipped } = batchesOf(chosen);
+    if (batches.some(({ key }) => this.uploads.unfinished.isElsewhere(key))) await this.tabs.call(); // it may have crashed
     this.skipped = skipped;
     this.isUnread = false;
     this.uploads.add(batches);
@@ -195,6 +201,7 @@ class DropZone {
   close() {
     this.listening.abort();
     this.uploads.pause();
+    this.tabs.close();
   }
 }
 
@@ -202,13 +209,6 @@ class DropZone {
 function baseAddress() {
   const page = /** @type {{ __streamlit?: { BACKEND_BASE_URL?: string } }} */ (/** @type {unknown} */ (window));
   return page.__streamlit?.BACKEND_BASE_URL ?? window.location.origin;
-}
-
-/** What tells this tab from others, also after a reload. */
-function tabId() {
-  const id = sessionStorage.getItem(TAB) ?? randomId();
-  sessionStorage.setItem(TAB, id);
-  return id;
 }
 
 /** @param {ComponentArguments<ZoneData>} component of each run of the page, always with the same element */

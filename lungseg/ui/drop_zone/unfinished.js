@@ -3,8 +3,7 @@
  * chosen again after a reload, go on there. It holds no bytes of them.
  */
 
-const MEMORY = "lungseg.uploads";
-const ALIVE_MS = 15_000;
+export const MEMORY = "lungseg.uploads";
 const LONGEST_MS = 8 * 24 * 3600 * 1000;
 
 /**
@@ -14,18 +13,18 @@ const LONGEST_MS = 8 * 24 * 3600 * 1000;
  * @property {string} group what the server knows the batch by
  * @property {number} size in bytes
  * @property {string[]} urls of its parcels; empty for those that were not begun
- * @property {string} tab that uploads it
+ * @property {string} tab that uploads it, or did so last
  * @property {number} at when that tab said so last, in milliseconds
  */
 
 export class Unfinished {
   /**
    * @param {Storage} storage of all tabs
-   * @param {string} tab
+   * @param {{ id: string, others: Set<string> }} tabs this one, and those that are there besides
    */
-  constructor(storage, tab) {
+  constructor(storage, tabs) {
     this.storage = storage;
-    this.tab = tab;
+    this.tabs = tabs;
   }
 
   /** @returns {Memo[]} */
@@ -38,24 +37,33 @@ export class Unfinished {
     }
   }
 
+  /** What no other tab is uploading. */
+  get free() {
+    return this.list().filter(({ tab }) => !this.tabs.others.has(tab));
+  }
+
   /**
-   * Return what is remembered of a batch that no other tab is uploading now.
+   * Return what is remembered of a batch that no other tab is uploading.
    *
    * @param {string} key
    */
   find(key) {
-    return this.list().find((memo) => memo.key === key && !this.isElsewhere(memo)) ?? null;
+    return this.free.find((memo) => memo.key === key) ?? null;
   }
 
-  /** @param {Memo} memo */
-  isElsewhere(memo) {
-    return memo.tab !== this.tab && Date.now() - memo.at < ALIVE_MS;
+  /**
+   * Tell whether another tab is uploading a batch.
+   *
+   * @param {string} key
+   */
+  isElsewhere(key) {
+    return this.list().some((memo) => memo.key === key && this.tabs.others.has(memo.tab));
   }
 
   /** @param {Omit<Memo, "tab" | "at">} memo */
   keep(memo) {
     const others = this.list().filter(({ group }) => group !== memo.group);
-    this.write([...others, { ...memo, tab: this.tab, at: Date.now() }]);
+    this.write([...others, { ...memo, tab: this.tabs.id, at: Date.now() }]);
   }
 
   /** @param {string} group */

@@ -25,6 +25,7 @@ import { Transfer, UploadError } from "./transfer.js";
 
 const MEMO_EVERY_MS = 3000;
 const MOST_DELETES = 5;
+const ELSEWHERE = "It is being uploaded in another tab of this browser.";
 const BUSY = 423;
 /** Status of an upload that another request holds. */
 
@@ -92,8 +93,7 @@ export class Uploads {
    */
   task(batch, place) {
     const memo = this.unfinished.find(batch.key);
-    const limit = batch.isScan ? this.limits.file : this.limits.upload;
-    const error = batch.size > limit ? tooLarge(batch, limit) : null;
+    const error = this.obstacle(batch);
     this.left = this.left.filter(({ memo: { key } }) => key !== batch.key);
     return {
       batch,
@@ -104,6 +104,17 @@ export class Uploads {
       sent: 0,
       error,
     };
+  }
+
+  /**
+   * Say why a batch can't be sent; null where it can.
+   *
+   * @param {Batch} batch
+   */
+  obstacle(batch) {
+    const limit = batch.isScan ? this.limits.file : this.limits.upload;
+    if (batch.size > limit) return tooLarge(batch, limit);
+    return this.unfinished.isElsewhere(batch.key) ? new UploadError(ELSEWHERE, "Let it arrive there, or cancel it there.") : null;
   }
 
   /** Send what waits, until nothing does, or the reader pauses. */
@@ -224,7 +235,8 @@ export class Uploads {
 
   /** @param {Task} task that has failed */
   tryAgain(task) {
-    Object.assign(task, { state: "waiting", error: null, sent: 0 });
+    const { state, error, group, urls } = this.task(task.batch, task.place);
+    Object.assign(task, { state, error, sent: 0 }, task.urls.some(Boolean) ? {} : { group, urls });
     this.listener.changed();
     this.go();
   }
@@ -275,16 +287,24 @@ export class Uploads {
   /** Ask the server what has become of the uploads that an earlier page has begun, and report those that are whole. */
   async recall() {
     const busy = new Set([...this.tasks, ...this.left.map(({ memo }) => memo)].map(({ group }) => group));
-    const memos = this.unfinished.list().filter((memo) => !this.unfinished.isElsewhere(memo) && !busy.has(memo.group));
+    const memos = this.unfinished.free.filter((memo) => !busy.has(memo.group));
     for (const memo of memos) {
       const sizes = await Promise.all(memo.urls.map((url) => (url ? this.arrivedAt(url) : 0)));
-      if (this.tasks.some(({ group }) => group === memo.group)) continue; // chosen again meanwhile
+      const meanwhile = [...this.tasks, ...this.left.map((entry) => entry.memo)]; // chosen or recalled
+      if (meanwhile.some(({ group }) => group === memo.group)) continue;
       const sent = sizes.reduce((total, size) => (total ?? 0) + (size ?? 0), 0) ?? 0;
       if (sizes.some((size) => size === null) || !memo.urls.some(Boolean)) this.unfinished.forget(memo.group);
       else if (sent === memo.size && memo.urls.every(Boolean)) this.arrived.add(memo.group);
       else this.left.push({ memo, sent });
     }
     this.report();
+    this.review();
+  }
+
+  /** Let go of what another tab goes on with, or has given up, since it was recalled. */
+  review() {
+    const free = new Set(this.unfinished.free.map(({ group }) => group));
+    this.left = this.left.filter(({ memo }) => free.has(memo.group));
     this.listener.changed();
   }
 
