@@ -119,7 +119,17 @@ def spoil(targets):
 
 def test_every_kind_is_here(targets):
     elsewhere = {"scan", "scan, uploaded", "mask", "columns of a run"}
-    elsewhere |= {"DICOM slice", "DICOM multi-frame", "NRRD", "MetaImage", "header of a pair", "zip", "tar"}
+    elsewhere |= {
+        "DICOM slice",
+        "DICOM multi-frame",
+        "NRRD",
+        "MetaImage",
+        "header of a pair",
+        "zip",
+        "tar",
+        "DICOM series",
+        "hostile archive",
+    }
     assert set(targets) == {*REFUSED, *PASSED_OVER, *elsewhere}
 
 

@@ -167,22 +167,27 @@ def _stacks(planes: Sequence[Instance], note: str, findings: tuple[ScanFinding, 
                 f"More than one slice lies at {counted(doubled, 'position')}, with different pixels, and no tag tells "
                 "them apart. Export each phase or pass as a series of its own."
             )
-        complete, doubts = _with_rescaling(part.instances)
+        complete, doubts, unscaled = _with_rescaling(part.instances)
+        refusal = refusal or unscaled
         own = (ScanFinding("dicom.part", ScanSeverity.NOTE, part.note),) if part.note else ()
         text = " ".join(filter(None, (note, part.note)))
         yield Group(along_normal(complete), text, refusal, (*findings, *own, *doubts))
 
 
-def _with_rescaling(planes: Sequence[Instance]) -> tuple[Sequence[Instance], tuple[ScanFinding, ...]]:
-    """Give planes that lack slope or intercept those that all others share; none where there is no such pair."""
+def _with_rescaling(planes: Sequence[Instance]) -> tuple[Sequence[Instance], tuple[ScanFinding, ...], str]:
+    """Give planes that lack slope or intercept those that all others share.
+
+    Returns:
+        The planes, what was found, and why they can't be taken: the others differ. Where all lack them, they stay so.
+    """
     bare = [plane.slope is None or plane.intercept is None for plane in planes]
     pairs = {(plane.slope, plane.intercept) for plane, is_bare in zip(planes, bare, strict=True) if not is_bare}
-    if not any(bare) or len(pairs) != 1:
-        return planes, ()
+    if not any(bare) or not pairs:
+        return planes, (), ""
+    unsaid = f"{sum(bare)} of {len(planes)} slices don't say how their values become HU"
+    if len(pairs) > 1:
+        return planes, (), f"{unsaid}, and the others have different slopes and intercepts. {AGAIN}"
     ((slope, intercept),) = pairs
-    text = (
-        f"{sum(bare)} of {len(planes)} slices don't say how their values become HU; the slope and intercept of the "
-        "others were used."
-    )
+    text = f"{unsaid}; the slope and intercept of the others were used."
     finding = ScanFinding("dicom.no_rescale", ScanSeverity.WARNING, text, "Compare these slices with their neighbours.")
-    return [replace(plane, slope=slope, intercept=intercept) for plane in planes], (finding,)
+    return [replace(plane, slope=slope, intercept=intercept) for plane in planes], (finding,), ""
