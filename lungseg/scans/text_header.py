@@ -31,8 +31,8 @@ NRRD_END = re.compile(rb"\r?\n\r?\n")
 METAIMAGE_END = re.compile(rb"^[ \t]*ElementDataFile[ \t]*=[^\n]*\n", re.IGNORECASE | re.MULTILINE)
 NUMBER = r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?"
 """Digits stand in it once: where they could be shared out in several ways, a long row of them is tried in all."""
-NUMBERS = re.compile(rf"{NUMBER}(\s+{NUMBER})*")
-PATTERN = re.compile(r"%\d*d")
+NUMBERS = re.compile(rf"{NUMBER}(\s+{NUMBER})*", re.ASCII)
+PATTERN = re.compile(r"%\d*d", re.ASCII)
 """A name that stands for several files."""
 NRRD_TYPES = {
     "i1": {"signed char", "int8", "int8_t"},

@@ -60,6 +60,7 @@ SYNTAXES = (
 SLICES, STEP_MM, DAMAGED_SLICE = 12, 6.0, 5
 RULE = IdentityRule(b"0" * 32, keeps_identity=False)
 HEADER_BYTES = 1500
+LONGEST_LINE = 500
 REMADE = {"dicom.drift", "dicom.gantry_tilt", "dicom.no_rescale", "dicom.slice_missing", "dicom.uneven_slices"}
 """Findings of series whose slices are not those of the files: sheared back, interpolated, or without a scale."""
 ODD_TEXTS = (
@@ -263,12 +264,14 @@ def damaged_text(raw, rng, others):
 def _compare_with_itk(path):
     """Read a scan, and compare it with what ITK reads where it does.
 
-    Packed MetaImage is not: ITK reads as many bytes as CompressedDataSize says, and returns noise for the rest.
+    Packed MetaImage is not: ITK reads as many bytes as CompressedDataSize says, and returns noise for the rest. Neither
+    are headers with a line that is too long for ITK, which dies of it.
     """
     volume = scan_of(path).volume
     with open_content(path, is_plain=True) as content:
-        if parse_text(read_text(content)[0]).packing is Packing.ZLIB:
-            return
+        header = read_text(content)[0]
+    if parse_text(header).packing is Packing.ZLIB or max(map(len, header.splitlines())) > LONGEST_LINE:
+        return
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError:

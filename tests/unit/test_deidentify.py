@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -101,6 +102,35 @@ def test_text_that_is_called_a_number_goes_and_numbers_stay(tmp_path, monkeypatc
     assert cleaned.TableHeight == -50
     assert (cleaned.TableSpeed, cleaned.ExposureInmAs, cleaned.FunctionalGroupPointer) == (0.0, 93.25, 0x00209113)
     assert (cleaned.SmallestImagePixelValue, cleaned.DimensionIndexValues) == (65535, [1, 300, 7, 2])
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")
+def test_letters_and_digits_of_other_scripts_are_no_words_that_stay(tmp_path):
+    """Arabic and wide digits are digits to Python, and two signs that nobody can read part a word."""
+    values = {
+        "ConvolutionKernel": "B\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}f",
+        "PatientAge": "\N{ARABIC-INDIC DIGIT ZERO}\N{ARABIC-INDIC DIGIT NINE}0Y",
+        "AcquisitionTime": "\N{FULLWIDTH DIGIT ONE}2",
+        "SeriesDescription": "\N{FULLWIDTH DIGIT TWO} mm chest",
+        "ImageType": "ORIGINAL\\PRIMARY\\AXIAL\N{NO-BREAK SPACE}",
+        "FrameOfReferenceUID": "1.\N{ARABIC-INDIC DIGIT NINE}.3",
+        "ContrastBolusAgent": "\N{FULLWIDTH LATIN SMALL LETTER B}",
+        "Manufacturer": "SIEMENS\N{NO-BREAK SPACE}",
+    }
+
+    def mark(dataset, _):
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        for keyword, text in values.items():
+            tag = BaseTag(tag_for_keyword(keyword))
+            content = text.encode() + b" " * (len(text.encode()) % 2)
+            dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(content), content, 0, False, True)
+
+    kept, members = keep(write_series(tmp_path / "series", VOLUME, change=mark), tmp_path / "o.zip")
+    assert (kept.files, kept.left_out) == (3, 0)
+    for cleaned in datasets(members):
+        texts = [str(cleaned.get(keyword, "")) for keyword in values]
+        assert all(text.isascii() for text in texts)
+        assert cleaned.SeriesDescription == "chest"
 
 
 def test_file_meta_information_and_preamble_are_our_own(tmp_path):

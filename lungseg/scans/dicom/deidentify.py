@@ -27,8 +27,8 @@ from lungseg.scans.dicom.pseudonyms import Pseudonyms, is_of_standard
 from lungseg.scans.dicom.wordlists import clean_codes, clean_description, clean_kernel, clean_maker
 
 NUMBER = re.compile(rb" *(?:[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)? *\0?")
-TIME = re.compile(r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?")
-AGE = re.compile(r"(\d{3})([DWMY])")
+TIME = re.compile(r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?", re.ASCII)
+AGE = re.compile(r"(\d{3})([DWMY])", re.ASCII)
 OLDEST = 89
 SMALLEST, LARGEST = 1e-6, 1e5
 """Between which, or 0, binary numbers of an image lie. Letters that are called a number of 8 bytes do not."""

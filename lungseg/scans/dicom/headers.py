@@ -51,7 +51,7 @@ INFLATED_BYTES = 64 << 20
 """Of a deflated data set that is inflated for its header: a small file can inflate to any size."""
 MOST_REASONS = 5
 """In one text."""
-UID_FORM = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+UID_FORM = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
 DAMAGED = "The file is damaged or cut off within its header."
 
 

@@ -18,8 +18,8 @@ SHARP_NUMBER = 50
 """Siemens kernels end in their sharpness: B30f, Br40 and I31f are soft, B50f, B70f, Bl57 and Hr64 are sharp."""
 FIRST_SHARP_FC = 30
 """Canon (Toshiba): FC01 to FC1x are for the body, FC2x for the brain; FC3x, FC5x and FC8x for bone and lung."""
-SIEMENS = re.compile(r"[BHUICTDQS][A-Z]?(\d{2})[A-Z]?(\d|$)?")
-CANON = re.compile(r"F[CL](\d{2})")
+SIEMENS = re.compile(r"[BHUICTDQS][A-Z]?(\d{2})[A-Z]?(\d|$)?", re.ASCII)
+CANON = re.compile(r"F[CL](\d{2})", re.ASCII)
 SHARP_WORDS = re.compile(r"LUNG|BONE|EDGE|SHARP|ULTRA|HRCT|DETAIL\+|\bY[A-D]$|^(L|D|E|YA|YB|YC|YD)$")
 """Words of all vendors, GE's LUNG, BONE, BONEPLUS and EDGE, and the letters of Philips."""
 SOFT_WORDS = re.compile(r"SOFT|STANDARD|STND|STD|SMOOTH|BODY|MEDIUM|CHST|DETAIL|^(A|B|C|EA|EB|EC|UA|UB|UC|XCA|XCB)$")

@@ -35,7 +35,7 @@ CT_IMAGES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEn
 SCREEN = frozenset({"SCREEN SAVE", "SCREEN_SAVE", "SCREENSAVE"})
 OLDEST_TIME = (1980, 1, 1, 0, 0, 0)
 """Of members of a zip: the time at which a file was written says something of the examination."""
-DATE = re.compile(r"\d{8}")
+DATE = re.compile(r"\d{8}", re.ASCII)
 PATIENT_KEYWORDS = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID")
 TITLES = frozenset({0x00020016, 0x00020017, 0x00020018, 0x00020100, 0x00020102})
 """Elements of file meta information that say where a file was."""

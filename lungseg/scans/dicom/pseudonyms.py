@@ -16,7 +16,7 @@ from pydicom.uid import UID
 ALPHABET = "23456789BCDFGHJKMNPQRSTVWXZ"
 """Of pseudonyms: without vowels, so that none becomes a word, and without what looks like another character."""
 LONGEST_SHIFT_DAYS = 3650
-DATE = re.compile(r"(\d{4})(\d{2})(\d{2})((?:\d{2}){0,3}(?:\.\d{1,6})?(?:[+-]\d{4})?)")
+DATE = re.compile(r"(\d{4})(\d{2})(\d{2})((?:\d{2}){0,3}(?:\.\d{1,6})?(?:[+-]\d{4})?)", re.ASCII)
 """A date, or a moment with its time: DA and DT."""
 
 

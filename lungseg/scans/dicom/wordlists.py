@@ -8,12 +8,12 @@ from functools import lru_cache
 from lungseg.scans.dicom import profile
 
 PARTS = re.compile(r"[\s_/\\()\[\],;:+-]+")
-DISTANCE = re.compile(r"\d{1,2}(?:[.,]\d{1,3})?(?=\s?mm\b)", re.IGNORECASE)
+DISTANCE = re.compile(r"\d{1,2}(?:[.,]\d{1,3})?(?=\s?mm\b)", re.IGNORECASE | re.ASCII)
 """A number of millimetres; any other number may be a part of a date or an ID."""
 WITHOUT = re.compile(r"\bw/o\b", re.IGNORECASE)
 """Its parts alone would say the opposite."""
 KERNEL = re.compile(profile.KERNELS)
-MEASURE = re.compile(r"\d{1,5}(\.\d*)?|\d{3}[DWMY]")
+MEASURE = re.compile(r"\d{1,5}(\.\d*)?|\d{3}[DWMY]", re.ASCII)
 """A short number or an age."""
 
 
@@ -64,6 +64,8 @@ def clean_kernel(values: list[str]) -> list[str]:
 @lru_cache(maxsize=4096)
 def is_harmless(text: str) -> bool:
     """Tell whether a text is made of listed words alone, so that it says nothing of whoever has it in a file."""
+    if not text.isascii():
+        return False
     words = [word for word in re.split(r"[^\w.]+", text.lower()) if word]
     return all(word in HARMLESS for word in words)
 
