@@ -121,7 +121,7 @@ def test_letters_and_digits_of_other_scripts_are_no_words_that_stay(tmp_path):
     def mark(dataset, _):
         dataset.SpecificCharacterSet = "ISO_IR 192"
         for keyword, text in values.items():
-            tag = BaseTag(tag_for_keyword(keyword))
+            tag = BaseTag(existing(tag_for_keyword(keyword)))
             content = text.encode() + b" " * (len(text.encode()) % 2)
             dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(content), content, 0, False, True)
 
